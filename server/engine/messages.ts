@@ -1,0 +1,93 @@
+/**
+ * Messages between the main thread and the engine worker. The worker owns session, key/value store, scheduler and
+ * sampler; what crosses is small: token ids, options, and adapter arrays (transferred, not copied).
+ */
+import type { BoundAdapter } from '../adapters/types.js';
+
+/** Sampling of one row, after defaults and validation. Ranges as in the service's GenerationParameters. */
+export interface SamplingOptions {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** Unsigned 32-bit seed of the row's generator. */
+  readonly seed: number;
+  /** undefined = no log-probabilities; n = the chosen token's and the n best. */
+  readonly logprobs: number | undefined;
+}
+
+/** A row to generate. */
+export interface RowRequest {
+  /** Unique in the process. */
+  readonly id: number;
+  readonly promptIds: readonly number[];
+  /** Empty = base. Every digest must have been loaded with `load` before. */
+  readonly selection: readonly { readonly digest: string; readonly weight: number }[];
+  readonly sampling: SamplingOptions;
+  readonly maxNewTokens: number;
+  /** Ids that end the row (end-of-sequence and requested stop ids; empty with ignoreEos). */
+  readonly endIds: readonly number[];
+  /** `performance.timeOrigin + performance.now()` milliseconds at submission, comparable across threads. */
+  readonly submittedAt: number;
+}
+
+/** Main thread to engine. */
+export type ToEngine =
+  | { readonly type: 'submit'; readonly rows: readonly RowRequest[] }
+  | { readonly type: 'cancel'; readonly ids: readonly number[] }
+  | { readonly type: 'load'; readonly adapter: BoundAdapter }
+  /** Sent only when no row of the main thread holds a lease on it any more. */
+  | { readonly type: 'unload'; readonly digest: string }
+  | { readonly type: 'close' };
+
+/** One generated token of one row. */
+export interface TokenEvent {
+  readonly id: number;
+  readonly token: number;
+  readonly logprob?: number | undefined;
+  readonly top?: readonly { readonly id: number; readonly logprob: number }[] | undefined;
+}
+
+/** A row ended; no event follows for its id. */
+export interface EndEvent {
+  readonly id: number;
+  /** 'end-id': the last token event was one of `endIds`. 'error': `message` says what happened. */
+  readonly cause: 'end-id' | 'length' | 'cancelled' | 'error';
+  readonly message?: string | undefined;
+  readonly queueMs: number;
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+}
+
+/** Numbers for metrics, sent with every step. */
+export interface EngineStats {
+  readonly runningRows: number;
+  readonly waitingRows: number;
+  readonly prefillSteps: number;
+  readonly decodeSteps: number;
+  readonly prefillTokens: number;
+  readonly decodeTokens: number;
+  readonly kvBytes: number;
+  readonly adaptersLoaded: number;
+  readonly adapterBytes: number;
+  /** Total milliseconds inside session.run, and outside of it within steps. */
+  readonly runMs: number;
+  readonly overheadMs: number;
+}
+
+/** Engine to main thread. */
+export type FromEngine =
+  | { readonly type: 'ready' }
+  | { readonly type: 'failed'; readonly message: string }
+  /** Everything one step produced, in one message. */
+  | {
+      readonly type: 'step';
+      readonly tokens: readonly TokenEvent[];
+      readonly ends: readonly EndEvent[];
+      readonly stats: EngineStats;
+    }
+  | { readonly type: 'loaded'; readonly digest: string; readonly error?: string | undefined }
+  | { readonly type: 'unloaded'; readonly digest: string };

@@ -1,0 +1,40 @@
+/** What the services are built from: a loaded model and the leases on its adapters. `server/main.ts` puts them together. */
+import type { AdapterBase } from '../adapters/types.js';
+import type { Engine } from '../engine/engine.js';
+import type { ChatTemplate } from '../text/chat-template.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import type { AdapterSelection, ModelInfo } from './types.js';
+
+/** A model that is ready to answer. */
+export interface LoadedModel {
+  readonly info: ModelInfo;
+  readonly engine: Engine;
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate;
+  /** End-of-sequence ids of generation_config.json, else config.json; may be several. */
+  readonly eosIds: readonly number[];
+  readonly base: AdapterBase;
+}
+
+/** An adapter that a row may use until it releases it; meanwhile neither deletion nor a new version touches it. */
+export interface AdapterLease {
+  readonly name: string;
+  readonly digest: string;
+  readonly weight: number;
+  /** Ids that switch an activated adapter (aLoRA) on; undefined for others. */
+  readonly invocationTokens?: readonly number[] | undefined;
+}
+
+/** Hands out leases: loads what is not resident, refuses what is unknown. */
+export interface AdapterLeases {
+  /**
+   * Leases every adapter of every selection at once, or none: throws ADAPTER_NOT_REGISTERED naming all unknown names
+   * (metadata `adapter`, `near` = close names), ADAPTER_FAILED, LORA_DISABLED, ADAPTER_MEMORY_EXHAUSTED.
+   * @returns one lease list per selection, and a release per selection (idempotent), to call when its row has ended.
+   */
+  acquire(
+    model: string,
+    selections: readonly AdapterSelection[],
+    signal: AbortSignal,
+  ): Promise<readonly { readonly leases: readonly AdapterLease[]; release(): void }[]>;
+}

@@ -1,0 +1,251 @@
+/**
+ * What the surfaces (RPC, REST) ask of the service layer. Nothing here knows a protocol: both surfaces translate to
+ * these types and back, so a rule about a request lives in exactly one place.
+ */
+
+/** One adapter of a row's selection and the weight its update is multiplied with (1 = as trained). */
+export interface AdapterWeight {
+  readonly name: string;
+  readonly weight: number;
+}
+
+/** The adapters of one row: empty = the base model, several = the exact weighted sum of their updates. */
+export type AdapterSelection = readonly AdapterWeight[];
+
+/** One message of a chat, as the model's chat template takes it. */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+/** How to pick and when to stop. Absent fields take the defaults of `DEFAULT_PARAMETERS`. */
+export interface GenerationParameters {
+  /** Most tokens to generate (>= 1). */
+  readonly maxNewTokens: number;
+  /** 0 = greedy (argmax). */
+  readonly temperature: number;
+  /** 0 = off. */
+  readonly topK: number;
+  /** 1 = off. */
+  readonly topP: number;
+  /** 0 = off. */
+  readonly minP: number;
+  /** 1 = off; looks at prompt and generated ids. */
+  readonly repetitionPenalty: number;
+  /** 0 = off; generated ids only. */
+  readonly presencePenalty: number;
+  /** 0 = off; generated ids only. */
+  readonly frequencyPenalty: number;
+  /** Seed of this row's random numbers; absent = a random one. Equal seeds give equal tokens whatever the batch. */
+  readonly seed?: number | undefined;
+  /** Texts that end the generation; they are not part of the answer. */
+  readonly stop: readonly string[];
+  /** Ids that end the generation, besides the model's end-of-sequence ids. */
+  readonly stopTokenIds: readonly number[];
+  /** True: end-of-sequence ids neither end the generation nor are hidden. */
+  readonly ignoreEos: boolean;
+  /** Absent = none; n >= 0: log-probability of each generated token and of the n best alternatives. */
+  readonly logprobs?: number | undefined;
+  /** True: the answer's text begins with the prompt. */
+  readonly returnFullText: boolean;
+}
+
+/** What one row generates from. */
+export type Prompt =
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'tokens'; readonly tokenIds: readonly number[] }
+  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] };
+
+/** One input of a request, with its own adapters and overrides. */
+export interface PredictInput {
+  readonly prompt: Prompt;
+  /** Absent = the request's default selection. */
+  readonly adapters?: AdapterSelection | undefined;
+  /** Override the request's parameters field by field. */
+  readonly parameters?: Partial<GenerationParameters> | undefined;
+}
+
+/** A request for answers; every input becomes one row. */
+export interface PredictRequest {
+  /** Absent = the only model served. */
+  readonly model?: string | undefined;
+  readonly inputs: readonly PredictInput[];
+  /** Selection of the inputs that name none; absent = base. */
+  readonly adapters?: AdapterSelection | undefined;
+  readonly parameters?: Partial<GenerationParameters> | undefined;
+}
+
+/** Who asks: for logs, cancelation and deadlines. */
+export interface CallContext {
+  readonly requestId: string;
+  /** Aborts when the client goes away or its deadline passes; the rows are freed within a step. */
+  readonly signal: AbortSignal;
+}
+
+/** One generated token. */
+export interface TokenInfo {
+  readonly id: number;
+  /** The text this token adds; the texts of all tokens joined are the answer's text. Never splits a character. */
+  readonly text: string;
+  /** Natural log of the token's probability in the raw distribution; present when log-probabilities were asked for. */
+  readonly logprob?: number | undefined;
+  /** The best alternatives, best first. */
+  readonly top?: readonly { readonly id: number; readonly text: string; readonly logprob: number }[] | undefined;
+  /** True for end-of-sequence and other special tokens. */
+  readonly special: boolean;
+}
+
+/** Why a row ended. */
+export type FinishReason = 'eos' | 'stop' | 'length' | 'cancelled';
+
+/** Proof of what answered: digests are of content, so equal digests mean equal weights. */
+export interface Receipt {
+  readonly model: string;
+  /** SHA-256 based fingerprint of the base model's files, lower-case hex. */
+  readonly baseFingerprint: string;
+  /** In the order of the request; empty = base. */
+  readonly adapters: readonly { readonly name: string; readonly digest: string; readonly weight: number }[];
+}
+
+/** Token counts of one row. */
+export interface Usage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+}
+
+/** Where a row's time went, in milliseconds. */
+export interface Timings {
+  /** From submission to the first step that worked on the row. */
+  readonly queueMs: number;
+  /** From there to the first token. */
+  readonly prefillMs: number;
+  /** From the first token to the last. */
+  readonly decodeMs: number;
+}
+
+/** The complete answer to one input. */
+export interface PredictResult {
+  readonly index: number;
+  readonly text: string;
+  /** All generated tokens, end-of-sequence included when it was generated. */
+  readonly tokens: readonly TokenInfo[];
+  readonly finishReason: FinishReason;
+  /** The stop string that ended the row, if one did. */
+  readonly stopString?: string | undefined;
+  readonly usage: Usage;
+  readonly timings: Timings;
+  readonly receipt: Receipt;
+  /** Seed that the row used. */
+  readonly seed: number;
+}
+
+/** What a stream delivers: deltas of any row in the order they come, and one final event per row. */
+export type PredictEvent =
+  | { readonly type: 'delta'; readonly index: number; readonly text: string; readonly tokens: readonly TokenInfo[] }
+  | { readonly type: 'final'; readonly index: number; readonly result: PredictResult };
+
+/** Answers. Both methods validate the whole request first: on a fault nothing is enqueued. */
+export interface InferenceService {
+  /** Waits for every row; results in the order of the inputs. Throws AppError. */
+  predict(request: PredictRequest, call: CallContext): Promise<readonly PredictResult[]>;
+  /** Resolves once the request is accepted; ending the iteration early cancels the rows. Throws AppError. */
+  stream(request: PredictRequest, call: CallContext): Promise<AsyncIterable<PredictEvent>>;
+}
+
+/** Life of a registered adapter. */
+export type AdapterState = 'registered' | 'loading' | 'ready' | 'failed' | 'deleting';
+
+/** What the server knows of a registered adapter. */
+export interface AdapterInfo {
+  readonly model: string;
+  readonly name: string;
+  /** Lower-case hex SHA-256 over config and tensors; '' until the files were read. */
+  readonly digest: string;
+  /** As given at registration (a folder). */
+  readonly source: string;
+  readonly preload: boolean;
+  readonly pin: boolean;
+  /** Handler options kept and returned as given. */
+  readonly options: Readonly<Record<string, string>>;
+  readonly state: AdapterState;
+  /** Why the state is 'failed'. */
+  readonly error?: string | undefined;
+  /** Distinct ranks, ascending. */
+  readonly ranks: readonly number[];
+  /** Distinct scalings (alpha/r, or alpha/sqrt(r) with rsLoRA), ascending. */
+  readonly scalings: readonly number[];
+  /** Distinct last name parts of the adapted modules, sorted, for example ['q_proj', 'v_proj']. */
+  readonly targetModules: readonly string[];
+  /** Bytes of the weights as the engine holds them; 0 when not resident. */
+  readonly bytes: number;
+  /** PEFT features this adapter uses, for example ['rslora', 'rank_pattern']. */
+  readonly features: readonly string[];
+  /** Remarks that do not stop it from working, for example another base model's name in its config. */
+  readonly warnings: readonly string[];
+  /** Rows that run with it right now. */
+  readonly runningRows: number;
+  /** Unix milliseconds. */
+  readonly createdAt: number;
+  readonly loadedAt?: number | undefined;
+  readonly lastUsedAt?: number | undefined;
+}
+
+/** What a registration asks for. */
+export interface CreateAdapterRequest {
+  readonly model?: string | undefined;
+  readonly name: string;
+  /** A folder: absolute, `file:` URI, or relative to the model folder. */
+  readonly source: string;
+  /** Load now rather than at first use; default true. */
+  readonly preload?: boolean | undefined;
+  /** Never evict; default false. */
+  readonly pin?: boolean | undefined;
+  readonly options?: Readonly<Record<string, string>> | undefined;
+}
+
+/** A page of a listing, sorted by name. */
+export interface AdapterPage {
+  readonly adapters: readonly AdapterInfo[];
+  /** '' on the last page. */
+  readonly nextPageToken: string;
+}
+
+/** Adapter management of all served models. Throws AppError. */
+export interface AdapterService {
+  /** `pageSize` 0 = default (100), at most 1000; the token is opaque and stable under inserts and deletes. */
+  list(request: { model?: string | undefined; pageSize?: number; pageToken?: string }): Promise<AdapterPage>;
+  get(request: { model?: string | undefined; name: string }): Promise<AdapterInfo>;
+  /** Answers when the adapter is usable (or only registered, with preload false). A failed load registers nothing. */
+  create(request: CreateAdapterRequest, call: CallContext): Promise<AdapterInfo>;
+  /** Running rows finish with the adapter; new requests do not find it any more. Returns what was deleted. */
+  delete(request: { model?: string | undefined; name: string }, call: CallContext): Promise<AdapterInfo>;
+}
+
+/** A served model, for listings and start-up output. */
+export interface ModelInfo {
+  readonly name: string;
+  readonly path: string;
+  readonly modelType: string;
+  readonly parameters: number;
+  readonly dtype: 'fp32' | 'int8';
+  readonly contextLength: number;
+  readonly vocabSize: number;
+  readonly fingerprint: string;
+  readonly ready: boolean;
+  /** False: adapters are refused (`option.enable_lora=false`). */
+  readonly loraEnabled: boolean;
+}
+
+/** The served models. */
+export interface ModelService {
+  list(): readonly ModelInfo[];
+  /** Throws MODEL_NOT_FOUND; absent name = the only model, or INVALID_REQUEST when several are served. */
+  resolve(name: string | undefined): ModelInfo;
+}
+
+/** Everything a surface needs. */
+export interface Services {
+  readonly inference: InferenceService;
+  readonly adapters: AdapterService;
+  readonly models: ModelService;
+}
