@@ -1,0 +1,102 @@
+/**
+ * Element types of safetensors files and their conversion to float32. The loops run over typed-array views of the
+ * file's little-endian bytes (as every platform that Node's binaries for this project's engine support is).
+ */
+
+/** Bits per element by safetensors dtype name (https://github.com/huggingface/safetensors, `Dtype`). */
+export const DTYPE_BITS = {
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  BOOL: 8,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  I64: 64,
+  U64: 64,
+  F64: 64,
+  C64: 64,
+} as const satisfies Record<string, number>;
+
+/** An element type that a safetensors header may name. */
+export type TensorDtype = keyof typeof DTYPE_BITS;
+
+/** The element types that convert to float32. */
+export type FloatDtype = 'F32' | 'F16' | 'BF16' | 'F64';
+
+/** True for a dtype name of {@link DTYPE_BITS}. */
+export function isTensorDtype(name: string): name is TensorDtype {
+  return Object.hasOwn(DTYPE_BITS, name);
+}
+
+/** True for a dtype that {@link convertToFloat32} takes. */
+export function isFloatDtype(dtype: TensorDtype): dtype is FloatDtype {
+  return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16' || dtype === 'F64';
+}
+
+let halfTable: Float32Array | undefined;
+
+/** float32 of each of the 65536 float16 bit patterns (256 KiB, made at first use). */
+function float16Table(): Float32Array {
+  if (halfTable !== undefined) return halfTable;
+  const table = new Float32Array(65536);
+  for (let bits = 0; bits < 65536; bits += 1) {
+    const exponent = (bits >> 10) & 31;
+    const fraction = bits & 1023;
+    let value: number;
+    if (exponent === 0) value = fraction * 2 ** -24;
+    else if (exponent === 31) value = fraction === 0 ? Number.POSITIVE_INFINITY : Number.NaN;
+    else value = (1 + fraction / 1024) * 2 ** (exponent - 15);
+    table[bits] = bits >= 32768 ? -value : value;
+  }
+  halfTable = table;
+  return table;
+}
+
+/**
+ * Converts little-endian elements into `out[outStart...]`; BF16 and F16 are exact, F64 is rounded to nearest.
+ * @param source bytes of whole elements; its byteOffset must be a multiple of the element size
+ */
+export function convertToFloat32(source: Uint8Array, dtype: FloatDtype, out: Float32Array, outStart: number): void {
+  const { buffer, byteOffset, byteLength } = source;
+  switch (dtype) {
+    case 'F32':
+      out.set(new Float32Array(buffer, byteOffset, byteLength / 4), outStart);
+      return;
+    case 'F64':
+      out.set(new Float64Array(buffer, byteOffset, byteLength / 8), outStart);
+      return;
+    case 'BF16': {
+      const input = new Uint16Array(buffer, byteOffset, byteLength / 2);
+      const bits = new Uint32Array(out.buffer, out.byteOffset + outStart * 4, input.length);
+      for (let i = 0; i < input.length; i += 1) bits[i] = input[i]! << 16;
+      return;
+    }
+    case 'F16': {
+      const input = new Uint16Array(buffer, byteOffset, byteLength / 2);
+      const table = float16Table();
+      for (let i = 0; i < input.length; i += 1) out[outStart + i] = table[input[i]!]!;
+      return;
+    }
+  }
+}
+
+/** Index of the first NaN or infinity, or -1. Looks at the bits, so it is as fast as memory. */
+export function firstNonFinite(values: Float32Array): number {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < bits.length; i += 1) {
+    if ((bits[i]! & 0x7f800000) === 0x7f800000) return i;
+  }
+  return -1;
+}
