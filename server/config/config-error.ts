@@ -1,0 +1,17 @@
+/** A start-up fault that the user can mend: bad flag, bad value, missing or broken model. */
+
+/** Exit code for every {@link ConfigError}, as conventional for wrong usage. */
+export const USAGE_EXIT_CODE = 2;
+
+/** Thrown by everything in `server/config`; `message` is one line, fit for stderr as it is. */
+export class ConfigError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(oneLine(message), options);
+    this.name = 'ConfigError';
+  }
+}
+
+/** Folds a text that may span lines into one, so that a fault never prints more than one line. */
+export function oneLine(text: string): string {
+  return text.replace(/\s*[\r\n]+\s*/g, ' ').trim();
+}

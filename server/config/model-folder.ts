@@ -1,0 +1,103 @@
+/** Turns `--model [NAME=]DIR` into a model to load, looking at what lies in the folder but not yet into the weights. */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { ConfigError } from './config-error.js';
+import { readServingProperties, type ServingProperties } from './serving-properties.js';
+import type { SettingValues } from './settings.js';
+
+/** A model that is to be served. All paths are absolute. */
+export interface ModelSource {
+  readonly name: string;
+  /** Folder with config.json and the weights. */
+  readonly path: string;
+  /** Folder that was named; differs from `path` where a serving.properties there points elsewhere. */
+  readonly folder: string;
+  readonly dtype: SettingValues['dtype'];
+  readonly loraEnabled: boolean;
+  /** Folders whose sub-folders are adapters to register at start; all exist. */
+  readonly adapterFolders: readonly string[];
+  /** Remarks for the log, one line each. */
+  readonly warnings: readonly string[];
+}
+
+/** Names that fit into a path and a header unescaped. */
+const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+const isFolder = (place: string): boolean => statSync(place, { throwIfNoEntry: false })?.isDirectory() ?? false;
+
+function splitName(given: string): { name: string | undefined; folder: string } {
+  const at = given.indexOf('=');
+  // A path may hold a "=", a name may hold no "/": so `a/b=c` is all path, and `m=a/b=c` is the name m.
+  if (at <= 0 || /[\\/]/.test(given.slice(0, at))) return { name: undefined, folder: given };
+  return { name: given.slice(0, at), folder: given.slice(at + 1) };
+}
+
+/**
+ * @param given value of `--model`
+ * @param settings the other settings; `--dtype` other than auto and `--adapters` win over the properties file
+ * @param cwd what relative paths are relative to
+ * @throws ConfigError when there is no such folder or no model in it
+ */
+export function resolveModelFolder(given: string, settings: SettingValues, cwd: string): ModelSource {
+  const { name, folder: relative } = splitName(given);
+  if (relative === '') throw new ConfigError(`--model ${given}: no folder after the "="`);
+  const folder = path.resolve(cwd, relative);
+  if (!isFolder(folder)) throw new ConfigError(`--model ${given}: there is no folder ${folder}`);
+  const properties = propertiesOf(folder);
+  const weights = properties?.modelId === undefined ? folder : path.resolve(folder, properties.modelId);
+  if (!isFolder(weights)) {
+    throw new ConfigError(`${path.join(folder, 'serving.properties')}: option.model_id names no folder: ${weights}`);
+  }
+  if (!existsSync(path.join(weights, 'config.json'))) {
+    throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
+  }
+  const chosen = name ?? path.basename(folder);
+  if (!MODEL_NAME.test(chosen)) {
+    throw new ConfigError(
+      `--model ${given}: "${chosen}" is no usable model name (letters, digits, ".", "_", "-"); name it with NAME=DIR`,
+    );
+  }
+  const loraEnabled = properties?.enableLora ?? true;
+  return {
+    name: chosen,
+    path: weights,
+    folder,
+    dtype: settings.dtype === 'auto' ? (properties?.dtype ?? 'auto') : settings.dtype,
+    loraEnabled,
+    adapterFolders: loraEnabled ? adapterFolders(folder, weights, properties, settings.adapters, cwd) : [],
+    warnings: (properties?.warnings ?? []).map((line) => `${path.join(folder, 'serving.properties')}: ${line}`),
+  };
+}
+
+function propertiesOf(folder: string): ServingProperties | undefined {
+  const file = path.join(folder, 'serving.properties');
+  if (!existsSync(file)) return undefined;
+  try {
+    return readServingProperties(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new ConfigError(`${file}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function adapterFolders(
+  folder: string,
+  weights: string,
+  properties: ServingProperties | undefined,
+  flag: string | undefined,
+  cwd: string,
+): string[] {
+  if (flag !== undefined) {
+    const named = path.resolve(cwd, flag);
+    if (!isFolder(named)) throw new ConfigError(`--adapters ${flag}: there is no folder ${named}`);
+    return [named];
+  }
+  if (properties?.adapters !== undefined) {
+    const named = path.resolve(folder, properties.adapters);
+    if (!isFolder(named)) {
+      throw new ConfigError(`${path.join(folder, 'serving.properties')}: option.adapters names no folder: ${named}`);
+    }
+    return [named];
+  }
+  const candidates = [...new Set([path.join(folder, 'adapters'), path.join(weights, 'adapters')])];
+  return candidates.filter(isFolder);
+}

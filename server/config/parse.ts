@@ -1,0 +1,144 @@
+/** Command line and environment to configuration. Reads no global state: everything comes in as arguments. */
+import { statSync } from 'node:fs';
+import path from 'node:path';
+import { Command, CommanderError, Option } from 'commander';
+import { ConfigError, oneLine } from './config-error.js';
+import { type ModelSource, resolveModelFolder } from './model-folder.js';
+import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
+
+/** Everything the server is started with. */
+export interface ServeConfig extends Omit<SettingValues, 'model' | 'adapters' | 'allowPath'> {
+  /** At least one; names differ. */
+  readonly models: readonly ModelSource[];
+  /** Existing folders, absolute. */
+  readonly allowPaths: readonly string[];
+}
+
+/** What the command line asks for. */
+export type Invocation =
+  | { readonly kind: 'serve'; readonly config: ServeConfig }
+  /** Help or version: print and end with exit code 0. */
+  | { readonly kind: 'print'; readonly text: string };
+
+/** The surroundings, as far as the configuration depends on them. */
+export interface Surroundings {
+  /** Arguments after the program's name. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** What relative paths are relative to. */
+  readonly cwd: string;
+  /** Folder of the package, which holds `models/demo`. */
+  readonly packageRoot: string;
+  readonly version: string;
+}
+
+/** Name of the embedded model. */
+export const DEMO_MODEL = 'demo';
+
+/** @throws ConfigError with one line that says what is wrong and what would be right */
+export function parseInvocation(surroundings: Surroundings): Invocation {
+  let printed = '';
+  let flags: Record<string, string | string[] | undefined> | undefined;
+  const program = commandLine(
+    surroundings.version,
+    (text) => {
+      printed += text;
+    },
+    (values) => {
+      flags = values;
+    },
+  );
+  try {
+    program.parse([...surroundings.argv], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return { kind: 'print', text: printed };
+    if (error.code === 'commander.help') return { kind: 'print', text: program.helpInformation() };
+    throw new ConfigError(error.message.replace(/^error: /, ''), { cause: error });
+  }
+  if (flags === undefined) return { kind: 'print', text: program.helpInformation() };
+  return { kind: 'serve', config: assemble(readSettings(flags, surroundings.env), surroundings) };
+}
+
+function commandLine(
+  version: string,
+  print: (text: string) => void,
+  serve: (values: Record<string, string | string[] | undefined>) => void,
+): Command {
+  const output = { writeOut: print, writeErr: () => {} };
+  const program = new Command('loramux')
+    .description('Multi-LoRA inference server: one base model, many adapters, one batch.')
+    .version(version, '--version')
+    .exitOverride()
+    .configureOutput(output);
+  const command = program
+    .command('serve')
+    .description('Serve models until SIGINT or SIGTERM.')
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput(output)
+    .action((values: Record<string, string | string[] | undefined>) => serve(values));
+  for (const entry of SETTING_ENTRIES) command.addOption(optionOf(entry));
+  return program;
+}
+
+function optionOf(entry: SettingEntry): Option {
+  const fallback = entry.default === undefined ? entry.unset : entry.default;
+  const option = new Option(
+    `${entry.flag} <${entry.value}>`,
+    `${entry.description} (default: ${fallback}; env: ${entry.env})${entry.repeatable ? ' May be repeated.' : ''}`,
+  );
+  if (entry.repeatable) {
+    option.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
+  } else {
+    option.argParser((value: string, before: string | undefined) => {
+      if (before !== undefined) throw new ConfigError(`${entry.flag} is given twice: ${before} and ${value}`);
+      return value;
+    });
+  }
+  return option;
+}
+
+function readSettings(flags: Record<string, string | string[] | undefined>, env: Surroundings['env']): SettingValues {
+  const raw: Record<string, string | string[]> = {};
+  const origin = new Map<string, string>();
+  for (const entry of SETTING_ENTRIES) {
+    const flag = flags[entry.key];
+    const variable = env[entry.env];
+    if (flag !== undefined) {
+      raw[entry.key] = flag;
+      origin.set(entry.key, entry.flag);
+    } else if (variable !== undefined && variable !== '') {
+      raw[entry.key] = entry.repeatable ? variable.split(path.delimiter).filter(Boolean) : variable;
+      origin.set(entry.key, entry.env);
+    }
+  }
+  const parsed = SETTINGS.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const key = String(issue.path[0]);
+  throw new ConfigError(`${origin.get(key) ?? key} ${String(raw[key])}: ${oneLine(issue.message)}`);
+}
+
+function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
+  const { model, adapters, allowPath, ...rest } = settings;
+  const demo = `${DEMO_MODEL}=${path.join(surroundings.packageRoot, 'models', DEMO_MODEL)}`;
+  const given = model.length > 0 ? model : [demo];
+  if (adapters !== undefined && given.length > 1) {
+    throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
+  }
+  const models = given.map((text) => resolveModelFolder(text, settings, surroundings.cwd));
+  const names = models.map((source) => source.name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new ConfigError(`two models are named "${twice}"; name them with --model NAME=DIR`);
+  const allowPaths = allowPath.map((given) => existingFolder('--allow-path', given, surroundings.cwd));
+  return { ...rest, models, allowPaths };
+}
+
+function existingFolder(flag: string, given: string, cwd: string): string {
+  const place = path.resolve(cwd, given);
+  if (!statSync(place, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new ConfigError(`${flag} ${given}: there is no folder ${place}`);
+  }
+  return place;
+}

@@ -1,0 +1,62 @@
+/**
+ * `serving.properties` of DJL Serving, as far as it is served: the keys that mean something here, and one remark for
+ * each of the others, so that nothing is dropped in silence.
+ */
+import { getProperties } from 'properties-file';
+
+/** What a properties file asks for. */
+export interface ServingProperties {
+  /** `option.model_id` as written: a folder, absolute or relative to the file. */
+  readonly modelId?: string | undefined;
+  /** `option.enable_lora`; absent = on. */
+  readonly enableLora?: boolean | undefined;
+  /** `option.dtype`, where it is one that is served. */
+  readonly dtype?: 'auto' | 'fp32' | 'int8' | undefined;
+  /** `option.adapters` as written: a folder, absolute or relative to the file. */
+  readonly adapters?: string | undefined;
+  /** One line for each key that is not honoured. */
+  readonly warnings: readonly string[];
+}
+
+const HALF_TYPES = ['fp16', 'bf16', 'float16', 'bfloat16', 'half'];
+
+/** Reads the text of a `serving.properties`; throws `Error` with the key where a value makes no sense. */
+export function readServingProperties(source: string): ServingProperties {
+  const warnings: string[] = [];
+  let modelId: string | undefined;
+  let enableLora: boolean | undefined;
+  let dtype: ServingProperties['dtype'];
+  let adapters: string | undefined;
+  for (const [key, raw] of Object.entries(getProperties(source))) {
+    const value = raw.trim();
+    switch (key) {
+      case 'option.model_id':
+        if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value))
+          throw new Error(`option.model_id=${value}: only folders are served`);
+        modelId = value;
+        break;
+      case 'option.adapters':
+        adapters = value;
+        break;
+      case 'option.enable_lora':
+        if (!/^(true|false)$/i.test(value)) throw new Error(`option.enable_lora=${value}: must be true or false`);
+        enableLora = value.toLowerCase() === 'true';
+        break;
+      case 'option.dtype':
+        if (['fp32', 'float32', 'float'].includes(value)) dtype = 'fp32';
+        else if (value === 'int8') dtype = 'int8';
+        else if (value === 'auto') dtype = 'auto';
+        else if (HALF_TYPES.includes(value)) {
+          dtype = 'auto';
+          warnings.push(`option.dtype=${value} is not served; auto is used`);
+        } else throw new Error(`option.dtype=${value}: must be auto, fp32 or int8`);
+        break;
+      case 'engine':
+        if (!/^(python|loramux)$/i.test(value)) warnings.push(`engine=${value} is ignored; loramux runs every model`);
+        break;
+      default:
+        warnings.push(`${key} is ignored`);
+    }
+  }
+  return { modelId, enableLora, dtype, adapters, warnings };
+}

@@ -1,0 +1,77 @@
+/** Kinds of settings: each turns the text of a flag or variable into a value, with a message that says what is right. */
+import { z } from 'zod';
+
+/** What the flag, the help and the documentation need to know beside the value's type. */
+export interface SettingMeta {
+  /** Placeholder of the value in the usage line, for example `DIR`. */
+  readonly value: string;
+  readonly description: string;
+  /** Text of the default; absent = unset. */
+  readonly default?: string | undefined;
+  /** What "unset" means, for the table. */
+  readonly unset?: string | undefined;
+  /** True: may be given several times; the environment variable separates values as PATH does. */
+  readonly repeatable?: boolean | undefined;
+}
+
+const described = <T extends z.ZodType>(schema: T, meta: SettingMeta): T => schema.meta({ setting: meta });
+
+/** Any text. */
+export function text(meta: SettingMeta & { default: string }) {
+  return described(z.string().min(1, 'must not be empty').prefault(meta.default), meta);
+}
+
+/** Any text, or unset. */
+export function optionalText(meta: SettingMeta) {
+  return described(z.string().min(1, 'must not be empty').optional(), meta);
+}
+
+/** Any number of texts. */
+export function texts(meta: SettingMeta) {
+  return described(z.array(z.string().min(1, 'must not be empty')).prefault([]), { ...meta, repeatable: true });
+}
+
+/** One of a few words. */
+export function choice<const W extends readonly [string, ...string[]]>(
+  words: W,
+  meta: SettingMeta & { default: W[number] },
+) {
+  const schema = z.enum(words, { error: `must be one of ${words.join(', ')}` }).prefault(meta.default as never);
+  return described(schema, meta);
+}
+
+/** A whole number in a range, both ends included. */
+export function integer(min: number, max: number, meta: SettingMeta & { default: string }) {
+  const schema = z
+    .string()
+    .regex(/^\d+$/, `must be a whole number between ${min} and ${max}`)
+    .transform(Number)
+    .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))
+    .prefault(meta.default);
+  return described(schema, meta);
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  ki: 1024,
+  mi: 1024 ** 2,
+  gi: 1024 ** 3,
+};
+
+/** A number of bytes: plain, or with a unit such as `64MiB` or `2GB`. */
+export function bytes(min: number, meta: SettingMeta & { default: string }) {
+  const schema = z
+    .string()
+    .transform((given, context) => {
+      const match = /^(\d+(?:\.\d+)?)\s*(?:([kmg]i?)b?|b)?$/i.exec(given.trim());
+      const count = match ? Math.floor(Number(match[1]) * UNITS[(match[2] ?? '').toLowerCase()]!) : Number.NaN;
+      if (Number.isSafeInteger(count) && count >= min) return count;
+      context.addIssue(`must be a number of bytes of at least ${min}, such as 65536, 64MiB or 2GB`);
+      return z.NEVER;
+    })
+    .prefault(meta.default);
+  return described(schema, meta);
+}

@@ -1,0 +1,99 @@
+/** Every setting of the server, once: the flags, the environment variables and `docs/configuration.md` come from here. */
+import { z } from 'zod';
+import { bytes, choice, integer, optionalText, type SettingMeta, text, texts } from './setting.js';
+
+/** Values that `--dtype` takes. */
+export const DTYPES = ['auto', 'fp32', 'int8'] as const;
+/** Values that `--log-level` takes, most talkative first. */
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+/** The schema: raw texts in, values out. Keys are in the order of the help and of the documentation. */
+export const SETTINGS = z.object({
+  model: texts({
+    value: '[NAME=]DIR',
+    description:
+      "A model to serve: a Hugging Face model folder, or a folder with a serving.properties. NAME defaults to the folder's name.",
+    unset: 'the embedded demo model, as `demo`',
+  }),
+  adapters: optionalText({
+    value: 'DIR',
+    description: 'Folder whose sub-folders are PEFT adapters, registered at start under their names.',
+    unset: '`adapters/` inside the model folder',
+  }),
+  allowPath: texts({
+    value: 'DIR',
+    description: 'A further folder that adapters may be registered from while the server runs.',
+    unset: "the model's own adapters folder only",
+  }),
+  dtype: choice(DTYPES, {
+    value: DTYPES.join('|'),
+    description: 'Arithmetic of the base model: fp32 is exact, int8 is faster, auto chooses for the machine.',
+    default: 'auto',
+  }),
+  host: text({
+    value: 'HOST',
+    description: 'Address to listen on; 0.0.0.0 makes the server reachable from elsewhere.',
+    default: '127.0.0.1',
+  }),
+  port: integer(0, 65_535, { value: 'PORT', description: 'Port to listen on; 0 picks a free one.', default: '8080' }),
+  logLevel: choice(LOG_LEVELS, { value: 'LEVEL', description: `One of ${LOG_LEVELS.join(', ')}.`, default: 'info' }),
+  maxBodyBytes: bytes(1024, {
+    value: 'BYTES',
+    description: 'Largest request body that is read; more is answered with 413.',
+    default: '64MiB',
+  }),
+  graceMs: integer(0, 3_600_000, {
+    value: 'MS',
+    description: 'How long running requests may go on after SIGTERM or SIGINT before they are cancelled.',
+    default: '30000',
+  }),
+  maxQueue: integer(1, 1_000_000, {
+    value: 'ROWS',
+    description: 'Most inputs that may wait for a place in the batch; more are refused with 503.',
+    default: '1000',
+  }),
+  maxBatch: integer(1, 1024, {
+    value: 'ROWS',
+    description: 'Most inputs that are decoded together in one step.',
+    default: '16',
+  }),
+  prefillChunk: integer(1, 65_536, {
+    value: 'TOKENS',
+    description: 'Most prompt tokens that one step works on, so that long prompts do not stall running streams.',
+    default: '256',
+  }),
+  kvBytes: bytes(1, { value: 'BYTES', description: 'Memory budget of the key/value cache.', default: '512MiB' }),
+  adapterBytes: bytes(1, { value: 'BYTES', description: 'Memory budget of loaded adapter weights.', default: '1GiB' }),
+  threads: integer(0, 1024, {
+    value: 'COUNT',
+    description: 'Threads of the arithmetic; 0 takes one for each processor core.',
+    default: '0',
+  }),
+});
+
+/** Key of a setting, as in the resulting configuration. */
+export type SettingKey = keyof typeof SETTINGS.shape;
+
+/** Values of all settings, before the model folders are looked at. */
+export type SettingValues = z.output<typeof SETTINGS>;
+
+/** One setting with its names on each surface. */
+export interface SettingEntry extends SettingMeta {
+  readonly key: SettingKey;
+  /** For example `--allow-path`. */
+  readonly flag: string;
+  /** For example `LORAMUX_ALLOW_PATH`. */
+  readonly env: string;
+}
+
+/** All settings with their names, in the order of the schema. */
+export const SETTING_ENTRIES: readonly SettingEntry[] = Object.entries(SETTINGS.shape).map(([key, schema]) => {
+  const kebab = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const meta = schema.meta()?.setting as SettingMeta;
+  return {
+    ...meta,
+    key: key as SettingKey,
+    flag: `--${kebab}`,
+    env: `LORAMUX_${kebab.replaceAll('-', '_').toUpperCase()}`,
+  };
+});

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { ConfigError } from '../../server/config/config-error.js';
+import { parseInvocation, type ServeConfig } from '../../server/config/parse.js';
+import { SETTING_ENTRIES } from '../../server/config/settings.js';
+
+let root: string;
+let model: string;
+
+before(() => {
+  root = mkdtempSync(path.join(tmpdir(), 'loramux-config-'));
+  model = path.join(root, 'base');
+  mkdirSync(path.join(model, 'adapters'), { recursive: true });
+  writeFileSync(path.join(model, 'config.json'), '{}');
+  mkdirSync(path.join(root, 'models', 'demo'), { recursive: true });
+  writeFileSync(path.join(root, 'models', 'demo', 'config.json'), '{}');
+  mkdirSync(path.join(root, 'extra'));
+});
+after(() => rmSync(root, { recursive: true, force: true }));
+
+const invoke = (argv: string[], env: Record<string, string> = {}) =>
+  parseInvocation({ argv, env, cwd: root, packageRoot: root, version: '1.2.3' });
+
+function configOf(argv: string[], env?: Record<string, string>): ServeConfig {
+  const invocation = invoke(['serve', ...argv], env);
+  assert.equal(invocation.kind, 'serve');
+  return (invocation as { config: ServeConfig }).config;
+}
+
+function faultOf(argv: string[], env?: Record<string, string>): string {
+  let message = '';
+  assert.throws(
+    () => invoke(argv, env),
+    (error: Error) => {
+      message = error.message;
+      return error instanceof ConfigError && !message.includes('\n');
+    },
+  );
+  return message;
+}
+
+test('without flags the demo model is served on the documented address', () => {
+  const config = configOf([]);
+  assert.deepEqual(
+    config.models.map((source) => [source.name, source.path]),
+    [['demo', path.join(root, 'models', 'demo')]],
+  );
+  assert.equal(config.host, '127.0.0.1');
+  assert.equal(config.port, 8080);
+  assert.equal(config.maxBodyBytes, 64 * 1024 * 1024);
+  assert.equal(config.maxBatch, 16);
+  assert.equal(config.dtype, 'auto');
+});
+
+test('a model is named by its folder or by NAME=', () => {
+  assert.equal(configOf(['--model', 'base']).models[0]!.name, 'base');
+  const named = configOf(['--model', `mine=${model}`]).models[0]!;
+  assert.equal(named.name, 'mine');
+  assert.equal(named.path, model);
+  assert.deepEqual(named.adapterFolders, [path.join(model, 'adapters')]);
+});
+
+test('several models need different names', () => {
+  assert.deepEqual(
+    configOf(['--model', 'a=base', '--model', 'b=base']).models.map((source) => source.name),
+    ['a', 'b'],
+  );
+  assert.match(faultOf(['serve', '--model', 'base', '--model', 'base']), /two models are named "base"/);
+});
+
+test('sizes take units', () => {
+  assert.equal(configOf(['--kv-bytes', '2GB']).kvBytes, 2e9);
+  assert.equal(configOf(['--kv-bytes', '1.5MiB']).kvBytes, 1.5 * 1024 * 1024);
+  assert.equal(configOf(['--kv-bytes', '65536']).kvBytes, 65536);
+  assert.match(faultOf(['serve', '--kv-bytes', 'lots']), /^--kv-bytes lots: must be a number of bytes/);
+});
+
+test('the environment fills what no flag says', () => {
+  const env = { LORAMUX_PORT: '0', LORAMUX_DTYPE: 'fp32', LORAMUX_ALLOW_PATH: `extra${path.delimiter}${model}` };
+  const config = configOf(['--dtype', 'int8'], env);
+  assert.equal(config.port, 0);
+  assert.equal(config.dtype, 'int8');
+  assert.deepEqual(config.allowPaths, [path.join(root, 'extra'), model]);
+  assert.match(faultOf(['serve'], { LORAMUX_PORT: 'eighty' }), /^LORAMUX_PORT eighty: must be a whole number/);
+});
+
+test('every setting has a flag and a variable that reach the configuration', () => {
+  for (const entry of SETTING_ENTRIES) {
+    assert.match(entry.flag, /^--[a-z-]+$/);
+    assert.match(entry.env, /^LORAMUX_[A-Z_]+$/);
+    assert.ok(entry.default !== undefined || entry.unset !== undefined, `${entry.flag} says what its absence means`);
+  }
+});
+
+test('bad usage is told in one line that says what would be right', () => {
+  assert.match(faultOf(['serve', '--prot', '1']), /unknown option '--prot' \(Did you mean --port\?\)/);
+  assert.match(faultOf(['serve', '--port', '70000']), /--port 70000: must be at most 65535/);
+  assert.match(faultOf(['serve', '--port', '-1']), /--port|argument/);
+  assert.match(faultOf(['serve', '--port']), /--port <PORT>' argument missing/);
+  assert.match(faultOf(['serve', '--dtype', 'fp8']), /--dtype fp8: must be one of auto, fp32, int8/);
+  assert.match(faultOf(['serve', '--port', '1', '--port', '2']), /given twice/);
+  assert.match(faultOf(['serve', 'extra']), /too many arguments/);
+  assert.match(faultOf(['server']), /unknown command 'server'/);
+  assert.match(faultOf(['serve', '--model', 'nowhere']), /there is no folder .*nowhere/);
+  assert.match(faultOf(['serve', '--model', 'extra']), /config\.json is missing/);
+  assert.match(faultOf(['serve', '--model', 'a b=base']), /no usable model name/);
+  assert.match(faultOf(['serve', '--adapters', 'nowhere']), /--adapters nowhere: there is no folder/);
+  assert.match(faultOf(['serve', '--allow-path', 'nowhere']), /--allow-path nowhere: there is no folder/);
+});
+
+test('help and version are printed, not served', () => {
+  for (const argv of [[], ['--help'], ['serve', '--help'], ['help']]) {
+    const invocation = invoke(argv);
+    assert.ok(invocation.kind === 'print' && /Usage: loramux/.test(invocation.text), argv.join(' '));
+  }
+  assert.deepEqual(invoke(['--version']), { kind: 'print', text: '1.2.3\n' });
+});
+
+test('serving.properties is honoured, and every other key is remarked on', () => {
+  const folder = path.join(root, 'djl');
+  mkdirSync(folder, { recursive: true });
+  const properties = (lines: string[]) => writeFileSync(path.join(folder, 'serving.properties'), lines.join('\n'));
+  properties(['engine=Python', 'option.model_id=../base', 'option.dtype=bf16', 'option.max_loras=8']);
+  const source = configOf(['--model', 'djl']).models[0]!;
+  assert.equal(source.name, 'djl');
+  assert.equal(source.path, model);
+  assert.equal(source.dtype, 'auto');
+  assert.ok(source.loraEnabled);
+  assert.deepEqual(source.adapterFolders, [path.join(model, 'adapters')]);
+  assert.equal(source.warnings.length, 2);
+  assert.match(source.warnings[0]!, /option\.dtype=bf16/);
+  assert.match(source.warnings[1]!, /option\.max_loras is ignored/);
+
+  properties(['option.model_id=../base', 'option.enable_lora=false', 'option.dtype=int8']);
+  const plain = configOf(['--model', 'djl']).models[0]!;
+  assert.equal(plain.loraEnabled, false);
+  assert.deepEqual(plain.adapterFolders, []);
+  assert.equal(plain.dtype, 'int8');
+  assert.equal(configOf(['--model', 'djl', '--dtype', 'fp32']).models[0]!.dtype, 'fp32');
+
+  properties(['option.model_id=../nowhere']);
+  assert.match(faultOf(['serve', '--model', 'djl']), /option\.model_id names no folder/);
+  properties(['option.model_id=s3://bucket/key']);
+  assert.match(faultOf(['serve', '--model', 'djl']), /only folders are served/);
+  properties(['option.model_id=../base', 'option.enable_lora=perhaps']);
+  assert.match(faultOf(['serve', '--model', 'djl']), /must be true or false/);
+});
