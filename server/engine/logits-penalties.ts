@@ -1,0 +1,52 @@
+/** Penalties on tokens that the row has seen already. */
+
+/** Strengths of the penalties; 1, 0, 0 = off. */
+export interface Penalties {
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+}
+
+/** The token ids a row has seen: what the penalties look at. */
+export class TokenHistory {
+  /** Distinct ids of prompt and generation. */
+  readonly seen: Set<number>;
+  /** Generated id -> how often. */
+  readonly generated = new Map<number, number>();
+
+  constructor(promptIds: readonly number[]) {
+    this.seen = new Set(promptIds);
+  }
+
+  /** Records a generated token. */
+  add(id: number): void {
+    this.seen.add(id);
+    this.generated.set(id, (this.generated.get(id) ?? 0) + 1);
+  }
+}
+
+/** True when any penalty would change a logit. */
+export function hasPenalties(options: Penalties): boolean {
+  return options.repetitionPenalty !== 1 || options.presencePenalty !== 0 || options.frequencyPenalty !== 0;
+}
+
+/**
+ * Applies the penalties in place, as Hugging Face's RepetitionPenaltyLogitsProcessor (prompt and generated ids:
+ * positive logits are divided, negative ones multiplied) and then as OpenAI's frequency and presence penalties
+ * (generated ids only: logit -= frequency * count + presence).
+ * @param logits // [vocab]
+ */
+export function applyPenalties(logits: Float32Array, options: Penalties, history: TokenHistory): void {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty } = options;
+  if (repetitionPenalty !== 1) {
+    for (const id of history.seen) {
+      if (id >= logits.length) continue;
+      const logit = logits[id]!;
+      logits[id] = logit < 0 ? logit * repetitionPenalty : logit / repetitionPenalty;
+    }
+  }
+  if (presencePenalty === 0 && frequencyPenalty === 0) return;
+  for (const [id, count] of history.generated) {
+    if (id < logits.length) logits[id]! -= frequencyPenalty * count + presencePenalty;
+  }
+}

@@ -1,0 +1,57 @@
+/** Picks the next token of one row from its logits. */
+import { drawFrom, filterLogits } from './logits-filter.js';
+import { rawLogprobs, type TokenLogprob } from './logits-logprobs.js';
+import { applyPenalties, hasPenalties, TokenHistory } from './logits-penalties.js';
+import { argmax } from './logits-select.js';
+import type { SamplingOptions } from './messages.js';
+import { uniformAt } from './random.js';
+
+/** A picked token; the log-probabilities are there when the row asked for them. */
+export interface Picked {
+  readonly token: number;
+  /** Natural log of the token's probability in the raw distribution (penalties and temperature not applied). */
+  readonly logprob?: number;
+  /** The n most likely tokens of the raw distribution, best first; absent for n = 0. */
+  readonly top?: readonly TokenLogprob[];
+}
+
+/**
+ * The sampler of one row. Logits are processed in this order: repetition penalty, frequency and presence penalty,
+ * temperature, top-k, top-p, min-p. Temperature 0 takes the largest penalised logit (the lowest id on ties). What is
+ * picked depends on the logits, the options and the number of tokens picked before, and on nothing else: equal seeds
+ * give equal tokens whatever else is in the batch.
+ */
+export class RowSampler {
+  readonly #options: SamplingOptions;
+  readonly #history: TokenHistory | undefined;
+  #position = 0;
+
+  /** @param promptIds what the repetition penalty looks at besides the picked tokens */
+  constructor(options: SamplingOptions, promptIds: readonly number[]) {
+    this.#options = options;
+    this.#history = hasPenalties(options) ? new TokenHistory(promptIds) : undefined;
+  }
+
+  /**
+   * Picks and counts the next token.
+   * @param logits // [vocab], left as they are
+   * @throws Error when the logits hold no finite maximum (NaN or infinity from the model)
+   */
+  pick(logits: Float32Array): Picked {
+    const options = this.#options;
+    let scores = logits;
+    if (this.#history !== undefined) {
+      scores = logits.slice();
+      applyPenalties(scores, options, this.#history);
+    }
+    const token =
+      options.temperature === 0
+        ? argmax(scores)
+        : drawFrom(filterLogits(scores, options), uniformAt(options.seed, this.#position));
+    this.#position++;
+    this.#history?.add(token);
+    if (options.logprobs === undefined) return { token };
+    const { logprob, top } = rawLogprobs(logits, token, options.logprobs);
+    return options.logprobs > 0 ? { token, logprob, top } : { token, logprob };
+  }
+}
