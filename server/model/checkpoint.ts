@@ -1,0 +1,120 @@
+/**
+ * The weight files of a Hugging Face folder: one `model.safetensors`, or shards named by an index. Tensors are found by
+ * name; their bytes stay on disk until somebody reads or maps them.
+ */
+import { readFile, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, sep } from 'node:path';
+import { openSafetensors, type SafetensorsFile, type TensorInfo } from '../adapters/safetensors.js';
+import { AppError } from '../errors.js';
+
+/** A tensor and the file it lies in. */
+export interface StoredTensor {
+  readonly info: TensorInfo;
+  readonly file: SafetensorsFile;
+}
+
+/** Open weight files. */
+export interface Checkpoint {
+  /** Folder that all weight files lie in (after symbolic links), for onnxruntime's external data. */
+  readonly folder: string;
+  readonly files: readonly SafetensorsFile[];
+  /** Throws MODEL_INVALID when absent. */
+  find(name: string): StoredTensor;
+  has(name: string): boolean;
+  /** Throws MODEL_INVALID when absent or of another shape. */
+  expect(name: string, shape: readonly number[]): StoredTensor;
+  readFloat32(name: string, shape?: readonly number[]): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** Opens the weights of a model folder. Throws MODEL_INVALID naming what is missing or broken. */
+export async function openCheckpoint(modelDir: string): Promise<Checkpoint> {
+  const paths = await weightFiles(modelDir);
+  const files: SafetensorsFile[] = [];
+  try {
+    for (const path of paths)
+      files.push(await openSafetensors(path, { reason: 'MODEL_INVALID', label: basename(path) }));
+  } catch (error) {
+    await Promise.all(files.map((file) => file.close()));
+    throw error;
+  }
+  const byName = new Map<string, StoredTensor>();
+  for (const file of files) {
+    for (const info of file.tensors.values()) byName.set(canonicalName(info.name), { info, file });
+  }
+  const find = (name: string): StoredTensor => {
+    const tensor = byName.get(name);
+    if (tensor === undefined) throw new AppError('MODEL_INVALID', `${modelDir}: the weights hold no tensor ${name}`);
+    return tensor;
+  };
+  const expect = (name: string, shape: readonly number[]): StoredTensor => {
+    const tensor = find(name);
+    if (tensor.info.shape.length !== shape.length || tensor.info.shape.some((dim, i) => dim !== shape[i])) {
+      throw new AppError(
+        'MODEL_INVALID',
+        `${basename(tensor.file.path)}: tensor ${name} has shape [${tensor.info.shape}], config.json makes it [${shape}]`,
+      );
+    }
+    return tensor;
+  };
+  return {
+    folder: dirname(paths[0]!),
+    files,
+    find,
+    expect,
+    has: (name) => byName.has(name),
+    readFloat32: async (name, shape) => {
+      const { file, info } = shape === undefined ? find(name) : expect(name, shape);
+      return file.readFloat32(info.name);
+    },
+    close: async () => {
+      await Promise.all(files.map((file) => file.close()));
+    },
+  };
+}
+
+/** GPT-2 checkpoints were once saved from the headless model, without `transformer.`. */
+function canonicalName(name: string): string {
+  return /^(h\.\d|wte\.|wpe\.|ln_f\.)/.test(name) ? `transformer.${name}` : name;
+}
+
+/** Real paths of the weight files, all in one folder. */
+async function weightFiles(modelDir: string): Promise<string[]> {
+  const single = join(modelDir, 'model.safetensors');
+  if (await exists(single)) return [await realpath(single)];
+  const indexPath = join(modelDir, 'model.safetensors.index.json');
+  if (!(await exists(indexPath))) {
+    throw new AppError(
+      'MODEL_INVALID',
+      `${modelDir}: neither model.safetensors nor model.safetensors.index.json is there (other weight formats are not read)`,
+    );
+  }
+  let names: string[];
+  try {
+    const index = JSON.parse(await readFile(indexPath, 'utf8')) as { weight_map: Record<string, string> };
+    names = [...new Set(Object.values(index.weight_map))].sort();
+  } catch (cause) {
+    throw new AppError('MODEL_INVALID', `${indexPath}: not a weights index: ${(cause as Error).message}`, { cause });
+  }
+  const paths: string[] = [];
+  for (const name of names) {
+    if (typeof name !== 'string' || name.includes('/') || name.includes(sep) || name === '..') {
+      throw new AppError('MODEL_INVALID', `${indexPath}: shard ${JSON.stringify(name)} is not a file of this folder`);
+    }
+    const path = join(modelDir, name);
+    if (!(await exists(path))) throw new AppError('MODEL_INVALID', `${modelDir}: shard ${name} is missing`);
+    paths.push(await realpath(path));
+  }
+  if (paths.length === 0) throw new AppError('MODEL_INVALID', `${indexPath}: names no shards`);
+  const folders = new Set(paths.map((path) => dirname(path)));
+  if (folders.size > 1)
+    throw new AppError('MODEL_INVALID', `${modelDir}: the shards lie in different folders: ${[...folders].join(', ')}`);
+  return paths;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}

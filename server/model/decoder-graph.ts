@@ -1,0 +1,138 @@
+/**
+ * A decoder's description to its ONNX graph: embeddings in, logits of chosen rows and the new keys and values out.
+ * `rows` are the step's tokens in the order [sequence, batch].
+ */
+import { type AttentionInputs, emitAttention } from './graph-attention.js';
+import type { LinearKernel } from './graph-linears.js';
+import { type GraphVariant, SiteEmitter } from './graph-sites.js';
+import { GraphBuilder, type Value } from './onnx-graph.js';
+import type { DecoderSpec, LayerSpec, LinearSpec, MlpSpec, NormSpec, ProjectionSpec } from './spec.js';
+
+/** A finished graph and what a caller needs to feed and fetch it. */
+export interface DecoderGraph {
+  readonly bytes: Uint8Array;
+  readonly variant: GraphVariant;
+  readonly inputNames: readonly string[];
+  /** Output names: logits [logit rows, vocab]; new keys and values by layer, each with rows * kvHeads * headDim values. */
+  readonly logits: string;
+  readonly keys: readonly string[];
+  readonly values: readonly string[];
+  /** Distinct windows that have a mask input; 0 = no window. */
+  readonly windows: readonly number[];
+  /** Widths that have a `group.<width>` input. */
+  readonly groupWidths: readonly number[];
+  /** Sites in the order of the model; empty in the base variant. */
+  readonly linears: readonly LinearSpec[];
+  /** Norms with a weight input (full variant only) and their own weights. */
+  readonly norms: readonly { readonly norm: NormSpec; readonly weight: Float32Array }[];
+}
+
+/** Name of the mask input for a window (0 = the whole past). */
+export const maskInput = (window: number): string => (window === 0 ? 'mask' : `mask.${window}`);
+
+/**
+ * Builds the graph.
+ * @param small biases and norm weights by tensor name, as float32
+ */
+export function buildDecoderGraph(
+  spec: DecoderSpec,
+  kernel: LinearKernel,
+  variant: GraphVariant,
+  small: ReadonlyMap<string, Float32Array>,
+): DecoderGraph {
+  const graph = new GraphBuilder();
+  const sites = new SiteEmitter(graph, kernel, variant, small);
+  const windows = new Set<number>();
+  let x = graph.input('embeds', 'float32', ['rows', spec.hiddenSize]);
+  const logitRows = graph.input('logit_rows', 'int64', ['logit_rows']);
+  const inputs: AttentionInputs = {
+    positions: spec.ropes.length > 0 ? graph.input('pos', 'int64', [1, 'rows']) : '',
+    cos: spec.ropes.map((rope, i) => graph.input(`cos.${i}`, 'float32', ['rows', rope.rotaryDim / 2])),
+    sin: spec.ropes.map((rope, i) => graph.input(`sin.${i}`, 'float32', ['rows', rope.rotaryDim / 2])),
+    queryShape: graph.input('shape.q', 'int64', [5]),
+    keyShape: graph.input('shape.kv', 'int64', [5]),
+    split: graph.input('split', 'int64', [2]),
+    mask: (window) => {
+      if (!windows.has(window)) {
+        windows.add(window);
+        graph.input(maskInput(window), 'float32', ['batch', 1, 1, 'sequence', 'all']);
+      }
+      return maskInput(window);
+    },
+  };
+  const keys: Value[] = [];
+  const values: Value[] = [];
+  for (const [index, layer] of spec.layers.entries()) {
+    const normed = layer.preAttentionNorm === undefined ? x : sites.norm(x, layer.preAttentionNorm);
+    const [q, k, v] = emitProjection(graph, sites, normed, layer.attention.qkv);
+    const attended = emitAttention(graph, sites, spec, layer.attention, index, [q!, k!, v!], inputs);
+    keys.push(
+      graph.output(attended.keys, 'float32', layer.attention.rope === undefined ? ['rows', 'kv'] : [1, 'rows', 'kv']),
+    );
+    values.push(graph.output(attended.values, 'float32', ['rows', 'kv']));
+    let branch = sites.linear(attended.context, layer.attention.output);
+    if (layer.postAttentionNorm !== undefined) branch = sites.norm(branch, layer.postAttentionNorm);
+    const afterAttention = addScaled(graph, x, branch, layer);
+    const mlpInput = layer.parallel ? x : afterAttention;
+    const mlpNormed =
+      layer.preMlpNorm === undefined ? (layer.parallel ? normed : mlpInput) : sites.norm(mlpInput, layer.preMlpNorm);
+    let fed = emitMlp(graph, sites, mlpNormed, layer.mlp);
+    if (layer.postMlpNorm !== undefined) fed = sites.norm(fed, layer.postMlpNorm);
+    x = addScaled(graph, afterAttention, fed, layer);
+  }
+  const last = graph.op('Gather', [x, logitRows], { axis: 0 });
+  let logits = sites.linear(sites.norm(last, spec.finalNorm), spec.head.linear);
+  if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
+  if (spec.head.softcap !== undefined) {
+    const cap = graph.scalar(spec.head.softcap);
+    logits = graph.op('Mul', [graph.op('Tanh', [graph.op('Div', [logits, cap])]), cap]);
+  }
+  graph.output(logits, 'float32', ['logit_rows', spec.vocabSize]);
+  return {
+    bytes: graph.finish(`${spec.modelType}-${variant}`),
+    variant,
+    inputNames: graph.inputNames,
+    logits,
+    keys,
+    values,
+    windows: [...windows],
+    groupWidths: [...sites.widths],
+    linears: variant === 'base' ? [] : sites.linears,
+    norms:
+      variant === 'full'
+        ? sites.norms.filter(({ kind }) => kind === 'rms').map((norm) => ({ norm, weight: sites.normWeight(norm) }))
+        : [],
+  };
+}
+
+/** The outputs of a projection, one value per consumer. */
+function emitProjection(graph: GraphBuilder, sites: SiteEmitter, x: Value, projection: ProjectionSpec): Value[] {
+  if (projection.kind === 'separate') return projection.linears.map((linear) => sites.linear(x, linear));
+  const fused = sites.linear(x, projection.linear);
+  return graph.multi('Split', [fused, graph.ints(projection.sizes)], projection.sizes.length, { axis: -1 });
+}
+
+function emitMlp(graph: GraphBuilder, sites: SiteEmitter, x: Value, mlp: MlpSpec): Value {
+  const [first, second] = emitProjection(graph, sites, x, mlp.input);
+  const activated = emitActivation(graph, first!, mlp);
+  return sites.linear(mlp.gated ? graph.op('Mul', [activated, second!]) : activated, mlp.output);
+}
+
+function emitActivation(graph: GraphBuilder, x: Value, mlp: MlpSpec): Value {
+  switch (mlp.activation) {
+    case 'silu': // x * sigmoid(1 * x)
+      return graph.contrib('QuickGelu', [x], { alpha: { float: 1 } });
+    case 'gelu':
+      return graph.op('Gelu', [x], { approximate: 'none' });
+    case 'gelu_tanh':
+      return graph.op('Gelu', [x], { approximate: 'tanh' });
+    case 'relu':
+      return graph.op('Relu', [x]);
+  }
+}
+
+function addScaled(graph: GraphBuilder, stream: Value, branch: Value, layer: LayerSpec): Value {
+  const scaled =
+    layer.residualScale === undefined ? branch : graph.op('Mul', [branch, graph.scalar(layer.residualScale)]);
+  return graph.op('Add', [stream, scaled]);
+}

@@ -1,0 +1,30 @@
+import type { ConfigReader } from '../config-reader.js';
+import type { DecoderSpec } from '../spec.js';
+import {
+  attention,
+  decoder,
+  gatedMlp,
+  readActivation,
+  readRope,
+  readSizes,
+  readWindows,
+  rmsNorm,
+} from './llama-like.js';
+
+/** Mistral 7B: Llama with a sliding window over all layers. */
+export function mistral(config: ConfigReader): DecoderSpec {
+  const sizes = readSizes(config);
+  const activation = readActivation(config, ['hidden_act'], 'silu');
+  const window = config.optionalNumber('sliding_window');
+  const windows = readWindows(config, sizes.layers, window, () => true);
+  const layers = windows.map((layerWindow, i) => {
+    const prefix = `model.layers.${i}`;
+    return {
+      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
+      attention: attention(prefix, sizes, { window: layerWindow }),
+      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
+      mlp: gatedMlp(prefix, sizes, activation),
+    };
+  });
+  return decoder(config, 'mistral', sizes, { layers, ropes: [readRope(config, sizes)] });
+}

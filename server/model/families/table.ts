@@ -1,0 +1,49 @@
+/** Which `model_type` of config.json is which family. To add one: a file beside this one, and a line here. */
+import { AppError } from '../../errors.js';
+import { ConfigReader } from '../config-reader.js';
+import type { DecoderSpec } from '../spec.js';
+import { gemma } from './gemma.js';
+import { gpt2 } from './gpt2.js';
+import { llama } from './llama.js';
+import { mistral } from './mistral.js';
+import { qwen2, qwen3 } from './qwen.js';
+
+/** `model_type` -> the function that turns its config into a decoder. */
+export const FAMILIES: Readonly<Record<string, (config: ConfigReader) => DecoderSpec>> = {
+  gemma,
+  gpt2,
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+};
+
+/**
+ * Describes the decoder of a config.json.
+ * @param where file name for error messages
+ * Throws MODEL_INVALID for an unknown family, a missing or impossible field, or a field that is not implemented.
+ */
+export function describeDecoder(fields: Record<string, unknown>, where: string): DecoderSpec {
+  const type = fields.model_type;
+  const family = typeof type === 'string' ? FAMILIES[type] : undefined;
+  if (family === undefined) {
+    throw new AppError(
+      'MODEL_INVALID',
+      `${where}: model_type ${JSON.stringify(type ?? null)} is not supported; supported: ${Object.keys(FAMILIES).sort().join(', ')}`,
+    );
+  }
+  const config = new ConfigReader(fields, where);
+  config.raw('model_type');
+  if (fields.quantization_config != null) {
+    throw new AppError(
+      'MODEL_INVALID',
+      `${where}: quantization_config: quantised checkpoints are not supported; use the unquantised folder`,
+    );
+  }
+  const spec = family(config);
+  config.finish();
+  if (!Number.isInteger(spec.headDim)) {
+    throw new AppError('MODEL_INVALID', `${where}: hidden_size is not divisible by the number of attention heads`);
+  }
+  return spec;
+}

@@ -1,0 +1,92 @@
+/**
+ * Attention over (past as fed) + (the new tokens), from primitive ops. The past lies time-major, [time, batch, kvHeads,
+ * 1, headDim], so that one buffer of growing length can be fed without a copy; new tokens have the same order, so a
+ * step's tokens are [sequence, batch] flattened. The graph hands out the new keys and values only.
+ */
+
+import type { SiteEmitter } from './graph-sites.js';
+import { float, type GraphBuilder, type Value } from './onnx-graph.js';
+import type { AttentionSpec, DecoderSpec } from './spec.js';
+
+/** Values that all layers of a graph share. */
+export interface AttentionInputs {
+  /** int64 [1, rows]: 0..rows-1, the rows of the cos and sin inputs. */
+  readonly positions: Value;
+  readonly cos: readonly Value[];
+  readonly sin: readonly Value[];
+  /** int64 [5]: [sequence, batch, kvHeads, queries per kv head, headDim] and the same with 1 in the fourth place. */
+  readonly queryShape: Value;
+  readonly keyShape: Value;
+  /** int64 [2]: [past length, sequence]. */
+  readonly split: Value;
+  /** Additive mask [batch, 1, 1, sequence, past + sequence] by window (0 = none). */
+  mask(window: number): Value;
+}
+
+/** Result of one layer's attention. */
+export interface AttentionResult {
+  /** [rows, queryHeads * headDim] */
+  readonly context: Value;
+  /** New keys (rotated) [1, rows, kvHeads * headDim] or [rows, ...], and values [rows, kvHeads * headDim]. */
+  readonly keys: Value;
+  readonly values: Value;
+}
+
+/** Emits one layer's attention on q [rows, queryHeads * headDim], k and v [rows, kvHeads * headDim]. */
+export function emitAttention(
+  graph: GraphBuilder,
+  sites: SiteEmitter,
+  spec: DecoderSpec,
+  attention: AttentionSpec,
+  layer: number,
+  [q, k, v]: readonly [Value, Value, Value],
+  inputs: AttentionInputs,
+): AttentionResult {
+  const { queryHeads, kvHeads, headDim } = spec;
+  const past = (kind: string) =>
+    graph.input(`past_${kind}.${layer}`, 'float32', ['past', 'batch', kvHeads, 1, headDim]);
+  const pastKeys = past('k');
+  const pastValues = past('v');
+
+  const prepare = (x: Value, heads: number, norm: AttentionSpec['qNorm']): Value => {
+    let y = x;
+    if (norm !== undefined) {
+      const width = attention.normWhole ? heads * headDim : headDim;
+      y = sites.norm(graph.op('Reshape', [y, graph.ints([-1, width])]), norm);
+    }
+    if (attention.rope === undefined) return y;
+    const rope = spec.ropes[attention.rope]!;
+    const flat = graph.op('Reshape', [y, graph.ints([1, -1, heads * headDim])]);
+    const rotated = [flat, inputs.positions, inputs.cos[attention.rope]!, inputs.sin[attention.rope]!];
+    return graph.contrib('RotaryEmbedding', rotated, {
+      num_heads: heads,
+      ...(rope.rotaryDim < headDim && { rotary_embedding_dim: rope.rotaryDim }),
+    });
+  };
+  const newKeys = prepare(k, kvHeads, attention.kNorm);
+  const queries = graph.op('Reshape', [prepare(q, queryHeads, attention.qNorm), inputs.queryShape]); // [S, B, KV, G, HD]
+  const keys = graph.op('Reshape', [newKeys, inputs.keyShape]); // [S, B, KV, 1, HD]
+  const values = graph.op('Reshape', [v, inputs.keyShape]);
+
+  const score = (against: Value) =>
+    graph.contrib('FusedMatMul', [queries, against], {
+      transBatchA: 1,
+      transBatchB: 1,
+      transB: 1,
+      alpha: float(attention.scale),
+    });
+  let scores = graph.op('Concat', [score(pastKeys), score(keys)], { axis: -1 }); // [B, KV, G, S, past + S]
+  if (attention.softcap !== undefined) {
+    const cap = graph.scalar(attention.softcap);
+    scores = graph.op('Mul', [graph.op('Tanh', [graph.op('Div', [scores, cap])]), cap]);
+  }
+  const masked = graph.op('Add', [scores, inputs.mask(attention.window ?? 0)]);
+  const [overPast, overNew] = graph.multi('Split', [graph.op('Softmax', [masked], { axis: -1 }), inputs.split], 2, {
+    axis: -1,
+  });
+  const weigh = (weights: Value, against: Value) =>
+    graph.contrib('FusedMatMul', [weights, against], { transBatchB: 1 });
+  const mixed = graph.op('Add', [weigh(overPast!, pastValues), weigh(overNew!, values)]); // [B, KV, G, S, HD]
+  const ordered = graph.op('Transpose', [mixed], { perm: [3, 0, 1, 2, 4] }); // [S, B, KV, G, HD]
+  return { context: graph.op('Reshape', [ordered, graph.ints([-1, queryHeads * headDim])]), keys: newKeys, values: v };
+}

@@ -1,0 +1,78 @@
+/**
+ * Linears as graph nodes, by kernel: `fp32` multiplies with the checkpoint's own bytes (mapped, widened to float32 when
+ * the session is made), `int8` with blocks of 8-bit weights quantised beforehand.
+ */
+import { AppError } from '../errors.js';
+import type { Checkpoint } from './checkpoint.js';
+import type { GraphBuilder, Value } from './onnx-graph.js';
+import type { QuantisedStore } from './quantise.js';
+import type { LinearSpec } from './spec.js';
+
+/** Emits y = x W^T (+ bias) for x [rows, in]. */
+export interface LinearKernel {
+  /** `bias` [out] is a value of the graph or undefined. */
+  emit(graph: GraphBuilder, x: Value, linear: LinearSpec, bias: Value | undefined): Value;
+}
+
+/** float32 products. Weight bytes are named by place in the safetensors file, so nothing is copied or converted here. */
+export function fp32Kernel(checkpoint: Checkpoint): LinearKernel {
+  return {
+    emit(graph, x, linear, bias) {
+      const shape = linear.conv1d ? [linear.inFeatures, linear.outFeatures] : [linear.outFeatures, linear.inFeatures];
+      const weight = mappedWeight(graph, checkpoint, linear.weight, shape);
+      const inputs = bias === undefined ? [x, weight] : [x, weight, bias];
+      return graph.op('Gemm', inputs, { transB: linear.conv1d ? 0 : 1 });
+    },
+  };
+}
+
+/** 8-bit blocks of 32 with one float32 scale each; activations are quantised per block of each row inside the kernel. */
+export function int8Kernel(store: QuantisedStore): LinearKernel {
+  return {
+    emit(graph, x, linear, bias) {
+      const entry = store.entry(linear.weight);
+      const blocks = Math.ceil(linear.inFeatures / store.blockSize);
+      const key = `q8.${linear.weight}`;
+      const once = (name: string, make: () => Value) => (graph.declared(name) ? name : make());
+      const weight = once(key, () =>
+        graph.external(key, 'uint8', [linear.outFeatures, blocks, store.blockSize], {
+          location: store.location,
+          ...entry.weights,
+        }),
+      );
+      const scales = once(`${key}.scales`, () =>
+        graph.external(`${key}.scales`, 'float32', [linear.outFeatures * blocks], {
+          location: store.location,
+          ...entry.scales,
+        }),
+      );
+      const inputs = bias === undefined ? [x, weight, scales] : [x, weight, scales, '', '', bias];
+      return graph.contrib('MatMulNBits', inputs, {
+        K: linear.inFeatures,
+        N: linear.outFeatures,
+        bits: 8,
+        block_size: store.blockSize,
+        accuracy_level: 4,
+      });
+    },
+  };
+}
+
+/** A float32 view of a stored weight: the initialiser itself, or a Cast that onnxruntime folds at load. */
+function mappedWeight(graph: GraphBuilder, checkpoint: Checkpoint, name: string, shape: readonly number[]): Value {
+  if (graph.declared(`${name}.f32`)) return `${name}.f32`;
+  const { info, file } = checkpoint.expect(name, shape);
+  const bytes = { location: file.path.slice(checkpoint.folder.length + 1), offset: info.offset, length: info.bytes };
+  switch (info.dtype) {
+    case 'F32':
+      return graph.declared(name) ? name : graph.external(name, 'float32', shape, bytes);
+    case 'F16':
+      graph.external(name, 'float16', shape, bytes);
+      return graph.named(`${name}.f32`, 'Cast', [name], { to: 1 });
+    case 'BF16':
+      graph.external(name, 'bfloat16', shape, bytes);
+      return graph.named(`${name}.f32`, 'Cast', [name], { to: 1 });
+    default:
+      throw new AppError('MODEL_INVALID', `tensor ${name} is stored as ${info.dtype}; F32, F16 or BF16 would be right`);
+  }
+}

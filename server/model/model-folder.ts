@@ -1,0 +1,100 @@
+/**
+ * A Hugging Face model folder, opened: what config.json describes, and the weight files. Both the main thread (adapter
+ * binding, listings) and the engine worker (graph, weights) open it for themselves; it holds file handles, no weights.
+ */
+import { readFile } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { AppError } from '../errors.js';
+import { type Checkpoint, openCheckpoint } from './checkpoint.js';
+import { describeDecoder } from './families/table.js';
+import { allLinears, allNorms, type DecoderSpec } from './spec.js';
+
+/** An opened model folder. */
+export interface ModelFolder {
+  readonly dir: string;
+  readonly spec: DecoderSpec;
+  readonly checkpoint: Checkpoint;
+  /** `_name_or_path` of config.json, or the folder's name: what adapters are likely to call their base. */
+  readonly nameOrPath: string;
+  /** End-of-sequence ids: generation_config.json first, else config.json. */
+  readonly eosIds: readonly number[];
+  /** Number of weights. */
+  readonly parameters: number;
+  close(): Promise<void>;
+}
+
+/** Opens a folder and checks that every tensor that config.json asks for is there in the right shape. Throws MODEL_INVALID. */
+export async function openModelFolder(path: string): Promise<ModelFolder> {
+  const dir = resolve(path);
+  const config = await readJson(join(dir, 'config.json'));
+  if (config === undefined) throw new AppError('MODEL_INVALID', `${dir}: there is no config.json`);
+  const spec = describeDecoder(config, join(dir, 'config.json'));
+  const checkpoint = await openCheckpoint(dir);
+  try {
+    checkTensors(spec, checkpoint);
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+  const generation = await readJson(join(dir, 'generation_config.json'));
+  const name = config._name_or_path;
+  return {
+    dir,
+    spec,
+    checkpoint,
+    nameOrPath: typeof name === 'string' && name !== '' ? name : basename(dir),
+    eosIds: readIds(generation?.eos_token_id) ?? readIds(config.eos_token_id) ?? [],
+    parameters: countParameters(checkpoint),
+    close: () => checkpoint.close(),
+  };
+}
+
+/** A JSON object, or undefined where the file is missing. Throws MODEL_INVALID for anything else. */
+export async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new AppError('MODEL_INVALID', `${path}: cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new AppError('MODEL_INVALID', `${path}: not JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new AppError('MODEL_INVALID', `${path}: holds no JSON object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function readIds(value: unknown): number[] | undefined {
+  if (typeof value === 'number') return [value];
+  if (Array.isArray(value) && value.every((id) => typeof id === 'number')) return value;
+  return undefined;
+}
+
+function checkTensors(spec: DecoderSpec, checkpoint: Checkpoint): void {
+  checkpoint.expect(spec.embedding.weight, [spec.vocabSize, spec.hiddenSize]);
+  const { positions } = spec.embedding;
+  if (positions !== undefined) checkpoint.expect(positions.weight, [spec.contextLength, spec.hiddenSize]);
+  for (const linear of allLinears(spec)) {
+    const { inFeatures, outFeatures } = linear;
+    checkpoint.expect(linear.weight, linear.conv1d ? [inFeatures, outFeatures] : [outFeatures, inFeatures]);
+    if (linear.bias !== undefined) checkpoint.expect(linear.bias, [outFeatures]);
+  }
+  for (const norm of allNorms(spec)) {
+    checkpoint.expect(norm.weight, [norm.width]);
+    if (norm.bias !== undefined) checkpoint.expect(norm.bias, [norm.width]);
+  }
+}
+
+function countParameters(checkpoint: Checkpoint): number {
+  let count = 0;
+  for (const file of checkpoint.files) {
+    for (const { shape } of file.tensors.values()) count += shape.reduce((product, dim) => product * dim, 1);
+  }
+  return count;
+}

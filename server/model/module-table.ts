@@ -1,0 +1,47 @@
+/** The base model as adapters see it: every module that PEFT can name, with its shape, and its weights on request. */
+import type { AdapterBase, TargetModule } from '../adapters/types.js';
+import type { ModelFolder } from './model-folder.js';
+import { allLinears, allNorms } from './spec.js';
+
+/** Builds the table that adapter binding works with. Module order is that of the model code. */
+export function adapterBaseOf(folder: ModelFolder): AdapterBase {
+  const { spec, checkpoint } = folder;
+  const modules = new Map<string, TargetModule>();
+  const add = (module: Omit<TargetModule, 'layer'>) => {
+    const layer = /\.(?:layers|h)\.(\d+)\./.exec(module.name)?.[1];
+    modules.set(module.name, { ...module, layer: layer === undefined ? undefined : Number(layer) });
+  };
+  const { embedding } = spec;
+  for (const [name, rows] of [
+    [embedding.module, spec.vocabSize],
+    ...(embedding.positions === undefined ? [] : [[embedding.positions.module, spec.contextLength] as const]),
+  ] as const) {
+    add({ name, kind: 'embedding', inFeatures: rows, outFeatures: spec.hiddenSize, conv1d: false, hasBias: false });
+  }
+  for (const linear of allLinears(spec)) {
+    const { module, inFeatures, outFeatures, conv1d = false } = linear;
+    add({ name: module, kind: 'linear', inFeatures, outFeatures, conv1d, hasBias: linear.bias !== undefined });
+  }
+  for (const norm of allNorms(spec)) {
+    add({
+      name: norm.module,
+      kind: 'norm',
+      inFeatures: norm.width,
+      outFeatures: norm.width,
+      conv1d: false,
+      hasBias: norm.bias !== undefined,
+    });
+  }
+  return {
+    modelType: spec.modelType,
+    nameOrPath: folder.nameOrPath,
+    layerCount: spec.layers.length,
+    vocabSize: spec.vocabSize,
+    tiedHead: spec.head.tied,
+    modules,
+    embeddingModule: embedding.module,
+    headModule: spec.head.linear.module,
+    readWeight: (tensor) =>
+      checkpoint.readFloat32(tensor === `${spec.head.linear.module}.weight` ? spec.head.linear.weight : tensor),
+  };
+}

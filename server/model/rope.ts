@@ -1,0 +1,131 @@
+/**
+ * Rotary position tables. Frequencies follow transformers' `modeling_rope_utils`: default, linear, dynamic (NTK), llama3,
+ * yarn and longrope. A table is a list of inverse frequencies and a factor on cos and sin; positions come at run time.
+ */
+import type { ConfigReader } from './config-reader.js';
+import type { RopeSpec } from './spec.js';
+
+/** What the scaling rules need to know of the model. */
+export interface RopeInput {
+  readonly theta: number;
+  /** Dimensions of a head that are rotated. */
+  readonly rotaryDim: number;
+  readonly contextLength: number;
+  /** `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5); undefined = plain. */
+  readonly scaling: ConfigReader | undefined;
+  /** Only for longrope, where older files keep it beside `rope_scaling`. */
+  readonly originalContextLength?: number | undefined;
+}
+
+/** Builds one rotary table. Throws MODEL_INVALID for a rule that is not implemented. */
+export function buildRope(input: RopeInput): RopeSpec {
+  const { rotaryDim, scaling } = input;
+  const plain = plainFrequencies(input.theta, rotaryDim);
+  const table = (inverseFrequency: Float64Array, attentionScale = 1): RopeSpec => ({
+    rotaryDim,
+    inverseFrequency,
+    attentionScale,
+  });
+  if (scaling === undefined) return table(plain);
+  const type = scaling.text('rope_type', scaling.text('type', 'default'));
+  switch (type) {
+    case 'default':
+      return table(plain);
+    case 'linear': {
+      const factor = scaling.number('factor');
+      return table(plain.map((f) => f / factor));
+    }
+    case 'dynamic': {
+      // Within the context that the model was configured for, the dynamic rule leaves the frequencies alone.
+      scaling.number('factor');
+      scaling.optionalNumber('original_max_position_embeddings');
+      return table(plain);
+    }
+    case 'llama3':
+      return table(llama3(plain, scaling));
+    case 'yarn':
+      return yarn(input, plain, scaling);
+    case 'longrope':
+    case 'su':
+      return longrope(input, scaling);
+    default:
+      throw scaling.fault(
+        'rope_type',
+        'default, linear, dynamic, llama3, yarn or longrope',
+        type,
+        'is not implemented',
+      );
+  }
+}
+
+function plainFrequencies(theta: number, rotaryDim: number): Float64Array {
+  return Float64Array.from({ length: rotaryDim / 2 }, (_, i) => theta ** ((-2 * i) / rotaryDim));
+}
+
+/** Llama 3.1: long waves are slowed by `factor`, short ones kept, those between are blended. */
+function llama3(plain: Float64Array, scaling: ConfigReader): Float64Array {
+  const factor = scaling.number('factor');
+  const low = scaling.number('low_freq_factor');
+  const high = scaling.number('high_freq_factor');
+  const original = scaling.number('original_max_position_embeddings');
+  return plain.map((frequency) => {
+    const wavelength = (2 * Math.PI) / frequency;
+    if (wavelength > original / low) return frequency / factor;
+    if (wavelength < original / high) return frequency;
+    const blend = (original / wavelength - low) / (high - low);
+    return (1 - blend) * (frequency / factor) + blend * frequency;
+  });
+}
+
+/** YaRN (arXiv 2309.00071): a ramp over the dimensions between interpolated and kept frequencies. */
+function yarn(input: RopeInput, plain: Float64Array, scaling: ConfigReader): RopeSpec {
+  const { rotaryDim, theta } = input;
+  const original = scaling.optionalNumber('original_max_position_embeddings') ?? input.contextLength;
+  const factor = scaling.optionalNumber('factor') ?? input.contextLength / original;
+  const betaFast = scaling.optionalNumber('beta_fast') ?? 32;
+  const betaSlow = scaling.optionalNumber('beta_slow') ?? 1;
+  const truncate = scaling.flag('truncate', true);
+  const mscale = scaling.optionalNumber('mscale');
+  const mscaleAll = scaling.optionalNumber('mscale_all_dim');
+  const magnitude = (s: number, m = 1) => (s <= 1 ? 1 : 0.1 * m * Math.log(s) + 1);
+  const attentionScale =
+    scaling.optionalNumber('attention_factor') ??
+    (mscale && mscaleAll ? magnitude(factor, mscale) / magnitude(factor, mscaleAll) : magnitude(factor));
+  const dimOf = (rotations: number) =>
+    (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+  let low = dimOf(betaFast);
+  let high = dimOf(betaSlow);
+  if (truncate) {
+    low = Math.floor(low);
+    high = Math.ceil(high);
+  }
+  low = Math.max(low, 0);
+  high = Math.min(high, rotaryDim - 1);
+  const span = high === low ? 0.001 : high - low;
+  const inverseFrequency = plain.map((frequency, i) => {
+    const ramp = Math.min(1, Math.max(0, (i - low) / span));
+    return (frequency / factor) * ramp + frequency * (1 - ramp);
+  });
+  return { rotaryDim, inverseFrequency, attentionScale };
+}
+
+/** LongRoPE (Phi-3): a factor per dimension; the long set applies where the context exceeds the original one. */
+function longrope(input: RopeInput, scaling: ConfigReader): RopeSpec {
+  const { rotaryDim, theta } = input;
+  const original =
+    scaling.optionalNumber('original_max_position_embeddings') ?? input.originalContextLength ?? input.contextLength;
+  const short = scaling.numbers('short_factor') ?? [];
+  const long = scaling.numbers('long_factor') ?? [];
+  const factor = scaling.optionalNumber('factor') ?? input.contextLength / original;
+  const attentionScale =
+    scaling.optionalNumber('attention_factor') ??
+    (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
+  // The choice is by the length of the sequence in transformers; a server needs one table for a whole row, and keys
+  // that were cached under one table do not fit the other. Rows here never exceed the original context's table.
+  const factors = short;
+  if (factors.length !== rotaryDim / 2 || long.length !== rotaryDim / 2) {
+    throw scaling.fault('short_factor', `${rotaryDim / 2} numbers, and as many in long_factor`, factors.length);
+  }
+  const inverseFrequency = Float64Array.from(factors, (f, i) => 1 / (f * theta ** ((2 * i) / rotaryDim)));
+  return { rotaryDim, inverseFrequency, attentionScale };
+}
