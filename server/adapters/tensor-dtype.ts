@@ -92,6 +92,14 @@ export function convertToFloat32(source: Uint8Array, dtype: FloatDtype, out: Flo
   }
 }
 
+/** The elements of a whole tensor as float32; F32 becomes a view of `raw`, which must begin its own buffer. */
+export function toFloat32(raw: Uint8Array, dtype: FloatDtype): Float32Array {
+  if (dtype === 'F32') return new Float32Array(raw.buffer, raw.byteOffset, raw.length / 4);
+  const values = new Float32Array((raw.length * 8) / DTYPE_BITS[dtype]);
+  convertToFloat32(raw, dtype, values, 0);
+  return values;
+}
+
 /** Index of the first NaN or infinity, or -1. Looks at the bits, so it is as fast as memory. */
 export function firstNonFinite(values: Float32Array): number {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);

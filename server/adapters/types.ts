@@ -76,9 +76,16 @@ export interface BoundAdapter {
   readonly embedding?: BoundEmbedding | undefined;
   /** Replaced norm weights by module path: [width]. */
   readonly norms: ReadonlyMap<string, Float32Array>;
+  /** Replaced norm biases by module path: [width]. Absent = none. */
+  readonly normBiases?: ReadonlyMap<string, Float32Array> | undefined;
+  /**
+   * Replaced rows of the output matrix: id -> [hidden]; logit(id) = row . hidden state. On a tied model, trained tokens
+   * replace the output rows too.
+   */
+  readonly headRows?: ReadonlyMap<number, Float32Array> | undefined;
   /** Activated LoRA: ids from whose last occurrence in the prompt on the adapter applies. */
   readonly invocationTokens?: readonly number[] | undefined;
-  /** Names of the features used: 'lora', 'rslora', 'dora', 'bias', 'lora_bias', 'replaced_linear', 'replaced_norm', 'replaced_embedding', 'embedding_lora', 'trained_tokens', 'alora', 'rank_pattern', 'alpha_pattern', 'lm_head'. */
+  /** Names of the features used: 'lora', 'rslora', 'dora', 'bias', 'lora_bias', 'replaced_linear', 'replaced_norm', 'replaced_embedding', 'embedding_lora', 'trained_tokens', 'trained_head_rows', 'norm_bias', 'alora', 'rank_pattern', 'alpha_pattern', 'lm_head'. */
   readonly features: readonly string[];
   readonly warnings: readonly string[];
 }

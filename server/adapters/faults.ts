@@ -1,0 +1,40 @@
+/** Collects everything that is wrong with an adapter, so that one refusal names all of it. */
+import { AppError } from '../errors.js';
+
+/** Most faults that one message spells out; the rest are counted. */
+const MAX_LISTED = 50;
+
+/** What is wrong with an adapter: faults of the files, and features that are not supported. */
+export class Faults {
+  private readonly invalid: string[] = [];
+  private readonly unsupported: string[] = [];
+
+  /** Notes a fault: the adapter is broken or does not fit. */
+  add(what: string): void {
+    this.invalid.push(what);
+  }
+
+  /** Notes a feature that would have to be applied and is not. */
+  addUnsupported(what: string): void {
+    this.unsupported.push(what);
+  }
+
+  /** Number of faults noted. */
+  get count(): number {
+    return this.invalid.length + this.unsupported.length;
+  }
+
+  /**
+   * Throws if anything was noted: ADAPTER_UNSUPPORTED if all of it is about unsupported features, else
+   * ADAPTER_INVALID; the message lists every fault.
+   */
+  check(): void {
+    if (this.count === 0) return;
+    const all = [...this.unsupported, ...this.invalid];
+    const listed = all.slice(0, MAX_LISTED).join('; ');
+    const rest = all.length > MAX_LISTED ? `; and ${all.length - MAX_LISTED} more` : '';
+    const reason = this.invalid.length > 0 ? 'ADAPTER_INVALID' : 'ADAPTER_UNSUPPORTED';
+    const head = all.length === 1 ? '' : `${all.length} faults: `;
+    throw new AppError(reason, `${head}${listed}${rest}`, { metadata: { faults: String(all.length) } });
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * Where adapters may be read from: folders below the allowed roots, also after every symbolic link is followed. A
+ * Hugging Face cache (snapshots that link to blobs) is fine while both lie below one root.
+ */
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { isAbsolute, join, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { AppError } from '../errors.js';
+
+/** Longest adapter_config.json that is read. */
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+const CONFIG = 'adapter_config.json';
+
+/** A folder with an adapter in it, checked to lie below an allowed root. */
+export interface AdapterFolder {
+  /** Real path of the folder that holds adapter_config.json. */
+  readonly path: string;
+  /** Bytes of adapter_config.json. */
+  readonly config: Uint8Array;
+}
+
+function isBelow(path: string, root: string): boolean {
+  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
+}
+
+function forbidden(what: string): AppError {
+  return new AppError('ADAPTER_SOURCE_FORBIDDEN', `${what} lies outside the folders that adapters may be read from`);
+}
+
+/** Turns a source (absolute path, `file:` URI, or path relative to the model folder) into an absolute path. */
+export function sourcePath(source: string, modelDir: string): string {
+  const fail = (what: string) => new AppError('ADAPTER_SOURCE_INVALID', `source ${JSON.stringify(source)}: ${what}`);
+  if (source === '') throw fail('it is empty; the path of a folder would be right');
+  if (source.includes('\0')) throw fail('it holds a NUL character');
+  if (/^file:/i.test(source)) {
+    try {
+      return resolve(fileURLToPath(source));
+    } catch (error) {
+      throw fail(`not a usable file URI: ${(error as Error).message}`);
+    }
+  }
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(source)) throw fail('only folders and file: URIs can be read');
+  return isAbsolute(source) ? resolve(source) : resolve(modelDir, source);
+}
+
+/**
+ * Checks a path against the allowed roots, before and after links are followed; nothing outside is even looked at.
+ * @returns the real path
+ * @throws AppError ADAPTER_SOURCE_FORBIDDEN (outside) or ADAPTER_SOURCE_INVALID (not there)
+ */
+export async function checkInside(path: string, roots: readonly string[]): Promise<string> {
+  const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => resolve(root))));
+  const absolute = resolve(path);
+  const allowed = [...roots.map((root) => resolve(root)), ...realRoots];
+  if (!allowed.some((root) => isBelow(absolute, root))) throw forbidden(JSON.stringify(path));
+  let real: string;
+  try {
+    real = await realpath(absolute);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    const what = code === 'ENOENT' || code === 'ENOTDIR' ? 'does not exist' : `cannot be read (${code})`;
+    throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(path)} ${what}`, { cause: error });
+  }
+  if (!realRoots.some((root) => isBelow(real, root))) {
+    throw forbidden(`${JSON.stringify(path)} is or goes through a symbolic link, whose target`);
+  }
+  return real;
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
+
+/** The folder itself if it has a config, else its only subfolder that has one (PEFT saves named adapters so). */
+async function configFolder(folder: string, roots: readonly string[]): Promise<string> {
+  if (await isFile(join(folder, CONFIG))) return folder;
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if ((entry.isDirectory() || entry.isSymbolicLink()) && (await isFile(join(folder, entry.name, CONFIG)))) {
+      found.push(entry.name);
+    }
+  }
+  if (found.length === 1) return checkInside(join(folder, found[0]!), roots);
+  const what =
+    found.length === 0
+      ? `there is no ${CONFIG} in ${JSON.stringify(folder)} or in one of its folders`
+      : `${JSON.stringify(folder)} holds several adapters (${found.sort().slice(0, 20).join(', ')}); name one of them`;
+  throw new AppError('ADAPTER_SOURCE_INVALID', what);
+}
+
+/**
+ * Finds the adapter in a folder and reads its config.
+ * @throws AppError ADAPTER_SOURCE_INVALID, ADAPTER_SOURCE_FORBIDDEN, or ADAPTER_INVALID (config too long)
+ */
+export async function openAdapterFolder(folder: string, roots: readonly string[]): Promise<AdapterFolder> {
+  const real = await checkInside(folder, roots);
+  if (!(await stat(real)).isDirectory()) {
+    throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(folder)} is not a folder`);
+  }
+  const path = await configFolder(real, roots);
+  const config = await checkInside(join(path, CONFIG), roots);
+  const { size } = await stat(config);
+  if (size > MAX_CONFIG_BYTES) {
+    throw new AppError('ADAPTER_INVALID', `${CONFIG}: ${size} bytes; at most ${MAX_CONFIG_BYTES} are read`);
+  }
+  return { path, config: await readFile(config) };
+}
+
+/** The adapters of a directory: every subfolder is one, named as the folder; other entries are returned as ignored. */
+export async function scanAdapterDirectory(dir: string): Promise<{ names: string[]; ignored: string[] }> {
+  const names: string[] = [];
+  const ignored: string[] = [];
+  for (const entry of await readdir(dir)) {
+    const isFolder = await stat(join(dir, entry)).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    (isFolder && !entry.startsWith('.') ? names : ignored).push(entry);
+  }
+  return { names: names.sort(), ignored: ignored.sort() };
+}

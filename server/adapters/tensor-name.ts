@@ -1,0 +1,81 @@
+/**
+ * Reads the tensor names of PEFT adapters: which module of the base, and which part of its adaptation. The names come
+ * with PEFT's prefix, with less of it (transformers' own loader, adapters trained on the model without its head), with
+ * the adapter's name inside (checkpoints of a running training), and with the marks of wrappers around the model.
+ */
+import type { AdapterBase, TargetModule } from './types.js';
+
+/** What a tensor is to its module. */
+export type TensorPart =
+  | 'lora_A'
+  | 'lora_B'
+  | 'lora_B.bias'
+  | 'lora_embedding_A'
+  | 'lora_embedding_B'
+  | 'lora_magnitude_vector'
+  | 'trainable_tokens_delta'
+  /** The base's own weight, saved along. */
+  | 'base_layer.weight'
+  | 'weight'
+  | 'bias';
+
+/** A tensor name that names a module of the base. */
+export interface ParsedTensorName {
+  readonly module: TargetModule;
+  readonly part: TensorPart;
+  /** The adapter's name inside the tensor's name, '' if there is none. */
+  readonly adapter: string;
+}
+
+/** Longest tensor name that is read. */
+const MAX_NAME = 1000;
+const PREFIXES = ['base_model.model.', 'base_model.', ''];
+const WRAPPERS = /(?<=^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
+
+/** Path, then optional adapter name; the first rule whose path is a module of the base decides. */
+const RULES: readonly (readonly [RegExp, TensorPart])[] = [
+  [/^(.+)\.lora_A(?:\.([^.]+))?\.weight$/, 'lora_A'],
+  [/^(.+)\.lora_B(?:\.([^.]+))?\.weight$/, 'lora_B'],
+  [/^(.+)\.lora_B(?:\.([^.]+))?\.bias$/, 'lora_B.bias'],
+  [/^(.+)\.lora_embedding_A(?:\.([^.]+))?$/, 'lora_embedding_A'],
+  [/^(.+)\.lora_embedding_B(?:\.([^.]+))?$/, 'lora_embedding_B'],
+  [/^(.+)\.lora_magnitude_vector(?:\.(?!weight$)([^.]+))?(?:\.weight)?$/, 'lora_magnitude_vector'],
+  [/^(.+)\.token_adapter\.trainable_tokens_delta(?:\.([^.]+))?$/, 'trainable_tokens_delta'],
+  [/^(.+)\.token_adapter\.base_layer\.weight$/, 'base_layer.weight'],
+  [/^(.+)\.(?:base_layer|original_module)\.weight$/, 'base_layer.weight'],
+  [/^(.+)\.base_layer\.bias$/, 'bias'],
+  [/^(.+)\.modules_to_save(?:\.([^.]+))?\.weight$/, 'weight'],
+  [/^(.+)\.modules_to_save(?:\.([^.]+))?\.bias$/, 'bias'],
+  [/^(.+)\.weight$/, 'weight'],
+  [/^(.+)\.bias$/, 'bias'],
+];
+/** A container in modules_to_save: `mlp.modules_to_save.default.gate_proj.weight` means `mlp.gate_proj.weight`. */
+const CONTAINER = /^(.+?)\.modules_to_save\.([^.]+)\.(.+\.(?:weight|bias))$/;
+
+function parsePath(path: string, base: AdapterBase): ParsedTensorName | undefined {
+  for (const [rule, part] of RULES) {
+    const match = rule.exec(path);
+    const module = match === null ? undefined : base.modules.get(match[1]!);
+    if (module !== undefined) return { module, part, adapter: match?.[2] ?? '' };
+  }
+  const inside = CONTAINER.exec(path);
+  if (inside === null) return undefined;
+  const parsed = parsePath(`${inside[1]}.${inside[3]}`, base);
+  return parsed === undefined ? undefined : { ...parsed, adapter: inside[2]! };
+}
+
+/** Reads a tensor name; a string says why it names nothing that could be bound. */
+export function parseTensorName(name: string, base: AdapterBase): ParsedTensorName | string {
+  if (name.length > MAX_NAME) return `its name has ${name.length} characters, more than ${MAX_NAME}`;
+  const plain = name.replace(WRAPPERS, '').replace(/^module\./, '');
+  for (const prefix of PREFIXES) {
+    if (!plain.startsWith(prefix)) continue;
+    const parsed = parsePath(plain.slice(prefix.length), base);
+    if (parsed !== undefined) return parsed;
+  }
+  const layer = /\.(?:layers|h)\.(\d+)\./.exec(plain);
+  if (layer !== null && Number(layer[1]) >= base.layerCount) {
+    return `layer ${layer[1]} does not exist: the base has ${base.layerCount} layers, 0 to ${base.layerCount - 1}`;
+  }
+  return 'it names no module of the base that an adapter can change';
+}
