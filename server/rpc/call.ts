@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto';
+import { Code, type ConnectError, createContextKey, type HandlerContext, type Interceptor } from '@connectrpc/connect';
+import { AppError } from '../errors.js';
+import type { CallContext } from '../service/types.js';
+import { classify, toConnectError } from './errors.js';
+
+const REQUEST_ID_HEADER = 'x-request-id';
+
+/** One finished call, for the log. */
+export interface RpcRecord {
+  readonly requestId: string;
+  /** For example `loramux.v1.InferenceService/Predict`. */
+  readonly method: string;
+  /** `ok`, or the name of the code, for example `not_found`. */
+  readonly code: string;
+  /** Reason of our error table, if the error has one. */
+  readonly reason?: string | undefined;
+  readonly ms: number;
+  /** What was thrown, where the code alone does not tell: faults of the server. */
+  readonly error?: unknown;
+}
+
+/** Takes the record of every call when it has ended. */
+export type RpcLog = (record: RpcRecord) => void;
+
+/** The request id of a call. */
+export const kRequestId = createContextKey('', { description: 'request id' });
+
+/** What the service layer needs to know of a call. */
+export function callContext(context: HandlerContext): CallContext {
+  return { requestId: context.values.get(kRequestId), signal: context.signal };
+}
+
+/**
+ * Wraps every call: gives it its request id, renders what it throws, and reports its end. The id comes from the
+ * listener; a call that did not pass it (in memory) brings its own or gets a new one, and is told in the headers.
+ */
+export function callInterceptor(log: RpcLog | undefined): Interceptor {
+  return (next) => async (req) => {
+    const requestId = req.header.get(REQUEST_ID_HEADER) ?? randomUUID();
+    req.contextValues.set(kRequestId, requestId);
+    const started = performance.now();
+    const method = `${req.service.typeName}/${req.method.name}`;
+    const end = (code: string, app?: AppError): void => {
+      const ms = performance.now() - started;
+      const fault = app?.reason === 'INTERNAL' || app?.reason === 'ENGINE_FAILED';
+      log?.({ requestId, method, code, reason: app?.reason, ms, error: fault ? (app.cause ?? app) : undefined });
+    };
+    const fail = (thrown: unknown): ConnectError => {
+      const error = classify(thrown, req.signal);
+      const rendered = toConnectError(error, requestId);
+      end(codeName(rendered.code), error instanceof AppError ? error : undefined);
+      return rendered;
+    };
+    try {
+      const res = await next(req);
+      res.header.set(REQUEST_ID_HEADER, requestId);
+      if (res.stream) return { ...res, message: watch(res.message, () => end('ok'), fail) };
+      end('ok');
+      return res;
+    } catch (thrown) {
+      const error = fail(thrown);
+      error.metadata.set(REQUEST_ID_HEADER, requestId);
+      throw error;
+    }
+  };
+}
+
+/** Code names as the Connect protocol spells them: `NotFound` is `not_found`. */
+function codeName(code: Code): string {
+  return (Code[code] ?? 'unknown').replace(/(?!^)([A-Z])/g, '_$1').toLowerCase();
+}
+
+async function* watch<T>(
+  messages: AsyncIterable<T>,
+  done: () => void,
+  fail: (thrown: unknown) => ConnectError,
+): AsyncGenerator<T> {
+  let left = true;
+  try {
+    yield* messages;
+    left = false;
+    done();
+  } catch (thrown) {
+    left = false;
+    throw fail(thrown);
+  } finally {
+    if (left) fail(new AppError('CANCELED', 'the call was cancelled'));
+  }
+}

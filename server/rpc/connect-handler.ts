@@ -1,0 +1,65 @@
+import { Code, ConnectError, createConnectRouter } from '@connectrpc/connect';
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from '@connectrpc/connect-node';
+import type { AnyRequest, AnyResponse, RequestHandler } from '../listener/exchange.js';
+import type { Services } from '../service/types.js';
+import { createRpcRoutes, type RpcOptions } from './routes.js';
+
+/** Default of {@link ConnectHandlerOptions.readMaxBytes}. */
+export const DEFAULT_READ_MAX_BYTES = 4 * 1024 * 1024;
+
+/** Settings of the handler that main hands to the listener. */
+export interface ConnectHandlerOptions extends RpcOptions {
+  readonly services: Services;
+  /** Answers what is no RPC. */
+  readonly fallback: RequestHandler;
+  /** Largest request message, after decompression. Default 4 MiB. */
+  readonly readMaxBytes?: number | undefined;
+  /** Aborts calls that still run when the grace time of a shutdown is over; its reason is what clients are told. */
+  readonly shutdownSignal?: AbortSignal | undefined;
+  /** Called when a handler or a connection fails outside of any call. */
+  readonly onError?: ((error: unknown) => void) | undefined;
+}
+
+/** Serves Connect, gRPC and gRPC-Web, and leaves every other path to `fallback`. */
+export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
+  const router = createConnectRouter({
+    acceptCompression: [compressionGzip, compressionBrotli],
+    readMaxBytes: options.readMaxBytes ?? DEFAULT_READ_MAX_BYTES,
+    // A misspelled field must not be ignored: that could silently answer with another adapter than the one meant.
+    // Zeros and empty texts are written out, so that JSON clients find every field of an answer.
+    jsonOptions: { ignoreUnknownFields: false, alwaysEmitImplicit: true },
+    ...(options.shutdownSignal && { shutdownSignal: options.shutdownSignal }),
+  });
+  createRpcRoutes(options.services, options)(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+
+  return (req: AnyRequest, res: AnyResponse) => {
+    const handler = handlers.get(req.url?.split('?', 1)[0] ?? '');
+    if (handler === undefined) {
+      options.fallback(req, res);
+      return;
+    }
+    let request: ReturnType<typeof universalRequestFromNodeRequest>;
+    try {
+      request = universalRequestFromNodeRequest(req, res, undefined, undefined);
+    } catch {
+      // No URL can be made of the Host header and the path.
+      res.writeHead(400, { 'content-type': 'text/plain' });
+      res.end('the Host header is missing or malformed\n');
+      return;
+    }
+    handler(request)
+      .then((response) => universalResponseToNodeResponse(response, res))
+      .catch((reason: unknown) => {
+        const { code } = ConnectError.from(reason);
+        if (code === Code.Aborted || code === Code.Canceled) return; // the client is gone, and knows it
+        options.onError?.(reason);
+        res.destroy();
+      });
+  };
+}

@@ -1,0 +1,36 @@
+import type { ServiceImpl } from '@connectrpc/connect';
+import type { InferenceService as InferenceServiceDesc } from '../../gen/loramux/v1/inference_pb.js';
+import type { InferenceService, Receipt } from '../service/types.js';
+import { callContext } from './call.js';
+import { fromRequest, wantsTokens } from './predict-request.js';
+import { ADAPTER_HEADER, adapterHeader, toEvent, toResult } from './predict-result.js';
+import { assertValid } from './validation.js';
+
+/** Serves `loramux.v1.InferenceService`. */
+export function inferenceRpc(service: InferenceService): ServiceImpl<typeof InferenceServiceDesc> {
+  return {
+    async predict(request, context) {
+      assertValid(request);
+      const call = callContext(context);
+      const tokens = wantsTokens(request);
+      const results = await service.predict(fromRequest(request), call);
+      const header = adapterHeader(results.map(({ receipt }) => receipt));
+      if (header !== undefined) context.responseHeader.set(ADAPTER_HEADER, header);
+      return { results: results.map((result) => toResult(result, call.requestId, tokens(result.index))) };
+    },
+
+    async *streamPredict(request, context) {
+      assertValid(request);
+      const call = callContext(context);
+      const tokens = wantsTokens(request);
+      const receipts: Receipt[] = [];
+      for await (const event of await service.stream(fromRequest(request), call)) {
+        const message = toEvent(event, call.requestId, tokens(event.index));
+        if (event.type === 'final') receipts[event.index] = event.result.receipt;
+        if (message !== undefined) yield message;
+      }
+      const trailer = adapterHeader(receipts);
+      if (trailer !== undefined) context.responseTrailer.set(ADAPTER_HEADER, trailer);
+    },
+  };
+}

@@ -1,0 +1,41 @@
+import type { DescMessage, DescOneof, Message } from '@bufbuild/protobuf';
+import { pathToString } from '@bufbuild/protobuf/reflect';
+import { createValidator, type Violation } from '@bufbuild/protovalidate';
+import { AppError, type FieldViolation } from '../errors.js';
+import { SCHEMA } from './schema.js';
+
+const validator = createValidator();
+
+/** More broken fields than this are counted, not listed: errors travel in headers. */
+const MAX_LISTED = 8;
+
+function describe(violation: Violation): FieldViolation {
+  const last = violation.field.at(-1);
+  const field = pathToString(violation.field) + (violation.forKey ? ' (key)' : '');
+  if (violation.ruleId === 'required' && last?.kind === 'oneof') {
+    return { field, description: `must be given: one of ${oneofNames(last)}` };
+  }
+  return { field, description: violation.message };
+}
+
+const oneofNames = (oneof: DescOneof): string => oneof.fields.map((field) => field.name).join(', ');
+
+/**
+ * Checks a request against the rules of the schema.
+ *
+ * @throws AppError INVALID_REQUEST with a violation for every broken field
+ */
+export function assertValid(message: Message): void {
+  const desc: DescMessage | undefined = SCHEMA.getMessage(message.$typeName);
+  if (desc === undefined)
+    throw new AppError('INTERNAL', 'internal error', { cause: `${message.$typeName} is unknown` });
+  const result = validator.validate(desc, message);
+  if (result.kind === 'valid') return;
+  if (result.kind === 'error') throw new AppError('INTERNAL', 'internal error', { cause: result.error });
+  const violations = result.violations.slice(0, MAX_LISTED).map(describe);
+  const more = result.violations.length - violations.length;
+  const text = violations.map(({ field, description }) => `${field}: ${description}`).join('; ');
+  throw new AppError('INVALID_REQUEST', `invalid request: ${text}${more > 0 ? `; and ${more} more` : ''}`, {
+    violations,
+  });
+}
