@@ -109,7 +109,10 @@ function keepNucleus(
   const mass = bucketMass.fill(0);
   let total = 0;
   for (let index = 0; index < size; index++) {
-    const bucket = Math.min(BUCKET_COUNT - 1, Math.floor(((best - logits[ids[index]!]!) / temperature) * BUCKETS_PER_NAT));
+    const bucket = Math.min(
+      BUCKET_COUNT - 1,
+      Math.floor(((best - logits[ids[index]!]!) / temperature) * BUCKETS_PER_NAT),
+    );
     buckets[index] = bucket;
     mass[bucket]! += weights[index]!;
     total += weights[index]!;

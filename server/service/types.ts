@@ -3,6 +3,8 @@
  * these types and back, so a rule about a request lives in exactly one place.
  */
 
+import type { ChatMessage } from '../text/chat-template.js';
+
 /** One adapter of a row's selection and the weight its update is multiplied with (1 = as trained). */
 export interface AdapterWeight {
   readonly name: string;
@@ -12,11 +14,7 @@ export interface AdapterWeight {
 /** The adapters of one row: empty = the base model, several = the exact weighted sum of their updates. */
 export type AdapterSelection = readonly AdapterWeight[];
 
-/** One message of a chat, as the model's chat template takes it. */
-export interface ChatMessage {
-  readonly role: string;
-  readonly content: string;
-}
+export type { ChatMessage };
 
 /** How to pick and when to stop. Absent fields take the defaults of `DEFAULT_PARAMETERS`. */
 export interface GenerationParameters {

@@ -1,4 +1,8 @@
-import type { ChatMessage } from '../service/types.js';
+/** One message of a chat, as the model's chat template takes it. */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
 
 /** Renders chat messages to the text that the model was trained on. */
 export interface ChatTemplate {

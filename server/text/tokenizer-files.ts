@@ -1,0 +1,67 @@
+/** Reading of the small JSON files beside a tokenizer. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '../errors.js';
+
+/** A JSON object. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads a JSON object of the model folder.
+ * @returns undefined when there is no such file
+ * @throws AppError MODEL_INVALID when it cannot be read or is no JSON object
+ */
+export async function readJsonObject(modelDir: string, name: string): Promise<JsonObject | undefined> {
+  const text = await readTextFile(modelDir, name);
+  if (text === undefined) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new AppError('MODEL_INVALID', `${name} is not valid JSON: ${(cause as Error).message}`, {
+      metadata: { file: name },
+      cause,
+    });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new AppError('MODEL_INVALID', `${name} must hold a JSON object`, { metadata: { file: name } });
+  }
+  return value as JsonObject;
+}
+
+/** Reads a text file of the model folder, undefined when there is none; throws AppError MODEL_INVALID. */
+export async function readTextFile(modelDir: string, name: string): Promise<string | undefined> {
+  try {
+    return await readFile(join(modelDir, name), 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new AppError('MODEL_INVALID', `${name} cannot be read: ${(cause as Error).message}`, {
+      metadata: { file: name },
+      cause,
+    });
+  }
+}
+
+/** Keys of `tokenizer_config.json` and `special_tokens_map.json` that name one special token. */
+const NAMED_TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'];
+
+/** The special tokens by their names, as chat templates see them: `bos_token`, `eos_token`, ... */
+export function namedSpecialTokens(...sources: readonly (JsonObject | undefined)[]): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const key of NAMED_TOKENS) {
+    for (const source of sources) {
+      const content = contentOf(source?.[key]);
+      if (content === undefined) continue;
+      tokens[key] = content;
+      break;
+    }
+  }
+  return tokens;
+}
+
+/** A token is written as its text, or as an object with a `content`. */
+export function contentOf(token: unknown): string | undefined {
+  if (typeof token === 'string') return token;
+  const content = (token as { content?: unknown } | null | undefined)?.content;
+  return typeof content === 'string' ? content : undefined;
+}
