@@ -8,6 +8,7 @@ import type { DecoderGraph } from '../model/decoder-graph.js';
 import { siteInputs } from '../model/graph-sites.js';
 import type { LowRank, RowAdapter } from './row-adapter.js';
 import { int64 } from './step-inputs.js';
+import { vectorFeeds } from './vector-feeds.js';
 
 /** Buffers of one linear: `slots` groups of [rank, in] and [rank, out]. */
 interface SiteBuffers {
@@ -24,6 +25,7 @@ export class LoraFeeds {
   /** What each slot's part of the buffers holds; undefined = unknown. */
   #held: (string | undefined)[] = [];
   #shared: { key: string; feeds: Record<string, ort.Tensor> } | undefined;
+  #mixed: { key: string; feeds: Record<string, ort.Tensor> } | undefined;
 
   constructor(graph: DecoderGraph) {
     this.#graph = graph;
@@ -32,7 +34,7 @@ export class LoraFeeds {
   /** One selection for all rows of the step. */
   shared(adapter: RowAdapter): Record<string, ort.Tensor> {
     if (this.#shared?.key === adapter.key) return this.#shared.feeds;
-    const feeds = this.#groups(1);
+    const feeds = { ...this.#groups(1), ...this.#vectors([adapter]) };
     for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
       const pair = adapter.linears.get(module);
       const rank = pair?.rank ?? 0;
@@ -46,7 +48,9 @@ export class LoraFeeds {
   /** One selection per slot; free slots count as base. */
   perSlot(adapters: readonly RowAdapter[]): Record<string, ort.Tensor> {
     const slots = adapters.length;
-    const feeds = this.#groups(slots);
+    const key = adapters.map((adapter) => adapter.key).join('|');
+    if (this.#mixed?.key === key) return this.#mixed.feeds;
+    const feeds = { ...this.#groups(slots), ...this.#vectors(adapters) };
     const changed = adapters.flatMap((adapter, slot) =>
       this.#held.length === slots && this.#held[slot] === adapter.key ? [] : [slot],
     );
@@ -72,13 +76,19 @@ export class LoraFeeds {
       feeds[siteInputs.a(module)] = buffers.tensors.a;
       feeds[siteInputs.b(module)] = buffers.tensors.b;
     }
-    this.#held = adapters.map(({ key }) => key);
+    this.#held = adapters.map((adapter) => adapter.key);
+    this.#mixed = { key, feeds };
     return feeds;
   }
 
   /** Forgets cached inputs that may hold an unloaded adapter's arrays. */
   clear(): void {
     this.#shared = undefined;
+    this.#mixed = undefined;
+  }
+
+  #vectors(adapters: readonly RowAdapter[]): Record<string, ort.Tensor> {
+    return this.#graph.variant === 'full' ? vectorFeeds(this.#graph, adapters) : {};
   }
 
   #groups(groups: number): Record<string, ort.Tensor> {

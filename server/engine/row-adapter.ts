@@ -1,8 +1,8 @@
 /**
  * What a row's selection amounts to for the engine: per linear one low-rank pair, made of the selected adapters side by
- * side along the rank. A single adapter of weight 1 is used as it was loaded, without a copy.
+ * side along the rank, and for a single adapter also what cannot be summed (gains, replaced norms and embeddings).
  */
-import type { BoundAdapter } from '../adapters/types.js';
+import type { BoundAdapter, BoundEmbedding } from '../adapters/types.js';
 
 /** One linear's update for one selection: y += (x a^T) b. */
 export interface LowRank {
@@ -19,10 +19,40 @@ export interface RowAdapter {
   readonly key: string;
   /** By module path; modules that no selected adapter touches are absent. */
   readonly linears: ReadonlyMap<string, LowRank>;
+  /** DoRA gains [out], biases to add [out], and whole norm weights [width], by module path. */
+  readonly gains: ReadonlyMap<string, Float32Array>;
+  readonly biases: ReadonlyMap<string, Float32Array>;
+  readonly norms: ReadonlyMap<string, Float32Array>;
+  /** Changes of the token embedding, with the weight of each. */
+  readonly embeddings: readonly { readonly weight: number; readonly embedding: BoundEmbedding }[];
+  /** True: the step needs the graph with gains, biases and norms as inputs. */
+  readonly needsFullGraph: boolean;
 }
 
 /** The base model's "selection". */
-export const BASE_ROW: RowAdapter = { key: '', linears: new Map() };
+export const BASE_ROW: RowAdapter = {
+  key: '',
+  linears: new Map(),
+  gains: new Map(),
+  biases: new Map(),
+  norms: new Map(),
+  embeddings: [],
+  needsFullGraph: false,
+};
+
+/** An adapter of a selection and its weight. */
+export interface WeightedAdapter {
+  readonly adapter: BoundAdapter;
+  readonly weight: number;
+}
+
+/** True for adapters that change more than low-rank pairs and embeddings can express. */
+export function needsFullGraph(adapter: BoundAdapter): boolean {
+  return (
+    adapter.norms.size > 0 ||
+    adapter.linears.some(({ gain, biasDelta }) => gain !== undefined || biasDelta !== undefined)
+  );
+}
 
 /** Names a selection: digests with weights. */
 export function selectionKey(selection: readonly { readonly digest: string; readonly weight: number }[]): string {
@@ -30,24 +60,46 @@ export function selectionKey(selection: readonly { readonly digest: string; read
 }
 
 /** The exact weighted sum of the adapters' updates: ranks side by side, each b times its weight. */
-export function combine(parts: readonly { readonly adapter: BoundAdapter; readonly weight: number }[]): RowAdapter {
-  const key = selectionKey(parts.map(({ adapter, weight }) => ({ digest: adapter.digest, weight })));
-  const grouped = new Map<string, { a: Float32Array; b: Float32Array; rank: number; weight: number }[]>();
+export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
+  if (parts.length === 0) return BASE_ROW;
+  const grouped = new Map<string, (LowRank & { weight: number })[]>();
+  const gains = new Map<string, Float32Array>();
+  const biases = new Map<string, Float32Array>();
+  const norms = new Map<string, Float32Array>();
   for (const { adapter, weight } of parts) {
     if (weight === 0) continue;
-    for (const { module, rank, a, b } of adapter.linears) {
+    for (const { module, rank, a, b, gain, biasDelta } of adapter.linears) {
+      if (gain !== undefined) gains.set(module, gain);
+      if (biasDelta !== undefined) biases.set(module, addScaled(biases.get(module), biasDelta, weight));
       if (rank === 0) continue;
       const list = grouped.get(module);
       if (list === undefined) grouped.set(module, [{ a, b, rank, weight }]);
       else list.push({ a, b, rank, weight });
     }
+    for (const [module, values] of adapter.norms) norms.set(module, values);
   }
   const linears = new Map<string, LowRank>();
   for (const [module, list] of grouped) linears.set(module, stack(list));
-  return { key, linears };
+  return {
+    key: selectionKey(parts.map(({ adapter, weight }) => ({ digest: adapter.digest, weight }))),
+    linears,
+    gains,
+    biases,
+    norms,
+    embeddings: parts.flatMap(({ adapter, weight }) =>
+      adapter.embedding === undefined || weight === 0 ? [] : [{ weight, embedding: adapter.embedding }],
+    ),
+    needsFullGraph: gains.size > 0 || biases.size > 0 || norms.size > 0,
+  };
 }
 
-function stack(list: readonly { a: Float32Array; b: Float32Array; rank: number; weight: number }[]): LowRank {
+function addScaled(sum: Float32Array | undefined, values: Float32Array, weight: number): Float32Array {
+  if (sum === undefined && weight === 1) return values;
+  return values.map((value, i) => (sum?.[i] ?? 0) + value * weight);
+}
+
+/** Ranks side by side; a single adapter of weight 1 is used as it was loaded, without a copy. */
+function stack(list: readonly (LowRank & { weight: number })[]): LowRank {
   const [only] = list;
   if (list.length === 1 && only!.weight === 1) return only!;
   const rank = list.reduce((sum, part) => sum + part.rank, 0);

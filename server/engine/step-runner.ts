@@ -4,7 +4,9 @@
  */
 import * as ort from 'onnxruntime-node';
 import { maskInput } from '../model/decoder-graph.js';
+import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
+import { adaptEmbedding } from './adapted-embedding.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
 import type { KvStore } from './kv-store.js';
@@ -23,26 +25,40 @@ export interface DecodeSlot {
   readonly adapter: RowAdapter;
 }
 
-/** Sessions by variant; `lora` is absent where a model is served without adapters. */
-export interface Sessions {
-  readonly base: DecoderSession;
-  readonly lora: DecoderSession | undefined;
+/** Everything a run needs besides the adapter inputs. */
+interface Step {
+  readonly shape: StepShape;
+  readonly ids: readonly number[];
+  readonly positions: Int32Array;
+  /** Real past positions by slot; -1 = free slot. */
+  readonly lengths: Int32Array;
+  /** One adapter for all slots, or one each. */
+  readonly adapters: readonly RowAdapter[];
+  readonly logitRows: readonly number[];
 }
 
 /** Runs steps of one model. Not re-entrant: one step at a time. */
 export class StepRunner {
   readonly spec: DecoderSpec;
-  readonly #sessions: Sessions;
   readonly #table: EmbeddingTable;
-  readonly #lora: LoraFeeds | undefined;
+  readonly #sessions = new Map<GraphVariant, { session: DecoderSession; lora: LoraFeeds }>();
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
 
-  constructor(spec: DecoderSpec, sessions: Sessions, table: EmbeddingTable) {
+  constructor(spec: DecoderSpec, table: EmbeddingTable, sessions: readonly DecoderSession[]) {
     this.spec = spec;
-    this.#sessions = sessions;
     this.#table = table;
-    this.#lora = sessions.lora === undefined ? undefined : new LoraFeeds(sessions.lora.graph);
+    for (const session of sessions) this.addSession(session);
+  }
+
+  /** Makes another graph variant available. */
+  addSession(session: DecoderSession): void {
+    this.#sessions.set(session.graph.variant, { session, lora: new LoraFeeds(session.graph) });
+  }
+
+  /** True once a session of that variant is there. */
+  hasSession(variant: GraphVariant): boolean {
+    return this.#sessions.has(variant);
   }
 
   /** Floats of keys per position and layer. */
@@ -62,30 +78,17 @@ export class StepRunner {
     adapter: RowAdapter,
     logitRows: readonly number[],
   ): Promise<Float32Array> {
-    const positions = Int32Array.from(ids, (_, i) => length + i);
-    const past = this.#reservePast(store, length, ids.length);
-    const shape: StepShape = { sequence: ids.length, batch: 1, past };
-    const session = this.#session(adapter.key === '');
-    const wanted = logitRows.length === 0 ? [ids.length - 1] : logitRows;
-    const outputs = await this.#run(
-      session,
-      shape,
-      this.#embed(ids, positions),
-      positions,
-      Int32Array.of(length),
-      store,
-      wanted,
-      () => this.#lora!.shared(adapter),
-    );
-    for (let layer = 0; layer < this.spec.layers.length; layer += 1) {
-      store.append(
-        layer,
-        length,
-        floats(outputs, session.graph.keys[layer]!),
-        floats(outputs, session.graph.values[layer]!),
-      );
-    }
-    return floats(outputs, session.graph.logits);
+    const outputs = await this.#run(store, {
+      shape: { sequence: ids.length, batch: 1, past: this.#reservePast(store, length, ids.length) },
+      ids,
+      positions: Int32Array.from(ids, (_, i) => length + i),
+      lengths: Int32Array.of(length),
+      adapters: [adapter],
+      // The graph wants at least one row; the last one is cheap and ignored by the caller.
+      logitRows: logitRows.length === 0 ? [ids.length - 1] : logitRows,
+    });
+    for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, length, keys, values);
+    return outputs.logits;
   }
 
   /**
@@ -94,42 +97,24 @@ export class StepRunner {
    * @returns logits [slots, vocab]; those of free slots mean nothing
    */
   async decode(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<Float32Array> {
-    const batch = slots.length;
     const lengths = Int32Array.from(slots, (slot) => slot?.length ?? -1);
     const positions = lengths.map((length) => Math.max(0, length));
     const longest = positions.reduce((most, length) => Math.max(most, length), 0);
-    const shape: StepShape = { sequence: 1, batch, past: this.#reservePast(store, longest, 1) };
-    const adapters = slots.map((slot) => slot?.adapter ?? BASE_ROW);
-    const live = slots.flatMap((slot) => (slot === undefined ? [] : [slot.adapter]));
-    const session = this.#session(live.every(({ key }) => key === ''));
-    const embeds = this.#embed(
-      slots.map((slot) => slot?.token ?? 0),
+    const outputs = await this.#run(store, {
+      shape: { sequence: 1, batch: slots.length, past: this.#reservePast(store, longest, 1) },
+      ids: slots.map((slot) => slot?.token ?? 0),
       positions,
-    );
-    const rows = Array.from({ length: batch }, (_, i) => i);
-    const outputs = await this.#run(session, shape, embeds, positions, lengths, store, rows, () =>
-      live.every(({ key }) => key === live[0]!.key) ? this.#lora!.shared(live[0]!) : this.#lora!.perSlot(adapters),
-    );
-    for (let layer = 0; layer < this.spec.layers.length; layer += 1) {
-      store.scatter(
-        layer,
-        lengths,
-        floats(outputs, session.graph.keys[layer]!),
-        floats(outputs, session.graph.values[layer]!),
-      );
-    }
-    return floats(outputs, session.graph.logits);
+      lengths,
+      adapters: slots.map((slot) => slot?.adapter ?? BASE_ROW),
+      logitRows: slots.map((_, slot) => slot),
+    });
+    for (const [layer, { keys, values }] of outputs.layers.entries()) store.scatter(layer, lengths, keys, values);
+    return outputs.logits;
   }
 
   /** Drops references to adapter arrays; called when an adapter is unloaded. */
   forgetAdapters(): void {
-    this.#lora?.clear();
-  }
-
-  #session(allBase: boolean): DecoderSession {
-    const session = allBase ? this.#sessions.base : this.#sessions.lora;
-    if (session === undefined) throw new Error('a row names an adapter, but the model was opened without LoRA');
-    return session;
+    for (const { lora } of this.#sessions.values()) lora.clear();
   }
 
   /** Past positions to feed; the store gets room for them and for the new tokens. */
@@ -139,35 +124,24 @@ export class StepRunner {
     return past;
   }
 
-  /** Embedding rows [tokens, hidden] of the ids at their positions. */
-  #embed(ids: readonly number[], positions: Int32Array): Float32Array {
-    const { hidden } = this.#table;
-    const rows = new Float32Array(ids.length * hidden);
-    for (const [i, id] of ids.entries()) {
-      this.#table.row(id, rows, i * hidden);
-      this.#table.finish(positions[i]!, rows, i * hidden);
-    }
-    return rows;
-  }
-
   async #run(
-    session: DecoderSession,
-    shape: StepShape,
-    embeds: Float32Array,
-    positions: Int32Array,
-    lengths: Int32Array,
     store: KvStore,
-    logitRows: readonly number[],
-    loraFeeds: () => Record<string, ort.Tensor>,
-  ): Promise<Record<string, ort.Tensor>> {
-    const { graph } = session;
+    step: Step,
+  ): Promise<{ logits: Float32Array; layers: { keys: Float32Array; values: Float32Array }[] }> {
+    const { shape, positions, lengths, adapters } = step;
     const { kvHeads, headDim, hiddenSize, layers, ropes } = this.spec;
+    const live = adapters.filter((_, slot) => lengths[slot]! >= 0);
+    const variant = variantFor(live);
+    const opened = this.#sessions.get(variant);
+    if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
+    const { graph } = opened.session;
+    const same = live.every(({ key }) => key === live[0]!.key);
     const feeds: Record<string, ort.Tensor> = {
-      embeds: new ort.Tensor('float32', embeds, [positions.length, hiddenSize]),
-      logit_rows: int64(logitRows),
+      embeds: new ort.Tensor('float32', this.#embed(step), [positions.length, hiddenSize]),
+      logit_rows: int64(step.logitRows),
       ...shapeFeeds(this.spec, shape),
       ...ropeFeeds(ropes, positions),
-      ...(graph.variant === 'base' ? {} : loraFeeds()),
+      ...(variant === 'base' ? {} : same ? opened.lora.shared(live[0]!) : opened.lora.perSlot(adapters)),
     };
     for (const window of graph.windows) feeds[maskInput(window)] = maskTensor(shape, lengths, window);
     const dims = [shape.past, shape.batch, kvHeads, 1, headDim];
@@ -177,12 +151,31 @@ export class StepRunner {
       feeds[`past_v.${layer}`] = new ort.Tensor('float32', store.values[layer]!.subarray(0, size), dims);
     }
     const start = performance.now();
-    const outputs = await session.run(feeds, [graph.logits, ...graph.keys, ...graph.values]);
+    const outputs = await opened.session.run(feeds, [graph.logits, ...graph.keys, ...graph.values]);
     this.runMs += performance.now() - start;
-    return outputs;
+    const floats = (name: string) => outputs[name]!.data as Float32Array;
+    return {
+      logits: floats(graph.logits),
+      layers: graph.keys.map((name, layer) => ({ keys: floats(name), values: floats(graph.values[layer]!) })),
+    };
+  }
+
+  /** Embedding rows [tokens, hidden]; a slot's adapter may change its own rows. */
+  #embed({ ids, positions, adapters }: Step): Float32Array {
+    const { hidden } = this.#table;
+    const rows = new Float32Array(ids.length * hidden);
+    for (const [i, id] of ids.entries()) {
+      const { embeddings } = adapters.length === 1 ? adapters[0]! : adapters[i]!;
+      this.#table.row(id, rows, i * hidden);
+      if (embeddings.length > 0) adaptEmbedding(embeddings, id, rows.subarray(i * hidden, (i + 1) * hidden));
+      this.#table.finish(positions[i]!, rows, i * hidden);
+    }
+    return rows;
   }
 }
 
-function floats(outputs: Record<string, ort.Tensor>, name: string): Float32Array {
-  return outputs[name]!.data as Float32Array;
+/** The smallest graph that can serve all rows of a step. */
+function variantFor(adapters: readonly RowAdapter[]): GraphVariant {
+  if (adapters.some((adapter) => adapter.needsFullGraph)) return 'full';
+  return adapters.some(({ linears }) => linears.size > 0) ? 'lora' : 'base';
 }

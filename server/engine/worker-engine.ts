@@ -1,0 +1,197 @@
+/** The main thread's end of the engine worker: numbers rows, routes their events, and notices when the worker dies. */
+import { Worker } from 'node:worker_threads';
+import type { BoundAdapter } from '../adapters/types.js';
+import { AppError } from '../errors.js';
+import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
+import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
+import { clock } from './row.js';
+import { positionsFor } from './scheduler.js';
+import type { WorkerOptions } from './worker.js';
+
+/** Bounds that the main thread enforces before a row reaches the worker. */
+export interface EngineLimits {
+  /** Rows that may wait or run at once. */
+  readonly maxQueue: number;
+}
+
+const NO_STATS: EngineStats = {
+  runningRows: 0,
+  waitingRows: 0,
+  prefillSteps: 0,
+  decodeSteps: 0,
+  prefillTokens: 0,
+  decodeTokens: 0,
+  kvBytes: 0,
+  adaptersLoaded: 0,
+  adapterBytes: 0,
+  runMs: 0,
+  overheadMs: 0,
+};
+
+/** Starts the worker and resolves once the model is ready. Throws MODEL_INVALID with the worker's message. */
+export async function startEngine(options: WorkerOptions, limits: EngineLimits): Promise<Engine> {
+  const source = import.meta.url.endsWith('.ts');
+  const worker = new Worker(new URL(source ? './worker.ts' : './worker.js', import.meta.url), {
+    workerData: options,
+    execArgv: source ? ['--import', 'tsx'] : [],
+  });
+  const engine = new WorkerEngine(worker, options, limits);
+  await engine.ready;
+  return engine;
+}
+
+class WorkerEngine implements Engine {
+  readonly ready: Promise<void>;
+  alive = true;
+  readonly #worker: Worker;
+  readonly #options: WorkerOptions;
+  readonly #limits: EngineLimits;
+  readonly #listeners = new Map<number, RowListener>();
+  readonly #loads = new Map<string, { resolve(): void; reject(error: Error): void }>();
+  readonly #unloads = new Map<string, () => void>();
+  #nextId = 1;
+  #stats = NO_STATS;
+  readonly #settleReady: { resolve(): void; reject(error: Error): void };
+  #closing = false;
+
+  constructor(worker: Worker, options: WorkerOptions, limits: EngineLimits) {
+    this.#worker = worker;
+    this.#options = options;
+    this.#limits = limits;
+    let settle: { resolve(): void; reject(error: Error): void } | undefined;
+    this.ready = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.#settleReady = settle!;
+    worker.on('message', (message: FromEngine) => this.#receive(message));
+    worker.on('error', (error) => this.#die(error.message));
+    worker.on('exit', (code) => this.#die(`the engine thread ended with code ${code}`));
+  }
+
+  submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
+    if (!this.alive) throw new AppError('ENGINE_FAILED', 'the engine has stopped; the server must be restarted');
+    if (this.#listeners.size + rows.length > this.#limits.maxQueue) {
+      throw new AppError(
+        'QUEUE_FULL',
+        `${this.#listeners.size} rows wait or run already, ${rows.length} more would exceed the limit of ${this.#limits.maxQueue}`,
+        { retryAfterMs: 1000 },
+      );
+    }
+    const { maxPositions } = this.#options.limits;
+    for (const row of rows) {
+      const totalTokens = row.promptIds.length + row.maxNewTokens;
+      if (positionsFor([{ totalTokens }]) > maxPositions) {
+        throw new AppError(
+          'KV_EXHAUSTED',
+          `a row of ${totalTokens} tokens needs ${positionsFor([{ totalTokens }])} cache positions, the budget holds ${maxPositions}`,
+        );
+      }
+    }
+    const submittedAt = clock();
+    const requests: RowRequest[] = rows.map((row) => ({ ...row, id: this.#nextId++, submittedAt }));
+    for (const [i, { id }] of requests.entries()) this.#listeners.set(id, listeners[i]!);
+    this.#send({ type: 'submit', rows: requests });
+    return requests.map(({ id }) => ({
+      cancel: () => this.#listeners.has(id) && this.#send({ type: 'cancel', ids: [id] }),
+    }));
+  }
+
+  load(adapter: BoundAdapter): Promise<void> {
+    if (!this.alive) return Promise.reject(new AppError('ENGINE_FAILED', 'the engine has stopped'));
+    return new Promise((resolve, reject) => {
+      this.#loads.set(adapter.digest, { resolve, reject });
+      this.#worker.postMessage({ type: 'load', adapter } satisfies ToEngine, transferables(adapter));
+    });
+  }
+
+  unload(digest: string): Promise<void> {
+    if (!this.alive) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#unloads.set(digest, resolve);
+      this.#send({ type: 'unload', digest });
+    });
+  }
+
+  stats(): EngineStats {
+    // Between steps the worker is silent; rows that were submitted since count as waiting.
+    const known = this.#stats.runningRows + this.#stats.waitingRows;
+    const live = this.#listeners.size;
+    if (live === 0) return { ...this.#stats, runningRows: 0, waitingRows: 0 };
+    return live > known ? { ...this.#stats, waitingRows: live - this.#stats.runningRows } : this.#stats;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    if (!this.alive) return;
+    this.#send({ type: 'cancel', ids: [...this.#listeners.keys()] });
+    const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
+    this.#send({ type: 'close' });
+    await Promise.race([exited, new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
+    await this.#worker.terminate();
+  }
+
+  #send(message: ToEngine): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case 'ready':
+        this.#settleReady.resolve();
+        return;
+      case 'failed':
+        this.#die(message.message);
+        return;
+      case 'step':
+        this.#stats = message.stats;
+        for (const event of message.tokens) this.#listeners.get(event.id)?.token(event);
+        for (const event of message.ends) {
+          const listener = this.#listeners.get(event.id);
+          this.#listeners.delete(event.id);
+          listener?.end(event);
+        }
+        return;
+      case 'loaded': {
+        const load = this.#loads.get(message.digest);
+        this.#loads.delete(message.digest);
+        if (message.error === undefined) load?.resolve();
+        else load?.reject(new AppError('ADAPTER_UNSUPPORTED', message.error));
+        return;
+      }
+      case 'unloaded':
+        this.#unloads.get(message.digest)?.();
+        this.#unloads.delete(message.digest);
+    }
+  }
+
+  /** The worker is gone: everything that waits for it learns so, once. */
+  #die(message: string): void {
+    if (!this.alive) return;
+    this.alive = false;
+    this.#settleReady.reject(new AppError('MODEL_INVALID', message));
+    const failure = new AppError('ENGINE_FAILED', `the engine stopped: ${message}`);
+    for (const { reject } of this.#loads.values()) reject(failure);
+    for (const resolve of this.#unloads.values()) resolve();
+    const cause = this.#closing ? 'cancelled' : 'error';
+    for (const [id, listener] of this.#listeners) {
+      listener.end({ id, cause, message: failure.message, queueMs: 0, prefillMs: 0, decodeMs: 0 });
+    }
+    this.#loads.clear();
+    this.#unloads.clear();
+    this.#listeners.clear();
+  }
+}
+
+/** Every distinct buffer of an adapter's arrays. */
+function transferables(adapter: BoundAdapter): ArrayBuffer[] {
+  const buffers = new Set<ArrayBuffer>();
+  const add = (array: Float32Array | undefined) => {
+    if (array !== undefined && array.buffer instanceof ArrayBuffer) buffers.add(array.buffer);
+  };
+  for (const { a, b, gain, biasDelta, replaced } of adapter.linears)
+    for (const array of [a, b, gain, biasDelta, replaced]) add(array);
+  for (const weight of adapter.norms.values()) add(weight);
+  const { lora, rows, replaced } = adapter.embedding ?? {};
+  for (const array of [lora?.a, lora?.b, replaced, ...(rows?.values() ?? [])]) add(array);
+  return [...buffers];
+}

@@ -1,0 +1,89 @@
+/**
+ * The engine thread. It opens the model folder for itself, owns sessions and caches, runs steps while there is work, and
+ * reads messages between steps. Files are never read here after the start.
+ */
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { openModelFolder } from '../model/model-folder.js';
+import { type Dtype, SessionFactory } from './decoder-session.js';
+import { EmbeddingTable } from './embedding-table.js';
+import { EngineLoop } from './engine-loop.js';
+import type { FromEngine, ToEngine } from './messages.js';
+import { needsFullGraph } from './row-adapter.js';
+import type { SchedulerLimits } from './scheduler.js';
+import { StepRunner } from './step-runner.js';
+
+/** What the main thread passes to the worker. */
+export interface WorkerOptions {
+  readonly modelDir: string;
+  readonly dtype: Dtype;
+  readonly threads: number;
+  /** False: only the base graph is made, and adapters are refused. */
+  readonly lora: boolean;
+  readonly limits: SchedulerLimits;
+}
+
+async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
+  const post = (message: FromEngine) => port.postMessage(message);
+  const folder = await openModelFolder(options.modelDir);
+  const factory = await SessionFactory.create(folder, options.dtype, options.threads);
+  const sessions = [await factory.open('base')];
+  if (options.lora) sessions.push(await factory.open('lora'));
+  const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), sessions);
+  const engine = new EngineLoop(runner, options.limits);
+
+  let stepping = false;
+  let closed = false;
+  const handle = async (message: ToEngine): Promise<void> => {
+    switch (message.type) {
+      case 'submit': {
+        const ends = message.rows.flatMap((row) => engine.submit(row) ?? []);
+        if (ends.length > 0) post({ type: 'step', tokens: [], ends, stats: engine.stats() });
+        return;
+      }
+      case 'cancel':
+        engine.cancel(message.ids);
+        return;
+      case 'load':
+        try {
+          if (needsFullGraph(message.adapter) && !runner.hasSession('full'))
+            runner.addSession(await factory.open('full'));
+          engine.load(message.adapter);
+          post({ type: 'loaded', digest: message.adapter.digest });
+        } catch (error) {
+          post({ type: 'loaded', digest: message.adapter.digest, error: (error as Error).message });
+        }
+        return;
+      case 'unload':
+        engine.unload(message.digest);
+        post({ type: 'unloaded', digest: message.digest });
+        return;
+      case 'close':
+        closed = true;
+        port.close();
+    }
+  };
+  const run = async (): Promise<void> => {
+    if (stepping) return;
+    stepping = true;
+    while (engine.busy && !closed) {
+      const { tokens, ends } = await engine.step();
+      if (tokens.length > 0 || ends.length > 0) post({ type: 'step', tokens, ends, stats: engine.stats() });
+      // Lets messages in: a session's run alone does not always pass through the event loop.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    stepping = false;
+  };
+  port.on('message', (message: ToEngine) => {
+    void handle(message)
+      .then(run)
+      .catch((error: Error) => post({ type: 'failed', message: error.message }));
+  });
+  post({ type: 'ready' });
+}
+
+if (parentPort !== null) {
+  const port = parentPort;
+  main(port, workerData as WorkerOptions).catch((error: Error) =>
+    port.postMessage({ type: 'failed', message: error.message } satisfies FromEngine),
+  );
+}
