@@ -30,11 +30,8 @@ const NO_STATS: EngineStats = {
 
 /** Starts the worker and resolves once the model is ready. Throws MODEL_INVALID with the worker's message. */
 export async function startEngine(options: WorkerOptions, limits: EngineLimits): Promise<Engine> {
-  const source = import.meta.url.endsWith('.ts');
-  const worker = new Worker(new URL(source ? './worker.ts' : './worker.js', import.meta.url), {
-    workerData: options,
-    execArgv: source ? ['--import', 'tsx'] : [],
-  });
+  const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;
+  const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, options } });
   const engine = new WorkerEngine(worker, options, limits);
   await engine.ready;
   return engine;

@@ -83,7 +83,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
 
 if (parentPort !== null) {
   const port = parentPort;
-  main(port, workerData as WorkerOptions).catch((error: Error) =>
+  main(port, (workerData as { options: WorkerOptions }).options).catch((error: Error) =>
     port.postMessage({ type: 'failed', message: error.message } satisfies FromEngine),
   );
 }
