@@ -1,0 +1,167 @@
+/** Adapter management: `/models/{model}/adapters...` and, where one model is served, `/adapters...`. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
+import type { AdapterInfo, CreateAdapterRequest, ModelInfo, Services } from '../service/types.js';
+import { decodeBody, isObject } from './body.js';
+import { callContext } from './call-context.js';
+import { invalidField, kindOf } from './fields.js';
+import { booleanText, pageLimit, singleValues } from './query.js';
+import { addRoute } from './route.js';
+
+/** Adds both forms of the routes. */
+export function addAdapterRoutes(app: FastifyInstance, services: Services): void {
+  for (const prefix of ['/models/:model/adapters', '/adapters']) {
+    addRoute(app, prefix, 'management', {
+      GET: (request) => list(services, request),
+      POST: (request, reply) => register(services, request, reply),
+    });
+    addRoute(app, `${prefix}/:adapter`, 'management', {
+      GET: (request) => describe(services, request),
+      DELETE: (request, reply) => unregister(services, request, reply),
+    });
+    addRoute(app, `${prefix}/:adapter/update`, 'management', {
+      POST: (request) => update(services, request),
+    });
+    // An unknown action of a known form is a wrong method to the original, and clients may look at that.
+    addRoute(app, `${prefix}/:adapter/:action`, 'management', {});
+  }
+}
+
+async function list(services: Services, request: FastifyRequest): Promise<object> {
+  const model = modelOf(services, request);
+  const query = singleValues(request);
+  const page = await services.adapters.list({
+    model: model.name,
+    pageSize: pageLimit(query.limit),
+    ...(query.next_page_token ? { pageToken: query.next_page_token } : {}),
+  });
+  const verbose = booleanText(query.verbose, 'verbose') ?? false;
+  return {
+    ...(page.nextPageToken === '' ? {} : { nextPageToken: page.nextPageToken }),
+    adapters: page.adapters.map((info) => adapterJson(info, verbose)),
+  };
+}
+
+async function describe(services: Services, request: FastifyRequest): Promise<object> {
+  const model = modelOf(services, request);
+  const info = await services.adapters.get({ model: model.name, name: adapterOf(request) });
+  return adapterJson(info, booleanText(singleValues(request).verbose, 'verbose') ?? false);
+}
+
+async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
+  const model = modelOf(services, request);
+  const wanted = readRegistration(request);
+  await services.adapters.create({ ...wanted, model: model.name }, callContext(request, reply));
+  return { status: `Adapter ${displayName(request, wanted.name)} registered` };
+}
+
+async function unregister(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
+  const model = modelOf(services, request);
+  const name = adapterOf(request);
+  await services.adapters.delete({ model: model.name, name }, callContext(request, reply));
+  return { status: `Adapter ${displayName(request, name)} unregistered` };
+}
+
+/** Accepts what changes nothing; changes to a registered adapter are not offered yet. */
+async function update(services: Services, request: FastifyRequest): Promise<object> {
+  const model = modelOf(services, request);
+  const info = await services.adapters.get({ model: model.name, name: adapterOf(request) });
+  const { src, preload, pin, ...options } = parametersOf(request);
+  const same =
+    (src === undefined || src === info.source) &&
+    (booleanText(preload, 'preload') ?? info.preload) === info.preload &&
+    (booleanText(pin, 'pin') ?? info.pin) === info.pin &&
+    Object.entries(options).every(([key, value]) => info.options[key] === value);
+  if (!same) {
+    throw new AppError(
+      'UNIMPLEMENTED',
+      `adapter ${info.name} cannot be changed while it is registered; delete it and register it again`,
+    );
+  }
+  return { status: `Adapter ${displayName(request, info.name)} updated` };
+}
+
+/** Checks in the original's order: the model, then LoRA; the caller goes on with parameters and the adapter. */
+function modelOf(services: Services, request: FastifyRequest): ModelInfo {
+  const { model: name } = request.params as { model?: string };
+  if (name === undefined && services.models.list().length !== 1) {
+    throw new AppError('INVALID_REQUEST', 'several models are served; name one: /models/{model}/adapters');
+  }
+  const model = services.models.resolve(name);
+  if (!model.loraEnabled) {
+    throw new AppError('LORA_DISABLED', `model ${model.name} is served without LoRA (option.enable_lora=false)`);
+  }
+  return model;
+}
+
+function adapterOf(request: FastifyRequest): string {
+  return (request.params as { adapter: string }).adapter;
+}
+
+function readRegistration(request: FastifyRequest): CreateAdapterRequest {
+  const { name, src, preload, pin, ...options } = parametersOf(request);
+  if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
+  if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
+  return {
+    name,
+    source: src,
+    preload: booleanText(preload, 'preload'),
+    pin: booleanText(pin, 'pin'),
+    options,
+  };
+}
+
+/** Query parameters and the fields of a JSON object, as texts; both may name the same one only with the same value. */
+function parametersOf(request: FastifyRequest): Record<string, string> {
+  const values: Record<string, string> = singleValues(request);
+  const body = decodeBody(request.body, request.headers['content-type']);
+  if (body.kind === 'none' || (body.kind === 'text' && body.text.trim() === '')) return values;
+  const fields = body.kind === 'json' ? body.value : undefined;
+  if (!isObject(fields)) throw new AppError('INVALID_REQUEST', 'the body must be a JSON object, or empty');
+  for (const [key, value] of Object.entries(fields)) {
+    if (value === null) continue;
+    if (!['string', 'boolean', 'number'].includes(typeof value)) {
+      throw invalidField(key, `must be a text, a number or a boolean, not ${kindOf(value)}`);
+    }
+    const text = String(value);
+    if (values[key] !== undefined && values[key] !== text) {
+      throw invalidField(key, `is ${JSON.stringify(values[key])} in the query and ${JSON.stringify(text)} in the body`);
+    }
+    values[key] = text;
+  }
+  return values;
+}
+
+/** The alias header stands in status texts only; nothing can be found by it. */
+function displayName(request: FastifyRequest, name: string): string {
+  const alias = request.headers['x-amzn-sagemaker-adapter-alias'];
+  return typeof alias === 'string' && alias !== '' ? alias : name;
+}
+
+/** Exactly the original's four fields, or with `?verbose=true` all that is known. */
+function adapterJson(info: AdapterInfo, verbose: boolean): object {
+  const short = { name: info.name, src: info.source, preload: info.preload, pin: info.pin };
+  if (!verbose) return short;
+  return {
+    ...short,
+    model: info.model,
+    digest: info.digest,
+    state: info.state,
+    ...(info.error === undefined ? {} : { error: info.error }),
+    options: info.options,
+    ranks: info.ranks,
+    scalings: info.scalings,
+    target_modules: info.targetModules,
+    features: info.features,
+    warnings: info.warnings,
+    bytes: info.bytes,
+    running_rows: info.runningRows,
+    created_at: timeJson(info.createdAt),
+    loaded_at: timeJson(info.loadedAt),
+    last_used_at: timeJson(info.lastUsedAt),
+  };
+}
+
+function timeJson(milliseconds: number | undefined): string | undefined {
+  return milliseconds === undefined ? undefined : new Date(milliseconds).toISOString();
+}

@@ -1,0 +1,99 @@
+/** The HTTP/JSON surface as one fastify app: routes, headers that every answer has, and how failures look. */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import { AppError } from '../errors.js';
+import type { Services } from '../service/types.js';
+import { addAdapterRoutes } from './adapters.js';
+import { sendError } from './errors.js';
+import { addInferenceRoutes } from './invocations.js';
+import { addModelRoutes } from './models.js';
+import { addRoute } from './route.js';
+
+/** What the surface needs besides the services. */
+export interface RestOptions {
+  /** Largest request body, in bytes. */
+  readonly maxBodyBytes: number;
+  /** A pino logger; absent = no log. */
+  readonly logger?: FastifyBaseLogger | undefined;
+  /** True once the server ends; absent = never. */
+  readonly draining?: (() => boolean) | undefined;
+  /** What `GET /metrics` answers; absent = no such path. */
+  readonly metrics?: RestMetrics | undefined;
+}
+
+/** The part of the metrics that this surface uses. */
+export interface RestMetrics {
+  readonly contentType: string;
+  text(): Promise<string>;
+  /** Called once per answered request; `route` is the pattern, never the path, so that the label has few values. */
+  request(route: string, method: string, status: number, seconds: number): void;
+}
+
+/** Longest names of models and adapters in a path, percent-encoded. */
+const MAX_PARAM_LENGTH = 2048;
+
+/** Builds the app, ready to serve by `app.routing(request, response)`; it does not listen by itself. */
+export async function createRestApp(services: Services, options: RestOptions): Promise<FastifyInstance> {
+  const app = Fastify({
+    bodyLimit: options.maxBodyBytes,
+    genReqId: requestIdOf,
+    logController: new LogController({ disableRequestLogging: true }),
+    forceCloseConnections: false,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH },
+    ...(options.logger ? { loggerInstance: options.logger } : {}),
+  }) as unknown as FastifyInstance;
+  // Bodies are decoded by the routes, so that the rules about content types stand in one place.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  addCommonHeaders(app);
+  addAccessLog(app, options.metrics);
+  app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
+  app.setNotFoundHandler(async (request) => {
+    throw new AppError('ROUTE_NOT_FOUND', `no such path: ${request.method} ${pathOf(request.url)}`);
+  });
+  addInferenceRoutes(app, services);
+  addAdapterRoutes(app, services);
+  addModelRoutes(app, services, options.draining ?? (() => false));
+  const { metrics } = options;
+  if (metrics) {
+    addRoute(app, '/metrics', 'management', {
+      GET: async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()),
+    });
+  }
+  await app.ready();
+  return app;
+}
+
+function addCommonHeaders(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    reply.header('cache-control', 'no-cache, no-store, must-revalidate, private');
+  });
+  app.addHook('onSend', async (request, reply) => {
+    // HTTP/2 has no such header; fastify adds it to some error answers.
+    if (request.raw.httpVersionMajor >= 2) reply.removeHeader('connection');
+  });
+}
+
+function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): void {
+  app.addHook('onResponse', async (request, reply) => {
+    const route = request.routeOptions.url ?? 'none';
+    const milliseconds = reply.elapsedTime;
+    // A client that left got no status that it could see; it counts under the one that the error table has for it.
+    const status = reply.raw.writableFinished ? reply.raw.statusCode : 499;
+    metrics?.request(route, request.method, status, milliseconds / 1000);
+    request.log.info({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
+  });
+}
+
+/** The path without its query, which may hold what belongs in no log. */
+function pathOf(url: string): string {
+  return url.split('?', 1)[0]!;
+}
+
+/** The caller's id where it is fit for a header and a log line, else a new one. */
+function requestIdOf(raw: { headers: IncomingMessage['headers'] }): string {
+  const given = raw.headers['x-request-id'];
+  return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
+}

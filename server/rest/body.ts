@@ -1,0 +1,51 @@
+/** Request bodies: bytes in, JSON value or plain text out, by content type. */
+import { AppError } from '../errors.js';
+import { locateJsonFault } from './json-position.js';
+
+/** A body as it was sent. */
+export type Body =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'json'; readonly value: unknown }
+  | { readonly kind: 'text'; readonly text: string };
+
+/**
+ * Decodes a body. No content type counts as JSON, and so does a form whose text begins with a brace, since that is
+ * what `curl -d '{...}'` sends. Throws INVALID_REQUEST with the position where JSON is broken.
+ */
+export function decodeBody(raw: unknown, contentType: string | undefined): Body {
+  if (!Buffer.isBuffer(raw) || raw.length === 0) return { kind: 'none' };
+  const type = (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
+  const text = decodeUtf8(raw);
+  if (type === 'text/plain') return { kind: 'text', text };
+  const isForm = type === 'application/x-www-form-urlencoded';
+  if (isForm ? text.trimStart().startsWith('{') : isJsonType(type)) return { kind: 'json', value: parseJson(text) };
+  throw new AppError('INVALID_REQUEST', `content type ${type} is not served; send application/json or text/plain`);
+}
+
+/** Narrows a decoded JSON value to an object. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isJsonType(type: string): boolean {
+  return type === '' || type === 'application/json' || type === 'application/jsonlines' || type.endsWith('+json');
+}
+
+function decodeUtf8(raw: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(raw);
+  } catch (cause) {
+    throw new AppError('INVALID_REQUEST', 'the body is not valid UTF-8', { cause });
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const { line, column, problem } = locateJsonFault(text);
+    throw new AppError('INVALID_REQUEST', `the body is not valid JSON: ${problem}, at line ${line} column ${column}`, {
+      cause,
+    });
+  }
+}

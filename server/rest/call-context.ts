@@ -1,0 +1,13 @@
+/** The context of a call over HTTP. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
+import type { CallContext } from '../service/types.js';
+
+/** The signal aborts as soon as the connection (or the h2 stream) ends before the answer does. */
+export function callContext(request: FastifyRequest, reply: FastifyReply): CallContext {
+  const controller = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) controller.abort(new AppError('CANCELED', 'the client went away'));
+  });
+  return { requestId: request.id, signal: controller.signal };
+}

@@ -1,0 +1,57 @@
+/** Failures as DJL Serving renders them: `{code, type, message}`, and beside them the stable reason of the error table. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { AppError, type ErrorReason } from '../errors.js';
+
+/** Which of DJL's handlers answers; its error names differ between them. */
+export type Surface = 'inference' | 'management';
+
+/** Exception names that clients of DJL Serving may look at; the rest is BadRequestException. */
+const TYPES: Partial<Record<ErrorReason, string>> = {
+  ROUTE_NOT_FOUND: 'ResourceNotFoundException',
+  METHOD_NOT_ALLOWED: 'MethodNotAllowedException',
+  ADAPTER_EXISTS: 'IllegalArgumentException',
+  QUEUE_FULL: 'WlmCapacityException',
+  SHUTTING_DOWN: 'ServiceUnavailableException',
+  ENGINE_FAILED: 'ServiceUnavailableException',
+  SLOW_CONSUMER: 'ServiceUnavailableException',
+  INTERNAL: 'InternalServerException',
+};
+
+/** Body of an error answer. */
+export function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
+  const modelMissing = error.reason === 'MODEL_NOT_FOUND' && surface === 'inference';
+  return {
+    code: error.spec.http,
+    type: modelMissing ? 'ModelNotFoundException' : (TYPES[error.reason] ?? 'BadRequestException'),
+    message: error.message,
+    // The inference handlers call the text "error", management calls it "message": inference answers have both.
+    ...(surface === 'inference' ? { error: error.message } : {}),
+    reason: error.reason,
+    ...(Object.keys(error.metadata).length > 0 ? { metadata: error.metadata } : {}),
+    ...(error.violations.length > 0 ? { violations: error.violations } : {}),
+  };
+}
+
+/** Answers a failure; logs it when it is the server's fault. */
+export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const error = toAppError(thrown);
+  if (error.spec.http >= 500) request.log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
+  if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
+  reply.code(error.spec.http).send(errorBody(error, surfaceOf(request)));
+}
+
+/** Maps what fastify itself refuses to the error table. */
+export function toAppError(thrown: unknown): AppError {
+  if (thrown instanceof AppError) return thrown;
+  const { code, statusCode, message } = thrown as { code?: string; statusCode?: number; message?: string };
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new AppError('PAYLOAD_TOO_LARGE', 'the request body is too large');
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new AppError('INVALID_REQUEST', message ?? 'the request cannot be read', { cause: thrown });
+  }
+  return AppError.from(thrown);
+}
+
+function surfaceOf(request: FastifyRequest): Surface {
+  const config = request.routeOptions.config as { surface?: Surface };
+  return config.surface ?? 'management';
+}

@@ -1,0 +1,85 @@
+/** Generation parameters under the names of DJL Serving's LMI schema, with its defaults where they are sane. */
+import { AppError } from '../errors.js';
+import type { GenerationParameters } from '../service/types.js';
+import { isObject } from './body.js';
+import { booleanField, integerField, invalidField, kindOf, numberField, textsField, tokenIdsField } from './fields.js';
+
+/** DJL's LMI default of `max_new_tokens`. */
+export const DEFAULT_MAX_NEW_TOKENS = 30;
+
+/** What `parameters` asks for. */
+export interface RestParameters {
+  readonly generation: Partial<GenerationParameters> & { readonly maxNewTokens: number };
+  /** True: answers have `details`. */
+  readonly details: boolean;
+  /** Alternatives wanted per token (`top_n_tokens`); 0 = none. */
+  readonly topTokens: number;
+  /** Names that mean nothing here; they are told in the header `x-loramux-ignored`. */
+  readonly ignored: readonly string[];
+}
+
+/** Sequences per input that DJL can make and this server does not: refused unless they ask for one. */
+const ONE_ONLY = ['n', 'best_of', 'num_beams', 'num_return_sequences'];
+
+/** @throws INVALID_REQUEST naming the parameter; ranges are the service's to check */
+export function readParameters(value: unknown): RestParameters {
+  if (value !== undefined && value !== null && !isObject(value)) {
+    throw invalidField('parameters', `must be an object, not ${kindOf(value)}`);
+  }
+  const left = new Map(Object.entries(value ?? {}));
+  const take = <T>(read: (given: unknown, field: string) => T | undefined, ...names: string[]): T | undefined => {
+    let found: T | undefined;
+    for (const name of names) {
+      found ??= read(left.get(name), `parameters.${name}`);
+      left.delete(name);
+    }
+    return found;
+  };
+  const details = take(booleanField, 'details') ?? false;
+  const topTokens = take(integerField, 'top_n_tokens') ?? 0;
+  const logprobs = take(logprobsField, 'logprobs');
+  const stop = [...(take(textsField, 'stop_sequences') ?? []), ...(take(textsField, 'stop') ?? [])];
+  const topK = take(integerField, 'top_k');
+  for (const name of ONE_ONLY) {
+    const count = take(integerField, name);
+    if (count !== undefined && count !== 1) {
+      throw new AppError('UNIMPLEMENTED', `parameters.${name} must be 1: one sequence is generated for each input`);
+    }
+  }
+  const generation = {
+    maxNewTokens: take(integerField, 'max_new_tokens') ?? DEFAULT_MAX_NEW_TOKENS,
+    temperature: temperatureOf(take(booleanField, 'do_sample'), take(numberField, 'temperature')),
+    topK: topK === -1 ? 0 : topK,
+    topP: take(numberField, 'top_p'),
+    minP: take(numberField, 'min_p'),
+    repetitionPenalty: take(numberField, 'repetition_penalty'),
+    presencePenalty: take(numberField, 'presence_penalty'),
+    frequencyPenalty: take(numberField, 'frequency_penalty'),
+    seed: take(integerField, 'seed'),
+    stop: stop.length > 0 ? stop : undefined,
+    stopTokenIds: take(tokenIdsField, 'stop_token_ids'),
+    ignoreEos: take(booleanField, 'ignore_eos_token', 'ignore_eos'),
+    returnFullText: take(booleanField, 'return_full_text'),
+    // Details hold the log-probability of each token, so they ask for it.
+    logprobs: details || topTokens > 0 ? Math.max(logprobs ?? 0, topTokens) : logprobs,
+  };
+  return { generation: withoutUndefined(generation), details, topTokens, ignored: [...left.keys()] };
+}
+
+/** Greedy unless asked otherwise: `do_sample`, or a temperature without `do_sample: false`. */
+function temperatureOf(doSample: boolean | undefined, temperature: number | undefined): number {
+  if (doSample === false) return 0;
+  return temperature ?? (doSample ? 1 : 0);
+}
+
+/** `logprobs`: a number of alternatives, or true for the chosen token's alone. */
+function logprobsField(value: unknown, field: string): number | undefined {
+  if (value === true) return 0;
+  if (value === false) return undefined;
+  return integerField(value, field);
+}
+
+/** Leaves out what was not given, so that the service's defaults apply. */
+function withoutUndefined<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never;
+}

@@ -1,0 +1,35 @@
+/** Query parameters of the management routes: single-valued, with DJL's spelling of booleans and page limits. */
+import type { FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
+import { invalidField } from './fields.js';
+
+/** All query parameters; one that is repeated with different values is refused. */
+export function singleValues(request: FastifyRequest): Record<string, string> {
+  const entries = Object.entries(request.query as Record<string, string | string[]>);
+  return Object.fromEntries(
+    entries.map(([name, value]) => {
+      if (!Array.isArray(value)) return [name, value];
+      if (value.every((other) => other === value[0])) return [name, value[0]!];
+      throw new AppError('INVALID_REQUEST', `${name} is given several times with different values`);
+    }),
+  );
+}
+
+/** `true` or `false`, in any letter case; absent = undefined. */
+export function booleanText(text: string | undefined, name: string): boolean | undefined {
+  if (text === undefined) return undefined;
+  const lower = text.toLowerCase();
+  if (lower === 'true' || lower === 'false') return lower === 'true';
+  throw invalidField(name, `must be true or false, not ${JSON.stringify(text)}`);
+}
+
+/** Largest page, and the default. */
+export const MAX_PAGE = 100;
+
+/** `limit`: 1 to 100; anything outside of it counts as 100, as in DJL Serving. */
+export function pageLimit(text: string | undefined): number {
+  if (text === undefined) return MAX_PAGE;
+  if (!/^-?\d+$/.test(text)) throw invalidField('limit', `must be a whole number, not ${JSON.stringify(text)}`);
+  const limit = Number(text);
+  return limit >= 1 && limit <= MAX_PAGE ? limit : MAX_PAGE;
+}

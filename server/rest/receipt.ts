@@ -1,0 +1,38 @@
+/** The header that says which weights answered: the short form of a receipt, one part per input. */
+import type { Receipt } from '../service/types.js';
+
+/** Name of the header (of answers) and of the trailer (of streams). */
+export const ADAPTER_HEADER = 'x-loramux-adapter';
+
+/** Digits of a digest in the header; the body's receipt has all of them. */
+const DIGEST_DIGITS = 16;
+/** Most characters; clients refuse longer header blocks. */
+const MAX_LENGTH = 4096;
+
+/**
+ * `name@digest` for each adapter, `*weight` where it is not 1, joined by `+` within an input; `base` for none. Names
+ * are percent-encoded. Inputs are separated by `, `; a single part stands for all inputs when they are alike.
+ */
+export function receiptHeader(receipts: readonly Receipt[]): string {
+  const parts = receipts.map((receipt) => {
+    if (receipt.adapters.length === 0) return 'base';
+    return receipt.adapters
+      .map(({ name, digest, weight }) => {
+        const factor = weight === 1 ? '' : `*${weight}`;
+        return `${encodeURIComponent(name)}@${digest.slice(0, DIGEST_DIGITS)}${factor}`;
+      })
+      .join('+');
+  });
+  const distinct = [...new Set(parts)];
+  const text = (distinct.length === 1 ? distinct : parts).join(', ');
+  return text.length <= MAX_LENGTH ? text : `${parts.length} inputs; see details.receipt`;
+}
+
+/** A receipt as JSON, in the style of the DJL routes. */
+export function receiptJson(receipt: Receipt): object {
+  return {
+    model: receipt.model,
+    base_fingerprint: receipt.baseFingerprint,
+    adapters: receipt.adapters.map(({ name, digest, weight }) => ({ name, digest, weight })),
+  };
+}

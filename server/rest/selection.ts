@@ -1,0 +1,132 @@
+/**
+ * Which adapters a request asks for. DJL Serving knows four places (contract: body, query, custom attributes,
+ * Adapter-Identifier header); here they may agree but not differ, because a silent winner is a silent wrong answer.
+ */
+import { AppError } from '../errors.js';
+import type { AdapterSelection } from '../service/types.js';
+import { isObject } from './body.js';
+import { invalidField, kindOf } from './fields.js';
+
+/** Everything of one request that can name adapters; undefined = not there. */
+export interface SelectionSources {
+  /** Field `adapters` of the body. */
+  readonly body: unknown;
+  /** Values of `?adapter=`. */
+  readonly query: readonly string[];
+  /** `adapter` of the header `X-Amzn-SageMaker-Custom-Attributes`. */
+  readonly customAttribute: string | undefined;
+  /** Header `X-Amzn-SageMaker-Adapter-Identifier`. */
+  readonly identifier: string | undefined;
+  /** Field `model` of the body, where it names a registered adapter. */
+  readonly modelField?: string | undefined;
+}
+
+/** Shape of the inputs that the selection is for. */
+export interface InputShape {
+  readonly count: number;
+  /** False: `inputs` was a single text, not a list. */
+  readonly isList: boolean;
+}
+
+const BASE: AdapterSelection = [];
+
+/**
+ * @returns one selection per input
+ * @throws CONFLICTING_ADAPTERS, ADAPTER_COUNT_MISMATCH, INVALID_REQUEST
+ */
+export function selectAdapters(sources: SelectionSources, inputs: InputShape): readonly AdapterSelection[] {
+  const everyInput = (name: string) => Array<AdapterSelection>(inputs.count).fill(named(name));
+  const given: { place: string; selections: readonly AdapterSelection[] }[] = [];
+  if (sources.body !== undefined) given.push({ place: 'the body', selections: fromBody(sources.body, inputs) });
+  if (sources.modelField !== undefined) {
+    given.push({ place: 'the field model', selections: everyInput(sources.modelField) });
+  }
+  for (const name of sources.query) given.push({ place: '?adapter=', selections: everyInput(name) });
+  if (sources.customAttribute !== undefined) {
+    given.push({ place: 'the custom attributes', selections: everyInput(sources.customAttribute) });
+  }
+  if (sources.identifier !== undefined) {
+    given.push({ place: 'the Adapter-Identifier header', selections: everyInput(sources.identifier) });
+  }
+  const [first, ...others] = given;
+  if (!first) return Array<AdapterSelection>(inputs.count).fill(BASE);
+  for (const other of others) {
+    const at = first.selections.findIndex((selection, index) => !sameSelection(selection, other.selections[index]!));
+    if (at < 0) continue;
+    const one = describe(first.selections[at]!);
+    const two = describe(other.selections[at]!);
+    throw new AppError(
+      'CONFLICTING_ADAPTERS',
+      `${first.place} asks for ${one}, ${other.place} for ${two}; name the adapter once, or the same everywhere`,
+      { metadata: { adapter: one, other: two } },
+    );
+  }
+  return first.selections;
+}
+
+/** Value of one `key=value` of `X-Amzn-SageMaker-Custom-Attributes` (parts split at ";"); undefined = not there. */
+export function customAttribute(header: string | undefined, key: string): string | undefined {
+  for (const part of (header ?? '').split(';')) {
+    const at = part.indexOf('=');
+    if (at >= 0 && part.slice(0, at).trim().toLowerCase() === key) return part.slice(at + 1).trim();
+  }
+  return undefined;
+}
+
+function named(name: string): AdapterSelection {
+  return name === '' ? BASE : [{ name, weight: 1 }];
+}
+
+/**
+ * Field `adapters`: a name, null or "" (base) for every input; or a list with one entry per input, each a name, null,
+ * "", an object {name, weight} or a list of such objects (their weighted sum). For a single text input a list of
+ * objects is its weighted sum. An empty list is the base for every input, as in DJL Serving.
+ */
+function fromBody(value: unknown, inputs: InputShape): readonly AdapterSelection[] {
+  const every = (selection: AdapterSelection) => Array<AdapterSelection>(inputs.count).fill(selection);
+  if (!Array.isArray(value)) return every(fromEntry(value, 'adapters'));
+  if (value.length === 0) return every(BASE);
+  if (!inputs.isList && value.every(isObject)) return every(fromEntry(value, 'adapters'));
+  if (value.length !== inputs.count) {
+    const mix = value.every(isObject) ? '; for a weighted sum write one list of objects per input: [[...]]' : '';
+    throw new AppError(
+      'ADAPTER_COUNT_MISMATCH',
+      `adapters has ${value.length} entries for ${inputs.count} inputs; give one per input, or one text for all${mix}`,
+      { metadata: { adapters: String(value.length), inputs: String(inputs.count) } },
+    );
+  }
+  return value.map((entry, index) => fromEntry(entry, `adapters[${index}]`));
+}
+
+function fromEntry(value: unknown, field: string): AdapterSelection {
+  if (value === null || value === '') return BASE;
+  if (typeof value === 'string') return named(value);
+  if (isObject(value)) return [fromWeighted(value, field)];
+  if (Array.isArray(value)) return value.map((entry, index) => fromWeighted(entry, `${field}[${index}]`));
+  throw invalidField(field, `must be an adapter's name, null, or a weighted list, not ${kindOf(value)}`);
+}
+
+function fromWeighted(value: unknown, field: string): AdapterSelection[number] {
+  if (!isObject(value)) {
+    throw invalidField(field, `must be an object such as {"name": "a", "weight": 0.5}, not ${kindOf(value)}`);
+  }
+  const { name, weight = 1, ...rest } = value;
+  if (typeof name !== 'string' || name === '') {
+    throw invalidField(`${field}.name`, `must be an adapter's name, not ${kindOf(name)}`);
+  }
+  if (typeof weight !== 'number' || !Number.isFinite(weight)) {
+    throw invalidField(`${field}.weight`, `must be a number, not ${kindOf(weight)}`);
+  }
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) throw invalidField(`${field}.${unknown}`, 'is not known; an entry has name and weight');
+  return { name, weight };
+}
+
+function sameSelection(a: AdapterSelection, b: AdapterSelection): boolean {
+  return a.length === b.length && a.every((one, i) => one.name === b[i]!.name && one.weight === b[i]!.weight);
+}
+
+function describe(selection: AdapterSelection): string {
+  if (selection.length === 0) return 'the base model';
+  return selection.map(({ name, weight }) => `"${name}"${weight === 1 ? '' : ` x ${weight}`}`).join(' + ');
+}
