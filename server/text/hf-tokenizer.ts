@@ -84,7 +84,7 @@ class HfTokenizer implements Tokenizer, TokenTexts {
   encode(text: string, addSpecialTokens: boolean): number[] {
     const { ids } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
     // A character without a token, in a vocabulary without an unknown token, leaves a hole.
-    return ids.filter((id) => Number.isInteger(id));
+    return (ids as number[]).filter((id) => Number.isInteger(id));
   }
 
   decode(ids: readonly number[], skipSpecialTokens: boolean): string {
