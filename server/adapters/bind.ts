@@ -1,0 +1,109 @@
+/**
+ * Turns an adapter's files into a {@link BoundAdapter}: names and shapes are planned first, then each tensor is read
+ * once, hashed, converted and put in its place. Either everything is bound or an AppError lists what is not.
+ */
+import { AppError } from '../errors.js';
+import { assembleAdapter, type ModuleParts } from './assemble.js';
+import { type BindingPlan, baseTensorName, planBinding, type Slot, tensorLabel } from './binding-plan.js';
+import { checkCombinations } from './combinations.js';
+import { AdapterDigest } from './digest.js';
+import { Faults } from './faults.js';
+import type { PeftConfig } from './peft-config.js';
+import type { SafetensorsSet } from './safetensors-set.js';
+import { type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
+import type { AdapterBase, BoundAdapter } from './types.js';
+
+/** Limits of one binding. */
+export interface BindOptions {
+  /** Most bytes that the bound weights may take; more is ADAPTER_MEMORY_EXHAUSTED before anything is read. */
+  readonly maxBytes?: number | undefined;
+}
+
+/** Relative rounding of a stored type: how far a saved copy of a base weight may be from the base. */
+const ROUNDING: Readonly<Record<FloatDtype, number>> = { F64: 2 ** -22, F32: 2 ** -22, F16: 2 ** -10, BF16: 2 ** -7 };
+
+/** Bytes of the bound weights as float32, from the plan. */
+function plannedBytes(plan: BindingPlan): number {
+  let bytes = 0;
+  for (const { tensor, use } of plan.slots) {
+    if (use !== 'base weight' && use !== 'base bias') bytes += tensor.shape.reduce((n, dim) => n * dim, 4);
+  }
+  return bytes;
+}
+
+async function compareWithBase(slot: Slot, values: Float32Array, base: AdapterBase, faults: Faults): Promise<void> {
+  const own = await base.readWeight(baseTensorName(slot.module, slot.use === 'base bias' ? 'bias' : 'weight', base));
+  const tolerance = ROUNDING[slot.tensor.dtype as FloatDtype];
+  for (let i = 0; i < values.length; i += 1) {
+    if (Math.abs(values[i]! - own[i]!) <= tolerance * Math.abs(own[i]!) + 1e-7) continue;
+    faults.add(
+      `${tensorLabel(slot.tensor)}: this copy of the base weight of ${slot.module.name} differs from the served base ` +
+        `(element ${i} is ${values[i]}, the base has ${own[i]}): the adapter was trained on another base`,
+    );
+    return;
+  }
+}
+
+/** Reads, hashes and converts every tensor, in the order of names. */
+async function readParts(
+  files: SafetensorsSet,
+  plan: BindingPlan,
+  digest: AdapterDigest,
+  base: AdapterBase,
+  faults: Faults,
+): Promise<Map<string, ModuleParts>> {
+  const parts = new Map<string, ModuleParts>();
+  const slots = [...plan.slots].sort((x, y) => (x.tensor.name < y.tensor.name ? -1 : 1));
+  for (const slot of slots) {
+    const { tensor, module, use } = slot;
+    const raw = await files.readRaw(tensor.name);
+    digest.add(tensor, raw);
+    const values = toFloat32(raw, tensor.dtype as FloatDtype);
+    const bad = firstNonFinite(values);
+    if (bad >= 0) {
+      faults.add(`${tensorLabel(tensor)}: element ${bad} is ${values[bad]}; weights must be finite`);
+      continue;
+    }
+    if (use === 'base weight' || use === 'base bias') {
+      await compareWithBase(slot, values, base, faults);
+      continue;
+    }
+    let part = parts.get(module.name);
+    if (part === undefined) {
+      part = { module, tensors: new Map() };
+      parts.set(module.name, part);
+    }
+    part.tensors.set(use, values);
+  }
+  return parts;
+}
+
+/**
+ * Binds an adapter to a base.
+ * @throws AppError ADAPTER_INVALID or ADAPTER_UNSUPPORTED that lists every fault; ADAPTER_MEMORY_EXHAUSTED
+ */
+export async function bindAdapter(
+  files: SafetensorsSet,
+  config: PeftConfig,
+  base: AdapterBase,
+  options: BindOptions = {},
+): Promise<BoundAdapter> {
+  const faults = new Faults();
+  const plan = planBinding(files.tensors, config, base, faults);
+  checkCombinations(config, plan.promised, plan.tokens, base, faults);
+  faults.check();
+  const bytes = plannedBytes(plan);
+  if (options.maxBytes !== undefined && bytes > options.maxBytes) {
+    throw new AppError(
+      'ADAPTER_MEMORY_EXHAUSTED',
+      `the adapter needs ${bytes} bytes, more than the whole budget of ${options.maxBytes} bytes`,
+      { metadata: { needed: String(bytes), budget: String(options.maxBytes) } },
+    );
+  }
+  const digest = new AdapterDigest(config);
+  const parts = await readParts(files, plan, digest, base, faults);
+  faults.check();
+  const adapter = await assembleAdapter({ config, base, plan, parts, digest: digest.finish(), faults });
+  faults.check();
+  return adapter;
+}

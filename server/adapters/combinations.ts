@@ -1,0 +1,52 @@
+/** Combinations of PEFT features whose meaning together is not defined here; they are refused, not guessed. */
+import type { Faults } from './faults.js';
+import type { PeftConfig } from './peft-config.js';
+import type { Promised } from './target-match.js';
+import type { AdapterBase } from './types.js';
+
+/** Notes what of the promised adaptation cannot be applied together. */
+export function checkCombinations(
+  config: PeftConfig,
+  promised: Promised,
+  tokens: ReadonlyMap<string, readonly number[]>,
+  base: AdapterBase,
+  faults: Faults,
+): void {
+  const refuse = (what: string) => faults.addUnsupported(`adapter_config.json: ${what} is not supported`);
+  for (const name of promised.lora.keys()) {
+    const module = base.modules.get(name)!;
+    if (promised.saved.has(name)) refuse(`${name} both in modules_to_save and with low-rank matrices`);
+    if (module.kind !== 'embedding') continue;
+    if (name !== base.embeddingModule) refuse(`LoRA on ${name}, an embedding of something other than tokens,`);
+    if (config.useDora) refuse(`DoRA on the embedding ${name}`);
+    if (config.loraBias) refuse(`lora_bias on the embedding ${name}`);
+  }
+  for (const name of promised.saved) {
+    const module = base.modules.get(name)!;
+    if (module.kind === 'embedding' && name !== base.embeddingModule) refuse(`replacing ${name}`);
+  }
+  for (const name of tokens.keys()) {
+    if (promised.lora.has(name) || promised.saved.has(name)) {
+      refuse(`${name} with trainable_token_indices and another adaptation`);
+    }
+    const headToo = base.tiedHead && name === base.embeddingModule;
+    if (headToo && (promised.lora.has(base.headModule) || promised.saved.has(base.headModule))) {
+      refuse('trainable_token_indices of a tied model together with an adapted head');
+    }
+  }
+  if (config.ensureWeightTying && base.tiedHead) {
+    const tied = [base.embeddingModule, base.headModule];
+    if (tied.some((name) => promised.lora.has(name) || promised.saved.has(name))) {
+      refuse('ensure_weight_tying with an adapted embedding or head of a tied model');
+    }
+  }
+  if (config.invocationTokens === null) return;
+  const embedding = promised.lora.has(base.embeddingModule);
+  if (config.useDora || config.bias !== 'none' || promised.saved.size > 0 || tokens.size > 0 || embedding) {
+    refuse('alora_invocation_tokens with anything but low-rank matrices on linear layers');
+  }
+  const beyond = config.invocationTokens.find((id) => id >= base.vocabSize);
+  if (beyond !== undefined) {
+    faults.add(`adapter_config.json: alora_invocation_tokens names token ${beyond}; the base has ${base.vocabSize}`);
+  }
+}
