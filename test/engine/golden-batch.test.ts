@@ -1,0 +1,180 @@
+/** Rows of different adapters, lengths and arrivals in one batch: each gets exactly what it gets alone. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { EngineLoop } from '../../server/engine/engine-loop.js';
+import type { EndEvent, SamplingOptions } from '../../server/engine/messages.js';
+import type { SchedulerLimits } from '../../server/engine/scheduler.js';
+import { GOLDEN_MODELS, type GoldenModel, openGolden } from './golden-model.js';
+
+const GREEDY: SamplingOptions = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 1,
+  logprobs: undefined,
+};
+const LIMITS: SchedulerLimits = { maxBatch: 8, prefillChunk: 16, maxPositions: 1_000_000 };
+
+/** A row of a test batch. */
+interface TestRow {
+  readonly promptIds: readonly number[];
+  readonly selection: readonly { digest: string; weight: number }[];
+  readonly sampling: SamplingOptions;
+  readonly maxNewTokens: number;
+  /** Step before which the row arrives, and before which it is cancelled. */
+  readonly arrives: number;
+  readonly cancelled?: number | undefined;
+}
+
+/** What a row got. */
+interface Outcome {
+  readonly tokens: number[];
+  readonly logprobs: (number | undefined)[];
+  end?: EndEvent;
+}
+
+/** Runs rows to their end on a fresh loop. */
+async function run(engine: EngineLoop, rows: readonly TestRow[]): Promise<Outcome[]> {
+  const outcomes: Outcome[] = rows.map(() => ({ tokens: [], logprobs: [] }));
+  for (let step = 0; outcomes.some(({ end }) => end === undefined); step += 1) {
+    for (const [id, row] of rows.entries()) {
+      if (row.arrives === step) {
+        const refused = engine.submit({ ...row, id, endIds: [], submittedAt: 0 });
+        if (refused !== undefined) outcomes[id]!.end = refused;
+      }
+      if (row.cancelled === step) engine.cancel([id]);
+    }
+    const { tokens, ends } = await engine.step();
+    for (const { id, token, logprob } of tokens) {
+      outcomes[id]!.tokens.push(token);
+      outcomes[id]!.logprobs.push(logprob);
+    }
+    for (const end of ends) {
+      assert.equal(outcomes[end.id]!.end, undefined, 'a row ends once');
+      outcomes[end.id]!.end = end;
+    }
+    assert.ok(step < 5000, 'the engine makes progress');
+  }
+  assert.equal(engine.busy, false);
+  return outcomes;
+}
+
+async function loadAll(model: GoldenModel, engine: EngineLoop): Promise<Map<string, string>> {
+  const digests = new Map<string, string>();
+  for (const [name, entry] of Object.entries(model.golden.adapters)) {
+    if (entry.policy !== 'load') continue;
+    const adapter = await model.adapter(entry.path);
+    engine.load(adapter);
+    digests.set(name, adapter.digest);
+  }
+  return digests;
+}
+
+for (const name of GOLDEN_MODELS) {
+  describe(`golden batches of ${name}`, async () => {
+    const model = await openGolden(name);
+    const engine = new EngineLoop(model.runner, LIMITS);
+    const digests = await loadAll(model, engine);
+    const rowFor = (prompt: string, adapter: string | null): TestRow => ({
+      promptIds: model.promptIds(prompt),
+      selection: adapter === null ? [] : [{ digest: digests.get(adapter)!, weight: 1 }],
+      sampling: GREEDY,
+      maxNewTokens: 24,
+      arrives: 0,
+    });
+
+    test('every adapter continues every prompt as PyTorch does, all in one queue', async () => {
+      const cases = [null, ...digests.keys()].flatMap((adapter) =>
+        Object.entries(model.expected(adapter)).map(([prompt, wanted]) => ({ adapter, prompt, wanted })),
+      );
+      const outcomes = await run(
+        engine,
+        cases.map(({ prompt, adapter }) => rowFor(prompt, adapter)),
+      );
+      for (const [i, { adapter, prompt, wanted }] of cases.entries()) {
+        assert.deepEqual(outcomes[i]!.tokens, wanted.greedy, `${adapter ?? 'base'} on ${prompt}`);
+      }
+    });
+
+    for (const [i, { rows }] of model.golden.mixed_batches.entries()) {
+      test(`mixed batch ${i} gives each row its single-row answer`, async () => {
+        const outcomes = await run(
+          engine,
+          rows.map(({ prompt, adapter }) => rowFor(prompt, adapter)),
+        );
+        for (const [at, { prompt, adapter }] of rows.entries()) {
+          assert.deepEqual(
+            outcomes[at]!.tokens,
+            model.expected(adapter)[prompt]!.greedy,
+            `row ${at}: ${adapter} on ${prompt}`,
+          );
+        }
+      });
+    }
+  });
+}
+
+describe('a row is alone', async () => {
+  const model = await openGolden('llama');
+  const engine = new EngineLoop(model.runner, LIMITS);
+  const digests = [...(await loadAll(model, engine)).values()];
+
+  const selection = fc.oneof(
+    { weight: 1, arbitrary: fc.constant([]) },
+    { weight: 3, arbitrary: fc.constantFrom(...digests).map((digest) => [{ digest, weight: 1 }]) },
+    {
+      weight: 1,
+      arbitrary: fc
+        .uniqueArray(fc.constantFrom(...digests.slice(0, 6)), { minLength: 2, maxLength: 3 })
+        .chain((chosen) =>
+          fc
+            .array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: chosen.length, maxLength: chosen.length })
+            .map((weights) => chosen.map((digest, i) => ({ digest, weight: weights[i]! }))),
+        ),
+    },
+  );
+  const row = fc.record({
+    promptIds: fc.array(fc.integer({ min: 0, max: model.folder.spec.vocabSize - 1 }), { minLength: 1, maxLength: 60 }),
+    selection,
+    sampling: fc
+      .record({ temperature: fc.constantFrom(0, 0.8, 1.3), seed: fc.nat() })
+      .map((chosen) => ({ ...GREEDY, logprobs: 0, ...chosen })),
+    maxNewTokens: fc.integer({ min: 1, max: 20 }),
+    arrives: fc.integer({ min: 0, max: 30 }),
+    cancelled: fc.option(fc.integer({ min: 31, max: 60 }), { nil: undefined, freq: 4 }),
+  });
+
+  test('its tokens and log-probabilities do not depend on neighbours, arrivals and cancels', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(row, { minLength: 1, maxLength: 12 }), async (rows) => {
+        const together = await run(engine, rows);
+        for (const [i, one] of rows.entries()) {
+          const [alone] = await run(engine, [{ ...one, arrives: 0, cancelled: undefined }]);
+          const count = together[i]!.tokens.length;
+          if (one.cancelled === undefined) assert.equal(count, one.maxNewTokens);
+          assert.deepEqual(together[i]!.tokens, alone!.tokens.slice(0, count), `row ${i}`);
+          for (const [at, logprob] of together[i]!.logprobs.entries()) {
+            assert.ok(
+              Math.abs(logprob! - alone!.logprobs[at]!) < 1e-3,
+              `row ${i}, token ${at}: ${logprob} against ${alone!.logprobs[at]}`,
+            );
+          }
+        }
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test('a row that names an adapter that is not loaded ends with an error and no token', async () => {
+    const [outcome] = await run(engine, [
+      { promptIds: [1], selection: [{ digest: 'unknown', weight: 1 }], sampling: GREEDY, maxNewTokens: 3, arrives: 0 },
+    ]);
+    assert.equal(outcome!.end!.cause, 'error');
+    assert.deepEqual(outcome!.tokens, []);
+  });
+});
