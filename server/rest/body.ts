@@ -9,14 +9,18 @@ export type Body =
   | { readonly kind: 'text'; readonly text: string };
 
 /**
- * Decodes a body. No content type counts as JSON, and so does a form whose text begins with a brace, since that is
- * what `curl -d '{...}'` sends. Throws INVALID_REQUEST with the position where JSON is broken.
+ * Decodes a body. No content type counts as JSON, and so do a form that begins with a brace (what `curl -d '{...}'`
+ * sends) and plain text that is a request object (what `fetch` sends for a string): taken for a prompt, it would be
+ * answered by the base model in silence. Throws INVALID_REQUEST with the position where JSON is broken.
  */
 export function decodeBody(raw: unknown, contentType: string | undefined): Body {
   if (!Buffer.isBuffer(raw) || raw.length === 0) return { kind: 'none' };
   const type = (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
   const text = decodeUtf8(raw);
-  if (type === 'text/plain') return { kind: 'text', text };
+  if (type === 'text/plain') {
+    const request = requestObject(text);
+    return request ? { kind: 'json', value: request } : { kind: 'text', text };
+  }
   const isForm = type === 'application/x-www-form-urlencoded';
   if (isForm ? text.trimStart().startsWith('{') : isJsonType(type)) return { kind: 'json', value: parseJson(text) };
   throw new AppError('INVALID_REQUEST', `content type ${type} is not served; send application/json or text/plain`);
@@ -25,6 +29,16 @@ export function decodeBody(raw: unknown, contentType: string | undefined): Body 
 /** Narrows a decoded JSON value to an object. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function requestObject(text: string): Record<string, unknown> | undefined {
+  if (!text.trimStart().startsWith('{')) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) && ('inputs' in value || 'messages' in value || 'prompt' in value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function isJsonType(type: string): boolean {

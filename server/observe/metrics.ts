@@ -1,0 +1,166 @@
+/** Prometheus metrics of the whole server: what the engines do now, what they did, how requests were answered. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { EngineStats } from '../engine/messages.js';
+import type { AdapterService, AdapterState, ModelInfo } from '../service/types.js';
+
+/** A served model as far as its numbers go. */
+export interface MeasuredModel {
+  readonly info: Pick<ModelInfo, 'name'>;
+  readonly engine: { stats(): EngineStats; readonly alive: boolean };
+}
+
+/** Where the numbers come from. */
+export interface MetricsSources {
+  models(): readonly MeasuredModel[];
+  readonly adapters: Pick<AdapterService, 'list'>;
+}
+
+/** Seconds; from a fast step to a long prompt on a slow machine. */
+const TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+const REQUEST_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const STATES: readonly AdapterState[] = ['registered', 'loading', 'ready', 'failed', 'deleting'];
+
+/** Registry and the few calls that feed it; everything else is read when a scrape comes. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #requests: Counter<'route' | 'method' | 'status'>;
+  readonly #requestSeconds: Histogram<'route' | 'method'>;
+  readonly promptTokens: Counter<'model'>;
+  readonly generatedTokens: Counter<'model'>;
+  readonly rows: Counter<'model' | 'finish_reason'>;
+  readonly queueSeconds: Histogram<'model'>;
+  readonly firstTokenSeconds: Histogram<'model'>;
+  readonly interTokenSeconds: Histogram<'model'>;
+
+  constructor(sources: MetricsSources) {
+    const registers = [this.#registry];
+    collectDefaultMetrics({ register: this.#registry });
+    const counter = <L extends string>(name: string, help: string, labelNames: L[]) =>
+      new Counter({ name: `loramux_${name}_total`, help, labelNames, registers });
+    const histogram = <L extends string>(name: string, help: string, labelNames: L[], buckets: number[]) =>
+      new Histogram({ name: `loramux_${name}_seconds`, help, labelNames, buckets, registers });
+    this.#requests = counter('requests', 'Answered requests.', ['route', 'method', 'status']);
+    this.#requestSeconds = histogram('request', 'Time to the end of the answer.', ['route', 'method'], REQUEST_BUCKETS);
+    this.promptTokens = counter('prompt_tokens', 'Prompt tokens of finished rows.', ['model']);
+    this.generatedTokens = counter('generated_tokens', 'Tokens handed to callers.', ['model']);
+    this.rows = counter('rows', 'Finished rows by what ended them.', ['model', 'finish_reason']);
+    this.queueSeconds = histogram('queue', 'Time a row waited for its first step.', ['model'], REQUEST_BUCKETS);
+    this.firstTokenSeconds = histogram(
+      'time_to_first_token',
+      'From submission to the first token of a row.',
+      ['model'],
+      REQUEST_BUCKETS,
+    );
+    this.interTokenSeconds = histogram(
+      'inter_token',
+      'Mean time between the tokens of a row, one observation a row.',
+      ['model'],
+      TOKEN_BUCKETS,
+    );
+    registerEngineMetrics(this.#registry, sources);
+    registerAdapterMetrics(this.#registry, sources);
+  }
+
+  /** Content type of {@link text}. */
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** All metrics in the Prometheus text format. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  /** Counts one answered request; `route` is a pattern or a procedure, so that the label has few values. */
+  request(route: string, method: string, status: number | string, seconds: number): void {
+    this.#requests.inc({ route, method, status });
+    this.#requestSeconds.observe({ route, method }, seconds);
+  }
+}
+
+type Reading = readonly [labels: Record<string, string>, value: number];
+
+function registerEngineMetrics(registry: Registry, sources: MetricsSources): void {
+  const registers = [registry];
+  const perModel = (read: (stats: EngineStats) => readonly Reading[]): Reading[] =>
+    sources
+      .models()
+      .flatMap(({ info, engine }) => read(engine.stats()).map(([l, v]): Reading => [{ model: info.name, ...l }, v]));
+  const gauge = (name: string, help: string, read: (stats: EngineStats) => number) =>
+    new Gauge({
+      name: `loramux_${name}`,
+      help,
+      labelNames: ['model'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [labels, value] of perModel((stats) => [[{}, read(stats)]])) this.set(labels, value);
+      },
+    });
+  const total = (name: string, help: string, label: string, read: (stats: EngineStats) => Record<string, number>) =>
+    new Counter({
+      name: `loramux_${name}_total`,
+      help,
+      labelNames: ['model', label],
+      registers,
+      collect() {
+        // The engine counts; the counter only shows its totals.
+        this.reset();
+        const readings = perModel((stats) =>
+          Object.entries(read(stats)).map(([key, v]): Reading => [{ [label]: key }, v]),
+        );
+        for (const [labels, value] of readings) this.inc(labels, value);
+      },
+    });
+  gauge('running_rows', 'Rows that generate now.', (stats) => stats.runningRows);
+  gauge('waiting_rows', 'Rows that wait for a place in the batch.', (stats) => stats.waitingRows);
+  gauge('kv_bytes', 'Bytes of the key/value cache in use.', (stats) => stats.kvBytes);
+  gauge('adapter_bytes', 'Bytes of adapter weights in the engine.', (stats) => stats.adapterBytes);
+  gauge('adapters_loaded', 'Adapters whose weights are in the engine.', (stats) => stats.adaptersLoaded);
+  total('steps', 'Engine steps.', 'kind', (stats) => ({ prefill: stats.prefillSteps, decode: stats.decodeSteps }));
+  total('step_tokens', 'Tokens that engine steps worked on.', 'kind', (stats) => ({
+    prefill: stats.prefillTokens,
+    decode: stats.decodeTokens,
+  }));
+  total('step_seconds', 'Time in engine steps, inside and outside of the graph.', 'part', (stats) => ({
+    run: stats.runMs / 1000,
+    overhead: stats.overheadMs / 1000,
+  }));
+  new Gauge({
+    name: 'loramux_engine_up',
+    help: '1 while the engine of the model runs.',
+    labelNames: ['model'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { info, engine } of sources.models()) this.set({ model: info.name }, engine.alive ? 1 : 0);
+    },
+  });
+}
+
+function registerAdapterMetrics(registry: Registry, sources: MetricsSources): void {
+  new Gauge({
+    name: 'loramux_adapters',
+    help: 'Registered adapters by state.',
+    labelNames: ['model', 'state'],
+    registers: [registry],
+    async collect() {
+      this.reset();
+      for (const { info } of sources.models()) {
+        const counts = await countStates(sources.adapters, info.name);
+        for (const [state, count] of counts) this.set({ model: info.name, state }, count);
+      }
+    },
+  });
+}
+
+async function countStates(adapters: Pick<AdapterService, 'list'>, model: string): Promise<Map<string, number>> {
+  const counts = new Map<string, number>(STATES.map((state) => [state, 0]));
+  let pageToken = '';
+  do {
+    const page = await adapters.list({ model, pageSize: 1000, pageToken });
+    for (const { state } of page.adapters) counts.set(state, (counts.get(state) ?? 0) + 1);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== '');
+  return counts;
+}

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { test } from 'node:test';
+import { postJson, serve, until } from './http.js';
+import { memoryServices } from './memory-services.js';
+
+test('a text gives an object, a list gives a list in order', async (t) => {
+  const url = await serve(t, memoryServices());
+  const single = await postJson(`${url}/invocations`, { inputs: 'Hello' });
+  assert.equal(single.status, 200);
+  assert.match(single.headers.get('content-type')!, /^application\/json/);
+  const { generated_text: text } = (await single.json()) as { generated_text: string };
+  const several = await postJson(`${url}/predictions/base`, { inputs: ['Other', 'Hello'] });
+  const list = (await several.json()) as { generated_text: string }[];
+  assert.equal(list.length, 2);
+  assert.equal(list[1]!.generated_text, text);
+});
+
+test('each input of a list is answered by its own adapter, and the header proves it', async (t) => {
+  const url = await serve(t, memoryServices());
+  const answer = await postJson(`${url}/invocations`, {
+    inputs: ['x', 'x', 'x', 'x'],
+    adapters: ['one', '', 'two', [{ name: 'one', weight: 0.5 }, { name: 'two' }]],
+    parameters: { details: true },
+  });
+  const list = (await answer.json()) as { generated_text: string; details: { receipt: { adapters: object[] } } }[];
+  assert.equal(new Set(list.map((entry) => entry.generated_text)).size, 4);
+  assert.match(
+    answer.headers.get('x-loramux-adapter')!,
+    /^one@[0-9a-f]{16}, base, two@[0-9a-f]{16}, one@[0-9a-f]{16}\*0\.5\+two@[0-9a-f]{16}$/,
+  );
+  assert.deepEqual(
+    list.map((entry) => entry.details.receipt.adapters.length),
+    [1, 0, 1, 2],
+  );
+});
+
+test('every place that can name the adapter does', async (t) => {
+  const url = await serve(t, memoryServices());
+  const ask = async (query: string, headers: Record<string, string>, adapters?: unknown) => {
+    const answer = await postJson(`${url}/invocations${query}`, { inputs: 'x', adapters }, headers);
+    return answer.headers.get('x-loramux-adapter')?.split('@')[0] ?? answer.status;
+  };
+  assert.equal(await ask('', {}), 'base');
+  assert.equal(await ask('', {}, 'one'), 'one');
+  assert.equal(await ask('?adapter=one', {}), 'one');
+  assert.equal(await ask('', { 'x-amzn-sagemaker-custom-attributes': 'a=b;adapter=two' }), 'two');
+  assert.equal(await ask('', { 'X-Amzn-SageMaker-Adapter-Identifier': 'two' }), 'two');
+  assert.equal(await ask('?adapter=one', { 'x-amzn-sagemaker-adapter-identifier': 'one' }, ['one']), 'one');
+  assert.equal(await ask('?adapter=one', {}, 'two'), 400);
+  assert.equal(await ask('?adapter=one', {}, ''), 400);
+  const byModel = await postJson(`${url}/invocations`, { inputs: 'x', model: 'two' });
+  assert.match(byModel.headers.get('x-loramux-adapter')!, /^two@/);
+  const unknownModel = await postJson(`${url}/invocations`, { inputs: 'x', model: 'lmi' });
+  assert.equal(unknownModel.headers.get('x-loramux-ignored'), 'model');
+});
+
+test('details hold tokens with log-probabilities, finish reason, counts and receipt', async (t) => {
+  const url = await serve(t, memoryServices());
+  const details = async (inputs: string, parameters: object) => {
+    const answer = await postJson(`${url}/invocations`, { inputs, parameters: { details: true, ...parameters } });
+    return ((await answer.json()) as { details: Record<string, unknown> }).details;
+  };
+  const length = await details('x', { max_new_tokens: 3, top_n_tokens: 1 });
+  assert.equal(length.finish_reason, 'length');
+  assert.equal(length.generated_tokens, 3);
+  assert.equal(length.inputs, 'x');
+  const tokens = length.tokens as { id: number; text: string; log_prob: number }[];
+  assert.deepEqual(
+    tokens.map((token) => token.log_prob),
+    tokens.map((token) => -(token.id + 1) / 8),
+  );
+  assert.equal((length.top_tokens as object[]).length, 3);
+  assert.equal((await details('EOS@2', {})).finish_reason, 'eos_token');
+  assert.equal((await details('x', { stop_sequences: ['a'] })).finish_reason, 'stop_sequence');
+});
+
+test('faults are JSON with the status in it, the stable reason and what would be right', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const fault = async (path: string, init: RequestInit) => {
+    const answer = await fetch(url + path, { method: 'POST', ...init });
+    const json = (await answer.json()) as Record<string, unknown>;
+    assert.equal(json.code, answer.status);
+    return json;
+  };
+  const body = (value: unknown) => ({ body: JSON.stringify(value), headers: { 'content-type': 'application/json' } });
+  const unknown = await fault('/invocations', body({ inputs: 'x', adapters: 'onne' }));
+  assert.equal(unknown.code, 424);
+  assert.equal(unknown.reason, 'ADAPTER_NOT_REGISTERED');
+  assert.match(String(unknown.error), /"onne" is not registered; near: one/);
+  assert.deepEqual(unknown.metadata, { adapter: 'onne', near: 'one' });
+  assert.equal(services.running(), 0);
+  const broken = await fault('/invocations', { ...body(0), body: '{"inputs": "x",\n "stream": }' });
+  assert.match(String(broken.message), /at line 2 column 12$/);
+  assert.equal((await fault('/predictions/nope', body({ inputs: 'x' }))).type, 'ModelNotFoundException');
+  assert.equal((await fault('/predictions/base/9', body({ inputs: 'x' }))).code, 404);
+  assert.equal((await fault('/nowhere', body({}))).reason, 'ROUTE_NOT_FOUND');
+  assert.equal((await fault('/invocations', body({ foo: 1 }))).code, 400);
+  assert.equal((await fault('/invocations', body([]))).code, 400);
+  assert.equal(
+    (await fault('/invocations', body({ inputs: ['a', 1] }))).message,
+    'inputs[1] must be a text or a list of token ids, not 1',
+  );
+  assert.equal(
+    (await fault('/invocations', { ...body({ inputs: 'x' }), headers: { 'x-synchronous': 'false' } })).code,
+    501,
+  );
+  const big = await fault('/invocations', body({ inputs: 'x'.repeat(1024 * 1024) }));
+  assert.equal(big.reason, 'PAYLOAD_TOO_LARGE');
+  const get = await fetch(`${url}/invocations`);
+  assert.equal(get.status, 405);
+  assert.equal(get.headers.get('allow'), 'POST, OPTIONS');
+});
+
+test('bodies: no content type and curl forms count as JSON, text/plain is one input, others are refused', async (t) => {
+  const url = await serve(t, memoryServices());
+  const send = (contentType: string | undefined, body: string) =>
+    fetch(`${url}/invocations`, {
+      method: 'POST',
+      body: Buffer.from(body),
+      ...(contentType ? { headers: { 'content-type': contentType } } : {}),
+    });
+  assert.equal((await send(undefined, '{"inputs": "x"}')).status, 200);
+  assert.equal((await send('application/x-www-form-urlencoded', '{"inputs": "x"}')).status, 200);
+  const plain = (await (await send('text/plain; charset=utf-8', 'Hello')).json()) as object[];
+  assert.equal(plain.length, 1);
+  const object = await (await send('text/plain', '{"inputs": "Hello"}')).json();
+  assert.deepEqual(object, plain[0]);
+  assert.equal((await send('application/x-www-form-urlencoded', 'data=x&adapter=one')).status, 400);
+  assert.equal((await send('image/png', 'x')).status, 400);
+  const invalid = await fetch(`${url}/invocations`, { method: 'POST', body: Buffer.from([0x22, 0xff, 0x22]) });
+  assert.match(((await invalid.json()) as { message: string }).message, /not valid UTF-8/);
+});
+
+test('the model is chosen by path, query, header or Target-Model', async (t) => {
+  const url = await serve(t, memoryServices(['base', 'other']));
+  const model = async (path: string, headers: Record<string, string> = {}) => {
+    const answer = await postJson(url + path, { inputs: 'x', parameters: { details: true } }, headers);
+    const json = (await answer.json()) as { details?: { receipt: { model: string } }; code?: number };
+    return json.details?.receipt.model ?? json.code;
+  };
+  assert.equal(await model('/predictions/other'), 'other');
+  assert.equal(await model('/models/other/invoke?adapter=one'), 'other');
+  assert.equal(await model('/invocations?model_name=other'), 'other');
+  assert.equal(await model('/invocations', { model_name: 'other' }), 'other');
+  assert.equal(await model('/invocations', { 'x-amzn-sagemaker-target-model': 'other.tar.gz' }), 'other');
+  assert.equal(await model('/invocations', { 'x-amzn-sagemaker-target-model': 'nope' }), 404);
+  assert.equal(await model('/invocations'), 400);
+});
+
+test('every answer has a request id: the caller’s, or a new one', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const id = async (headers: Record<string, string>, path = '/ping') =>
+    (await fetch(url + path, { headers })).headers.get('x-request-id')!;
+  assert.equal(await id({ 'x-request-id': 'abc-123' }), 'abc-123');
+  assert.equal(await id({ 'x-request-id': 'abc-123' }, '/nowhere'), 'abc-123');
+  assert.match(await id({}), /^[0-9a-f-]{36}$/);
+  assert.match(await id({ 'x-request-id': 'x'.repeat(200) }), /^[0-9a-f-]{36}$/);
+  await postJson(`${url}/invocations`, { inputs: 'x' }, { 'x-request-id': 'mine' });
+  assert.equal(services.calls[0]!.requestId, 'mine');
+});
+
+test('a client that leaves cancels its rows', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const request = http.request(`${url}/invocations`, { method: 'POST' });
+  request.on('error', () => {});
+  request.end(JSON.stringify({ inputs: ['SLOW@60000', 'SLOW@60000'] }));
+  await until(() => services.running() === 2);
+  request.destroy();
+  await until(() => services.running() === 0);
+  assert.ok(services.calls[0]!.signal.aborted);
+});
+
+test('an answered request leaves its signal alone', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  await (await postJson(`${url}/invocations`, { inputs: 'x' })).text();
+  assert.equal(services.calls[0]!.signal.aborted, false);
+});

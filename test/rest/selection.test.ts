@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { AppError } from '../../server/errors.js';
+import { customAttribute, type SelectionSources, selectAdapters } from '../../server/rest/selection.js';
+
+const NONE: SelectionSources = { body: undefined, query: [], customAttribute: undefined, identifier: undefined };
+const list = (count: number) => ({ count, isList: true });
+const text = { count: 1, isList: false };
+const one = (name: string) => [{ name, weight: 1 }];
+const body = (value: unknown, inputs = text) => selectAdapters({ ...NONE, body: value }, inputs);
+
+function reasonOf(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof AppError) return error.reason;
+    throw error;
+  }
+  return 'none';
+}
+
+test('nothing named is the base for every input', () => {
+  assert.deepEqual(selectAdapters(NONE, list(2)), [[], []]);
+});
+
+test('a name, null, "" and [] stand for every input', () => {
+  assert.deepEqual(body('a', list(2)), [one('a'), one('a')]);
+  for (const base of [null, '', []]) assert.deepEqual(body(base, list(2)), [[], []]);
+});
+
+test('a list names the adapter of each input', () => {
+  assert.deepEqual(body(['a', '', null, 'b'], list(4)), [one('a'), [], [], one('b')]);
+  assert.deepEqual(body(['a']), [one('a')]);
+});
+
+test('a list of another length is refused', () => {
+  for (const [value, inputs] of [
+    [['a'], list(2)],
+    [['a', 'b', 'c'], list(2)],
+    [['a', 'b'], list(1)],
+    [['a', 'b'], text],
+    // A weighted sum must not be taken for one entry per input, or the other way round.
+    [[{ name: 'a' }, { name: 'b' }], list(1)],
+  ] as const) {
+    assert.equal(
+      reasonOf(() => body(value, inputs)),
+      'ADAPTER_COUNT_MISMATCH',
+      JSON.stringify(value),
+    );
+  }
+});
+
+test('weighted lists mix adapters', () => {
+  const mix = [
+    { name: 'a', weight: 0.5 },
+    { name: 'b', weight: 2 },
+  ];
+  assert.deepEqual(body(mix), [mix]);
+  assert.deepEqual(body([mix, 'c', null, { name: 'd' }], list(4)), [mix, one('c'), [], one('d')]);
+  assert.deepEqual(body({ name: 'a' }, list(2)), [one('a'), one('a')]);
+});
+
+test('what is no selection is refused with the place of the fault', () => {
+  for (const value of [5, true, [5], [true], [['a']], [{ name: '' }], [{ name: 'a', weight: 'x' }], [{ nam: 'a' }]]) {
+    assert.equal(
+      reasonOf(() => body(value, list(1))),
+      'INVALID_REQUEST',
+      JSON.stringify(value),
+    );
+  }
+  assert.throws(() => body([[{ name: 'a', wieght: 1 }]], list(1)), /adapters\[0\]\[0\]\.wieght is not known/);
+});
+
+test('places that agree are one, places that differ are refused', () => {
+  const place = fc.option(fc.constantFrom('', 'a', 'b'), { nil: undefined });
+  fc.assert(
+    fc.property(place, place, place, fc.array(fc.constantFrom('', 'a', 'b'), { maxLength: 2 }), (b, c, i, query) => {
+      const sources = { body: b, customAttribute: c, identifier: i, query };
+      const named = [b, c, i, ...query].filter((name) => name !== undefined);
+      if (new Set(named).size > 1) {
+        assert.equal(
+          reasonOf(() => selectAdapters(sources, list(2))),
+          'CONFLICTING_ADAPTERS',
+        );
+      } else {
+        const wanted = named[0] ? one(named[0]) : [];
+        assert.deepEqual(selectAdapters(sources, list(2)), [wanted, wanted]);
+      }
+    }),
+  );
+});
+
+test('custom attributes are split and trimmed as the original does', () => {
+  assert.equal(customAttribute('trace=abc; adapter = fr ;x', 'adapter'), 'fr');
+  assert.equal(customAttribute('Adapter=', 'adapter'), '');
+  assert.equal(customAttribute('adapters=fr', 'adapter'), undefined);
+  assert.equal(customAttribute(undefined, 'adapter'), undefined);
+});
