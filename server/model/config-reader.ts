@@ -108,7 +108,7 @@ export class ConfigReader {
   /** Refuses fields that nobody read, unless they are harmless or switched off. */
   finish(): void {
     const left = Object.entries(this.#fields)
-      .filter(([name, value]) => !this.#used.has(name) && !HARMLESS.has(name) && !isOff(value))
+      .filter(([name, value]) => !this.#used.has(name) && !isHarmless(name) && !isOff(value))
       .map(([name, value]) => `${name} = ${JSON.stringify(value)}`);
     if (left.length > 0) {
       throw new AppError(
@@ -123,6 +123,11 @@ export class ConfigReader {
     const shown = value === undefined ? 'is missing' : `${JSON.stringify(value)} ${verb}`;
     return new AppError('MODEL_INVALID', `${this.#where}: ${name} ${shown}; wanted ${wanted}`);
   }
+}
+
+/** Names with a leading underscore are notes of the library that wrote the file. */
+function isHarmless(name: string): boolean {
+  return name.startsWith('_') || HARMLESS.has(name);
 }
 
 /** Values with which a field of any meaning is switched off. */
