@@ -4,11 +4,7 @@ import { constants } from 'node:os';
 
 /** Starts `node --import tsx ...args`; this process ends as the child does. */
 export function runNode(args, options = {}) {
-  // Resolved here, so that the working directory of the caller does not matter.
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), ...args], {
-    stdio: 'inherit',
-    ...options,
-  });
+  const child = spawn(process.execPath, ['--import', resolveTsx(), ...args], { stdio: 'inherit', ...options });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
       // Ctrl-C in a terminal reaches the child by itself; a second one would count as "stop at once".
@@ -21,4 +17,14 @@ export function runNode(args, options = {}) {
     process.exit(1);
   });
   child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
+}
+
+/** Resolved from here, so that the working directory of the caller does not matter. */
+function resolveTsx() {
+  try {
+    return import.meta.resolve('tsx');
+  } catch {
+    console.error('the dependencies of loramux are not installed; run npm ci in its folder');
+    process.exit(1);
+  }
 }
