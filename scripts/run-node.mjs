@@ -12,11 +12,23 @@ export function runNode(args, options = {}) {
       child.kill(signal);
     });
   }
+  if (process.env.npm_lifecycle_event) endWithParent(child);
   child.on('error', (error) => {
     console.error(`cannot start node: ${error.message}`);
     process.exit(1);
   });
   child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
+}
+
+/** A signal to npm ends the shell between npm and this process, but does not reach this process: it is an orphan then. */
+function endWithParent(child) {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill('SIGTERM');
+  }, 100);
+  watch.unref();
 }
 
 /** Resolved from here, so that the working directory of the caller does not matter. */
