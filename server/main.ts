@@ -1,0 +1,76 @@
+/** The process: arguments in, server up, signals handled. The only module of the server that touches `process`. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { composeServer, type Server } from './compose.js';
+import { ConfigError } from './config/config-error.js';
+import { parseInvocation, type ServeConfig } from './config/parse.js';
+import { AppError } from './errors.js';
+import { createLogger } from './observe/logger.js';
+import { startMessage } from './start-message.js';
+
+/** Exit code for a command line, model or address that cannot be used. */
+const EXIT_USAGE = 2;
+
+const packageRoot = fileURLToPath(new URL('../', import.meta.url));
+
+async function main(): Promise<void> {
+  const { version } = JSON.parse(readFileSync(`${packageRoot}package.json`, 'utf8')) as { version: string };
+  const invocation = parseInvocation({
+    argv: process.argv.slice(2),
+    env: process.env,
+    cwd: process.cwd(),
+    packageRoot,
+    version,
+  });
+  if (invocation.kind === 'print') {
+    process.stdout.write(invocation.text);
+    return;
+  }
+  const { config } = invocation;
+  const log = createLogger(config.logLevel, process.stderr);
+  const server = await composeServer(config, log);
+  await serve(server, config, log);
+}
+
+async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof createLogger>): Promise<void> {
+  let stopping = false;
+  const stop = (signal: string) => {
+    if (stopping) {
+      log.warn({ signal }, 'second signal: ending at once');
+      process.exit(1);
+    }
+    stopping = true;
+    log.info({ signal }, 'shutting down');
+    server.close(config.graceMs).then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error({ err: error }, 'shutdown failed');
+        process.exit(1);
+      },
+    );
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(signal));
+  process.on('uncaughtException', (error) => log.error({ err: error }, 'uncaught exception'));
+  process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
+
+  let url: string;
+  try {
+    url = await server.listen();
+  } catch (error) {
+    await server.close(0);
+    throw new ConfigError(`cannot listen on ${config.host}:${config.port}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  const adapters = await Promise.all(server.models.map(({ name }) => server.adapters(name)));
+  process.stdout.write(startMessage(url, server.models, adapters));
+}
+
+main().catch((error: unknown) => {
+  if (error instanceof ConfigError || error instanceof AppError) {
+    process.stderr.write(`loramux: ${error.message.replaceAll('\n', ' ')}\n`);
+    process.exit(EXIT_USAGE);
+  }
+  process.stderr.write(`loramux: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exit(1);
+});

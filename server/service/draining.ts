@@ -1,0 +1,38 @@
+/** During a shutdown running rows finish and new work is refused, whatever surface it comes from. */
+import { AppError } from '../errors.js';
+import type { Services } from './types.js';
+
+/** The same services, which refuse new work once `draining()` is true. Reading stays possible. */
+export function refuseWhileDraining(services: Services, draining: () => boolean): Services {
+  const admit = (): void => {
+    if (draining()) {
+      throw new AppError('SHUTTING_DOWN', 'the server is shutting down and takes no new work', { retryAfterMs: 5000 });
+    }
+  };
+  const { inference, adapters, models } = services;
+  return {
+    models,
+    inference: {
+      async predict(request, call) {
+        admit();
+        return inference.predict(request, call);
+      },
+      async stream(request, call) {
+        admit();
+        return inference.stream(request, call);
+      },
+    },
+    adapters: {
+      list: (request) => adapters.list(request),
+      get: (request) => adapters.get(request),
+      async create(request, call) {
+        admit();
+        return adapters.create(request, call);
+      },
+      async delete(request, call) {
+        admit();
+        return adapters.delete(request, call);
+      },
+    },
+  };
+}

@@ -1,0 +1,49 @@
+/** What the server prints when it is up: what it serves, and three commands to try. */
+import type { AdapterInfo, ModelInfo } from './service/types.js';
+
+/** @param adapters of each model, in the order of `models` */
+export function startMessage(
+  url: string,
+  models: readonly ModelInfo[],
+  adapters: readonly (readonly AdapterInfo[])[],
+): string {
+  const lines = [`loramux serves on ${url}`, ''];
+  for (const [i, model] of models.entries()) {
+    const size =
+      model.parameters >= 1e9 ? `${(model.parameters / 1e9).toFixed(1)}B` : `${(model.parameters / 1e6).toFixed(1)}M`;
+    lines.push(
+      `  model ${model.name}: ${model.modelType}, ${size} weights, ${model.dtype}, context ${model.contextLength}`,
+    );
+    if (!model.loraEnabled) lines.push('    adapters are switched off');
+    for (const adapter of adapters[i]!) lines.push(`    ${describe(adapter)}`);
+  }
+  const [first] = models;
+  const usable = adapters[0]!
+    .filter(({ state }) => state === 'ready' || state === 'registered')
+    .map(({ name }) => name);
+  const prompt = 'How is the weather';
+  const many = usable.length > 0 ? [usable[0]!, ''] : [];
+  const json = (value: unknown) => `'${JSON.stringify(value).replaceAll("'", "'\\''")}'`;
+  const host = url.replace('http://', '');
+  lines.push('', 'Try:');
+  lines.push(
+    `  curl -s ${url}/invocations -H 'content-type: application/json' -d ${json({ inputs: prompt, ...(usable[0] && { adapters: usable[0] }) })}`,
+  );
+  const inputs = many.length > 0 ? [prompt, prompt] : [prompt];
+  lines.push(
+    `  curl -s ${url}/invocations -H 'content-type: application/json' -d ${json({ inputs, ...(many.length > 0 && { adapters: many }) })}`,
+  );
+  const rows = inputs.map((text, i) => ({ text, ...(many[i] && { adapter: many[i] }) }));
+  lines.push(
+    `  grpcurl -plaintext -d ${json({ ...(models.length > 1 && { model: first!.name }), inputs: rows })} ${host} loramux.v1.InferenceService/StreamPredict`,
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+function describe({ name, state, error, ranks, targetModules, features, digest, source }: AdapterInfo): string {
+  if (state === 'failed') return `adapter ${name}: FAILED: ${error}`;
+  const rank = ranks.length === 0 ? '' : `, rank ${ranks.join('/')}`;
+  const kind = features.filter((feature) => feature !== 'lora').join(', ');
+  const targets = targetModules.length === 0 ? source : targetModules.join(' ');
+  return `adapter ${name}${digest === '' ? '' : ` @${digest.slice(0, 12)}`}${rank}${kind === '' ? '' : `, ${kind}`} (${targets})`;
+}
