@@ -42,11 +42,18 @@ export function applyPenalties(logits: Float32Array, options: Penalties, history
     for (const id of history.seen) {
       if (id >= logits.length) continue;
       const logit = logits[id]!;
-      logits[id] = logit < 0 ? logit * repetitionPenalty : logit / repetitionPenalty;
+      logits[id] = finite(logit < 0 ? logit * repetitionPenalty : logit / repetitionPenalty);
     }
   }
   if (presencePenalty === 0 && frequencyPenalty === 0) return;
   for (const [id, count] of history.generated) {
-    if (id < logits.length) logits[id]! -= frequencyPenalty * count + presencePenalty;
+    if (id < logits.length) logits[id] = finite(logits[id]! - (frequencyPenalty * count + presencePenalty));
   }
+}
+
+const LARGEST = 3.4e38;
+
+/** Keeps extreme penalties from making a logit infinite, which would leave the row without a maximum. */
+function finite(logit: number): number {
+  return Math.max(-LARGEST, Math.min(LARGEST, logit));
 }

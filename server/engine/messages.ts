@@ -89,5 +89,10 @@ export type FromEngine =
       readonly ends: readonly EndEvent[];
       readonly stats: EngineStats;
     }
-  | { readonly type: 'loaded'; readonly digest: string; readonly error?: string | undefined }
-  | { readonly type: 'unloaded'; readonly digest: string };
+  | {
+      readonly type: 'loaded';
+      readonly digest: string;
+      readonly error?: string | undefined;
+      readonly stats: EngineStats;
+    }
+  | { readonly type: 'unloaded'; readonly digest: string; readonly stats: EngineStats };

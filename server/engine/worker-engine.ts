@@ -149,6 +149,7 @@ class WorkerEngine implements Engine {
         }
         return;
       case 'loaded': {
+        this.#stats = message.stats;
         const load = this.#loads.get(message.digest);
         this.#loads.delete(message.digest);
         if (message.error === undefined) load?.resolve();
@@ -156,6 +157,7 @@ class WorkerEngine implements Engine {
         return;
       }
       case 'unloaded':
+        this.#stats = message.stats;
         this.#unloads.get(message.digest)?.();
         this.#unloads.delete(message.digest);
     }

@@ -48,14 +48,15 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
           if (needsFullGraph(message.adapter) && !runner.hasSession('full'))
             runner.addSession(await factory.open('full'));
           engine.load(message.adapter);
-          post({ type: 'loaded', digest: message.adapter.digest });
+          post({ type: 'loaded', digest: message.adapter.digest, stats: engine.stats() });
         } catch (error) {
-          post({ type: 'loaded', digest: message.adapter.digest, error: (error as Error).message });
+          const { message: fault } = error as Error;
+          post({ type: 'loaded', digest: message.adapter.digest, error: fault, stats: engine.stats() });
         }
         return;
       case 'unload':
         engine.unload(message.digest);
-        post({ type: 'unloaded', digest: message.digest });
+        post({ type: 'unloaded', digest: message.digest, stats: engine.stats() });
         return;
       case 'close':
         closed = true;
