@@ -5,14 +5,16 @@ import { constants } from 'node:os';
 /** Starts `node --import tsx ...args`; this process ends as the child does. */
 export function runNode(args, options = {}) {
   const child = spawn(process.execPath, ['--import', resolveTsx(), ...args], { stdio: 'inherit', ...options });
+  let told = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
+      told = true;
       // Ctrl-C in a terminal reaches the child by itself; a second one would count as "stop at once".
       if (signal === 'SIGINT' && process.stdin.isTTY) return;
       child.kill(signal);
     });
   }
-  if (process.env.npm_lifecycle_event) endWithParent(child);
+  if (process.env.npm_lifecycle_event) onOrphaned(() => told || child.kill('SIGTERM'));
   child.on('error', (error) => {
     console.error(`cannot start node: ${error.message}`);
     process.exit(1);
@@ -21,12 +23,12 @@ export function runNode(args, options = {}) {
 }
 
 /** A signal to npm ends the shell between npm and this process, but does not reach this process: it is an orphan then. */
-function endWithParent(child) {
+function onOrphaned(act) {
   const parent = process.ppid;
   const watch = setInterval(() => {
     if (process.ppid === parent) return;
     clearInterval(watch);
-    child.kill('SIGTERM');
+    act();
   }, 100);
   watch.unref();
 }
