@@ -80,6 +80,7 @@ function assembleEmbedding(parts: ModuleParts, rows: BoundEmbedding['rows'], inp
         ? undefined
         : {
             rank: promise.rank,
+            scaling: promise.scaling,
             a: transpose(a, promise.rank, inFeatures),
             b: transpose(b, outFeatures, promise.rank, promise.scaling),
           },

@@ -59,7 +59,9 @@ export interface BoundLinear {
 /** What an adapter does to the token embedding. */
 export interface BoundEmbedding {
   /** LoRA on the embedding: row(id) += A[:, id] B; a is [vocab, rank] (so that a row is contiguous), b is [rank, hidden] scaled. */
-  readonly lora?: { readonly rank: number; readonly a: Float32Array; readonly b: Float32Array } | undefined;
+  readonly lora?:
+    | { readonly rank: number; readonly scaling: number; readonly a: Float32Array; readonly b: Float32Array }
+    | undefined;
   /** Whole replacement rows (trainable tokens): id -> [hidden]. */
   readonly rows?: ReadonlyMap<number, Float32Array> | undefined;
   /** modules_to_save: the whole table [vocab, hidden]. */

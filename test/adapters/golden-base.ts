@@ -107,16 +107,19 @@ export async function goldenBase(model: string): Promise<AdapterBase> {
   const config = JSON.parse(await readFile(`${folder}/config.json`, 'utf8')) as Config;
   const isGpt2 = config.model_type === 'gpt2';
   const modules = isGpt2 ? gpt2Modules(config) : decoderModules(config);
+  const tied = (config.tie_word_embeddings as boolean | undefined) ?? isGpt2;
+  const embeddingModule = isGpt2 ? 'transformer.wte' : 'model.embed_tokens';
   return {
     modelType: config.model_type as string,
     nameOrPath: model,
     layerCount: (config.num_hidden_layers ?? config.n_layer) as number,
     vocabSize: config.vocab_size as number,
-    tiedHead: (config.tie_word_embeddings as boolean | undefined) ?? isGpt2,
+    tiedHead: tied,
     modules: new Map(modules.map((one) => [one.name, one])),
-    embeddingModule: isGpt2 ? 'transformer.wte' : 'model.embed_tokens',
+    embeddingModule,
     headModule: 'lm_head',
-    readWeight: async (name) => {
+    readWeight: async (tensor) => {
+      const name = tied && tensor === 'lm_head.weight' ? `${embeddingModule}.weight` : tensor;
       const files = await openSafetensorsSet(folder, 'model', {
         reason: 'MODEL_INVALID',
         maxHeaderBytes: 1_000_000,

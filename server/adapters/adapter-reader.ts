@@ -1,0 +1,183 @@
+/** Reads adapters in worker threads, a few at a time; the threads end when nothing was read for a while. */
+import { Worker } from 'node:worker_threads';
+import { AppError } from '../errors.js';
+import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
+import type { FromReader, PlainError, ToReader } from './reader-messages.js';
+import type { AdapterBase } from './types.js';
+
+/** Reads adapters. Throws what {@link ./prepare-adapter.ts} throws. */
+export interface AdapterReader {
+  read(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter>;
+  /** Ends the threads; reads under way fail. */
+  close(): Promise<void>;
+}
+
+/** Limits of a {@link createAdapterReader}. */
+export interface ReaderOptions {
+  /** Most adapters read at once; default 2. */
+  readonly threads?: number | undefined;
+  /** How long an idle thread lives on, in milliseconds; default 10000. */
+  readonly idleMs?: number | undefined;
+}
+
+interface Job {
+  readonly request: ReadRequest;
+  readonly base: AdapterBase;
+  resolve(read: ReadAdapter): void;
+  reject(error: Error): void;
+}
+
+/** Heap of a thread for everything but weights, which lie outside of it. */
+const HEAP_MEGABYTES = 1024;
+
+function revive(error: PlainError): AppError {
+  if (error.reason !== undefined) return new AppError(error.reason, error.message, { metadata: error.metadata });
+  return new AppError('INTERNAL', 'internal error', { cause: new Error(error.message) });
+}
+
+/** One thread and the job it works on. */
+class ReaderThread {
+  private readonly worker: Worker;
+  private job: Job | undefined;
+  private idle: NodeJS.Timeout | undefined;
+  private readonly idleMs: number;
+  private readonly onFree: (thread: ReaderThread) => void;
+  private readonly onGone: (thread: ReaderThread) => void;
+
+  constructor(idleMs: number, onFree: (thread: ReaderThread) => void, onGone: (thread: ReaderThread) => void) {
+    const module = new URL(
+      import.meta.url.endsWith('.ts') ? './reader-worker.ts' : './reader-worker.js',
+      import.meta.url,
+    );
+    this.worker = new Worker(new URL('../thread.mjs', import.meta.url), {
+      workerData: { module: module.href },
+      resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES },
+    });
+    this.idleMs = idleMs;
+    this.onFree = onFree;
+    this.onGone = onGone;
+    this.worker.on('message', (message: FromReader) => this.receive(message));
+    this.worker.on('error', (error) => this.die(error));
+    this.worker.on('exit', () => this.die(new Error('the reading thread ended')));
+  }
+
+  get busy(): boolean {
+    return this.job !== undefined;
+  }
+
+  start(job: Job): void {
+    this.job = job;
+    clearTimeout(this.idle);
+    this.worker.ref();
+    const { readWeight: _, ...base } = job.base;
+    this.send({ type: 'read', request: job.request, base });
+  }
+
+  async end(): Promise<void> {
+    await this.worker.terminate();
+  }
+
+  private send(message: ToReader): void {
+    this.worker.postMessage(message);
+  }
+
+  private receive(message: FromReader): void {
+    const { job } = this;
+    if (job === undefined) return;
+    switch (message.type) {
+      case 'weight':
+        job.base.readWeight(message.tensor).then(
+          (values) => this.send({ type: 'weight', values }),
+          (thrown: unknown) => {
+            const { reason, message: text, metadata } = AppError.from(thrown);
+            this.send({ type: 'weight-failed', error: { reason, message: text, metadata } });
+          },
+        );
+        return;
+      case 'done':
+        this.free();
+        job.resolve(message.read);
+        return;
+      case 'failed':
+        this.free();
+        job.reject(revive(message.error));
+    }
+  }
+
+  private free(): void {
+    this.job = undefined;
+    this.worker.unref();
+    this.idle = setTimeout(() => void this.worker.terminate(), this.idleMs).unref();
+    this.onFree(this);
+  }
+
+  private die(error: Error): void {
+    clearTimeout(this.idle);
+    this.onGone(this);
+    const { job } = this;
+    this.job = undefined;
+    const outOfMemory = (error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY';
+    job?.reject(
+      outOfMemory
+        ? new AppError(
+            'ADAPTER_INVALID',
+            `reading the adapter needs more than ${HEAP_MEGABYTES} MiB beside its weights`,
+          )
+        : new AppError('INTERNAL', 'internal error', { cause: error }),
+    );
+  }
+}
+
+class ThreadedReader implements AdapterReader {
+  private readonly threads = new Set<ReaderThread>();
+  private readonly queue: Job[] = [];
+  private readonly limit: number;
+  private readonly idleMs: number;
+  private closed = false;
+
+  constructor(options: ReaderOptions) {
+    this.limit = options.threads ?? 2;
+    this.idleMs = options.idleMs ?? 10_000;
+  }
+
+  read(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
+    return new Promise((resolve, reject) => {
+      if (this.closed) {
+        reject(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
+        return;
+      }
+      this.queue.push({ request, base, resolve, reject });
+      this.pump();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const job of this.queue.splice(0)) job.reject(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
+    await Promise.all([...this.threads].map((thread) => thread.end()));
+  }
+
+  private pump(): void {
+    while (this.queue.length > 0) {
+      let thread = [...this.threads].find((one) => !one.busy);
+      if (thread === undefined && this.threads.size < this.limit) {
+        thread = new ReaderThread(
+          this.idleMs,
+          () => this.pump(),
+          (gone) => {
+            this.threads.delete(gone);
+            if (!this.closed) this.pump();
+          },
+        );
+        this.threads.add(thread);
+      }
+      if (thread === undefined) return;
+      thread.start(this.queue.shift()!);
+    }
+  }
+}
+
+/** Reads adapters in up to `threads` worker threads. */
+export function createAdapterReader(options: ReaderOptions = {}): AdapterReader {
+  return new ThreadedReader(options);
+}

@@ -1,0 +1,90 @@
+/** The whole way of an adapter from its folder to what the engine takes, and what is told about it. */
+import { AppError } from '../errors.js';
+import { flattenReplaced } from './flatten.js';
+import { readAdapterFolder } from './read-adapter.js';
+import type { AdapterBase, BoundAdapter } from './types.js';
+
+/** What to read, from where, for which engine. */
+export interface ReadRequest {
+  readonly folder: string;
+  /** Folders that everything must lie below after links are followed. */
+  readonly roots: readonly string[];
+  /** Features that the engine applies; an adapter that needs another is refused. */
+  readonly supportedFeatures: ReadonlySet<string>;
+  /** Most bytes that the weights may take. */
+  readonly maxBytes?: number | undefined;
+}
+
+/** A read adapter and what is told about it. */
+export interface ReadAdapter {
+  readonly adapter: BoundAdapter;
+  readonly summary: AdapterSummary;
+}
+
+/** Facts about an adapter, as the files have it. */
+export interface AdapterSummary {
+  readonly digest: string;
+  readonly bytes: number;
+  /** Distinct ranks, ascending. */
+  readonly ranks: readonly number[];
+  /** Distinct scalings, ascending. */
+  readonly scalings: readonly number[];
+  /** Distinct last name parts of the adapted modules, sorted. */
+  readonly targetModules: readonly string[];
+  readonly features: readonly string[];
+  readonly warnings: readonly string[];
+  readonly invocationTokens?: readonly number[] | undefined;
+}
+
+function ascending(values: Iterable<number>): number[] {
+  return [...new Set(values)].sort((x, y) => x - y);
+}
+
+function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): AdapterSummary {
+  const { digest, features, warnings, invocationTokens, embedding } = read;
+  const lowRank = read.linears.filter(({ rank }) => rank > 0);
+  const modules = [
+    ...read.linears.map(({ module }) => module),
+    ...read.norms.keys(),
+    ...(read.normBiases?.keys() ?? []),
+  ];
+  if (embedding !== undefined) modules.push(base.embeddingModule);
+  if (read.headRows !== undefined) modules.push(base.headModule);
+  const ranks = lowRank.map(({ rank }) => rank);
+  const scalings = lowRank.map(({ scaling }) => scaling);
+  if (embedding?.lora !== undefined) {
+    ranks.push(embedding.lora.rank);
+    scalings.push(embedding.lora.scaling);
+  }
+  const names = modules.map((path) => path.slice(path.lastIndexOf('.') + 1));
+  return {
+    digest,
+    bytes,
+    ranks: ascending(ranks),
+    scalings: ascending(scalings),
+    targetModules: [...new Set(names)].sort(),
+    features,
+    warnings,
+    invocationTokens,
+  };
+}
+
+/**
+ * Reads, checks and binds an adapter, and brings it into the engine's form.
+ * @throws AppError as {@link readAdapterFolder}; ADAPTER_UNSUPPORTED naming the features that the engine lacks
+ */
+export async function prepareAdapter(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
+  const { folder, roots, maxBytes, supportedFeatures } = request;
+  const read = await readAdapterFolder(folder, base, { roots, maxBytes });
+  const missing = read.features.filter((feature) => !supportedFeatures.has(feature));
+  if (missing.length > 0) {
+    throw new AppError(
+      'ADAPTER_UNSUPPORTED',
+      `the adapter uses ${missing.join(', ')}, which the engine does not apply; it applies ` +
+        `${[...supportedFeatures].sort().join(', ')}`,
+      { metadata: { features: missing.join(',') } },
+    );
+  }
+  const adapter = await flattenReplaced(read, base);
+  return { adapter, summary: summarise(read, adapter.bytes, base) };
+}

@@ -1,0 +1,27 @@
+/** Messages between the main thread and the threads that read adapters ({@link ./reader-worker.ts}). */
+import type { ErrorReason } from '../errors.js';
+import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
+import type { AdapterBase } from './types.js';
+
+/** The base without its file access, which stays on the main thread. */
+export type BaseTable = Omit<AdapterBase, 'readWeight'>;
+
+/** Main thread to reader. One job at a time. */
+export type ToReader =
+  | { readonly type: 'read'; readonly request: ReadRequest; readonly base: BaseTable }
+  | { readonly type: 'weight'; readonly values: Float32Array }
+  | { readonly type: 'weight-failed'; readonly error: PlainError };
+
+/** Reader to main thread. */
+export type FromReader =
+  | { readonly type: 'weight'; readonly tensor: string }
+  | { readonly type: 'done'; readonly read: ReadAdapter }
+  | { readonly type: 'failed'; readonly error: PlainError };
+
+/** An error as it crosses threads. */
+export interface PlainError {
+  /** undefined: not an AppError. */
+  readonly reason: ErrorReason | undefined;
+  readonly message: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}

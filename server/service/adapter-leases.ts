@@ -1,0 +1,147 @@
+/** Leases for the rows of a request: every adapter of every row, or none. */
+import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
+import type { ResidentLease } from '../adapters/residency.js';
+import { AppError } from '../errors.js';
+import { type AdapterLoader, isPassing } from './adapter-loader.js';
+import type { AdapterLease } from './ports.js';
+import type { AdapterSelection } from './types.js';
+
+/** One row's leases. */
+export interface SelectionLease {
+  readonly leases: readonly AdapterLease[];
+  /** Idempotent. */
+  release(): void;
+}
+
+function unknownAdapters(names: readonly string[], registry: AdapterRegistry, model: string): AppError {
+  const near = [...new Set(names.flatMap((name) => registry.near(name)))];
+  const listed = names.map((name) => JSON.stringify(name)).join(', ');
+  const hint = near.length === 0 ? '' : `; near names: ${near.map((name) => JSON.stringify(name)).join(', ')}`;
+  const noun = names.length === 1 ? `adapter ${listed} is` : `adapters ${listed} are`;
+  return new AppError('ADAPTER_NOT_REGISTERED', `${noun} not registered for model ${JSON.stringify(model)}${hint}`, {
+    metadata: { adapter: names.join(','), model, ...(near.length > 0 ? { near: near.join(',') } : {}) },
+  });
+}
+
+/** The refusal of an adapter whose load failed for good. */
+export function failedAdapter(entry: AdapterEntry): AppError {
+  return new AppError('ADAPTER_FAILED', `adapter ${JSON.stringify(entry.name)} failed to load: ${entry.error}`, {
+    metadata: { adapter: entry.name, model: entry.model },
+  });
+}
+
+/** Adds the adapter's name to a failure that passes; keeps any other as the entry's error. */
+export function loadFailure(entry: AdapterEntry, thrown: unknown): AppError {
+  const error = AppError.from(thrown);
+  if (isPassing(error)) {
+    return new AppError(error.reason, `adapter ${JSON.stringify(entry.name)}: ${error.message}`, {
+      metadata: { ...error.metadata, adapter: entry.name },
+      ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+      cause: error,
+    });
+  }
+  entry.error = error.message;
+  return failedAdapter(entry);
+}
+
+/** The entries that the selections name. Throws ADAPTER_NOT_REGISTERED (all unknown names) or ADAPTER_FAILED. */
+function findEntries(
+  registry: AdapterRegistry,
+  selections: readonly AdapterSelection[],
+  model: string,
+): Map<string, AdapterEntry> {
+  const entries = new Map<string, AdapterEntry>();
+  const unknown = new Set<string>();
+  for (const { name } of selections.flat()) {
+    const entry = registry.get(name.normalize('NFC'));
+    if (entry === undefined) unknown.add(name);
+    else entries.set(name, entry);
+  }
+  if (unknown.size > 0) throw unknownAdapters([...unknown], registry, model);
+  for (const entry of entries.values()) if (entry.error !== undefined) throw failedAdapter(entry);
+  return entries;
+}
+
+/** Leases everything the entries need, or releases what it got and throws the first failure. */
+async function leaseAll(
+  entries: ReadonlySet<AdapterEntry>,
+  loader: AdapterLoader,
+  signal: AbortSignal,
+): Promise<Map<AdapterEntry, ResidentLease>> {
+  const held = new Map<AdapterEntry, ResidentLease>();
+  const failures: AppError[] = [];
+  const all = Promise.all(
+    Array.from(entries, (entry) =>
+      loader.lease(entry).then(
+        (lease) => held.set(entry, lease),
+        (thrown: unknown) => failures.push(loadFailure(entry, thrown)),
+      ),
+    ),
+  );
+  const releaseAll = () => {
+    for (const lease of held.values()) lease.release();
+  };
+  let leave: (() => void) | undefined;
+  const left = new Promise<'left'>((resolve) => {
+    leave = () => resolve('left');
+    signal.addEventListener('abort', leave);
+    if (signal.aborted) leave();
+  });
+  const outcome = await Promise.race([all, left]);
+  signal.removeEventListener('abort', leave!);
+  if (outcome === 'left') {
+    void all.then(releaseAll); // The loads go on for whoever else wants them.
+    throw canceled(signal);
+  }
+  if (failures.length > 0) {
+    releaseAll();
+    throw failures[0];
+  }
+  return held;
+}
+
+/** The error of a call whose client went away or whose deadline passed. */
+export function canceled(signal: AbortSignal): AppError {
+  return signal.reason instanceof AppError ? signal.reason : new AppError('CANCELED', 'the request was canceled');
+}
+
+/**
+ * Leases the adapters of all selections at once, or none.
+ * @throws AppError ADAPTER_NOT_REGISTERED, ADAPTER_FAILED, ADAPTER_MEMORY_EXHAUSTED, CANCELED
+ */
+export async function leaseSelections(
+  model: string,
+  registry: AdapterRegistry,
+  loader: AdapterLoader,
+  selections: readonly AdapterSelection[],
+  signal: AbortSignal,
+): Promise<readonly SelectionLease[]> {
+  if (signal.aborted) throw canceled(signal);
+  const entries = findEntries(registry, selections, model);
+  const held = await leaseAll(new Set(entries.values()), loader, signal);
+  const result = selections.map((selection): SelectionLease => {
+    const used = new Set(selection.map(({ name }) => entries.get(name)!));
+    const own = Array.from(used, (entry) => held.get(entry)!.again());
+    for (const entry of used) entry.runningRows += 1;
+    let released = false;
+    return {
+      leases: selection.map(({ name, weight }) => {
+        const entry = entries.get(name)!;
+        const { digest, invocationTokens } = entry.summary!;
+        return { name: entry.name, digest, weight, invocationTokens };
+      }),
+      release: () => {
+        if (released) return;
+        released = true;
+        const now = Date.now();
+        for (const entry of used) {
+          entry.runningRows -= 1;
+          entry.lastUsedAt = now;
+        }
+        for (const lease of own) lease.release();
+      },
+    };
+  });
+  for (const lease of held.values()) lease.release();
+  return result;
+}

@@ -1,0 +1,58 @@
+/** The served models, as the adapter service sees them. */
+import type { AdapterBase } from '../adapters/types.js';
+import type { Engine } from '../engine/engine.js';
+import { AppError } from '../errors.js';
+
+/** What the adapter service needs of a model. */
+export interface ServedModel {
+  readonly base: AdapterBase;
+  readonly engine: Engine;
+  /** Sources that are relative paths start here. */
+  readonly modelDir: string;
+  /** False: every adapter is refused. */
+  readonly loraEnabled: boolean;
+  /** Features of `BoundAdapter.features` that the engine applies. */
+  readonly supportedFeatures: ReadonlySet<string>;
+}
+
+/** Finds served models by name. */
+export class ServedModels {
+  private readonly models: ReadonlyMap<string, ServedModel>;
+
+  constructor(models: ReadonlyMap<string, ServedModel>) {
+    this.models = models;
+  }
+
+  /** Names of all models. */
+  names(): string[] {
+    return [...this.models.keys()];
+  }
+
+  /** Name of a served model; absent = the only one. Throws MODEL_NOT_FOUND, INVALID_REQUEST. */
+  name(name: string | undefined): string {
+    const names = this.names();
+    if (name === undefined) {
+      if (names.length === 1) return names[0]!;
+      const description = `is missing; several models are served: ${names.join(', ')}`;
+      throw new AppError('INVALID_REQUEST', `model ${description}`, { violations: [{ field: 'model', description }] });
+    }
+    if (!this.models.has(name)) {
+      const served = names.join(', ');
+      throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not served; served: ${served}`, {
+        metadata: { model: name },
+      });
+    }
+    return name;
+  }
+
+  /** A served model. Throws LORA_DISABLED where it is served without LoRA. */
+  withLora(name: string): ServedModel {
+    const model = this.models.get(name)!;
+    if (!model.loraEnabled) {
+      throw new AppError('LORA_DISABLED', `model ${JSON.stringify(name)} is served without LoRA`, {
+        metadata: { model: name },
+      });
+    }
+    return model;
+  }
+}
