@@ -19,8 +19,8 @@ const notFound = (what: string): Answer => ({
   value: { errorCode: Code.NotFound, errorMessage: `${what} not found` },
 });
 
-/** All files that the services need, ours with their comments; dependencies before the files that import them. */
-function collect(services: readonly DescService[]): Map<string, DescFile> {
+/** The given files and what they import, ours with their comments; imports before the files that need them. */
+function collect(roots: readonly DescFile[]): Map<string, DescFile> {
   const files = new Map<string, DescFile>();
   const add = (file: DescFile): void => {
     const best = SCHEMA.getFile(`${file.name}.proto`) ?? file;
@@ -28,7 +28,7 @@ function collect(services: readonly DescService[]): Map<string, DescFile> {
     for (const dependency of best.dependencies) add(dependency);
     files.set(best.proto.name, best);
   };
-  for (const service of services) add(service.file);
+  for (const root of roots) add(root);
   return files;
 }
 
@@ -56,10 +56,11 @@ function* extensionsOf(types: DescFile | DescFile['messages'][number]): Generato
  * Answers server reflection for the given services (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md),
  * so that clients such as grpcurl need no schema files.
  *
+ * @param details further files that can be asked for: the details of errors, which no service mentions
  * @param draining ends open streams when it aborts
  */
-export function reflectionRpc(services: readonly DescService[], draining: AbortSignal) {
-  const files = collect(services);
+export function reflectionRpc(services: readonly DescService[], details: readonly DescFile[], draining: AbortSignal) {
+  const files = collect([...services.map(({ file }) => file), ...details]);
   const bySymbol = new Map<string, DescFile>();
   const extensions = [...files.values()].flatMap((file) => [...extensionsOf(file)]);
   for (const file of files.values()) for (const name of names(file)) bySymbol.set(name, file);

@@ -1,4 +1,5 @@
 import type { ConnectRouter } from '@connectrpc/connect';
+import { file_google_rpc_error_details } from '../../gen/google/rpc/error_details_pb.js';
 import { Health } from '../../gen/grpc/health/v1/health_pb.js';
 import { ServerReflection as ReflectionV1 } from '../../gen/grpc/reflection/v1/reflection_pb.js';
 import { ServerReflection as ReflectionV1Alpha } from '../../gen/grpc/reflection/v1alpha/reflection_pb.js';
@@ -28,7 +29,7 @@ export function createRpcRoutes(services: Services, options: RpcOptions = {}): (
   const interceptors = [callInterceptor(options.log)];
   return (router) => {
     const described = [InferenceService, AdapterService, Health, ReflectionV1, ReflectionV1Alpha];
-    const reflection = reflectionRpc(described, health.draining);
+    const reflection = reflectionRpc(described, [file_google_rpc_error_details], health.draining);
     router
       .service(InferenceService, inferenceRpc(services.inference), { interceptors })
       .service(AdapterService, adapterRpc(services.adapters), { interceptors })

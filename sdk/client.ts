@@ -1,0 +1,114 @@
+import { create } from '@bufbuild/protobuf';
+import { type Client, type CallOptions as ConnectCallOptions, createClient, type Transport } from '@connectrpc/connect';
+import { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
+import { InferenceService, StreamPredictRequestSchema } from '../gen/loramux/v1/inference_pb.js';
+import { AdaptersResource } from './adapters.js';
+import { fromEvent, fromResult } from './from-message.js';
+import { type ResolvedOptions, withRetries } from './retry.js';
+import { toRequest } from './to-request.js';
+import { TokenStream } from './token-stream.js';
+import type { CallOptions, PredictParams, PredictResponse, StreamEvent } from './types.js';
+
+/** Options of a client, on every platform. */
+export interface ClientOptions {
+  /** Where the server is. Default `http://127.0.0.1:8080`. */
+  baseUrl?: string | undefined;
+  /** Budget of a call, retries included. Default 600000, ten minutes. */
+  timeoutMs?: number | undefined;
+  /** How often to repeat a call that was refused for lack of room or lost its connection. Default 2. */
+  maxRetries?: number | undefined;
+  /** Headers of every request. */
+  headers?: Record<string, string> | undefined;
+}
+
+/** Where a server listens unless told otherwise. */
+export const DEFAULT_BASE_URL = 'http://127.0.0.1:8080';
+
+/** A client over any transport of Connect; `LoramuxClient` brings the transport along. */
+export class TransportClient {
+  /** Adapter management. */
+  readonly adapters: AdaptersResource;
+  /** The generated clients underneath: no retries, and a stream that is left goes on unless its signal is aborted. */
+  readonly raw: { inference: Client<typeof InferenceService>; adapters: Client<typeof AdapterService> };
+  readonly #defaults: ClientOptions;
+
+  constructor(transport: Transport, options: ClientOptions = {}) {
+    this.#defaults = options;
+    this.raw = {
+      inference: createClient(InferenceService, transport),
+      adapters: createClient(AdapterService, transport),
+    };
+    this.adapters = new AdaptersResource(this.raw.adapters, (callOptions, idempotent, call) => {
+      const resolved = this.#resolve(callOptions);
+      return withRetries(resolved, idempotent, (timeoutMs) => call(connectOptions(resolved, timeoutMs)));
+    });
+  }
+
+  /**
+   * Answers every input, each from its own adapter, and waits for all of them.
+   *
+   * @throws LoramuxError
+   */
+  async predict(params: PredictParams, options?: CallOptions): Promise<PredictResponse> {
+    const request = toRequest(params);
+    const resolved = this.#resolve(options);
+    let requestId = '';
+    const onHeader = (headers: Headers): void => {
+      requestId = headers.get('x-request-id') ?? '';
+    };
+    const response = await withRetries(resolved, true, (timeoutMs) =>
+      this.raw.inference.predict(request, { ...connectOptions(resolved, timeoutMs), onHeader }),
+    );
+    const results = response.results.map(fromResult);
+    return { results, text: results[0]?.text ?? '', requestId };
+  }
+
+  /** Answers every input and streams the texts. Errors come when the stream is read. */
+  stream(params: PredictParams, options?: CallOptions): TokenStream {
+    const { $typeName: _, ...fields } = toRequest(params);
+    const request = create(StreamPredictRequestSchema, fields);
+    const resolved = this.#resolve(options);
+    return new TokenStream(
+      (signal, onRequestId) =>
+        withRetries({ ...resolved, signal }, true, async (timeoutMs) => {
+          const source = this.raw.inference.streamPredict(request, {
+            ...connectOptions({ ...resolved, signal }, timeoutMs),
+            onHeader: (headers) => onRequestId(headers.get('x-request-id') ?? ''),
+          });
+          return afterFirst(source[Symbol.asyncIterator](), fromEvent);
+        }),
+      request.inputs.length,
+      resolved.signal,
+    );
+  }
+
+  #resolve(options: CallOptions = {}): ResolvedOptions {
+    return {
+      signal: options.signal,
+      timeoutMs: options.timeoutMs ?? this.#defaults.timeoutMs ?? 600_000,
+      maxRetries: options.maxRetries ?? this.#defaults.maxRetries ?? 2,
+      headers: { ...this.#defaults.headers, ...options.headers },
+    };
+  }
+}
+
+function connectOptions({ signal, headers }: ResolvedOptions, timeoutMs: number): ConnectCallOptions {
+  return { timeoutMs, ...(signal && { signal }), ...(headers && { headers }) };
+}
+
+/** Waits for the first item, so that a refused stream can be tried again; from then on there are no retries. */
+async function afterFirst<M>(
+  source: AsyncIterator<M>,
+  map: (message: M) => StreamEvent,
+): Promise<AsyncIterator<StreamEvent>> {
+  const translate = (result: IteratorResult<M>): IteratorResult<StreamEvent> =>
+    result.done ? { done: true, value: undefined } : { done: false, value: map(result.value) };
+  let first: IteratorResult<StreamEvent> | undefined = translate(await source.next());
+  return {
+    async next() {
+      const result = first ?? translate(await source.next());
+      first = undefined;
+      return result;
+    },
+  };
+}

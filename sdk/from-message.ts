@@ -1,0 +1,89 @@
+import { type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
+import { type Adapter as AdapterMessage, AdapterState as AdapterStateMessage } from '../gen/loramux/v1/adapters_pb.js';
+import {
+  FinishReason as FinishReasonMessage,
+  type PredictResult as ResultMessage,
+  type StreamPredictResponse,
+  type Token as TokenMessage,
+} from '../gen/loramux/v1/inference_pb.js';
+import type { Adapter, AdapterState, FinishReason, PredictResult, StreamEvent, Token } from './types.js';
+
+const FINISH_REASONS: Readonly<Record<FinishReasonMessage, FinishReason | undefined>> = {
+  [FinishReasonMessage.UNSPECIFIED]: undefined,
+  [FinishReasonMessage.EOS]: 'eos',
+  [FinishReasonMessage.STOP]: 'stop',
+  [FinishReasonMessage.LENGTH]: 'length',
+  [FinishReasonMessage.CANCELLED]: 'cancelled',
+};
+
+const STATES: Readonly<Record<AdapterStateMessage, AdapterState | undefined>> = {
+  [AdapterStateMessage.UNSPECIFIED]: undefined,
+  [AdapterStateMessage.REGISTERED]: 'registered',
+  [AdapterStateMessage.LOADING]: 'loading',
+  [AdapterStateMessage.READY]: 'ready',
+  [AdapterStateMessage.FAILED]: 'failed',
+  [AdapterStateMessage.DELETING]: 'deleting',
+};
+
+function known<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new TypeError(`the server sent a ${what} that this version does not know`);
+  return value;
+}
+
+function token({ id, text, logprob, top, special }: TokenMessage): Token {
+  return {
+    id,
+    text,
+    ...(logprob !== undefined && { logprob }),
+    top: top.map((one) => ({ id: one.id, text: one.text, logprob: one.logprob })),
+    special,
+  };
+}
+
+/** Plain object of a result. */
+export function fromResult(message: ResultMessage): PredictResult {
+  const { usage, timings, receipt, stopString } = message;
+  return {
+    inputIndex: message.inputIndex,
+    text: message.text,
+    finishReason: known(FINISH_REASONS[message.finishReason], 'finish reason'),
+    ...(stopString !== undefined && { stopString }),
+    usage: { promptTokens: usage?.promptTokens ?? 0, completionTokens: usage?.completionTokens ?? 0 },
+    timings: {
+      queueMs: timings?.queueMs ?? 0,
+      prefillMs: timings?.prefillMs ?? 0,
+      decodeMs: timings?.decodeMs ?? 0,
+    },
+    receipt: {
+      model: receipt?.model ?? '',
+      baseFingerprint: receipt?.baseFingerprint ?? '',
+      adapters: (receipt?.adapters ?? []).map(({ name, digest, weight }) => ({ name, digest, weight })),
+      requestId: receipt?.requestId ?? '',
+    },
+    seed: message.seed,
+    tokens: message.tokens.map(token),
+  };
+}
+
+/** Plain object of an event. */
+export function fromEvent({ inputIndex, event }: StreamPredictResponse): StreamEvent {
+  if (event.case === 'delta') {
+    return { type: 'delta', inputIndex, text: event.value.text, tokens: event.value.tokens.map(token) };
+  }
+  return { type: 'final', inputIndex, result: fromResult(known(event.value, 'kind of event')) };
+}
+
+const date = (time: Timestamp | undefined): Date | undefined => time && timestampDate(time);
+
+/** Plain object of an adapter. */
+export function fromAdapter(message: AdapterMessage | undefined): Adapter {
+  const { $typeName: _, $unknown: __, ...adapter } = known(message, 'response without an adapter');
+  return {
+    ...adapter,
+    state: known(STATES[adapter.state], 'state of an adapter'),
+    weightBytes: Number(adapter.weightBytes),
+    createTime: date(adapter.createTime),
+    loadTime: date(adapter.loadTime),
+    lastUseTime: date(adapter.lastUseTime),
+  };
+}

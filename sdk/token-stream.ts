@@ -1,0 +1,156 @@
+import { AbortedError, type LoramuxError, toLoramuxError } from './errors.js';
+import { tee } from './tee.js';
+import type { PredictResult, StreamEvent } from './types.js';
+
+/** Opens the stream and gives its iterator once the first event is there, or was refused. */
+export type OpenStream = (
+  signal: AbortSignal,
+  onRequestId: (id: string) => void,
+) => Promise<AsyncIterator<StreamEvent>>;
+
+/**
+ * The events of a running request. The request starts when the stream is created; leaving the iteration in any way
+ * (`break`, `return`, an exception), {@link abort}, or the caller's signal cancels it on the server.
+ *
+ * The events can be iterated once; {@link tee} gives two iterations.
+ */
+export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable {
+  readonly #controller = new AbortController();
+  readonly #outer: AbortSignal | undefined;
+  readonly #source: Promise<AsyncIterator<StreamEvent>>;
+  readonly #inputCount: number;
+  readonly #results: PredictResult[] = [];
+  readonly #partial: string[] = [];
+  #consumed = false;
+  #done = false;
+  #error: LoramuxError | undefined;
+  #requestId: string | undefined;
+
+  /** Used by the client; `inputCount` inputs are answered. */
+  constructor(open: OpenStream, inputCount: number, outer?: AbortSignal) {
+    this.#outer = outer;
+    this.#inputCount = inputCount;
+    if (outer?.aborted) this.#controller.abort(outer.reason);
+    else outer?.addEventListener('abort', this.#onOuterAbort, { once: true });
+    this.#source = open(this.#controller.signal, (id) => {
+      this.#requestId = id;
+    });
+    this.#source.catch(() => {}); // reported to whoever reads, and nobody has to
+  }
+
+  /** Id of the request in the log of the server; undefined until the server has answered. */
+  get requestId(): string | undefined {
+    return this.#requestId;
+  }
+
+  /** Text of an input as far as it was read; also after an error. */
+  partialText(inputIndex = 0): string {
+    return this.#partial[inputIndex] ?? '';
+  }
+
+  /** Cancels the request. */
+  abort(reason?: unknown): void {
+    this.#controller.abort(reason);
+  }
+
+  /** The events, once. */
+  [Symbol.asyncIterator](): AsyncGenerator<StreamEvent, void, undefined> {
+    if (this.#consumed) throw new TypeError('this stream was consumed already; tee() gives two iterations');
+    this.#consumed = true;
+    return this.#iterate();
+  }
+
+  /** Texts of the only input as they come. Throws for a request with several inputs: iterate the events instead. */
+  text(): AsyncGenerator<string, void, undefined> {
+    this.#assertOneInput('text()');
+    return texts(this[Symbol.asyncIterator]());
+  }
+
+  /** Two iterations over the same events; the request is cancelled when both are left. */
+  tee(): [AsyncIterableIterator<StreamEvent>, AsyncIterableIterator<StreamEvent>] {
+    return tee(this[Symbol.asyncIterator]());
+  }
+
+  /** Reads what was not read yet, and gives the result of the only input. Throws for several: {@link finalResults}. */
+  async finalResult(): Promise<PredictResult> {
+    this.#assertOneInput('finalResult()');
+    return (await this.finalResults())[0]!;
+  }
+
+  /** Reads what was not read yet, and gives all results in the order of the inputs. */
+  async finalResults(): Promise<PredictResult[]> {
+    this.#consumed = true;
+    while ((await this.#next()) !== undefined);
+    return [...this.#results];
+  }
+
+  /** The whole text of the only input. */
+  async finalText(): Promise<string> {
+    return (await this.finalResult()).text;
+  }
+
+  /** Cancels what still runs. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#leave();
+  }
+
+  readonly #onOuterAbort = (): void => this.#controller.abort(this.#outer?.reason);
+
+  #assertOneInput(method: string): void {
+    if (this.#inputCount !== 1) {
+      throw new TypeError(`${method} is for requests with one input; this one has ${this.#inputCount}`);
+    }
+  }
+
+  #leave(): void {
+    if (this.#done) return;
+    this.#controller.abort();
+    this.#end(
+      new AbortedError('the stream was left before its end', {
+        reason: 'CANCELED',
+        code: 'canceled',
+        requestId: this.#requestId,
+      }),
+    );
+  }
+
+  #end(error?: LoramuxError): void {
+    this.#done = true;
+    this.#error = error;
+    this.#outer?.removeEventListener('abort', this.#onOuterAbort);
+  }
+
+  async #next(): Promise<StreamEvent | undefined> {
+    if (this.#error !== undefined) throw this.#error;
+    if (this.#done) return undefined;
+    try {
+      const result = await (await this.#source).next();
+      if (result.done) {
+        this.#end();
+        return undefined;
+      }
+      const event = result.value;
+      if (event.type === 'final') this.#results[event.inputIndex] = event.result;
+      else this.#partial[event.inputIndex] = this.partialText(event.inputIndex) + event.text;
+      return event;
+    } catch (thrown) {
+      const error = this.#error ?? toLoramuxError(thrown, this.#controller.signal);
+      this.#end(error);
+      throw error;
+    }
+  }
+
+  async *#iterate(): AsyncGenerator<StreamEvent, void, undefined> {
+    try {
+      for (let event = await this.#next(); event !== undefined; event = await this.#next()) yield event;
+    } finally {
+      this.#leave();
+    }
+  }
+}
+
+async function* texts(events: AsyncIterable<StreamEvent>): AsyncGenerator<string, void, undefined> {
+  for await (const event of events) {
+    if (event.type === 'delta' && event.text !== '') yield event.text;
+  }
+}
