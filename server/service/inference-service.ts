@@ -1,0 +1,75 @@
+/** Answers requests: plans the rows, runs them in the model's engine, and hands out results or a stream of events. */
+import { AppError } from '../errors.js';
+import { EventChannel } from './event-channel.js';
+import { type PlannedRow, planRows } from './plan-rows.js';
+import type { AdapterLeases, LoadedModel } from './ports.js';
+import { type RequestRun, startRun } from './request-run.js';
+import type { InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
+
+/** Bounds of requests. */
+export interface InferenceLimits {
+  /** Inputs of one request. */
+  readonly maxInputs: number;
+  /** Tokens of one stream that may wait for its reader; default 8192. */
+  readonly maxWaitingTokens?: number;
+}
+
+/** What the service is made of. */
+export interface InferenceOptions {
+  readonly models: ReadonlyMap<string, LoadedModel>;
+  readonly modelService: ModelService;
+  readonly leases: AdapterLeases;
+  readonly limits: InferenceLimits;
+}
+
+const MAX_WAITING_TOKENS = 8192;
+
+/** The {@link InferenceService} over loaded models. */
+export function createInferenceService(options: InferenceOptions): InferenceService {
+  const { models, modelService, leases, limits } = options;
+
+  const plan = (request: PredictRequest): { model: LoadedModel; rows: PlannedRow[] } => {
+    const { name, ready } = modelService.resolve(request.model);
+    const model = models.get(name)!;
+    if (!ready) throw new AppError('ENGINE_FAILED', `the engine of model ${JSON.stringify(name)} has stopped`);
+    return { model, rows: planRows(request, model, limits.maxInputs) };
+  };
+
+  return {
+    async predict(request, { signal }) {
+      const { model, rows } = plan(request);
+      const results: PredictResult[] = new Array(rows.length);
+      return new Promise((resolve, reject) => {
+        const sink = {
+          tokens: () => {},
+          result: (result: PredictResult) => {
+            results[result.index] = result;
+          },
+          done: () => resolve(results),
+          failed: reject,
+        };
+        startRun(model, leases, rows, signal, sink).catch(reject);
+      });
+    },
+
+    async stream(request, { signal }) {
+      const { model, rows } = plan(request);
+      let run: RequestRun | undefined;
+      let left: AppError | undefined;
+      const channel = new EventChannel(limits.maxWaitingTokens ?? MAX_WAITING_TOKENS, (reason) => {
+        left = reason;
+        run?.cancel(reason);
+      });
+      for (const { index, promptText } of rows) if (promptText !== '') channel.delta(index, promptText, []);
+      run = await startRun(model, leases, rows, signal, {
+        tokens: (index, tokens) => channel.delta(index, tokens.map(({ text }) => text).join(''), tokens),
+        result: (result) => channel.final(result),
+        done: () => channel.close(),
+        failed: (error) => channel.fail(error),
+      });
+      // An engine that answers at once may have overrun the channel before there was a run to cancel.
+      if (left !== undefined) run.cancel(left);
+      return channel;
+    },
+  };
+}

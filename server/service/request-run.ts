@@ -1,0 +1,190 @@
+/** One request in the engine: leases its adapters, submits its rows together, and frees everything in every case. */
+import type { EngineRow, RowHandle } from '../engine/engine.js';
+import type { EndEvent, TokenEvent } from '../engine/messages.js';
+import { AppError } from '../errors.js';
+import type { PlannedRow } from './plan-rows.js';
+import type { AdapterLeases, LoadedModel } from './ports.js';
+import { RowAnswer } from './row-answer.js';
+import type { PredictResult, TokenInfo } from './types.js';
+
+/** Receives what a request produces. Nothing is called after `done` or `failed`. */
+export interface RunSink {
+  /** Tokens of a row that became final. */
+  tokens(index: number, tokens: readonly TokenInfo[]): void;
+  /** A row's answer is complete. */
+  result(result: PredictResult): void;
+  /** Every row is complete. */
+  done(): void;
+  /** The request is over; its rows are being cancelled. */
+  failed(error: AppError): void;
+}
+
+/** A request that runs. */
+export interface RequestRun {
+  /** Cancels all rows and fails the sink. Without effect once the request is over. */
+  cancel(reason: AppError): void;
+}
+
+/**
+ * Starts the rows. Each lease is released exactly once, when the engine has ended its row: until then the row may
+ * still use the weights.
+ * @throws AppError of the leases or the engine; then nothing runs and nothing is leased
+ */
+export async function startRun(
+  model: LoadedModel,
+  leasing: AdapterLeases,
+  rows: readonly PlannedRow[],
+  signal: AbortSignal,
+  sink: RunSink,
+): Promise<RequestRun> {
+  if (signal.aborted) throw abortError(signal);
+  const selections = rows.map(({ selection }) => selection);
+  const leased = await leasing.acquire(model.info.name, selections, signal).catch((thrown: unknown) => {
+    throw signal.aborted ? abortError(signal) : thrown;
+  });
+  const run = new Run(model, sink, signal, rows, leased);
+  run.start();
+  return run;
+}
+
+type Leased = Awaited<ReturnType<AdapterLeases['acquire']>>;
+
+class Run implements RequestRun {
+  readonly #model: LoadedModel;
+  readonly #sink: RunSink;
+  readonly #signal: AbortSignal;
+  readonly #rows: readonly PlannedRow[];
+  readonly #leased: Leased;
+  readonly #answers: readonly RowAnswer[];
+  #handles: readonly RowHandle[] = [];
+  #rowsLeft: number;
+  #over = false;
+
+  constructor(model: LoadedModel, sink: RunSink, signal: AbortSignal, rows: readonly PlannedRow[], leased: Leased) {
+    this.#model = model;
+    this.#sink = sink;
+    this.#signal = signal;
+    this.#rows = rows;
+    this.#leased = leased;
+    this.#answers = rows.map((row) => new RowAnswer(row, model));
+    this.#rowsLeft = rows.length;
+  }
+
+  start(): void {
+    try {
+      if (this.#signal.aborted) throw abortError(this.#signal);
+      this.#handles = this.#model.engine.submit(
+        this.#rows.map((row, at) => this.#engineRow(row, at)),
+        this.#rows.map((_, at) => ({
+          token: (event) => this.#token(at, event),
+          end: (event) => this.#end(at, event),
+        })),
+      );
+    } catch (thrown) {
+      this.#over = true;
+      for (const { release } of this.#leased) release();
+      throw thrown;
+    }
+    // An engine may answer before it returns the handles.
+    for (const [at, answer] of this.#answers.entries()) if (answer.stopped || this.#over) this.#handles[at]!.cancel();
+    if (!this.#over) this.#signal.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  cancel(reason: AppError): void {
+    this.#finish(() => {
+      for (const handle of this.#handles) handle.cancel();
+      this.#sink.failed(reason);
+    });
+  }
+
+  readonly #onAbort = (): void => this.cancel(abortError(this.#signal));
+
+  #engineRow(row: PlannedRow, at: number): EngineRow {
+    const { parameters, promptIds, seed } = row;
+    const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logprobs } =
+      parameters;
+    return {
+      promptIds,
+      selection: this.#leased[at]!.leases.map(({ digest, weight }) => ({ digest, weight })),
+      sampling: {
+        temperature,
+        topK,
+        topP,
+        minP,
+        repetitionPenalty,
+        presencePenalty,
+        frequencyPenalty,
+        seed,
+        logprobs,
+      },
+      maxNewTokens: parameters.maxNewTokens,
+      endIds: this.#answers[at]!.endIds,
+    };
+  }
+
+  #token(at: number, event: TokenEvent): void {
+    const answer = this.#answers[at]!;
+    if (this.#over || answer.complete) return;
+    this.#guard(() => {
+      this.#deliver(answer, answer.push(event));
+      if (answer.stopped) this.#handles[at]?.cancel();
+    });
+  }
+
+  #end(at: number, event: EndEvent): void {
+    const { leases, release } = this.#leased[at]!;
+    release();
+    this.#rowsLeft--;
+    if (this.#over) return;
+    const answer = this.#answers[at]!;
+    if (event.cause === 'error' && !answer.complete) {
+      this.cancel(this.#engineError(event));
+      return;
+    }
+    this.#guard(() => {
+      this.#deliver(answer, answer.end(event));
+      // Delivering may have ended the request: its reader was too slow.
+      if (this.#over) return;
+      this.#sink.result(answer.result(event, leases));
+      if (this.#rowsLeft === 0) this.#finish(() => this.#sink.done());
+    });
+  }
+
+  #deliver(answer: RowAnswer, tokens: readonly TokenInfo[]): void {
+    if (tokens.length > 0) this.#sink.tokens(answer.index, tokens);
+  }
+
+  /** A fault in here must end this request, and not reach the engine's other rows. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      this.cancel(AppError.from(thrown));
+    }
+  }
+
+  #finish(end: () => void): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#signal.removeEventListener('abort', this.#onAbort);
+    end();
+  }
+
+  #engineError({ message }: EndEvent): AppError {
+    const what = message ?? 'the engine stopped';
+    if (!this.#model.engine.alive) return new AppError('ENGINE_FAILED', what);
+    return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });
+  }
+}
+
+/** What an aborted call is answered with: its signal's reason tells a passed deadline from a client that left. */
+export function abortError(signal: AbortSignal): AppError {
+  const reason: unknown = signal.reason;
+  if (reason instanceof AppError) return reason;
+  const { name, code } = (reason ?? {}) as { name?: unknown; code?: unknown };
+  // AbortSignal.timeout() aborts with a TimeoutError; Connect with its error of code 4, deadline exceeded.
+  if (name === 'TimeoutError' || (name === 'ConnectError' && code === 4)) {
+    return new AppError('DEADLINE', 'the deadline passed before the answer was complete', { cause: reason });
+  }
+  return new AppError('CANCELED', 'the call was cancelled', { cause: reason });
+}

@@ -1,0 +1,116 @@
+/** The answer of one row as it grows: takes the engine's events, gives out whole tokens and the result. */
+import type { EndEvent, TokenEvent } from '../engine/messages.js';
+import { type Released, TextStream } from '../text/text-stream.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import type { PlannedRow } from './plan-rows.js';
+import type { AdapterLease, LoadedModel } from './ports.js';
+import type { FinishReason, PredictResult, TokenInfo } from './types.js';
+
+/** Collects one row's tokens. */
+export class RowAnswer {
+  readonly index: number;
+  /** Ids that end the row in the engine. */
+  readonly endIds: readonly number[];
+  readonly #row: PlannedRow;
+  readonly #model: LoadedModel;
+  readonly #stream: TextStream;
+  readonly #tokens: TokenInfo[] = [];
+  /** Engine events of the tokens that the text stream has not released yet. */
+  readonly #events: TokenEvent[] = [];
+  #text: string;
+  #finish: FinishReason | undefined;
+  #stop: string | undefined;
+
+  constructor(row: PlannedRow, model: LoadedModel) {
+    const { stop, stopTokenIds, ignoreEos, returnFullText } = row.parameters;
+    this.index = row.index;
+    this.#row = row;
+    this.#model = model;
+    this.#text = row.promptText;
+    this.endIds = [...new Set([...(ignoreEos ? [] : model.eosIds), ...stopTokenIds])];
+    this.#stream = new TextStream(model.tokenizer, stop, { skipSpecialTokens: true, continuation: returnFullText });
+  }
+
+  /** True once the text has met a stop string or an end id: whatever the engine still sends is dropped. */
+  get complete(): boolean {
+    return this.#finish !== undefined;
+  }
+
+  /** True once a stop string ended the text: the engine knows nothing of it and must be told. */
+  get stopped(): boolean {
+    return this.#stop !== undefined;
+  }
+
+  /** Takes a token; returns those that became final. */
+  push(event: TokenEvent): readonly TokenInfo[] {
+    if (this.complete) return [];
+    this.#events.push(event);
+    if (!this.endIds.includes(event.token)) return this.#accept(this.#stream.push(event.token));
+    const tokens = this.#accept(this.#stream.end(event.token));
+    const { ignoreEos } = this.#row.parameters;
+    this.#finish ??= !ignoreEos && this.#model.eosIds.includes(event.token) ? 'eos' : 'stop';
+    return tokens;
+  }
+
+  /** The row is over; returns the tokens that waited. */
+  end(event: EndEvent): readonly TokenInfo[] {
+    if (this.complete) return [];
+    const tokens = this.#accept(this.#stream.end());
+    this.#finish ??= event.cause === 'cancelled' ? 'cancelled' : 'length';
+    return tokens;
+  }
+
+  /** The whole answer, once `end` was called. */
+  result(end: EndEvent, leases: readonly AdapterLease[]): PredictResult {
+    const { info } = this.#model;
+    return {
+      index: this.index,
+      text: this.#text,
+      tokens: this.#tokens,
+      finishReason: this.#finish!,
+      ...(this.#stop !== undefined && { stopString: this.#stop }),
+      usage: { promptTokens: this.#row.promptIds.length, completionTokens: this.#tokens.length },
+      timings: { queueMs: end.queueMs, prefillMs: end.prefillMs, decodeMs: end.decodeMs },
+      receipt: {
+        model: info.name,
+        baseFingerprint: info.fingerprint,
+        adapters: leases.map(({ name, digest, weight }) => ({ name, digest, weight })),
+      },
+      seed: this.#row.seed,
+    };
+  }
+
+  #accept({ pieces, stop }: Released): readonly TokenInfo[] {
+    const tokens = pieces.map(({ id, text }): TokenInfo => {
+      const { logprob, top } = this.#events.shift()!;
+      return {
+        id,
+        text,
+        ...(logprob !== undefined && { logprob }),
+        ...(top !== undefined && {
+          top: top.map((other) => ({
+            id: other.id,
+            text: tokenText(this.#model.tokenizer, other.id),
+            logprob: other.logprob,
+          })),
+        }),
+        special: this.#model.tokenizer.isSpecial(id),
+      };
+    });
+    for (const token of tokens) {
+      this.#tokens.push(token);
+      this.#text += token.text;
+    }
+    if (stop !== undefined) {
+      this.#stop = stop;
+      this.#finish = 'stop';
+    }
+    return tokens;
+  }
+}
+
+/** Text of a token by itself, inside a text: with its leading space, and special tokens by name. */
+function tokenText(tokenizer: Tokenizer, id: number): string {
+  const decoder = tokenizer.incrementalDecoder({ skipSpecialTokens: false, continuation: true });
+  return [...decoder.push(id), ...decoder.end()].join('');
+}
