@@ -37,7 +37,8 @@ export function callContext(context: HandlerContext): CallContext {
  */
 export function callInterceptor(log: RpcLog | undefined): Interceptor {
   return (next) => async (req) => {
-    const requestId = req.header.get(REQUEST_ID_HEADER) ?? randomUUID();
+    const given = req.header.get(REQUEST_ID_HEADER);
+    const requestId = given ?? randomUUID();
     req.contextValues.set(kRequestId, requestId);
     const started = performance.now();
     const method = `${req.service.typeName}/${req.method.name}`;
@@ -60,7 +61,7 @@ export function callInterceptor(log: RpcLog | undefined): Interceptor {
       return res;
     } catch (thrown) {
       const error = fail(thrown);
-      error.metadata.set(REQUEST_ID_HEADER, requestId);
+      if (given === null) error.metadata.set(REQUEST_ID_HEADER, requestId); // else the listener has set it
       throw error;
     }
   };

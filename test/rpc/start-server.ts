@@ -55,9 +55,9 @@ export async function startServer(
 }
 
 /** Waits until a condition holds; for what happens soon, but not at once. */
-export async function eventually(condition: () => boolean, what: string): Promise<void> {
+export async function eventually(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
   for (let i = 0; i < 500; i++) {
-    if (condition()) return;
+    if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   throw new Error(`did not happen: ${what}`);
