@@ -1,0 +1,494 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { AppError, type ErrorReason } from '../../server/errors.js';
+import { createInferenceService, type InferenceLimits } from '../../server/service/inference-service.js';
+import { createModelService } from '../../server/service/model-service.js';
+import type {
+  GenerationParameters,
+  PredictEvent,
+  PredictInput,
+  PredictRequest,
+  PredictResult,
+} from '../../server/service/types.js';
+import { CountedLeases, EOS, memoryModel, VOCAB_SIZE } from './memory-model.js';
+
+function setup(limits: InferenceLimits = { maxInputs: 64 }) {
+  const model = memoryModel();
+  const leases = new CountedLeases();
+  const models = new Map([[model.info.name, model]]);
+  const service = createInferenceService({ models, modelService: createModelService(models), leases, limits });
+  const call = (signal: AbortSignal = new AbortController().signal) => ({ requestId: 'test', signal });
+  /** Waits until the engine has ended all rows, then checks that nothing is left. */
+  const settled = async (): Promise<void> => {
+    model.engine.resume();
+    while (model.engine.rows > 0) await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(
+      leases.releases.filter((count) => count !== 1),
+      [],
+      'every lease is released exactly once',
+    );
+  };
+  return { model, engine: model.engine, leases, service, call, settled };
+}
+
+const failsWith = (reason: ErrorReason, message?: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof AppError, String(error));
+  assert.equal(error.reason, reason);
+  if (message !== undefined) assert.match(error.message, message);
+  return true;
+};
+
+const text = (value: string): PredictInput => ({ prompt: { kind: 'text', text: value } });
+
+/** What does not depend on when the row ran. */
+const comparable = ({ index: _, timings: __, ...rest }: PredictResult) => rest;
+
+async function collect(events: AsyncIterable<PredictEvent>): Promise<PredictEvent[]> {
+  const all: PredictEvent[] = [];
+  for await (const event of events) all.push(event);
+  return all;
+}
+
+/** Text and tokens of an input as its deltas give them. */
+function joined(events: readonly PredictEvent[], index: number) {
+  const deltas = events.filter((event) => event.index === index && event.type === 'delta');
+  return {
+    text: deltas.map((event) => (event.type === 'delta' ? event.text : '')).join(''),
+    tokens: deltas.flatMap((event) => (event.type === 'delta' ? event.tokens : [])),
+  };
+}
+
+describe('results', () => {
+  it('come in the order of the inputs, each with its own adapters in the receipt', async () => {
+    const { service, call, settled } = setup();
+    const results = await service.predict(
+      {
+        inputs: [
+          text('a'),
+          { ...text('a'), adapters: [] },
+          {
+            ...text('a'),
+            adapters: [
+              { name: 'x', weight: 0 },
+              { name: 'y', weight: -2 },
+            ],
+          },
+        ],
+        adapters: [{ name: 'default', weight: 1 }],
+      },
+      call(),
+    );
+    assert.deepEqual(
+      results.map(({ index, receipt }) => [index, receipt.model, receipt.baseFingerprint, receipt.adapters]),
+      [
+        [0, 'tiny', 'base0', [{ name: 'default', digest: 'digest-of-default', weight: 1 }]],
+        [1, 'tiny', 'base0', []],
+        [
+          2,
+          'tiny',
+          'base0',
+          [
+            { name: 'x', digest: 'digest-of-x', weight: 0 },
+            { name: 'y', digest: 'digest-of-y', weight: -2 },
+          ],
+        ],
+      ],
+    );
+    assert.equal(new Set(results.map((result) => result.text)).size, 3, 'the adapters reached the engine');
+    await settled();
+  });
+
+  it('take parameters from the input, then the request, then the defaults; undefined overrides nothing', async () => {
+    const { service, call, engine } = setup();
+    await service.predict(
+      {
+        inputs: [text('a'), { ...text('a'), parameters: { maxNewTokens: 2, topK: undefined } }],
+        parameters: { maxNewTokens: 3, topK: 7, minP: undefined },
+      },
+      call(),
+    );
+    assert.deepEqual(
+      engine.submitted.map(({ maxNewTokens, sampling }) => [maxNewTokens, sampling.topK, sampling.minP, sampling.topP]),
+      [
+        [3, 7, 0, 1],
+        [2, 7, 0, 1],
+      ],
+    );
+    await service.predict({ inputs: [text('a')] }, call());
+    assert.equal(engine.submitted.at(-1)!.maxNewTokens, 30);
+    assert.equal(engine.submitted.at(-1)!.sampling.temperature, 0);
+  });
+
+  it('tell the random seed, which gives the same answer again', async () => {
+    const { service, call } = setup();
+    const ask = (seed?: number) => ({ inputs: [text('a')], parameters: { temperature: 1, seed } });
+    const [first] = await service.predict(ask(), call());
+    const [again] = await service.predict(ask(first!.seed), call());
+    assert.deepEqual(comparable(again!), comparable(first!));
+  });
+
+  it('list log-probabilities and alternatives only when asked for', async () => {
+    const { service, call } = setup();
+    const of = async (logprobs?: number) =>
+      (await service.predict({ inputs: [text('a')], parameters: { logprobs, maxNewTokens: 4 } }, call()))[0]!.tokens;
+    for (const token of await of()) assert.deepEqual([token.logprob, token.top], [undefined, undefined]);
+    for (const token of await of(0)) assert.deepEqual([token.logprob, token.top], [-token.id / 100, undefined]);
+    for (const token of await of(1)) assert.equal(token.top![0]!.id, token.id);
+  });
+
+  it('render chats with the template and without further special tokens', async () => {
+    const { service, call, engine, model } = setup();
+    const messages = [{ role: 'user', content: 'hi' }];
+    await service.predict({ inputs: [{ prompt: { kind: 'chat', messages } }] }, call());
+    const rendered = model.chatTemplate.render(messages, true);
+    assert.deepEqual(engine.submitted[0]!.promptIds, model.tokenizer.encode(rendered, false));
+  });
+
+  it('begin with the prompt when the full text is asked for, in streams too', async () => {
+    const { service, call } = setup();
+    const request = { inputs: [text('the prompt')], parameters: { returnFullText: true, maxNewTokens: 5 } };
+    const [result] = await service.predict(request, call());
+    assert.equal(result!.text, `the prompt${result!.tokens.map((token) => token.text).join('')}`);
+    assert.equal(joined(await collect(await service.stream(request, call())), 0).text, result!.text);
+  });
+});
+
+describe('the end of a row', () => {
+  it('is length, eos or stop; the ending token is listed without text', async () => {
+    const { service, call, engine, settled } = setup();
+    const [whole] = await service.predict(
+      { inputs: [text('b')], parameters: { maxNewTokens: 20, ignoreEos: true } },
+      call(),
+    );
+    assert.equal(whole!.finishReason, 'length');
+    assert.equal(whole!.usage.completionTokens, 20);
+    const id = whole!.tokens[4]!.id;
+    const [stopped] = await service.predict({ inputs: [text('b')], parameters: { stopTokenIds: [id] } }, call());
+    const length = whole!.tokens.findIndex((token) => token.id === id) + 1;
+    assert.equal(stopped!.finishReason, 'stop');
+    assert.equal(stopped!.stopString, undefined);
+    assert.equal(stopped!.usage.completionTokens, length);
+    assert.deepEqual([stopped!.tokens.at(-1)!.id, stopped!.tokens.at(-1)!.text], [id, '']);
+    engine.next = () => EOS;
+    const [ended] = await service.predict({ inputs: [text('b')] }, call());
+    assert.deepEqual([ended!.finishReason, ended!.text, ended!.tokens.length], ['eos', '', 1]);
+    assert.equal(ended!.tokens[0]!.special, true);
+    const [ignored] = await service.predict({ inputs: [text('b')], parameters: { ignoreEos: true } }, call());
+    assert.deepEqual([ignored!.finishReason, ignored!.tokens.length], ['length', 30]);
+    await settled();
+  });
+
+  it('cancels the row in the engine at a stop string and counts tokens up to it', async () => {
+    const { service, call, engine, model, settled } = setup();
+    const ids = model.tokenizer.encode('one two three four five six', false);
+    engine.next = ({ generated }) => ids[generated.length % ids.length]!;
+    const [result] = await service.predict(
+      { inputs: [text('x')], parameters: { maxNewTokens: 200, stop: ['three', 'zzz'] } },
+      call(),
+    );
+    assert.deepEqual([result!.text, result!.finishReason, result!.stopString], ['one two ', 'stop', 'three']);
+    const needed = ids.findIndex((_, at) => model.tokenizer.decode(ids.slice(0, at + 1), true).includes('three')) + 1;
+    assert.equal(result!.usage.completionTokens, needed);
+    assert.equal(result!.tokens.map((token) => token.text).join(''), result!.text);
+    assert.ok(engine.steps < 50, 'the row did not run on');
+    await settled();
+  });
+});
+
+describe('refusals', () => {
+  const bad = async (request: PredictRequest, reason: ErrorReason, field?: string, message?: RegExp) => {
+    const { service, call, engine, leases } = setup();
+    for (const ask of [() => service.predict(request, call()), () => service.stream(request, call())]) {
+      await assert.rejects(ask(), (error) => {
+        failsWith(reason, message)(error);
+        if (field !== undefined) {
+          const fields = (error as AppError).violations.map((violation) => violation.field);
+          assert.ok(fields.includes(field), `${field} is not in ${fields}`);
+        }
+        return true;
+      });
+    }
+    assert.equal(engine.submitted.length, 0, 'nothing was enqueued');
+    assert.deepEqual(leases.releases, [], 'nothing stays leased');
+  };
+
+  it('name every parameter that is out of its range', async () => {
+    const cases: [Partial<GenerationParameters>, string][] = [
+      [{ maxNewTokens: 0 }, 'max_new_tokens'],
+      [{ maxNewTokens: 1.5 }, 'max_new_tokens'],
+      [{ temperature: -1 }, 'temperature'],
+      [{ temperature: Number.NaN }, 'temperature'],
+      [{ topK: -1 }, 'top_k'],
+      [{ topP: 0 }, 'top_p'],
+      [{ topP: 1.01 }, 'top_p'],
+      [{ minP: 2 }, 'min_p'],
+      [{ repetitionPenalty: 0 }, 'repetition_penalty'],
+      [{ presencePenalty: Number.POSITIVE_INFINITY }, 'presence_penalty'],
+      [{ frequencyPenalty: Number.NaN }, 'frequency_penalty'],
+      [{ seed: 2 ** 32 }, 'seed'],
+      [{ logprobs: -1 }, 'logprobs'],
+      [{ stop: ['a', ''] }, 'stop[1]'],
+      [{ stop: ['\ud83d'] }, 'stop[0]'],
+      [{ stopTokenIds: [VOCAB_SIZE] }, 'stop_token_ids[0]'],
+    ];
+    for (const [parameters, field] of cases) {
+      await bad({ inputs: [text('a')], parameters }, 'INVALID_REQUEST', `parameters.${field}`);
+      await bad(
+        { inputs: [text('a'), { ...text('a'), parameters }] },
+        'INVALID_REQUEST',
+        `inputs[1].parameters.${field}`,
+      );
+    }
+  });
+
+  it('name faults of inputs and selections', async () => {
+    await bad({ inputs: [] }, 'INVALID_REQUEST', 'inputs');
+    await bad({ inputs: Array.from({ length: 65 }, () => text('a')) }, 'INVALID_REQUEST', 'inputs');
+    const tokens = (...tokenIds: number[]): PredictInput => ({ prompt: { kind: 'tokens', tokenIds } });
+    await bad({ inputs: [tokens(1, VOCAB_SIZE)] }, 'INVALID_REQUEST', 'inputs[0].token_ids[1]');
+    await bad({ inputs: [tokens(-1)] }, 'INVALID_REQUEST', 'inputs[0].token_ids[0]');
+    await bad({ inputs: [tokens()] }, 'INVALID_REQUEST', 'inputs[0]', /no tokens/);
+    await bad({ inputs: [{ prompt: { kind: 'chat', messages: [] } }] }, 'INVALID_REQUEST', 'inputs[0].chat.messages');
+    const twice = [
+      { name: 'x', weight: 1 },
+      { name: 'x', weight: 2 },
+    ];
+    await bad(
+      { inputs: [{ ...text('a'), adapters: twice }] },
+      'INVALID_REQUEST',
+      'inputs[0].adapters[1].name',
+      /twice/,
+    );
+    const infinite = [{ name: 'x', weight: Number.NEGATIVE_INFINITY }];
+    await bad({ inputs: [text('a')], adapters: infinite }, 'INVALID_REQUEST', 'adapters[0].weight');
+    await bad({ inputs: [text('a')], adapters: [{ name: 'missing', weight: 1 }] }, 'ADAPTER_NOT_REGISTERED');
+    await bad({ inputs: [text('a')], model: 'tinny' }, 'MODEL_NOT_FOUND', undefined, /near names: tiny/);
+  });
+
+  it('tell the numbers when prompt and new tokens exceed the context', async () => {
+    const prompt = { kind: 'tokens', tokenIds: new Array(200).fill(1) } as const;
+    const exceeded =
+      /200 prompt tokens and 57 new tokens are 257, but the context holds 256; at most 56 new tokens fit/;
+    await bad(
+      { inputs: [{ prompt }], parameters: { maxNewTokens: 57 } },
+      'CONTEXT_LENGTH_EXCEEDED',
+      'inputs[0]',
+      exceeded,
+    );
+    const { service, call } = setup();
+    const [result] = await service.predict(
+      { inputs: [{ prompt }], parameters: { maxNewTokens: 56, ignoreEos: true } },
+      call(),
+    );
+    assert.equal(result!.usage.completionTokens, 56);
+  });
+
+  it('free the leases when the engine takes no rows', async () => {
+    const { service, call, engine, settled } = setup();
+    engine.submit = () => {
+      throw new AppError('QUEUE_FULL', 'full');
+    };
+    await assert.rejects(service.predict({ inputs: [text('a'), text('b')] }, call()), failsWith('QUEUE_FULL'));
+    await settled();
+  });
+
+  it('ask for a name when several models are served', () => {
+    const models = createModelService(new Map(['one', 'two'].map((name) => [name, memoryModel(name)])));
+    assert.deepEqual(
+      models.list().map(({ name }) => name),
+      ['one', 'two'],
+    );
+    assert.equal(models.resolve('two').name, 'two');
+    assert.throws(() => models.resolve(undefined), failsWith('INVALID_REQUEST', /one, two/));
+    assert.throws(() => models.resolve('twoo'), failsWith('MODEL_NOT_FOUND', /near names: two/));
+  });
+});
+
+describe('aborting', () => {
+  const reasons: [unknown, ErrorReason][] = [
+    [undefined, 'CANCELED'],
+    [new DOMException('too late', 'TimeoutError'), 'DEADLINE'],
+    [Object.assign(new Error('deadline'), { name: 'ConnectError', code: 4 }), 'DEADLINE'],
+    [Object.assign(new Error('gone'), { name: 'ConnectError', code: 1 }), 'CANCELED'],
+    [new AppError('SHUTTING_DOWN', 'bye'), 'SHUTTING_DOWN'],
+  ];
+
+  for (const [reason, expected] of reasons) {
+    it(`ends a running request with ${expected} for ${reason}`, async () => {
+      const { service, call, engine, settled } = setup();
+      engine.running = false;
+      const abort = new AbortController();
+      const answer = service.predict({ inputs: [text('a'), text('b')] }, call(abort.signal));
+      while (engine.rows < 2) await new Promise((resolve) => setImmediate(resolve));
+      abort.abort(reason);
+      await assert.rejects(answer, failsWith(expected));
+      await settled();
+    });
+  }
+
+  it('before or while adapters are leased enqueues nothing', async () => {
+    const { service, call, engine, leases, settled } = setup();
+    await assert.rejects(service.predict({ inputs: [text('a')] }, call(AbortSignal.abort())), failsWith('CANCELED'));
+    const abort = new AbortController();
+    leases.meanwhile = () => abort.abort();
+    await assert.rejects(service.stream({ inputs: [text('a')] }, call(abort.signal)), failsWith('CANCELED'));
+    assert.equal(engine.submitted.length, 0);
+    await settled();
+  });
+
+  it('ends a stream with the error', async () => {
+    const { service, call, settled } = setup();
+    const abort = new AbortController();
+    const events = (await service.stream({ inputs: [text('a')] }, call(abort.signal)))[Symbol.asyncIterator]();
+    await events.next();
+    abort.abort();
+    await assert.rejects(events.next(), failsWith('CANCELED'));
+    assert.equal((await events.next()).done, true);
+    await settled();
+  });
+
+  it('has no effect after the end', async () => {
+    const { service, call, settled } = setup();
+    const abort = new AbortController();
+    const events = await service.stream({ inputs: [text('a')] }, call(abort.signal));
+    await settled();
+    abort.abort();
+    assert.equal((await collect(events)).at(-1)!.type, 'final');
+  });
+});
+
+describe('streams', () => {
+  it('give the same as predict: deltas joined, then one final event for each input', async () => {
+    const { service, call, settled } = setup();
+    const request = {
+      inputs: [text('a'), text('b'), text('c')],
+      parameters: { maxNewTokens: 25, stop: ['e'], seed: 1 },
+    };
+    const expected = await service.predict(request, call());
+    const events = await collect(await service.stream(request, call()));
+    for (const [index, result] of expected.entries()) {
+      const own = events.filter((event) => event.index === index);
+      const last = own.at(-1)!;
+      assert.ok(last.type === 'final');
+      assert.equal(own.filter((event) => event.type === 'final').length, 1);
+      assert.deepEqual(comparable(last.result), comparable(result));
+      assert.deepEqual(joined(events, index), { text: result.text, tokens: result.tokens });
+    }
+    await settled();
+  });
+
+  it('join the deltas of a row that wait', async () => {
+    const { service, call, settled } = setup();
+    const stream = await service.stream({ inputs: [text('a'), text('b')], parameters: { ignoreEos: true } }, call());
+    await settled();
+    assert.deepEqual(
+      (await collect(stream)).map(({ type, index }) => `${type} ${index}`),
+      ['delta 0', 'delta 1', 'final 0', 'final 1'],
+    );
+  });
+
+  it('cancel the rows when the reader leaves, also while it waits for an event', async () => {
+    const { service, call, engine, settled } = setup();
+    for await (const _ of await service.stream({ inputs: [text('a'), text('b')] }, call())) break;
+    await settled();
+    engine.running = false;
+    const events = (await service.stream({ inputs: [text('a')] }, call()))[Symbol.asyncIterator]();
+    const waiting = events.next();
+    await events.return!();
+    assert.deepEqual(await waiting, { done: true, value: undefined });
+    await settled();
+  });
+
+  it('end with SLOW_CONSUMER when too much waits for the reader', async () => {
+    const { service, call, engine, settled } = setup({ maxInputs: 64, maxWaitingTokens: 10 });
+    const request = { inputs: [text('a'), text('b')], parameters: { maxNewTokens: 100, ignoreEos: true } };
+    const stream = await service.stream(request, call());
+    await settled();
+    assert.ok(engine.steps < 20, 'the rows were cancelled');
+    await assert.rejects(collect(stream), failsWith('SLOW_CONSUMER'));
+  });
+
+  it('fail when the engine dies, and later requests are refused', async () => {
+    const { service, call, engine, leases } = setup();
+    engine.running = false;
+    const stream = await service.stream({ inputs: [text('a'), text('b')] }, call());
+    engine.die();
+    await assert.rejects(collect(stream), failsWith('ENGINE_FAILED'));
+    assert.deepEqual(leases.releases, [1, 1]);
+    await assert.rejects(service.predict({ inputs: [text('a')] }, call()), failsWith('ENGINE_FAILED'));
+  });
+});
+
+describe('a row is alone', () => {
+  const input = fc.record({
+    prompt: fc.oneof(
+      fc.record({ kind: fc.constant('text' as const), text: fc.string({ minLength: 1, maxLength: 12 }) }),
+      fc.record({
+        kind: fc.constant('tokens' as const),
+        tokenIds: fc.array(fc.nat(VOCAB_SIZE - 1), { minLength: 1, maxLength: 8 }),
+      }),
+    ),
+    adapters: fc.uniqueArray(
+      fc.record({ name: fc.constantFrom('fr', 'json', 'sql'), weight: fc.constantFrom(1, 0.5, -1, 0) }),
+      { maxLength: 2, selector: ({ name }) => name },
+    ),
+    parameters: fc.record({
+      maxNewTokens: fc.integer({ min: 1, max: 24 }),
+      temperature: fc.constantFrom(0, 0.7),
+      seed: fc.nat(),
+      stop: fc.array(fc.constantFrom('e', ' t', 'an', '\ufffd\ufffd'), { maxLength: 2 }),
+      stopTokenIds: fc.array(fc.nat(VOCAB_SIZE - 1), { maxLength: 20 }),
+      ignoreEos: fc.boolean(),
+      returnFullText: fc.boolean(),
+    }),
+  });
+  const request = fc.record({
+    inputs: fc.array(input, { minLength: 1, maxLength: 5 }),
+    // When the reader leaves: never, by abort or by leaving the iteration, after some events.
+    leave: fc.constantFrom('never', 'abort', 'return'),
+    after: fc.nat(6),
+    stream: fc.boolean(),
+  });
+
+  it('in random mixes of requests, stops and cancels', async () => {
+    const alone = setup();
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 5 }), async (requests) => {
+        const mixed = setup();
+        await Promise.all(
+          requests.map(async ({ inputs, leave, after, stream }) => {
+            const abort = new AbortController();
+            const results: PredictResult[] = [];
+            try {
+              if (stream) {
+                let seen = 0;
+                for await (const event of await mixed.service.stream({ inputs }, mixed.call(abort.signal))) {
+                  if (event.type === 'final') results.push(event.result);
+                  if (leave === 'return' && seen === after) break;
+                  if (leave === 'abort' && seen === after) abort.abort();
+                  seen++;
+                }
+              } else {
+                const answer = mixed.service.predict({ inputs }, mixed.call(abort.signal));
+                if (leave === 'abort') setImmediate(() => abort.abort());
+                results.push(...(await answer));
+              }
+              if (leave === 'never') assert.equal(results.length, inputs.length);
+            } catch (error) {
+              if (leave !== 'abort') throw error;
+              failsWith('CANCELED')(error);
+            }
+            for (const result of results) {
+              const [expected] = await alone.service.predict({ inputs: [inputs[result.index]!] }, alone.call());
+              assert.deepEqual(comparable(result), comparable(expected!));
+            }
+          }),
+        );
+        await mixed.settled();
+        assert.equal(mixed.leases.held, 0);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});

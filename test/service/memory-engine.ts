@@ -1,0 +1,123 @@
+/** An engine in memory: its tokens depend on the row alone, its steps are asynchronous, its rows can be counted. */
+import type { Engine, EngineRow, RowHandle, RowListener } from '../../server/engine/engine.js';
+import type { EndEvent } from '../../server/engine/messages.js';
+
+interface Running {
+  readonly id: number;
+  readonly row: EngineRow;
+  readonly listener: RowListener;
+  readonly generated: number[];
+  cancelled: boolean;
+}
+
+/** FNV-1a over numbers. */
+function hash(...values: readonly number[]): number {
+  let state = 0x811c_9dc5;
+  for (const value of values) state = Math.imul(state ^ value, 0x0100_0193) >>> 0;
+  return (state ^ (state >>> 13)) >>> 0;
+}
+
+/** Steps one token of every row on each turn of the event loop. */
+export class MemoryEngine implements Engine {
+  alive = true;
+  /** All rows ever submitted. */
+  readonly submitted: EngineRow[] = [];
+  /** False: no step is taken, rows wait. */
+  running = true;
+  /** Steps taken in all. */
+  steps = 0;
+  #rows: Running[] = [];
+  #nextId = 1;
+  #scheduled = false;
+  readonly #vocabSize: number;
+
+  constructor(vocabSize: number) {
+    this.#vocabSize = vocabSize;
+  }
+
+  /** Rows that have not ended. */
+  get rows(): number {
+    return this.#rows.length;
+  }
+
+  submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
+    this.submitted.push(...rows);
+    return rows.map((row, at) => {
+      const running: Running = { id: this.#nextId++, row, listener: listeners[at]!, generated: [], cancelled: false };
+      this.#rows.push(running);
+      this.#schedule();
+      return {
+        cancel: () => {
+          running.cancelled = true;
+          this.#schedule();
+        },
+      };
+    });
+  }
+
+  /** Ends every row with an error, as when the worker dies. */
+  die(): void {
+    this.alive = false;
+    for (const row of this.#rows.splice(0)) this.#end(row, 'error', 'the worker died');
+  }
+
+  /** The token that follows: a function of prompt, adapters, seed and what was generated. */
+  next({ row, generated }: Pick<Running, 'row' | 'generated'>): number {
+    const selection = row.selection.flatMap(({ digest, weight }) => [
+      ...Buffer.from(digest).values(),
+      Math.round(weight * 1000),
+    ]);
+    const seed = row.sampling.temperature > 0 ? row.sampling.seed : 0;
+    return hash(...row.promptIds, -1, ...selection, -2, seed, ...generated) % this.#vocabSize;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#step();
+    });
+  }
+
+  #step(): void {
+    this.steps++;
+    for (const running of [...this.#rows]) {
+      if (running.cancelled) {
+        this.#end(running, 'cancelled');
+        continue;
+      }
+      if (!this.running) continue;
+      const token = this.next(running);
+      running.generated.push(token);
+      const asked = running.row.sampling.logprobs;
+      running.listener.token({
+        id: running.id,
+        token,
+        ...(asked !== undefined && { logprob: -token / 100 }),
+        ...(asked && { top: [{ id: token, logprob: -token / 100 }] }),
+      });
+      if (running.row.endIds.includes(token)) this.#end(running, 'end-id');
+      else if (running.generated.length >= running.row.maxNewTokens) this.#end(running, 'length');
+    }
+    if (this.#rows.length > 0 && this.running) this.#schedule();
+  }
+
+  #end(running: Running, cause: EndEvent['cause'], message?: string): void {
+    this.#rows = this.#rows.filter((other) => other !== running);
+    running.listener.end({ id: running.id, cause, message, queueMs: 1, prefillMs: 2, decodeMs: 3 });
+  }
+
+  resume(): void {
+    this.running = true;
+    this.#schedule();
+  }
+
+  async load(): Promise<void> {}
+  async unload(): Promise<void> {}
+  async close(): Promise<void> {}
+
+  stats(): never {
+    throw new Error('not part of these tests');
+  }
+}
