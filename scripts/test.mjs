@@ -17,7 +17,9 @@ if (files.length === 0) {
   process.exit(1);
 }
 // Two at a time: some tests start servers, and a machine with few cores must still answer in time.
-runNode(['--test', '--test-reporter=spec', '--test-concurrency=2', ...flags, ...files], { cwd: root });
+runNode(['--test', '--test-reporter=spec', '--test-concurrency=2', '--test-timeout=300000', ...flags, ...files], {
+  cwd: root,
+});
 
 function testFiles(place) {
   if (!statSync(place, { throwIfNoEntry: false })?.isDirectory()) return place.endsWith('.test.ts') ? [place] : [];

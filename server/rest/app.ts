@@ -81,7 +81,7 @@ function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): v
     const route = request.routeOptions.url ?? 'none';
     const milliseconds = reply.elapsedTime;
     // A client that left got no status that it could see; it counts under the one that the error table has for it.
-    const status = reply.raw.writableFinished ? reply.raw.statusCode : 499;
+    const status = reply.raw.writableEnded ? reply.raw.statusCode : 499;
     metrics?.request(route, request.method, status, milliseconds / 1000);
     request.log.info({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
   });

@@ -7,7 +7,8 @@ import type { CallContext } from '../service/types.js';
 export function callContext(request: FastifyRequest, reply: FastifyReply): CallContext {
   const controller = new AbortController();
   reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) controller.abort(new AppError('CANCELED', 'the client went away'));
+    // Not `writableFinished`: over HTTP/2 that is true for a stream which the client has reset.
+    if (!reply.raw.writableEnded) controller.abort(new AppError('CANCELED', 'the client went away'));
   });
   return { requestId: request.id, signal: controller.signal };
 }

@@ -97,7 +97,7 @@ async function invoke(
   const call = callContext(request, reply);
   if (ask.stream) {
     const sse = /\btext\/event-stream\b/.test(request.headers.accept ?? '');
-    await sendStream(reply, await services.inference.stream(predict, call), ask.renderer(sse));
+    await sendStream(reply, await services.inference.stream(predict, call), ask.renderer(sse), call.signal);
     return;
   }
   const results = await services.inference.predict(predict, call);

@@ -11,11 +11,13 @@ import { ADAPTER_HEADER, receiptHeader } from './receipt.js';
 /**
  * Answers with the events as `renderer` writes them. Throws only before the first event, so that the caller can still
  * answer with a status; later failures become the stream's last line. The receipts follow as a trailer.
+ * @param gone aborts when the client leaves
  */
 export async function sendStream(
   reply: FastifyReply,
   events: AsyncIterable<PredictEvent>,
   renderer: StreamRenderer,
+  gone: AbortSignal,
 ): Promise<void> {
   const iterator = events[Symbol.asyncIterator]();
   let next = iterator.next();
@@ -31,24 +33,24 @@ export async function sendStream(
   try {
     for (;;) {
       // What is held goes out as soon as no further event is there: holding never costs a step.
-      if (renderer.holding && !(await settlesNow(next))) await write(raw, renderer.flush());
+      if (renderer.holding && !(await settlesNow(next))) await write(raw, renderer.flush(), gone);
       const step = await next;
-      if (step.done || raw.destroyed) break;
+      if (step.done || gone.aborted) break;
       if (step.value.type === 'final') receipts[step.value.index] = step.value.result.receipt;
-      await write(raw, renderer.event(step.value));
+      await write(raw, renderer.event(step.value), gone);
       next = iterator.next();
     }
-    if (raw.destroyed) return;
-    await write(raw, renderer.end());
+    if (gone.aborted) return;
+    await write(raw, renderer.end(), gone);
     raw.addTrailers({ [ADAPTER_HEADER]: receiptHeader(receipts) });
   } catch (thrown) {
     const error = toAppError(thrown);
     if (error.spec.http >= 500) reply.log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
-    if (!raw.destroyed) raw.write(renderer.failure(error));
+    if (!gone.aborted) raw.write(renderer.failure(error));
   } finally {
     // Ends the rows where the loop was left early; not awaited, because a waiting generator would hold the answer.
     iterator.return?.().catch(() => {});
-    if (!raw.destroyed) raw.end();
+    if (!gone.aborted) raw.end();
   }
 }
 
@@ -61,12 +63,8 @@ async function settlesNow(promise: Promise<unknown>): Promise<boolean> {
   return Promise.race([settled, nextTurn(false)]);
 }
 
-async function write(raw: ServerResponse, text: string): Promise<void> {
-  if (text === '' || raw.destroyed) return;
-  if (raw.write(text)) return;
-  const stop = new AbortController();
-  // Whichever comes first: room in the socket, or the client's end of it.
-  await Promise.race(
-    ['drain', 'close'].map((name) => once(raw, name, { signal: stop.signal }).catch(() => {})),
-  ).finally(() => stop.abort());
+async function write(raw: ServerResponse, text: string, gone: AbortSignal): Promise<void> {
+  if (text === '' || gone.aborted || raw.write(text)) return;
+  // Until there is room in the socket, or no client any more.
+  await once(raw, 'drain', { signal: gone }).catch(() => {});
 }

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
+import http2 from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { createRestApp } from '../../server/rest/app.js';
 import { lines, postJson, serve, until } from './http.js';
 import { memoryServices } from './memory-services.js';
 
@@ -154,4 +157,44 @@ test('chat and completion bodies answer in their own form', async (t) => {
   assert.equal(deltas.join(''), chat.choices[0]!.message.content);
   const completion = await postJson(`${url}/invocations`, { prompt: 'x', max_tokens: 2 });
   assert.equal(((await completion.json()) as { object: string }).object, 'text_completion');
+});
+
+test('a stream over HTTP/2 is the same, and a reset stream ends its rows', async (t) => {
+  const services = memoryServices();
+  const app = await createRestApp(services, { maxBodyBytes: 1024 });
+  const server = http2.createServer((request, response) => app.routing(request as never, response as never));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const session = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  t.after(async () => {
+    session.destroy();
+    await new Promise((resolve) => server.close(resolve));
+    await app.close();
+  });
+  const send = (body: object) => {
+    const stream = session.request({ ':method': 'POST', ':path': '/invocations', 'content-type': 'application/json' });
+    stream.on('error', () => {});
+    stream.end(JSON.stringify(body));
+    return stream;
+  };
+  const stream = send({ inputs: 'x', adapters: 'one', stream: true, parameters: { max_new_tokens: 3 } });
+  let headers: http2.IncomingHttpHeaders = {};
+  let trailers: http2.IncomingHttpHeaders = {};
+  stream.on('response', (value) => {
+    headers = value;
+  });
+  stream.on('trailers', (value) => {
+    trailers = value;
+  });
+  let text = '';
+  for await (const data of stream) text += data;
+  assert.equal(headers[':status' as never], 200);
+  assert.equal(lines(text).length, 3);
+  assert.match(String(trailers['x-loramux-adapter']), /^one@/);
+  const failed = send({ inputs: 'x'.repeat(2000) });
+  const status = await new Promise((resolve) => failed.on('response', (value) => resolve(value[':status'])));
+  assert.equal(status, 413);
+  const left = send({ inputs: 'SLOW@1', stream: true, parameters: { max_new_tokens: 1e6 } });
+  await new Promise((resolve) => left.once('data', resolve));
+  left.close(http2.constants.NGHTTP2_CANCEL);
+  await until(() => services.running() === 0);
 });
