@@ -1,5 +1,5 @@
 /** Failures as DJL Serving renders them: `{code, type, message}`, and beside them the stable reason of the error table. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, type ErrorReason } from '../errors.js';
 
 /** Which of DJL's handlers answers; its error names differ between them. */
@@ -32,12 +32,18 @@ export function errorBody(error: AppError, surface: Surface): Record<string, unk
   };
 }
 
-/** Answers a failure; logs it when it is the server's fault. */
+/** Answers a failure. */
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = toAppError(thrown);
-  if (error.spec.http >= 500) request.log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
+  logFault(error, request.log);
   if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
   reply.code(error.spec.http).send(errorBody(error, surfaceOf(request)));
+}
+
+/** Writes down what is the server's own fault; refusals are the caller's matter and stand in the access log. */
+export function logFault(error: AppError, log: FastifyBaseLogger): void {
+  if (error.reason !== 'INTERNAL' && error.reason !== 'ENGINE_FAILED') return;
+  log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
 }
 
 /** Maps what fastify itself refuses to the error table. */

@@ -5,7 +5,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyReply } from 'fastify';
 import type { PredictEvent, Receipt } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-import { toAppError } from './errors.js';
+import { logFault, toAppError } from './errors.js';
 import { ADAPTER_HEADER, receiptHeader } from './receipt.js';
 
 /**
@@ -45,7 +45,7 @@ export async function sendStream(
     raw.addTrailers({ [ADAPTER_HEADER]: receiptHeader(receipts) });
   } catch (thrown) {
     const error = toAppError(thrown);
-    if (error.spec.http >= 500) reply.log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
+    logFault(error, reply.log);
     if (!gone.aborted) raw.write(renderer.failure(error));
   } finally {
     // Ends the rows where the loop was left early; not awaited, because a waiting generator would hold the answer.

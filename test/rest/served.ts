@@ -1,0 +1,30 @@
+/** The real server in a process of its own, for tests of the whole path. */
+import { spawn } from 'node:child_process';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const main = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+
+/** Starts `loramux serve` on a free port and ends it with the test. @returns its base URL */
+export async function startServer(t: TestContext, flags: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--port', '0', ...flags], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  t.after(async () => {
+    child.kill('SIGTERM');
+    await ended;
+  });
+  child.stderr.on('data', (data) => {
+    output += data;
+  });
+  return new Promise((resolve, reject) => {
+    child.stdout.on('data', (data) => {
+      output += data;
+      const url = /http:\/\/[\w.:[\]]+\d/.exec(output)?.[0];
+      if (url) resolve(url);
+    });
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it served: ${output}`)));
+  });
+}
