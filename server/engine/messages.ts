@@ -28,7 +28,7 @@ export interface RowRequest {
   readonly selection: readonly { readonly digest: string; readonly weight: number }[];
   readonly sampling: SamplingOptions;
   readonly maxNewTokens: number;
-  /** Ids that end the row (end-of-sequence and requested stop ids; empty with ignoreEos). */
+  /** Ids that end the row: requested stop ids, and unless they are ignored the end-of-sequence ids. */
   readonly endIds: readonly number[];
   /** `performance.timeOrigin + performance.now()` milliseconds at submission, comparable across threads. */
   readonly submittedAt: number;
