@@ -1,5 +1,5 @@
 /**
- * Keys and values of a batch, time-major: [time, slots, kvHeads, 1, headDim] for each layer. Time grows at the end, so a
+ * Keys and values of a batch, time-major: [time, slots, kvHeads, headDim] for each layer. Time grows at the end, so a
  * step feeds a view of the live part without a copy, and growing copies one stretch. Rows own slots; a free slot holds
  * stale finite numbers that the mask hides.
  */

@@ -18,9 +18,12 @@ export interface StepShape {
 /** Shape inputs of the graph. */
 export function shapeFeeds(spec: DecoderSpec, { sequence, batch, past }: StepShape): Record<string, ort.Tensor> {
   const { kvHeads, queryHeads, headDim } = spec;
+  const group = queryHeads / kvHeads;
   return {
-    'shape.q': int64([sequence, batch, kvHeads, queryHeads / kvHeads, headDim]),
-    'shape.kv': int64([sequence, batch, kvHeads, 1, headDim]),
+    'shape.query': int64([sequence, batch, kvHeads, group, headDim]),
+    'shape.context': int64([batch, kvHeads, group, sequence, headDim]),
+    'shape.merged': int64([batch, kvHeads, group * sequence, headDim]),
+    'shape.key': int64([sequence, batch, kvHeads, headDim]),
     split: int64([past, sequence]),
   };
 }
@@ -55,21 +58,34 @@ export function ropeFeeds(ropes: readonly RopeSpec[], positions: Int32Array): Re
 }
 
 /**
- * Additive mask [batch, 1, 1, sequence, past + sequence].
+ * Additive mask [batch, 1, group * sequence, past + sequence], the same for the `group` query heads of a kv head; for a
+ * single token the third axis is 1 and broadcasts.
  * @param lengths past positions of each slot that are real; -1 = free slot (sees only itself, so that nothing is NaN)
+ * @param group query heads per kv head
  * @param window newest positions seen, the token itself included; 0 = all
  */
-export function maskTensor({ sequence, batch, past }: StepShape, lengths: Int32Array, window: number): ort.Tensor {
+export function maskTensor(
+  { sequence, batch, past }: StepShape,
+  lengths: Int32Array,
+  group: number,
+  window: number,
+): ort.Tensor {
   const all = past + sequence;
-  const mask = new Float32Array(batch * sequence * all).fill(Number.NEGATIVE_INFINITY);
+  const copies = sequence === 1 ? 1 : group;
+  const slotSize = copies * sequence * all;
+  const mask = new Float32Array(batch * slotSize).fill(Number.NEGATIVE_INFINITY);
   for (let slot = 0; slot < batch; slot += 1) {
     const length = Math.max(0, lengths[slot]!);
+    const start = slot * slotSize;
     for (let s = 0; s < sequence; s += 1) {
-      const row = (slot * sequence + s) * all;
+      const row = start + s * all;
       const firstSeen = window === 0 ? 0 : Math.max(0, length + s - window + 1);
       if (firstSeen < length) mask.fill(0, row + firstSeen, row + length);
       mask.fill(0, row + past + Math.max(0, firstSeen - length), row + past + s + 1);
     }
+    for (let copy = 1; copy < copies; copy += 1) {
+      mask.copyWithin(start + copy * sequence * all, start, start + sequence * all);
+    }
   }
-  return new ort.Tensor('float32', mask, [batch, 1, 1, sequence, all]);
+  return new ort.Tensor('float32', mask, [batch, 1, copies * sequence, all]);
 }

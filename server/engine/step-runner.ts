@@ -129,7 +129,7 @@ export class StepRunner {
     step: Step,
   ): Promise<{ logits: Float32Array; layers: { keys: Float32Array; values: Float32Array }[] }> {
     const { shape, positions, lengths, adapters } = step;
-    const { kvHeads, headDim, hiddenSize, layers, ropes } = this.spec;
+    const { kvHeads, queryHeads, headDim, hiddenSize, layers, ropes } = this.spec;
     const live = adapters.filter((_, slot) => lengths[slot]! >= 0);
     const variant = variantFor(live);
     const opened = this.#sessions.get(variant);
@@ -143,8 +143,9 @@ export class StepRunner {
       ...ropeFeeds(ropes, positions),
       ...(variant === 'base' ? {} : same ? opened.lora.shared(live[0]!) : opened.lora.perSlot(adapters)),
     };
-    for (const window of graph.windows) feeds[maskInput(window)] = maskTensor(shape, lengths, window);
-    const dims = [shape.past, shape.batch, kvHeads, 1, headDim];
+    for (const window of graph.windows)
+      feeds[maskInput(window)] = maskTensor(shape, lengths, queryHeads / kvHeads, window);
+    const dims = [shape.past, shape.batch, kvHeads, headDim];
     const size = shape.past * shape.batch * this.kvWidth;
     for (let layer = 0; layer < layers.length; layer += 1) {
       feeds[`past_k.${layer}`] = new ort.Tensor('float32', store.keys[layer]!.subarray(0, size), dims);

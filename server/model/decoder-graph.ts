@@ -49,13 +49,17 @@ export function buildDecoderGraph(
     positions: spec.ropes.length > 0 ? graph.input('pos', 'int64', [1, 'rows']) : '',
     cos: spec.ropes.map((rope, i) => graph.input(`cos.${i}`, 'float32', ['rows', rope.rotaryDim / 2])),
     sin: spec.ropes.map((rope, i) => graph.input(`sin.${i}`, 'float32', ['rows', rope.rotaryDim / 2])),
-    queryShape: graph.input('shape.q', 'int64', [5]),
-    keyShape: graph.input('shape.kv', 'int64', [5]),
+    shapes: {
+      query: graph.input('shape.query', 'int64', [5]),
+      context: graph.input('shape.context', 'int64', [5]),
+      merged: graph.input('shape.merged', 'int64', [4]),
+      key: graph.input('shape.key', 'int64', [4]),
+    },
     split: graph.input('split', 'int64', [2]),
     mask: (window) => {
       if (!windows.has(window)) {
         windows.add(window);
-        graph.input(maskInput(window), 'float32', ['batch', 1, 1, 'sequence', 'all']);
+        graph.input(maskInput(window), 'float32', ['batch', 1, 'mask_rows', 'all']);
       }
       return maskInput(window);
     },

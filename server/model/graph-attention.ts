@@ -1,6 +1,6 @@
 /**
  * Attention over (past as fed) + (the new tokens), from primitive ops. The past lies time-major, [time, batch, kvHeads,
- * 1, headDim], so that one buffer of growing length can be fed without a copy; new tokens have the same order, so a
+ * headDim], so that one buffer of growing length can be fed without a copy; new tokens have the same order, so a
  * step's tokens are [sequence, batch] flattened. The graph hands out the new keys and values only.
  */
 
@@ -14,12 +14,20 @@ export interface AttentionInputs {
   readonly positions: Value;
   readonly cos: readonly Value[];
   readonly sin: readonly Value[];
-  /** int64 [5]: [sequence, batch, kvHeads, queries per kv head, headDim] and the same with 1 in the fourth place. */
-  readonly queryShape: Value;
-  readonly keyShape: Value;
+  /** int64 shapes, with `group` = query heads per kv head. */
+  readonly shapes: {
+    /** [sequence, batch, kvHeads, group, headDim] */
+    readonly query: Value;
+    /** [batch, kvHeads, group, sequence, headDim] */
+    readonly context: Value;
+    /** [batch, kvHeads, group * sequence, headDim] */
+    readonly merged: Value;
+    /** [sequence, batch, kvHeads, headDim] */
+    readonly key: Value;
+  };
   /** int64 [2]: [past length, sequence]. */
   readonly split: Value;
-  /** Additive mask [batch, 1, 1, sequence, past + sequence] by window (0 = none). */
+  /** Additive mask [batch, 1, group * sequence, past + sequence] (or 1 in the third place) by window (0 = none). */
   mask(window: number): Value;
 }
 
@@ -43,8 +51,7 @@ export function emitAttention(
   inputs: AttentionInputs,
 ): AttentionResult {
   const { queryHeads, kvHeads, headDim } = spec;
-  const past = (kind: string) =>
-    graph.input(`past_${kind}.${layer}`, 'float32', ['past', 'batch', kvHeads, 1, headDim]);
+  const past = (kind: string) => graph.input(`past_${kind}.${layer}`, 'float32', ['past', 'batch', kvHeads, headDim]);
   const pastKeys = past('k');
   const pastValues = past('v');
 
@@ -64,18 +71,17 @@ export function emitAttention(
     });
   };
   const newKeys = prepare(k, kvHeads, attention.kNorm);
-  const queries = graph.op('Reshape', [prepare(q, queryHeads, attention.qNorm), inputs.queryShape]); // [S, B, KV, G, HD]
-  const keys = graph.op('Reshape', [newKeys, inputs.keyShape]); // [S, B, KV, 1, HD]
-  const values = graph.op('Reshape', [v, inputs.keyShape]);
+  const { shapes } = inputs;
+  const rotated = graph.op('Reshape', [prepare(q, queryHeads, attention.qNorm), shapes.query]); // [S, B, KV, G, HD]
+  // The queries that share a kv head become the rows of one product, so each key is read once for all of them.
+  const byHead = graph.op('Transpose', [rotated], { perm: [1, 2, 3, 0, 4] }); // [B, KV, G, S, HD]
+  const queries = graph.op('Reshape', [byHead, shapes.merged]); // [B, KV, G*S, HD]
+  const keys = graph.op('Reshape', [newKeys, shapes.key]); // [S, B, KV, HD]
+  const values = graph.op('Reshape', [v, shapes.key]);
 
   const score = (against: Value) =>
-    graph.contrib('FusedMatMul', [queries, against], {
-      transBatchA: 1,
-      transBatchB: 1,
-      transB: 1,
-      alpha: float(attention.scale),
-    });
-  let scores = graph.op('Concat', [score(pastKeys), score(keys)], { axis: -1 }); // [B, KV, G, S, past + S]
+    graph.contrib('FusedMatMul', [queries, against], { transBatchB: 1, transB: 1, alpha: float(attention.scale) });
+  let scores = graph.op('Concat', [score(pastKeys), score(keys)], { axis: -1 }); // [B, KV, G*S, past + S]
   if (attention.softcap !== undefined) {
     const cap = graph.scalar(attention.softcap);
     scores = graph.op('Mul', [graph.op('Tanh', [graph.op('Div', [scores, cap])]), cap]);
@@ -86,7 +92,8 @@ export function emitAttention(
   });
   const weigh = (weights: Value, against: Value) =>
     graph.contrib('FusedMatMul', [weights, against], { transBatchB: 1 });
-  const mixed = graph.op('Add', [weigh(overPast!, pastValues), weigh(overNew!, values)]); // [B, KV, G, S, HD]
-  const ordered = graph.op('Transpose', [mixed], { perm: [3, 0, 1, 2, 4] }); // [S, B, KV, G, HD]
+  const mixed = graph.op('Add', [weigh(overPast!, pastValues), weigh(overNew!, values)]); // [B, KV, G*S, HD]
+  const apart = graph.op('Reshape', [mixed, shapes.context]); // [B, KV, G, S, HD]
+  const ordered = graph.op('Transpose', [apart], { perm: [3, 0, 1, 2, 4] }); // [S, B, KV, G, HD]
   return { context: graph.op('Reshape', [ordered, graph.ints([-1, queryHeads * headDim])]), keys: newKeys, values: v };
 }
