@@ -1,0 +1,104 @@
+/** The shape of the tree: which way imports go, who touches the process, how long files are. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize, relative } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+
+/** What each part may import besides itself. Parts are folders of server/, or files directly in it. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  errors: [],
+  model: ['errors', 'adapters'],
+  adapters: ['errors'],
+  text: ['errors'],
+  engine: ['errors', 'model', 'adapters'],
+  service: ['errors', 'model', 'adapters', 'text', 'engine'],
+  config: ['errors'],
+  observe: ['errors', 'service', 'engine', 'config'],
+  listener: ['errors'],
+  rpc: ['errors', 'service', 'listener'],
+  rest: ['errors', 'service', 'listener'],
+  'start-message': ['service'],
+  compose: ['errors', 'model', 'adapters', 'text', 'engine', 'service', 'config', 'observe', 'listener', 'rpc', 'rest'],
+  main: ['errors', 'compose', 'config', 'observe', 'start-message', 'service', 'adapters', 'model'],
+};
+
+interface Source {
+  readonly path: string;
+  readonly text: string;
+}
+
+function sources(folder: string): Source[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true }).flatMap((entry) => {
+    const path = relative(root, join(entry.parentPath, entry.name));
+    if (!entry.isFile() || !/\.(ts|mjs)$/.test(entry.name) || /(^|\/)(node_modules|dist)\//.test(path)) return [];
+    return [{ path, text: readFileSync(join(root, path), 'utf8') }];
+  });
+}
+
+/** Relative imports of a source, as paths from the root without extension. */
+function imports({ path, text }: Source): string[] {
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map(([, target]) =>
+    normalize(join(dirname(path), target!)).replace(/\.(js|ts|mjs)$/, ''),
+  );
+}
+
+const partOf = (path: string): string => path.split('/')[1]!.replace(/\.(ts|mjs)$/, '');
+
+test('imports in server/ go one way', () => {
+  const wrong = sources('server').flatMap((source) => {
+    const part = partOf(source.path);
+    const allowed = ALLOWED[part];
+    if (allowed === undefined)
+      return source.path === 'server/thread.mjs' ? [] : [`${source.path} belongs to no known part`];
+    return imports(source)
+      .filter((target) => target.startsWith('server/'))
+      .filter((target) => partOf(target) !== part && !allowed.includes(partOf(target)))
+      .map((target) => `${source.path} imports ${target}`);
+  });
+  assert.deepEqual(wrong, []);
+});
+
+test('only the RPC surface and the SDK know generated code, and the SDK knows nothing of the server', () => {
+  const wrong = [
+    ...sources('server').flatMap((source) =>
+      imports(source).some((target) => target.startsWith('gen/')) && !source.path.startsWith('server/rpc/')
+        ? [source.path]
+        : [],
+    ),
+    ...sources('sdk').flatMap((source) =>
+      imports(source).some((target) => target.startsWith('server/')) ? [source.path] : [],
+    ),
+  ];
+  assert.deepEqual(wrong, []);
+});
+
+test('the engine knows neither Connect nor HTTP', () => {
+  const known = /'(@connectrpc|fastify|node:http2?|pino|prom-client)/;
+  assert.deepEqual(
+    sources('server/engine').filter(({ text }) => known.test(text)),
+    [],
+  );
+});
+
+test('only main touches the process', () => {
+  const wrong = sources('server').filter(
+    ({ path, text }) => path !== 'server/main.ts' && /\bprocess\.[a-z]/.test(text),
+  );
+  assert.deepEqual(
+    wrong.map(({ path }) => path),
+    [],
+  );
+});
+
+test('files hold one concept: none is longer than 400 lines', () => {
+  const long = ['server', 'sdk', 'bench', 'scripts']
+    .flatMap(sources)
+    .filter(({ text }) => text.split('\n').length > 400);
+  assert.deepEqual(
+    long.map(({ path }) => path),
+    [],
+  );
+});
