@@ -83,7 +83,9 @@ function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): v
     // A client that left got no status that it could see; it counts under the one that the error table has for it.
     const status = reply.raw.writableEnded ? reply.raw.statusCode : 499;
     metrics?.request(route, request.method, status, milliseconds / 1000);
-    request.log.info({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
+    // Probes come every few seconds and say nothing.
+    const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
+    request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
   });
 }
 

@@ -69,6 +69,8 @@ test('several models need different names', () => {
     ['a', 'b'],
   );
   assert.match(faultOf(['serve', '--model', 'base', '--model', 'base']), /two models are named "base"/);
+  const shared = ['serve', '--model', 'a=base', '--model', 'b=base', '--adapters', 'extra'];
+  assert.match(faultOf(shared), /--adapters goes with one --model/);
 });
 
 test('sizes take units', () => {
