@@ -44,6 +44,8 @@ export interface Listener {
 
 /** How often header timeouts are checked, and idle connections looked for while closing. */
 const CHECK_MS = 250;
+/** HTTP/2: what a client gets to end its request once the answer is complete. */
+const UNREAD_BODY_MS = 500;
 /** What streams get between `beforeCut` and the cut. */
 const CUT_AFTER_MS = 500;
 
@@ -73,7 +75,7 @@ export function createListener(options: ListenerOptions): Listener {
     settings: { maxConcurrentStreams: options.maxConcurrentStreams ?? 256 },
   });
   h2.on('request', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => {
-    limitBodyPauses(req, requestTimeoutMs);
+    limitBody(req, requestTimeoutMs);
     dropConnectionHeaders(res);
     assignRequestId(req, res);
     options.handler(req, res);
@@ -137,24 +139,31 @@ export function createListener(options: ListenerOptions): Listener {
   };
 }
 
-/** Resets an HTTP/2 request whose body stops coming; HTTP/1.1 has Node's `requestTimeout` for that. */
-function limitBodyPauses(req: http2.Http2ServerRequest, pauseMs: number): void {
+/**
+ * Resets an HTTP/2 request whose body stops coming; HTTP/1.1 has Node's `requestTimeout` for that. Once the answer is
+ * complete nobody waits for the rest of the request either, and an open one would hold up the end of the connection.
+ */
+function limitBody(req: http2.Http2ServerRequest, pauseMs: number): void {
   const { stream } = req;
   if (stream.readableEnded || stream.endAfterHeaders) return;
   let timer: NodeJS.Timeout | undefined;
-  const restart = (): void => {
+  const closeAfter = (ms: number, code: number): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => stream.close(http2.constants.NGHTTP2_CANCEL), pauseMs);
+    timer = setTimeout(() => stream.close(code), ms);
     timer.unref();
   };
   const stop = (): void => clearTimeout(timer);
-  restart();
+  closeAfter(pauseMs, http2.constants.NGHTTP2_CANCEL);
   const push = stream.push.bind(stream);
   // A 'data' listener would start the flow before the handler reads; watching what arrives does not.
   stream.push = (chunk: unknown, encoding?: BufferEncoding) => {
     if (chunk === null) stop();
-    else restart();
+    else if (!stream.writableFinished) closeAfter(pauseMs, http2.constants.NGHTTP2_CANCEL);
     return push(chunk, encoding);
   };
+  // Not the response's own 'finish', which comes only when the whole stream is closed.
+  stream.once('finish', () => {
+    if (!stream.readableEnded) closeAfter(UNREAD_BODY_MS, http2.constants.NGHTTP2_NO_ERROR);
+  });
   stream.once('close', stop);
 }
