@@ -1,0 +1,104 @@
+/** What happens to the real server when clients leave, flood it, or it is told to stop. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { GOLDEN } from '../engine/golden-model.js';
+import { startServer } from '../rest/served.js';
+
+const FLAGS = ['--model', `${GOLDEN}models/llama`, '--adapters', `${GOLDEN}adapters/llama`, '--log-level', 'error'];
+const LONG = { stream: true, parameters: { max_new_tokens: 240, ignore_eos_token: true } };
+
+const post = (url: string, body: object, signal?: AbortSignal) =>
+  fetch(`${url}/invocations`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+    ...(signal && { signal }),
+  });
+
+/** Value of a metric, summed over its labels. */
+async function metric(url: string, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => line.startsWith(name) && !line.startsWith('#'));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+}
+
+/** Waits until `holds` gives true; fails after ten seconds. */
+async function eventually(holds: () => Promise<boolean>, what: string): Promise<void> {
+  for (let i = 0; i < 200; i += 1) {
+    if (await holds()) return;
+    await sleep(50);
+  }
+  assert.fail(what);
+}
+
+describe('faults', () => {
+  test('a stream that its client leaves stops decoding, and the others do not notice', async (t) => {
+    const url = await startServer(t, FLAGS);
+    const wanted = await (await post(url, { inputs: 'a', adapters: 'all-r8', ...LONG })).text();
+    const leaving = new AbortController();
+    const left = await post(url, { inputs: ['x', 'y', 'z'], adapters: ['qv-r4', 'dora', ''], ...LONG }, leaving.signal);
+    const staying = post(url, { inputs: 'a', adapters: 'all-r8', ...LONG }).then((response) => response.text());
+    await left.body!.getReader().read();
+    leaving.abort();
+    const strip = (text: string) => [...text.matchAll(/"id":(\d+)/g)].map(([, id]) => id);
+    assert.deepEqual(strip(await staying), strip(wanted));
+    await eventually(async () => (await metric(url, 'loramux_running_rows')) === 0, 'rows are freed');
+    const steps = await metric(url, 'loramux_steps_total');
+    await sleep(200);
+    assert.equal(await metric(url, 'loramux_steps_total'), steps, 'nothing decodes any more');
+    assert.equal(await metric(url, 'loramux_kv_bytes'), 0);
+  });
+
+  test('a deleted adapter is gone for new requests while a running row finishes with it', async (t) => {
+    const url = await startServer(t, FLAGS);
+    const body = {
+      inputs: 'a',
+      adapters: 'all-r8',
+      parameters: { max_new_tokens: 240, ignore_eos_token: true, details: true },
+    };
+    const alone = (await (await post(url, body)).json()) as { details: { tokens: { id: number }[] } };
+    const running = post(url, body);
+    await eventually(async () => (await metric(url, 'loramux_running_rows')) > 0, 'the row runs');
+    const deleted = await fetch(`${url}/adapters/all-r8`, { method: 'DELETE' });
+    assert.equal(deleted.status, 200);
+    assert.equal((await post(url, body)).status, 424);
+    const finished = (await (await running).json()) as typeof alone;
+    assert.deepEqual(
+      finished.details.tokens.map(({ id }) => id),
+      alone.details.tokens.map(({ id }) => id),
+    );
+    await eventually(async () => (await metric(url, 'loramux_adapters_loaded')) < 34, 'its weights are freed');
+  });
+
+  test('more rows than the queue holds are refused at once, with nothing enqueued', async (t) => {
+    const url = await startServer(t, [...FLAGS, '--max-queue', '2']);
+    const response = await post(url, { inputs: ['a', 'b', 'c'] });
+    assert.equal(response.status, 503);
+    assert.equal(((await response.json()) as { reason: string }).reason, 'QUEUE_FULL');
+    assert.equal((await post(url, { inputs: ['a', 'b'] })).status, 200);
+  });
+
+  test('SIGTERM lets a running stream finish, refuses new work, and ends with code 0', async () => {
+    const main = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+    const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--port', '0', ...FLAGS], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [data] = (await once(child.stdout, 'data')) as [Buffer];
+    const url = /http:\/\/\S+/.exec(data.toString())![0];
+    const response = await post(url, { inputs: 'a', adapters: 'mlp-r16', ...LONG });
+    const reader = response.body!.getReader();
+    let text = new TextDecoder().decode((await reader.read()).value);
+    child.kill('SIGTERM');
+    await sleep(100);
+    await assert.rejects(post(url, { inputs: 'late' }), 'new connections are refused');
+    for (let part = await reader.read(); !part.done; part = await reader.read())
+      text += new TextDecoder().decode(part.value);
+    assert.match(text.trim().split('\n').at(-1)!, /"generated_text":/);
+    const [code] = (await once(child, 'exit')) as [number];
+    assert.equal(code, 0);
+  });
+});
