@@ -5,7 +5,7 @@
  */
 
 const MAX_CHARACTERS = 128;
-/** Longest names that are compared by edit distance. */
+/** Most names suggested. */
 const MAX_NEAR = 3;
 
 /** The name in its one form (NFC), or what is wrong with it. */
@@ -44,7 +44,7 @@ function editDistance(from: string, to: string, limit: number): number {
 /** Up to three known names that were probably meant, nearest first. */
 export function nearNames(name: string, known: Iterable<string>): string[] {
   const wanted = name.toLowerCase();
-  const limit = Math.max(1, Math.min(4, Math.floor(wanted.length / 3)));
+  const limit = Math.max(1, Math.min(4, Math.ceil(wanted.length / 3)));
   const scored: (readonly [number, string])[] = [];
   for (const one of known) {
     const other = one.toLowerCase();

@@ -79,9 +79,9 @@ function show(value: JsonValue): string {
 
 function checkInit(value: JsonValue, faults: Faults): void {
   if (value === null || typeof value === 'boolean') return;
-  const name = String(value).toLowerCase();
-  if (typeof value === 'string' && PLAIN_INITS.has(name)) return;
-  if (typeof value === 'string' && CHANGED_BASE.test(name)) {
+  const name = typeof value === 'string' ? value.toLowerCase() : '';
+  if (PLAIN_INITS.has(name)) return;
+  if (CHANGED_BASE.test(name)) {
     faults.addUnsupported(
       `adapter_config.json: init_lora_weights is ${show(value)}: the adapter was trained on base weights from which ` +
         'its first factors were subtracted; convert it to a plain LoRA (PEFT: save_pretrained with ' +

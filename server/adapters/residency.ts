@@ -3,9 +3,14 @@
  * digest, however many names point to it; a lease keeps it where it is; what is neither leased nor pinned makes room
  * for others, least recently used first.
  */
-import type { Engine } from '../engine/engine.js';
 import { AppError } from '../errors.js';
 import type { BoundAdapter } from './types.js';
+
+/** What holds the weights: the part of an engine that loads and unloads them. */
+export interface AdapterHost {
+  load(adapter: BoundAdapter): Promise<void>;
+  unload(digest: string): Promise<void>;
+}
 
 /** Where an adapter is held: one engine and a digest. */
 export interface ResidentKey {
@@ -14,7 +19,7 @@ export interface ResidentKey {
 }
 
 interface Resident {
-  readonly engine: Engine;
+  readonly engine: AdapterHost;
   readonly digest: string;
   readonly bytes: number;
   state: 'loading' | 'ready' | 'unloading';
@@ -96,7 +101,12 @@ export class Residency {
    * Leases content, handing it to the engine unless it is held already; concurrent loads of a digest become one.
    * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers, or what the engine throws
    */
-  async load(model: string, engine: Engine, adapter: BoundAdapter, options: LoadOptions = {}): Promise<ResidentLease> {
+  async load(
+    model: string,
+    engine: AdapterHost,
+    adapter: BoundAdapter,
+    options: LoadOptions = {},
+  ): Promise<ResidentLease> {
     const key = id({ model, digest: adapter.digest });
     for (;;) {
       const resident = this.residents.get(key);

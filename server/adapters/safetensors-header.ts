@@ -61,7 +61,9 @@ function parseTensor(name: string, entry: JsonValue, dataStart: number, dataByte
   }
   const { dtype, shape, data_offsets: offsets } = entry;
   if (typeof dtype !== 'string' || !isTensorDtype(dtype)) {
-    throw fault(`dtype ${quote(String(dtype))} is not one of ${Object.keys(DTYPE_BITS).join(', ')}`);
+    throw fault(
+      `dtype ${quote(typeof dtype === 'string' ? dtype : (JSON.stringify(dtype) ?? 'nothing'))} is not one of ${Object.keys(DTYPE_BITS).join(', ')}`,
+    );
   }
   if (!Array.isArray(shape) || !shape.every(isSize)) throw fault('shape is not a list of integers >= 0');
   if (shape.length > MAX_DIMENSIONS) throw fault(`shape has ${shape.length} dimensions, more than ${MAX_DIMENSIONS}`);

@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { after, describe, it } from 'node:test';
+import { createAdapterReader } from '../../server/adapters/adapter-reader.js';
+import { prepareAdapter, type ReadRequest } from '../../server/adapters/prepare-adapter.js';
+import { GOLDEN, goldenBase } from './golden-base.js';
+
+const reader = createAdapterReader({ idleMs: 100 });
+after(() => reader.close());
+const ALL = new Set(
+  (
+    'lora rslora rank_pattern alpha_pattern lm_head dora bias lora_bias replaced_linear replaced_norm ' +
+    'replaced_embedding embedding_lora trained_tokens trained_head_rows alora'
+  ).split(' '),
+);
+const request = (path: string, supportedFeatures: ReadonlySet<string> = ALL): ReadRequest => ({
+  folder: `${GOLDEN}${path}`,
+  roots: [GOLDEN],
+  supportedFeatures,
+});
+
+describe('reading in threads', () => {
+  it('gives what reading in this thread gives, base weights included', async () => {
+    const base = await goldenBase('llama');
+    const tied = await goldenBase('llama-rope3');
+    const jobs = [
+      ...['qv-r4', 'dora', 'embed', 'save-lmhead', 'save-embed-norm', 'alora'].map(
+        (name) => [`adapters/llama/${name}`, base] as const,
+      ),
+      ['adapters/llama-rope3/tokens-tied', tied] as const,
+    ];
+    const there = await Promise.all(jobs.map(([path, on]) => reader.read(request(path), on)));
+    for (const [i, [path, on]] of jobs.entries())
+      assert.deepEqual(there[i], await prepareAdapter(request(path), on), path);
+  });
+
+  it('carries refusals over with reason, message and facts', async () => {
+    const base = await goldenBase('llama');
+    await assert.rejects(reader.read(request('invalid/adapters/nan-weights'), base), {
+      reason: 'ADAPTER_INVALID',
+      message: /element 48 is NaN/,
+    });
+    await assert.rejects(reader.read(request('adapters/llama/dora', new Set(['lora'])), base), {
+      reason: 'ADAPTER_UNSUPPORTED',
+      message: /uses dora, which the engine does not apply/,
+      metadata: { features: 'dora' },
+    });
+  });
+
+  it('fails when the base cannot be read, and goes on with the next', async () => {
+    const base = await goldenBase('llama');
+    const broken = { ...base, readWeight: async () => Promise.reject(new Error('disk on fire')) };
+    await assert.rejects(reader.read(request('adapters/llama/dora'), broken), { reason: 'INTERNAL' });
+    const { summary } = await reader.read(request('adapters/llama/dora'), base);
+    assert.deepEqual(summary.targetModules, ['down_proj', 'q_proj', 'v_proj']);
+  });
+
+  it('refuses work once closed', async () => {
+    const closed = createAdapterReader();
+    await closed.close();
+    await assert.rejects(closed.read(request('adapters/llama/qv-r4'), await goldenBase('llama')), {
+      reason: 'SHUTTING_DOWN',
+    });
+  });
+});

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { Residency, type ResidentLease } from '../../server/adapters/residency.js';
+import type { BoundAdapter } from '../../server/adapters/types.js';
+import { AppError } from '../../server/errors.js';
+import { MemoryEngine } from './memory-engine.js';
+
+const adapter = (digest: string, bytes: number): BoundAdapter => ({
+  digest,
+  bytes,
+  linears: [],
+  norms: new Map(),
+  features: ['lora'],
+  warnings: [],
+});
+const key = (digest: string) => ({ model: 'm', digest });
+
+describe('residency', () => {
+  it('makes one load of concurrent loads of a digest', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(100);
+    const leases = await Promise.all([1, 2, 3].map(() => residency.load('m', engine, adapter('a', 10))));
+    assert.equal(engine.loads, 1);
+    assert.equal(residency.bytes, 10);
+    for (const lease of leases) lease.release();
+    await turn();
+    assert.equal(engine.unloads, 1, 'nobody names it, so it goes with its last lease');
+  });
+
+  it('lets the least recently used go first, never what is leased or pinned', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    for (const digest of ['a', 'b', 'c']) {
+      const lease = await residency.load('m', engine, adapter(digest, 10));
+      residency.retain(key(digest), digest === 'b');
+      lease.release();
+    }
+    (await residency.join(key('a')))!.release();
+    const d = await residency.load('m', engine, adapter('d', 10));
+    assert.deepEqual([...engine.loaded.keys()], ['a', 'b', 'd'], 'c was used longest ago');
+    const a = (await residency.join(key('a')))!;
+    await assert.rejects(residency.load('m', engine, adapter('e', 10)), {
+      reason: 'ADAPTER_MEMORY_EXHAUSTED',
+      metadata: { needed: '10', used: '30', budget: '30' },
+    });
+    a.release();
+    await residency.load('m', engine, adapter('e', 10));
+    assert.deepEqual([...engine.loaded.keys()], ['b', 'd', 'e']);
+    d.release();
+  });
+
+  it('evicts nothing for what can never fit, or when told not to', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    residency.retain(key('a'), false);
+    (await residency.load('m', engine, adapter('a', 20))).release();
+    await assert.rejects(residency.load('m', engine, adapter('huge', 31)), { reason: 'ADAPTER_MEMORY_EXHAUSTED' });
+    await assert.rejects(residency.load('m', engine, adapter('b', 20), { evict: false }), {
+      reason: 'ADAPTER_MEMORY_EXHAUSTED',
+    });
+    assert.deepEqual([...engine.loaded.keys()], ['a']);
+  });
+
+  it('gives the bytes back when the engine refuses', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    engine.failing.add('a');
+    await assert.rejects(residency.load('m', engine, adapter('a', 20)), { reason: 'ENGINE_FAILED' });
+    assert.equal(residency.bytes, 0);
+    (await residency.load('m', engine, adapter('a', 20))).release();
+    assert.equal(engine.loads, 1);
+  });
+
+  it('keeps content while any of its names is there', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    const lease = await residency.load('m', engine, adapter('a', 20));
+    residency.retain(key('a'), false);
+    residency.retain(key('a'), true);
+    lease.release();
+    residency.forget(key('a'), true);
+    await turn();
+    assert.equal(engine.unloads, 0);
+    residency.forget(key('a'), false);
+    await turn();
+    await turn();
+    assert.equal(engine.unloads, 1);
+    assert.equal(residency.bytes, 0);
+  });
+
+  it('never unloads what is leased and never exceeds the budget, whatever happens in whatever order', async () => {
+    const digest = fc.nat(5);
+    const step = fc.oneof(
+      fc.record({ op: fc.constant('load' as const), digest, fails: fc.boolean(), evict: fc.boolean() }),
+      fc.record({ op: fc.constant('release' as const), which: fc.nat(20) }),
+      fc.record({ op: fc.constant('again' as const), which: fc.nat(20) }),
+      fc.record({ op: fc.constant('retain' as const), digest, pinned: fc.boolean() }),
+      fc.record({ op: fc.constant('forget' as const), digest }),
+      fc.record({ op: fc.constant('wait' as const) }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.integer({ min: 20, max: 60 }), async (steps, budget) => {
+        const engine = new MemoryEngine();
+        const residency = new Residency(budget);
+        const bytesOf = (n: number) => 7 + 5 * n;
+        const held: { digest: string; lease: ResidentLease }[] = [];
+        const names: { digest: string; pinned: boolean }[] = [];
+        engine.onUnload = (gone) => assert.ok(!held.some((one) => one.digest === gone), `${gone} is leased`);
+        const pending: Promise<unknown>[] = [];
+        for (const one of steps) {
+          if (one.op === 'load') {
+            const name = `d${one.digest}`;
+            if (one.fails && !engine.loaded.has(name)) engine.failing.add(name);
+            pending.push(
+              residency.load('m', engine, adapter(name, bytesOf(one.digest)), { evict: one.evict }).then(
+                (lease) => {
+                  assert.ok(engine.loaded.has(name), 'a lease on what is not loaded');
+                  held.push({ digest: name, lease });
+                },
+                (error: unknown) => assert.ok(error instanceof AppError && error.spec.retryable, String(error)),
+              ),
+            );
+          } else if (one.op === 'release' && held.length > 0) {
+            const [gone] = held.splice(one.which % held.length, 1);
+            gone!.lease.release();
+            gone!.lease.release();
+          } else if (one.op === 'again' && held.length > 0) {
+            const { digest: name, lease } = held[one.which % held.length]!;
+            held.push({ digest: name, lease: lease.again() });
+          } else if (one.op === 'retain') {
+            names.push({ digest: `d${one.digest}`, pinned: one.pinned });
+            residency.retain(key(`d${one.digest}`), one.pinned);
+          } else if (one.op === 'forget') {
+            const at = names.findIndex((name) => name.digest === `d${one.digest}`);
+            if (at >= 0) residency.forget(key(names[at]!.digest), names.splice(at, 1)[0]!.pinned);
+          } else if (one.op === 'wait') await turn();
+        }
+        await Promise.all(pending);
+        for (const { lease } of held.splice(0)) lease.release();
+        for (const { digest: name, pinned } of names.splice(0)) residency.forget(key(name), pinned);
+        for (let i = 0; i < 5; i += 1) await turn();
+        assert.ok(engine.peakBytes <= budget, `${engine.peakBytes} of ${budget}`);
+        assert.deepEqual([engine.loaded.size, engine.bytes, residency.bytes], [0, 0, 0], 'everything is given back');
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
