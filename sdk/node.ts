@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Entry for Node: gRPC, or Connect over HTTP/2 or HTTP/1.1, with connections that are kept and can be closed. */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';

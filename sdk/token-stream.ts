@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { AbortedError, type LoramuxError, toLoramuxError } from './errors.js';
 import { tee } from './tee.js';
 import type { PredictResult, StreamEvent } from './types.js';
@@ -36,6 +37,8 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
       this.#requestId = id;
     });
     this.#source.catch(() => {}); // reported to whoever reads, and nobody has to
+    this.#controller.signal.addEventListener('abort', () => this.#drain().catch(() => {}), { once: true });
+    if (this.#controller.signal.aborted) this.#drain().catch(() => {});
   }
 
   /** Id of the request in the log of the server; undefined until the server has answered. */
@@ -114,6 +117,12 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     );
   }
 
+  /** Connect frees a call (its deadline's timer keeps Node alive) only when its end is read. */
+  async #drain(): Promise<void> {
+    const source = await this.#source;
+    while (!(await source.next()).done);
+  }
+
   #end(error?: LoramuxError): void {
     this.#done = true;
     this.#error = error;
@@ -126,6 +135,9 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     try {
       const result = await (await this.#source).next();
       if (result.done) {
+        // After an abort the end may be read elsewhere first; it is not the end of the answer.
+        const complete = Object.keys(this.#results).length === this.#inputCount;
+        if (this.#controller.signal.aborted && !complete) throw this.#controller.signal.reason;
         this.#end();
         return undefined;
       }

@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import * as sdk from '../../sdk/node.js';
+import { AppError } from '../../server/errors.js';
+import { eventually, startServer } from '../rpc/start-server.js';
+import { CLIENTS, clientContract } from './client-contract.js';
+
+clientContract('without a model', async () => {
+  const server = await startServer();
+  return {
+    baseUrl: server.baseUrl,
+    adapters: ['french', 'pirate'],
+    activeRows: server.services.activeRows,
+    close: () => server.close(0),
+  };
+});
+
+for (const [name, connect] of Object.entries(CLIENTS)) {
+  describe(`SDK over ${name}: management and retries`, () => {
+    it('creates, describes and deletes an adapter', async () => {
+      const server = await startServer();
+      const client = connect(server.baseUrl);
+      const params = { name: 'new', source: 'somewhere', pin: true, preload: false, options: { key: 'value' } };
+      const created = await client.adapters.create(params);
+      assert.equal(created.state, 'registered');
+      assert.equal(created.pin, true);
+      assert.deepEqual(created.options, { key: 'value' });
+      await assert.rejects(client.adapters.create(params), sdk.AdapterExistsError);
+      assert.deepEqual(await client.adapters.get('new'), created);
+      assert.equal((await client.adapters.delete('new')).name, 'new');
+      await assert.rejects(client.adapters.delete('new'), sdk.AdapterNotFoundError);
+      await server.close();
+    });
+
+    it('repeats what the server refused for lack of room, calls and streams', async () => {
+      const server = await startServer();
+      const client = connect(server.baseUrl);
+      for (const call of [() => client.predict('one'), () => client.stream('one').finalResult()]) {
+        server.services.fail = new AppError('QUEUE_FULL', 'full', { retryAfterMs: 20 });
+        const before = server.services.requests.length;
+        const answer = call();
+        await eventually(() => server.services.requests.length > before, 'the first try');
+        server.services.fail = undefined;
+        await answer;
+        assert.equal(server.services.requests.length, before + 2);
+      }
+      await server.close();
+    });
+
+    it('gives up after the retries it is allowed, and never repeats what cannot succeed', async () => {
+      const server = await startServer();
+      const client = connect(server.baseUrl);
+      const tries = async (error: Error, maxRetries: number): Promise<number> => {
+        server.services.requests.length = 0;
+        server.services.fail = error;
+        await assert.rejects(client.predict('one', { maxRetries }), sdk.LoramuxError);
+        return server.services.requests.length;
+      };
+      assert.equal(await tries(new AppError('QUEUE_FULL', 'full'), 1), 2);
+      assert.equal(await tries(new AppError('QUEUE_FULL', 'full'), 0), 1);
+      assert.equal(await tries(new AppError('QUEUE_FULL', 'full', { retryAfterMs: 3_600_000 }), 2), 1);
+      assert.equal(await tries(new AppError('ADAPTER_INVALID', 'broken'), 2), 1);
+      assert.equal(await tries(new Error('a fault'), 2), 1);
+      await server.close();
+    });
+
+    it('does not wait for a retry that its deadline does not allow', async () => {
+      const server = await startServer();
+      server.services.fail = new AppError('QUEUE_FULL', 'full', { retryAfterMs: 30_000 });
+      await assert.rejects(connect(server.baseUrl).predict('one', { timeoutMs: 5_000 }), sdk.DeadlineError);
+      assert.equal(server.services.requests.length, 1);
+      await server.close();
+    });
+
+    it('never repeats a stream that has begun', async () => {
+      const server = await startServer();
+      server.services.failAfterTokens = 2;
+      const stream = connect(server.baseUrl).stream('one');
+      await assert.rejects(stream.finalResult(), sdk.InternalError);
+      assert.equal(stream.partialText(), '[base] one');
+      assert.equal(server.services.requests.length, 1);
+      await server.close();
+    });
+
+    it('says when there is no server', async () => {
+      const server = await startServer();
+      await server.close();
+      const client = connect(server.baseUrl);
+      await assert.rejects(client.predict('one', { maxRetries: 0 }), sdk.ConnectionError);
+      await assert.rejects(client.adapters.delete('one'), sdk.ConnectionError);
+    });
+
+    it('leaves nothing behind that keeps Node alive, however a stream ends', async () => {
+      const timers = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+      const server = await startServer();
+      const client = connect(server.baseUrl);
+      const before = timers();
+      for await (const _ of client.stream('one')) break;
+      client.stream('one').abort();
+      await client.stream('one').finalResult();
+      await assert.rejects(client.stream('one', { signal: AbortSignal.abort() }).finalResult(), sdk.AbortedError);
+      await eventually(() => timers() <= before, 'the timers of the deadlines are gone');
+      await server.close();
+    });
+
+    it('sends the headers of client and call', async () => {
+      const server = await startServer();
+      const { requestId } = await connect(server.baseUrl).predict('one', { headers: { 'x-request-id': 'mine' } });
+      assert.equal(requestId, 'mine');
+      await server.close();
+    });
+  });
+}
+
+describe('requests of the SDK', () => {
+  it('must have exactly one prompt an input', async () => {
+    const client = new sdk.LoramuxClient();
+    await assert.rejects(client.predict({ inputs: [{} as never] }), TypeError);
+    await assert.rejects(client.predict({ inputs: [{ text: 'a', tokenIds: [1] } as never] }), TypeError);
+    client.close();
+  });
+});
