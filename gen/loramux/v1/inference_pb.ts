@@ -526,8 +526,8 @@ export type GenerationParameters = Message<"loramux.v1.GenerationParameters"> & 
   ignoreEos?: boolean | undefined;
 
   /**
-   * Log-probability of every generated token and of this many alternatives; 0 is the generated token alone.
-   * Default: absent, no log-probabilities.
+   * Log-probability of every generated token and of this many alternatives, at most 256; 0 is the generated token
+   * alone. Default: absent, no log-probabilities.
    *
    * @generated from field: optional uint32 logprobs = 13;
    */
