@@ -147,7 +147,14 @@ export class EngineLoop {
     const ids = promptIds.slice(row.length, end);
     const last = end === promptIds.length;
     try {
-      const logits = await this.#runner.prefill(ids, row.length, store, adapter, last ? [ids.length - 1] : []);
+      const logits = await this.#runner.prefill(
+        ids,
+        row.length,
+        store,
+        adapter,
+        last ? [ids.length - 1] : [],
+        row.totalTokens,
+      );
       row.length = end;
       this.#counts.prefillSteps += 1;
       this.#counts.prefillTokens += ids.length;
@@ -167,7 +174,13 @@ export class EngineLoop {
     try {
       logits = await this.#runner.decode(
         slots.map(
-          (row) => row && { token: row.lastToken, length: row.length, adapter: row.spanAt(row.length).adapter },
+          (row) =>
+            row && {
+              token: row.lastToken,
+              length: row.length,
+              adapter: row.spanAt(row.length).adapter,
+              horizon: row.totalTokens,
+            },
         ),
         store,
       );

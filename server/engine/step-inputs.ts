@@ -28,8 +28,15 @@ export function shapeFeeds(spec: DecoderSpec, { sequence, batch, past }: StepSha
   };
 }
 
-/** cos and sin rows [rows, rotaryDim / 2] for the positions of the step's tokens. */
-export function ropeFeeds(ropes: readonly RopeSpec[], positions: Int32Array): Record<string, ort.Tensor> {
+/**
+ * cos and sin rows [rows, rotaryDim / 2] for the positions of the step's tokens.
+ * @param horizonOf most tokens that the row of the i-th token may come to hold
+ */
+export function ropeFeeds(
+  ropes: readonly RopeSpec[],
+  positions: Int32Array,
+  horizonOf: (token: number) => number,
+): Record<string, ort.Tensor> {
   if (ropes.length === 0) return {};
   const rows = positions.length;
   const feeds: Record<string, ort.Tensor> = {
@@ -39,14 +46,16 @@ export function ropeFeeds(ropes: readonly RopeSpec[], positions: Int32Array): Re
       [1, rows],
     ),
   };
-  for (const [index, { inverseFrequency, attentionScale, rotaryDim }] of ropes.entries()) {
+  for (const [index, { inverseFrequency, attentionScale, rotaryDim, beyond }] of ropes.entries()) {
     const half = rotaryDim / 2;
     const cos = new Float32Array(rows * half);
     const sin = new Float32Array(rows * half);
     for (let row = 0; row < rows; row += 1) {
+      const frequencies =
+        beyond !== undefined && horizonOf(row) > beyond.length ? beyond.inverseFrequency : inverseFrequency;
       for (let i = 0; i < half; i += 1) {
         // The reference multiplies position and frequency in float32; doing the same keeps its rounding.
-        const angle = Math.fround(positions[row]! * Math.fround(inverseFrequency[i]!));
+        const angle = Math.fround(positions[row]! * Math.fround(frequencies[i]!));
         cos[row * half + i] = Math.cos(angle) * attentionScale;
         sin[row * half + i] = Math.sin(angle) * attentionScale;
       }

@@ -23,6 +23,8 @@ export interface DecodeSlot {
   /** Tokens of the row that are in the store already; the new token's position. */
   readonly length: number;
   readonly adapter: RowAdapter;
+  /** Most tokens that the row may come to hold; see {@link RopeSpec.beyond}. */
+  readonly horizon: number;
 }
 
 /** Everything a run needs besides the adapter inputs. */
@@ -35,6 +37,7 @@ interface Step {
   /** One adapter for all slots, or one each. */
   readonly adapters: readonly RowAdapter[];
   readonly logitRows: readonly number[];
+  readonly horizonOf: (token: number) => number;
 }
 
 /** Runs steps of one model. Not re-entrant: one step at a time. */
@@ -69,6 +72,7 @@ export class StepRunner {
   /**
    * Runs `ids` at positions `length`.. of a one-slot store and appends their keys and values.
    * @param logitRows indices into `ids` whose logits are wanted; empty = none
+   * @param horizon most tokens that the row may come to hold
    * @returns logits [logitRows, vocab]
    */
   async prefill(
@@ -77,6 +81,7 @@ export class StepRunner {
     store: KvStore,
     adapter: RowAdapter,
     logitRows: readonly number[],
+    horizon = length + ids.length,
   ): Promise<Float32Array> {
     const outputs = await this.#run(store, {
       shape: { sequence: ids.length, batch: 1, past: this.#reservePast(store, length, ids.length) },
@@ -86,6 +91,7 @@ export class StepRunner {
       adapters: [adapter],
       // The graph wants at least one row; the last one is cheap and ignored by the caller.
       logitRows: logitRows.length === 0 ? [ids.length - 1] : logitRows,
+      horizonOf: () => horizon,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, length, keys, values);
     return outputs.logits;
@@ -107,6 +113,7 @@ export class StepRunner {
       lengths,
       adapters: slots.map((slot) => slot?.adapter ?? BASE_ROW),
       logitRows: slots.map((_, slot) => slot),
+      horizonOf: (slot) => slots[slot]?.horizon ?? 0,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.scatter(layer, lengths, keys, values);
     return outputs.logits;
@@ -140,7 +147,7 @@ export class StepRunner {
       embeds: new ort.Tensor('float32', this.#embed(step), [positions.length, hiddenSize]),
       logit_rows: int64(step.logitRows),
       ...shapeFeeds(this.spec, shape),
-      ...ropeFeeds(ropes, positions),
+      ...ropeFeeds(ropes, positions, step.horizonOf),
       ...(variant === 'base' ? {} : same ? opened.lora.shared(live[0]!) : opened.lora.perSlot(adapters)),
     };
     for (const window of graph.windows)

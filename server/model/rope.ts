@@ -120,12 +120,20 @@ function longrope(input: RopeInput, scaling: ConfigReader): RopeSpec {
   const attentionScale =
     scaling.optionalNumber('attention_factor') ??
     (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
-  // The choice is by the length of the sequence in transformers; a server needs one table for a whole row, and keys
-  // that were cached under one table do not fit the other. Rows here never exceed the original context's table.
-  const factors = short;
-  if (factors.length !== rotaryDim / 2 || long.length !== rotaryDim / 2) {
-    throw scaling.fault('short_factor', `${rotaryDim / 2} numbers, and as many in long_factor`, factors.length);
+  for (const [name, factors] of [
+    ['short_factor', short],
+    ['long_factor', long],
+  ] as const) {
+    if (factors.length !== rotaryDim / 2) throw scaling.fault(name, `${rotaryDim / 2} numbers`, factors.length);
   }
-  const inverseFrequency = Float64Array.from(factors, (f, i) => 1 / (f * theta ** ((2 * i) / rotaryDim)));
-  return { rotaryDim, inverseFrequency, attentionScale };
+  const frequencies = (factors: readonly number[]) =>
+    Float64Array.from(factors, (f, i) => 1 / (f * theta ** ((2 * i) / rotaryDim)));
+  // transformers chooses by the sequence at hand. Keys cached under one set do not fit the other, so here a row keeps
+  // one set for its whole life, by the most tokens that it may come to hold.
+  return {
+    rotaryDim,
+    inverseFrequency: frequencies(short),
+    attentionScale,
+    beyond: { length: original, inverseFrequency: frequencies(long) },
+  };
 }

@@ -84,6 +84,8 @@ export interface RopeSpec {
   readonly rotaryDim: number;
   readonly inverseFrequency: Float64Array;
   readonly attentionScale: number;
+  /** LongRoPE: the frequencies of rows that may come to hold more than `length` tokens. */
+  readonly beyond?: { readonly length: number; readonly inverseFrequency: Float64Array } | undefined;
 }
 
 /** A whole decoder. */

@@ -100,12 +100,15 @@ export function readRope(
   config: ConfigReader,
   sizes: Pick<Sizes, 'headDim' | 'context'>,
   defaultTheta = 10_000,
+  defaultPartial = 1,
 ): RopeSpec {
   const parameters = config.object('rope_parameters') ?? config.object('rope_scaling');
   config.raw('rope_scaling');
   const theta = parameters?.optionalNumber('rope_theta') ?? config.number('rope_theta', defaultTheta);
   const partial =
-    parameters?.optionalNumber('partial_rotary_factor') ?? config.optionalNumber('partial_rotary_factor') ?? 1;
+    parameters?.optionalNumber('partial_rotary_factor') ??
+    config.optionalNumber('partial_rotary_factor') ??
+    defaultPartial;
   const rotaryDim = Math.floor(sizes.headDim * partial);
   const rope = buildRope({
     theta,

@@ -2,20 +2,34 @@
 import { AppError } from '../../errors.js';
 import { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { gemma } from './gemma.js';
+import { gemma, gemma2, gemma3Text } from './gemma.js';
 import { gpt2 } from './gpt2.js';
+import { granite } from './granite.js';
+import { phi, stablelm, starcoder2 } from './layer-norm-families.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { olmo2 } from './olmo2.js';
+import { phi3 } from './phi3.js';
 import { qwen2, qwen3 } from './qwen.js';
+import { smollm3 } from './smollm3.js';
 
 /** `model_type` -> the function that turns its config into a decoder. */
 export const FAMILIES: Readonly<Record<string, (config: ConfigReader) => DecoderSpec>> = {
   gemma,
+  gemma2,
+  gemma3_text: gemma3Text,
   gpt2,
+  granite,
   llama,
   mistral,
+  olmo2,
+  phi,
+  phi3,
   qwen2,
   qwen3,
+  smollm3,
+  stablelm,
+  starcoder2,
 };
 
 /**

@@ -1,0 +1,52 @@
+import type { ConfigReader } from '../config-reader.js';
+import type { DecoderSpec } from '../spec.js';
+import {
+  attention,
+  decoder,
+  gatedMlp,
+  readActivation,
+  readRope,
+  readSizes,
+  readWindows,
+  rmsNorm,
+} from './llama-like.js';
+
+/** SmolLM3: Llama in which every fourth layer does without rotary positions. */
+export function smollm3(config: ConfigReader): DecoderSpec {
+  const sizes = readSizes(config);
+  const activation = readActivation(config, ['hidden_act'], 'silu');
+  const attentionBias = config.flag('attention_bias', false);
+  const mlpBias = config.flag('mlp_bias', false);
+  const interval = config.count('no_rope_layer_interval', 4);
+  const rotates =
+    config.numbers('no_rope_layers') ??
+    Array.from({ length: sizes.layers }, (_, i) => Number((i + 1) % interval !== 0));
+  if (rotates.length !== sizes.layers) throw config.fault('no_rope_layers', `${sizes.layers} entries`, rotates.length);
+  const slides = config.flag('use_sliding_window', false);
+  const window = config.optionalNumber('sliding_window');
+  const windows = readWindows(
+    config,
+    sizes.layers,
+    slides ? window : undefined,
+    (layer) => slides && rotates[layer] === 0,
+  );
+  const layers = windows.map((layerWindow, i) => {
+    const prefix = `model.layers.${i}`;
+    return {
+      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
+      attention: attention(prefix, sizes, {
+        qkvBias: attentionBias,
+        outputBias: attentionBias,
+        window: layerWindow,
+        rope: rotates[i] === 0 ? undefined : 0,
+      }),
+      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
+      mlp: gatedMlp(prefix, sizes, activation, mlpBias),
+    };
+  });
+  return decoder(config, 'smollm3', sizes, {
+    layers,
+    ropes: [readRope(config, sizes, 2_000_000)],
+    tiedByDefault: true,
+  });
+}
