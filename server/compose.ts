@@ -151,6 +151,7 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
       health.drain();
       await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
       await rest.close();
+      await adapters.close();
       await closeModels();
     },
   };
