@@ -1,8 +1,8 @@
 import type { Client, CallOptions as ConnectCallOptions } from '@connectrpc/connect';
 import type { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
-import { fromAdapter } from './from-message.js';
+import { fromAdapter, fromReport } from './from-message.js';
 import { PagedList } from './pagination.js';
-import type { Adapter, CallOptions, CreateAdapterParams } from './types.js';
+import type { Adapter, AdapterReport, CallOptions, CreateAdapterParams } from './types.js';
 
 /** Runs one call with the client's options: `idempotent` calls may be repeated after a broken connection. */
 export type RunCall = <T>(
@@ -52,6 +52,12 @@ export class AdaptersResource {
       ...(pin !== undefined && { pin }),
     };
     return fromAdapter((await this.#run(options, false, (call) => this.#rpc.createAdapter(request, call))).adapter);
+  }
+
+  /** Checks an adapter as `create` would, without registering it; its faults are in the report. */
+  async validate(source: string, params: { model?: string } = {}, options?: CallOptions): Promise<AdapterReport> {
+    const request = { model: params.model ?? '', source };
+    return fromReport(await this.#run(options, true, (call) => this.#rpc.validateAdapter(request, call)));
   }
 
   /** Removes an adapter; answers that run with it are finished. Throws AdapterNotFoundError. */

@@ -1,12 +1,16 @@
 import { type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
-import { type Adapter as AdapterMessage, AdapterState as AdapterStateMessage } from '../gen/loramux/v1/adapters_pb.js';
+import {
+  type Adapter as AdapterMessage,
+  AdapterState as AdapterStateMessage,
+  type ValidateAdapterResponse,
+} from '../gen/loramux/v1/adapters_pb.js';
 import {
   FinishReason as FinishReasonMessage,
   type PredictResult as ResultMessage,
   type StreamPredictResponse,
   type Token as TokenMessage,
 } from '../gen/loramux/v1/inference_pb.js';
-import type { Adapter, AdapterState, FinishReason, PredictResult, StreamEvent, Token } from './types.js';
+import type { Adapter, AdapterReport, AdapterState, FinishReason, PredictResult, StreamEvent, Token } from './types.js';
 
 const FINISH_REASONS: Readonly<Record<FinishReasonMessage, FinishReason | undefined>> = {
   [FinishReasonMessage.UNSPECIFIED]: undefined,
@@ -85,5 +89,30 @@ export function fromAdapter(message: AdapterMessage | undefined): Adapter {
     createTime: date(adapter.createTime),
     loadTime: date(adapter.loadTime),
     lastUseTime: date(adapter.lastUseTime),
+  };
+}
+
+/** Plain object of a validation report. */
+export function fromReport(message: ValidateAdapterResponse): AdapterReport {
+  const { valid, reason, faults, digest, weightBytes, features, warnings } = message;
+  return {
+    valid,
+    ...(reason !== '' && { reason }),
+    faults: [...faults],
+    tensors: message.tensors.map(({ file, name, dtype, shape, storedBytes, module, use, rank, scaling }) => ({
+      file,
+      name,
+      dtype,
+      shape: shape.map(Number),
+      storedBytes: Number(storedBytes),
+      module,
+      use,
+      ...(rank !== undefined && { rank }),
+      ...(scaling !== undefined && { scaling }),
+    })),
+    digest,
+    weightBytes: Number(weightBytes),
+    features: [...features],
+    warnings: [...warnings],
   };
 }

@@ -24,6 +24,7 @@ export { TokenStream } from './token-stream.js';
 export type {
   Adapter,
   AdapterChoice,
+  AdapterReport,
   AdapterState,
   CallOptions,
   ChatMessage,

@@ -137,6 +137,34 @@ export type StreamEvent =
 /** Life of an adapter. */
 export type AdapterState = 'registered' | 'loading' | 'ready' | 'failed' | 'deleting';
 
+/** What a registration of an adapter would say. */
+export interface AdapterReport {
+  /** True: `create` would take it. */
+  valid: boolean;
+  /** Reason that `create` would fail with; absent when valid. */
+  reason?: string;
+  /** Every fault; empty when valid. */
+  faults: string[];
+  /** Every tensor of the files and where it goes; `module` and `use` are empty for one that goes nowhere. */
+  tensors: {
+    file: string;
+    name: string;
+    dtype: string;
+    shape: number[];
+    storedBytes: number;
+    module: string;
+    use: string;
+    rank?: number;
+    scaling?: number;
+  }[];
+  /** Empty unless valid. */
+  digest: string;
+  /** Bytes of memory that the loaded weights would take; 0 unless valid. */
+  weightBytes: number;
+  features: string[];
+  warnings: string[];
+}
+
 /** A registered adapter. */
 export interface Adapter {
   name: string;

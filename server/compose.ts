@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { ServeConfig } from './config/parse.js';
+import { SUPPORTED_FEATURES } from './engine/features.js';
 import { AppError } from './errors.js';
 import { createListener } from './listener/listener.js';
 import { measuredInference } from './observe/measured-inference.js';
@@ -18,25 +19,6 @@ import { loadModel } from './service/load-model.js';
 import { createModelService } from './service/model-service.js';
 import type { LoadedModel } from './service/ports.js';
 import type { AdapterInfo, ModelInfo, Services } from './service/types.js';
-
-/** PEFT features that the engine applies; an adapter with any other is refused. */
-export const SUPPORTED_FEATURES: ReadonlySet<string> = new Set([
-  'lora',
-  'rslora',
-  'rank_pattern',
-  'alpha_pattern',
-  'lm_head',
-  'dora',
-  'bias',
-  'lora_bias',
-  'replaced_linear',
-  'replaced_norm',
-  'replaced_embedding',
-  'embedding_lora',
-  'trained_tokens',
-  'trained_head_rows',
-  'alora',
-]);
 
 /** Inputs of one request. */
 const MAX_INPUTS = 1024;

@@ -1,6 +1,7 @@
 /** The process: arguments in, server up, signals handled. The only module of the server that touches `process`. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { checkAdapter } from './check-adapter.js';
 import { composeServer, type Server } from './compose.js';
 import { ConfigError } from './config/config-error.js';
 import { parseInvocation, type ServeConfig } from './config/parse.js';
@@ -10,6 +11,8 @@ import { startMessage } from './start-message.js';
 
 /** Exit code for a command line, model or address that cannot be used. */
 const EXIT_USAGE = 2;
+/** Exit code of `validate` for an adapter that would be refused. */
+const EXIT_REFUSED = 1;
 
 const packageRoot = fileURLToPath(new URL('../', import.meta.url));
 
@@ -24,6 +27,12 @@ async function main(): Promise<void> {
   });
   if (invocation.kind === 'print') {
     process.stdout.write(invocation.text);
+    return;
+  }
+  if (invocation.kind === 'validate') {
+    const { text, valid } = await checkAdapter(invocation.model.path, invocation.folder, invocation.json);
+    process.stdout.write(text);
+    process.exitCode = valid ? 0 : EXIT_REFUSED;
     return;
   }
   const { config } = invocation;

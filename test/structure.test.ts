@@ -21,8 +21,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   rpc: ['errors', 'service', 'listener'],
   rest: ['errors', 'service', 'listener'],
   'start-message': ['service'],
+  'check-adapter': ['adapters', 'engine', 'model'],
   compose: ['errors', 'model', 'adapters', 'text', 'engine', 'service', 'config', 'observe', 'listener', 'rpc', 'rest'],
-  main: ['errors', 'compose', 'config', 'observe', 'start-message', 'service', 'adapters', 'model'],
+  main: ['errors', 'check-adapter', 'compose', 'config', 'observe', 'start-message', 'service', 'adapters', 'model'],
 };
 
 interface Source {

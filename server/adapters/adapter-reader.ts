@@ -4,10 +4,13 @@ import { AppError } from '../errors.js';
 import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
 import type { FromReader, PlainError, ToReader } from './reader-messages.js';
 import type { AdapterBase } from './types.js';
+import type { AdapterReport } from './validate-adapter.js';
 
 /** Reads adapters. Throws what {@link ./prepare-adapter.ts} throws. */
 export interface AdapterReader {
   read(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter>;
+  /** Checks an adapter without loading it; its faults are in the report. */
+  validate(request: ReadRequest, base: AdapterBase): Promise<AdapterReport>;
   /** Ends the threads; reads under way fail. */
   close(): Promise<void>;
 }
@@ -21,9 +24,10 @@ export interface ReaderOptions {
 }
 
 interface Job {
+  readonly type: 'read' | 'validate';
   readonly request: ReadRequest;
   readonly base: AdapterBase;
-  resolve(read: ReadAdapter): void;
+  resolve(result: ReadAdapter | AdapterReport): void;
   reject(error: Error): void;
 }
 
@@ -70,7 +74,7 @@ class ReaderThread {
     clearTimeout(this.idle);
     this.worker.ref();
     const { readWeight: _, ...base } = job.base;
-    this.send({ type: 'read', request: job.request, base });
+    this.send({ type: job.type, request: job.request, base });
   }
 
   async end(): Promise<void> {
@@ -96,7 +100,7 @@ class ReaderThread {
         return;
       case 'done':
         this.free();
-        job.resolve(message.read);
+        job.resolve(message.result);
         return;
       case 'failed':
         this.free();
@@ -140,13 +144,21 @@ class ThreadedReader implements AdapterReader {
     this.idleMs = options.idleMs ?? 10_000;
   }
 
-  read(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
+  async read(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
+    return (await this.enqueue('read', request, base)) as ReadAdapter;
+  }
+
+  async validate(request: ReadRequest, base: AdapterBase): Promise<AdapterReport> {
+    return (await this.enqueue('validate', request, base)) as AdapterReport;
+  }
+
+  private enqueue(type: Job['type'], request: ReadRequest, base: AdapterBase): Promise<ReadAdapter | AdapterReport> {
     return new Promise((resolve, reject) => {
       if (this.closed) {
         reject(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
         return;
       }
-      this.queue.push({ request, base, resolve, reject });
+      this.queue.push({ type, request, base, resolve, reject });
       this.pump();
     });
   }

@@ -24,13 +24,18 @@ export class Faults {
     return this.invalid.length + this.unsupported.length;
   }
 
+  /** Everything noted, unsupported features first. */
+  get all(): readonly string[] {
+    return [...this.unsupported, ...this.invalid];
+  }
+
   /**
    * Throws if anything was noted: ADAPTER_UNSUPPORTED if all of it is about unsupported features, else
    * ADAPTER_INVALID; the message lists every fault.
    */
   check(): void {
     if (this.count === 0) return;
-    const all = [...this.unsupported, ...this.invalid];
+    const { all } = this;
     const listed = all.slice(0, MAX_LISTED).join('; ');
     const rest = all.length > MAX_LISTED ? `; and ${all.length - MAX_LISTED} more` : '';
     const reason = this.invalid.length > 0 ? 'ADAPTER_INVALID' : 'ADAPTER_UNSUPPORTED';

@@ -6,7 +6,7 @@ import { checkInside, openAdapterFolder } from './source.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
 
 /** Longest safetensors header of an adapter, in bytes: some 200,000 tensors. */
-const MAX_HEADER_BYTES = 32 * 1024 * 1024;
+export const MAX_HEADER_BYTES = 32 * 1024 * 1024;
 
 /** What {@link readAdapterFolder} is allowed to read. */
 export interface ReadAdapterOptions extends BindOptions {

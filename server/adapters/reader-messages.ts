@@ -2,20 +2,21 @@
 import type { ErrorReason } from '../errors.js';
 import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
 import type { AdapterBase } from './types.js';
+import type { AdapterReport } from './validate-adapter.js';
 
 /** The base without its file access, which stays on the main thread. */
 export type BaseTable = Omit<AdapterBase, 'readWeight'>;
 
 /** Main thread to reader. One job at a time. */
 export type ToReader =
-  | { readonly type: 'read'; readonly request: ReadRequest; readonly base: BaseTable }
+  | { readonly type: 'read' | 'validate'; readonly request: ReadRequest; readonly base: BaseTable }
   | { readonly type: 'weight'; readonly values: Float32Array }
   | { readonly type: 'weight-failed'; readonly error: PlainError };
 
 /** Reader to main thread. */
 export type FromReader =
   | { readonly type: 'weight'; readonly tensor: string }
-  | { readonly type: 'done'; readonly read: ReadAdapter }
+  | { readonly type: 'done'; readonly result: ReadAdapter | AdapterReport }
   | { readonly type: 'failed'; readonly error: PlainError };
 
 /** An error as it crosses threads. */

@@ -8,6 +8,7 @@ import { forEachArray } from './assemble.js';
 import { prepareAdapter } from './prepare-adapter.js';
 import type { FromReader, PlainError, ToReader } from './reader-messages.js';
 import type { BoundAdapter } from './types.js';
+import { validateAdapter } from './validate-adapter.js';
 
 const port = parentPort!;
 let weights: { resolve(values: Float32Array): void; reject(error: Error): void } | undefined;
@@ -53,7 +54,13 @@ port.on('message', (message: ToReader) => {
       return;
     case 'read':
       prepareAdapter(message.request, { ...message.base, readWeight }).then(
-        (read) => post({ type: 'done', read }, buffersOf(read.adapter)),
+        (result) => post({ type: 'done', result }, buffersOf(result.adapter)),
+        (error: unknown) => post({ type: 'failed', error: plain(error) }),
+      );
+      return;
+    case 'validate':
+      validateAdapter(message.request, { ...message.base, readWeight }).then(
+        (result) => post({ type: 'done', result }),
         (error: unknown) => post({ type: 'failed', error: plain(error) }),
       );
   }

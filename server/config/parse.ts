@@ -17,6 +17,8 @@ export interface ServeConfig extends Omit<SettingValues, 'model' | 'adapters' | 
 /** What the command line asks for. */
 export type Invocation =
   | { readonly kind: 'serve'; readonly config: ServeConfig }
+  /** Check an adapter's folder against a model, print the report. */
+  | { readonly kind: 'validate'; readonly model: ModelSource; readonly folder: string; readonly json: boolean }
   /** Help or version: print and end with exit code 0. */
   | { readonly kind: 'print'; readonly text: string };
 
@@ -39,6 +41,7 @@ export const DEMO_MODEL = 'demo';
 export function parseInvocation(surroundings: Surroundings): Invocation {
   let printed = '';
   let flags: Record<string, string | string[] | undefined> | undefined;
+  let check: CheckArguments | undefined;
   const program = commandLine(
     surroundings.version,
     (text) => {
@@ -46,6 +49,9 @@ export function parseInvocation(surroundings: Surroundings): Invocation {
     },
     (values) => {
       flags = values;
+    },
+    (values) => {
+      check = values;
     },
   );
   try {
@@ -56,6 +62,7 @@ export function parseInvocation(surroundings: Surroundings): Invocation {
     if (error.code === 'commander.help') return { kind: 'print', text: program.helpInformation() };
     throw new ConfigError(error.message.replace(/^error: /, ''), { cause: error });
   }
+  if (check !== undefined) return assembleCheck(check, surroundings);
   if (flags === undefined) return { kind: 'print', text: program.helpInformation() };
   return { kind: 'serve', config: assemble(readSettings(flags, surroundings.env), surroundings) };
 }
@@ -64,6 +71,7 @@ function commandLine(
   version: string,
   print: (text: string) => void,
   serve: (values: Record<string, string | string[] | undefined>) => void,
+  validate: (values: CheckArguments) => void,
 ): Command {
   const output = { writeOut: print, writeErr: () => {} };
   const program = new Command('loramux')
@@ -79,6 +87,17 @@ function commandLine(
     .configureOutput(output)
     .action((values: Record<string, string | string[] | undefined>) => serve(values));
   for (const entry of SETTING_ENTRIES) command.addOption(optionOf(entry));
+  program
+    .command('validate')
+    .description(
+      'Check an adapter against a model without serving: every tensor, its place, and what would be refused.',
+    )
+    .argument('<dir>', 'folder of the adapter')
+    .option('--model <DIR>', 'the model it is for (default: the embedded demo model)')
+    .option('--json', 'print the whole report as JSON')
+    .exitOverride()
+    .configureOutput(output)
+    .action((folder: string, options: { model?: string; json?: boolean }) => validate({ folder, ...options }));
   return program;
 }
 
@@ -120,10 +139,27 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
   throw new ConfigError(`${origin.get(key) ?? key} ${String(raw[key])}: ${oneLine(issue.message)}`);
 }
 
+/** What `loramux validate` was given. */
+interface CheckArguments {
+  readonly folder: string;
+  readonly model?: string;
+  readonly json?: boolean;
+}
+
+function assembleCheck({ folder, model, json = false }: CheckArguments, surroundings: Surroundings): Invocation {
+  const { cwd } = surroundings;
+  const given = model ?? demoModel(surroundings);
+  const source = resolveModelFolder(given, readSettings({}, {}), cwd);
+  return { kind: 'validate', model: source, folder: existingFolder('validate', folder, cwd), json };
+}
+
+function demoModel({ packageRoot }: Surroundings): string {
+  return `${DEMO_MODEL}=${path.join(packageRoot, 'models', DEMO_MODEL)}`;
+}
+
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
   const { model, adapters, allowPath, ...rest } = settings;
-  const demo = `${DEMO_MODEL}=${path.join(surroundings.packageRoot, 'models', DEMO_MODEL)}`;
-  const given = model.length > 0 ? model : [demo];
+  const given = model.length > 0 ? model : [demoModel(surroundings)];
   if (adapters !== undefined && given.length > 1) {
     throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
   }

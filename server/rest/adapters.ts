@@ -22,6 +22,12 @@ export function addAdapterRoutes(app: FastifyInstance, services: Services): void
     addRoute(app, `${prefix}/:adapter/update`, 'management', {
       POST: (request) => update(services, request),
     });
+    addRoute(app, `${prefix}/validate`, 'management', {
+      POST: (request) => validate(services, request),
+      // An adapter may be named like the action.
+      GET: (request) => describe(services, request, 'validate'),
+      DELETE: (request, reply) => unregister(services, request, reply, 'validate'),
+    });
     // An unknown action of a known form is a wrong method to the original, and clients may look at that.
     addRoute(app, `${prefix}/:adapter/:action`, 'management', {});
   }
@@ -42,9 +48,17 @@ async function list(services: Services, request: FastifyRequest): Promise<object
   };
 }
 
-async function describe(services: Services, request: FastifyRequest): Promise<object> {
+/** What a registration of `src` would say; faults of the adapter are in the answer, which is 200. */
+async function validate(services: Services, request: FastifyRequest): Promise<object> {
   const model = modelOf(services, request);
-  const info = await services.adapters.get({ model: model.name, name: adapterOf(request) });
+  const { src } = parametersOf(request);
+  if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
+  return services.adapters.validate({ model: model.name, source: src });
+}
+
+async function describe(services: Services, request: FastifyRequest, name = adapterOf(request)): Promise<object> {
+  const model = modelOf(services, request);
+  const info = await services.adapters.get({ model: model.name, name });
   return adapterJson(info, booleanText(singleValues(request).verbose, 'verbose') ?? false);
 }
 
@@ -55,9 +69,13 @@ async function register(services: Services, request: FastifyRequest, reply: Fast
   return { status: `Adapter ${displayName(request, wanted.name)} registered` };
 }
 
-async function unregister(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
+async function unregister(
+  services: Services,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  name = adapterOf(request),
+): Promise<object> {
   const model = modelOf(services, request);
-  const name = adapterOf(request);
   await services.adapters.delete({ model: model.name, name }, callContext(request, reply));
   return { status: `Adapter ${displayName(request, name)} unregistered` };
 }

@@ -71,6 +71,28 @@ export function adapterRpc(service: AdapterService): ServiceImpl<typeof AdapterS
       return { adapter: toAdapter(await service.create(create, callContext(context))) };
     },
 
+    async validateAdapter(request) {
+      assertValid(request);
+      const { valid, reason, faults, tensors, summary } = await service.validate({
+        model: modelOf(request.model),
+        source: request.source,
+      });
+      return {
+        valid,
+        reason: reason ?? '',
+        faults: [...faults],
+        tensors: tensors.map(({ shape, bytes, ...tensor }) => ({
+          ...tensor,
+          shape: shape.map(BigInt),
+          storedBytes: BigInt(bytes),
+        })),
+        digest: summary?.digest ?? '',
+        weightBytes: BigInt(summary?.bytes ?? 0),
+        features: [...(summary?.features ?? [])],
+        warnings: [...(summary?.warnings ?? [])],
+      };
+    },
+
     async deleteAdapter(request, context) {
       assertValid(request);
       const deleted = await service.delete({ model: modelOf(request.model), name: request.name }, callContext(context));

@@ -6,6 +6,7 @@ import { type AdapterReader, createAdapterReader } from '../adapters/adapter-rea
 import { type AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
 import { Residency, type ResidentLease } from '../adapters/residency.js';
 import { openAdapterFolder, scanAdapterDirectory, sourcePath } from '../adapters/source.js';
+import type { AdapterReport } from '../adapters/validate-adapter.js';
 import { AppError } from '../errors.js';
 import { adapterInfo } from './adapter-info.js';
 import { canceled, leaseSelections, loadFailure, type SelectionLease } from './adapter-leases.js';
@@ -120,6 +121,13 @@ export class Adapters implements AdapterService, AdapterLeases {
     } finally {
       registry.unreserve(name);
     }
+  }
+
+  async validate(request: { model?: string | undefined; source: string }): Promise<AdapterReport> {
+    const model = this.models.name(request.model);
+    const { modelDir, base, supportedFeatures } = this.models.withLora(model);
+    const folder = sourcePath(request.source, modelDir);
+    return this.reader.validate({ folder, roots: this.options.allowedRoots, supportedFeatures }, base);
   }
 
   async delete(request: { model?: string | undefined; name: string }): Promise<AdapterInfo> {

@@ -25,6 +25,7 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
     adapters: {
       list: (request) => adapters.list(request),
       get: (request) => adapters.get(request),
+      validate: (request) => adapters.validate(request),
       async create(request, call) {
         admit();
         return adapters.create(request, call);

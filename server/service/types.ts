@@ -3,6 +3,7 @@
  * these types and back, so a rule about a request lives in exactly one place.
  */
 
+import type { AdapterReport } from '../adapters/validate-adapter.js';
 import type { ChatMessage } from '../text/chat-template.js';
 
 /** One adapter of a row's selection and the weight its update is multiplied with (1 = as trained). */
@@ -14,7 +15,7 @@ export interface AdapterWeight {
 /** The adapters of one row: empty = the base model, several = the exact weighted sum of their updates. */
 export type AdapterSelection = readonly AdapterWeight[];
 
-export type { ChatMessage };
+export type { AdapterReport, ChatMessage };
 
 /** How to pick and when to stop. Absent fields take the defaults of `DEFAULT_PARAMETERS`. */
 export interface GenerationParameters {
@@ -215,6 +216,11 @@ export interface AdapterService {
   get(request: { model?: string | undefined; name: string }): Promise<AdapterInfo>;
   /** Answers when the adapter is usable (or only registered, with preload false). A failed load registers nothing. */
   create(request: CreateAdapterRequest, call: CallContext): Promise<AdapterInfo>;
+  /**
+   * Says what `create` would: where every tensor goes, what would be refused and why, the memory it takes. Loads nothing.
+   * Throws for a model or source that cannot be asked about, never for faults of the adapter.
+   */
+  validate(request: { model?: string | undefined; source: string }): Promise<AdapterReport>;
   /** Running rows finish with the adapter; new requests do not find it any more. Returns what was deleted. */
   delete(request: { model?: string | undefined; name: string }, call: CallContext): Promise<AdapterInfo>;
 }

@@ -140,6 +140,9 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
       if (!found) throw new AppError('ADAPTER_NOT_FOUND', `adapter "${name}" is not registered`);
       return found;
     },
+    async validate({ source }: { source: string }) {
+      return { valid: source !== 'broken', faults: source === 'broken' ? ['it is broken'] : [], tensors: [] };
+    },
     async create(request) {
       const { name, source } = request;
       const known = of(request.model);

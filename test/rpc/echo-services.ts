@@ -185,6 +185,9 @@ export function echoServices(tokenMs = 2): EchoServices {
       async get({ name }) {
         return find(name);
       },
+      async validate({ source }: { source: string }) {
+        return { valid: source !== 'broken', faults: source === 'broken' ? ['it is broken'] : [], tensors: [] };
+      },
       async create({ name, source, preload, pin, options }) {
         if (fixture.fail) throw fixture.fail;
         if (registry.has(name)) {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file loramux/v1/adapters.proto.
  */
 export const file_loramux_v1_adapters: GenFile = /*@__PURE__*/
-  fileDesc("Chlsb3JhbXV4L3YxL2FkYXB0ZXJzLnByb3RvEgpsb3JhbXV4LnYxIqoECgdBZGFwdGVyEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGZGlnZXN0GAMgASgJEg4KBnNvdXJjZRgEIAEoCRInCgVzdGF0ZRgFIAEoDjIYLmxvcmFtdXgudjEuQWRhcHRlclN0YXRlEhIKBWVycm9yGAYgASgJSACIAQESDwoHcHJlbG9hZBgHIAEoCBILCgNwaW4YCCABKAgSMQoHb3B0aW9ucxgJIAMoCzIgLmxvcmFtdXgudjEuQWRhcHRlci5PcHRpb25zRW50cnkSDQoFcmFua3MYCiADKA0SEAoIc2NhbGluZ3MYCyADKAESFgoOdGFyZ2V0X21vZHVsZXMYDCADKAkSEAoIZmVhdHVyZXMYDSADKAkSEAoId2FybmluZ3MYDiADKAkSFAoMd2VpZ2h0X2J5dGVzGA8gASgEEhQKDHJ1bm5pbmdfcm93cxgQIAEoDRIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbG9hZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIICgZfZXJyb3IiSwoTTGlzdEFkYXB0ZXJzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJWChRMaXN0QWRhcHRlcnNSZXNwb25zZRIlCghhZGFwdGVycxgBIAMoCzITLmxvcmFtdXgudjEuQWRhcHRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoRR2V0QWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSI6ChJHZXRBZGFwdGVyUmVzcG9uc2USJAoHYWRhcHRlchgBIAEoCzITLmxvcmFtdXgudjEuQWRhcHRlciLvAQoUQ3JlYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzb3VyY2UYAyABKAkSFAoHcHJlbG9hZBgEIAEoCEgAiAEBEhAKA3BpbhgFIAEoCEgBiAEBEj4KB29wdGlvbnMYBiADKAsyLS5sb3JhbXV4LnYxLkNyZWF0ZUFkYXB0ZXJSZXF1ZXN0Lk9wdGlvbnNFbnRyeRouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfcHJlbG9hZEIGCgRfcGluIj0KFUNyZWF0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIjMKFERlbGV0ZUFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkiPQoVRGVsZXRlQWRhcHRlclJlc3BvbnNlEiQKB2FkYXB0ZXIYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXIqtQEKDEFkYXB0ZXJTdGF0ZRIdChlBREFQVEVSX1NUQVRFX1VOU1BFQ0lGSUVEEAASHAoYQURBUFRFUl9TVEFURV9SRUdJU1RFUkVEEAESGQoVQURBUFRFUl9TVEFURV9MT0FESU5HEAISFwoTQURBUFRFUl9TVEFURV9SRUFEWRADEhgKFEFEQVBURVJfU1RBVEVfRkFJTEVEEAQSGgoWQURBUFRFUl9TVEFURV9ERUxFVElORxAFMuYCCg5BZGFwdGVyU2VydmljZRJWCgxMaXN0QWRhcHRlcnMSHy5sb3JhbXV4LnYxLkxpc3RBZGFwdGVyc1JlcXVlc3QaIC5sb3JhbXV4LnYxLkxpc3RBZGFwdGVyc1Jlc3BvbnNlIgOQAgESUAoKR2V0QWRhcHRlchIdLmxvcmFtdXgudjEuR2V0QWRhcHRlclJlcXVlc3QaHi5sb3JhbXV4LnYxLkdldEFkYXB0ZXJSZXNwb25zZSIDkAIBElQKDUNyZWF0ZUFkYXB0ZXISIC5sb3JhbXV4LnYxLkNyZWF0ZUFkYXB0ZXJSZXF1ZXN0GiEubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVzcG9uc2USVAoNRGVsZXRlQWRhcHRlchIgLmxvcmFtdXgudjEuRGVsZXRlQWRhcHRlclJlcXVlc3QaIS5sb3JhbXV4LnYxLkRlbGV0ZUFkYXB0ZXJSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Chlsb3JhbXV4L3YxL2FkYXB0ZXJzLnByb3RvEgpsb3JhbXV4LnYxIqoECgdBZGFwdGVyEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGZGlnZXN0GAMgASgJEg4KBnNvdXJjZRgEIAEoCRInCgVzdGF0ZRgFIAEoDjIYLmxvcmFtdXgudjEuQWRhcHRlclN0YXRlEhIKBWVycm9yGAYgASgJSACIAQESDwoHcHJlbG9hZBgHIAEoCBILCgNwaW4YCCABKAgSMQoHb3B0aW9ucxgJIAMoCzIgLmxvcmFtdXgudjEuQWRhcHRlci5PcHRpb25zRW50cnkSDQoFcmFua3MYCiADKA0SEAoIc2NhbGluZ3MYCyADKAESFgoOdGFyZ2V0X21vZHVsZXMYDCADKAkSEAoIZmVhdHVyZXMYDSADKAkSEAoId2FybmluZ3MYDiADKAkSFAoMd2VpZ2h0X2J5dGVzGA8gASgEEhQKDHJ1bm5pbmdfcm93cxgQIAEoDRIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbG9hZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIICgZfZXJyb3IiSwoTTGlzdEFkYXB0ZXJzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJWChRMaXN0QWRhcHRlcnNSZXNwb25zZRIlCghhZGFwdGVycxgBIAMoCzITLmxvcmFtdXgudjEuQWRhcHRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoRR2V0QWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSI6ChJHZXRBZGFwdGVyUmVzcG9uc2USJAoHYWRhcHRlchgBIAEoCzITLmxvcmFtdXgudjEuQWRhcHRlciLvAQoUQ3JlYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzb3VyY2UYAyABKAkSFAoHcHJlbG9hZBgEIAEoCEgAiAEBEhAKA3BpbhgFIAEoCEgBiAEBEj4KB29wdGlvbnMYBiADKAsyLS5sb3JhbXV4LnYxLkNyZWF0ZUFkYXB0ZXJSZXF1ZXN0Lk9wdGlvbnNFbnRyeRouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfcHJlbG9hZEIGCgRfcGluIj0KFUNyZWF0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIjcKFlZhbGlkYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDgoGc291cmNlGAIgASgJIr4BChdWYWxpZGF0ZUFkYXB0ZXJSZXNwb25zZRINCgV2YWxpZBgBIAEoCBIOCgZyZWFzb24YAiABKAkSDgoGZmF1bHRzGAMgAygJEioKB3RlbnNvcnMYBCADKAsyGS5sb3JhbXV4LnYxLkFkYXB0ZXJUZW5zb3ISDgoGZGlnZXN0GAUgASgJEhQKDHdlaWdodF9ieXRlcxgGIAEoBBIQCghmZWF0dXJlcxgHIAMoCRIQCgh3YXJuaW5ncxgIIAMoCSK6AQoNQWRhcHRlclRlbnNvchIMCgRmaWxlGAEgASgJEgwKBG5hbWUYAiABKAkSDQoFZHR5cGUYAyABKAkSDQoFc2hhcGUYBCADKAQSFAoMc3RvcmVkX2J5dGVzGAUgASgEEg4KBm1vZHVsZRgGIAEoCRILCgN1c2UYByABKAkSEQoEcmFuaxgIIAEoDUgAiAEBEhQKB3NjYWxpbmcYCSABKAFIAYgBAUIHCgVfcmFua0IKCghfc2NhbGluZyIzChREZWxldGVBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIj0KFURlbGV0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyKrUBCgxBZGFwdGVyU3RhdGUSHQoZQURBUFRFUl9TVEFURV9VTlNQRUNJRklFRBAAEhwKGEFEQVBURVJfU1RBVEVfUkVHSVNURVJFRBABEhkKFUFEQVBURVJfU1RBVEVfTE9BRElORxACEhcKE0FEQVBURVJfU1RBVEVfUkVBRFkQAxIYChRBREFQVEVSX1NUQVRFX0ZBSUxFRBAEEhoKFkFEQVBURVJfU1RBVEVfREVMRVRJTkcQBTLHAwoOQWRhcHRlclNlcnZpY2USVgoMTGlzdEFkYXB0ZXJzEh8ubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXF1ZXN0GiAubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXNwb25zZSIDkAIBElAKCkdldEFkYXB0ZXISHS5sb3JhbXV4LnYxLkdldEFkYXB0ZXJSZXF1ZXN0Gh4ubG9yYW11eC52MS5HZXRBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1DcmVhdGVBZGFwdGVyEiAubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuQ3JlYXRlQWRhcHRlclJlc3BvbnNlEl8KD1ZhbGlkYXRlQWRhcHRlchIiLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVxdWVzdBojLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1EZWxldGVBZGFwdGVyEiAubG9yYW11eC52MS5EZWxldGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuRGVsZXRlQWRhcHRlclJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * A registered adapter.
@@ -353,6 +353,181 @@ export const CreateAdapterResponseSchema: GenMessage<CreateAdapterResponse> = /*
   messageDesc(file_loramux_v1_adapters, 6);
 
 /**
+ * What ValidateAdapter is asked for.
+ *
+ * @generated from message loramux.v1.ValidateAdapterRequest
+ */
+export type ValidateAdapterRequest = Message<"loramux.v1.ValidateAdapterRequest"> & {
+  /**
+   * Name of the model. Empty: the only model that is served.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * The folder of the adapter, as in CreateAdapter.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+};
+
+/**
+ * Describes the message loramux.v1.ValidateAdapterRequest.
+ * Use `create(ValidateAdapterRequestSchema)` to create a new message.
+ */
+export const ValidateAdapterRequestSchema: GenMessage<ValidateAdapterRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 7);
+
+/**
+ * The answer to ValidateAdapter.
+ *
+ * @generated from message loramux.v1.ValidateAdapterResponse
+ */
+export type ValidateAdapterResponse = Message<"loramux.v1.ValidateAdapterResponse"> & {
+  /**
+   * True: CreateAdapter would take it.
+   *
+   * @generated from field: bool valid = 1;
+   */
+  valid: boolean;
+
+  /**
+   * Reason that CreateAdapter would fail with, as in google.rpc.ErrorInfo; empty when valid.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Every fault; empty when valid.
+   *
+   * @generated from field: repeated string faults = 3;
+   */
+  faults: string[];
+
+  /**
+   * Every tensor of the files and where it goes.
+   *
+   * @generated from field: repeated loramux.v1.AdapterTensor tensors = 4;
+   */
+  tensors: AdapterTensor[];
+
+  /**
+   * SHA-256 of configuration and tensors, lower-case hex; empty unless valid.
+   *
+   * @generated from field: string digest = 5;
+   */
+  digest: string;
+
+  /**
+   * Bytes of memory that the loaded weights would take; 0 unless valid.
+   *
+   * @generated from field: uint64 weight_bytes = 6;
+   */
+  weightBytes: bigint;
+
+  /**
+   * PEFT features that it uses.
+   *
+   * @generated from field: repeated string features = 7;
+   */
+  features: string[];
+
+  /**
+   * Remarks that do not stop it from working.
+   *
+   * @generated from field: repeated string warnings = 8;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message loramux.v1.ValidateAdapterResponse.
+ * Use `create(ValidateAdapterResponseSchema)` to create a new message.
+ */
+export const ValidateAdapterResponseSchema: GenMessage<ValidateAdapterResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 8);
+
+/**
+ * A tensor of an adapter's files.
+ *
+ * @generated from message loramux.v1.AdapterTensor
+ */
+export type AdapterTensor = Message<"loramux.v1.AdapterTensor"> & {
+  /**
+   * Name of the file.
+   *
+   * @generated from field: string file = 1;
+   */
+  file: string;
+
+  /**
+   * Name of the tensor in the file.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * How it is stored, for example F32 or BF16.
+   *
+   * @generated from field: string dtype = 3;
+   */
+  dtype: string;
+
+  /**
+   * Its dimensions.
+   *
+   * @generated from field: repeated uint64 shape = 4;
+   */
+  shape: bigint[];
+
+  /**
+   * Its bytes in the file.
+   *
+   * @generated from field: uint64 stored_bytes = 5;
+   */
+  storedBytes: bigint;
+
+  /**
+   * Module of the base that it is bound to; empty when it is bound to none.
+   *
+   * @generated from field: string module = 6;
+   */
+  module: string;
+
+  /**
+   * What it is there, for example lora_A; empty when it is bound to none.
+   *
+   * @generated from field: string use = 7;
+   */
+  use: string;
+
+  /**
+   * Rank of the module, for low-rank tensors.
+   *
+   * @generated from field: optional uint32 rank = 8;
+   */
+  rank?: number | undefined;
+
+  /**
+   * Scaling of the module, for low-rank tensors.
+   *
+   * @generated from field: optional double scaling = 9;
+   */
+  scaling?: number | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.AdapterTensor.
+ * Use `create(AdapterTensorSchema)` to create a new message.
+ */
+export const AdapterTensorSchema: GenMessage<AdapterTensor> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 9);
+
+/**
  * What DeleteAdapter is asked for.
  *
  * @generated from message loramux.v1.DeleteAdapterRequest
@@ -378,7 +553,7 @@ export type DeleteAdapterRequest = Message<"loramux.v1.DeleteAdapterRequest"> & 
  * Use `create(DeleteAdapterRequestSchema)` to create a new message.
  */
 export const DeleteAdapterRequestSchema: GenMessage<DeleteAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 7);
+  messageDesc(file_loramux_v1_adapters, 10);
 
 /**
  * The answer to DeleteAdapter.
@@ -399,7 +574,7 @@ export type DeleteAdapterResponse = Message<"loramux.v1.DeleteAdapterResponse"> 
  * Use `create(DeleteAdapterResponseSchema)` to create a new message.
  */
 export const DeleteAdapterResponseSchema: GenMessage<DeleteAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 8);
+  messageDesc(file_loramux_v1_adapters, 11);
 
 /**
  * Life of a registered adapter.
@@ -492,6 +667,17 @@ export const AdapterService: GenService<{
     methodKind: "unary";
     input: typeof CreateAdapterRequestSchema;
     output: typeof CreateAdapterResponseSchema;
+  },
+  /**
+   * Checks an adapter as CreateAdapter would, without registering or loading it: where every tensor goes, what would be
+   * refused and why, and the memory it takes. Faults of the adapter are in the answer, not an error.
+   *
+   * @generated from rpc loramux.v1.AdapterService.ValidateAdapter
+   */
+  validateAdapter: {
+    methodKind: "unary";
+    input: typeof ValidateAdapterRequestSchema;
+    output: typeof ValidateAdapterResponseSchema;
   },
   /**
    * Removes an adapter. Answers that are being generated with it are finished; new requests do not find it any more.
