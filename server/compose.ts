@@ -60,7 +60,14 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
     models: new Map(
       [...models].map(([name, { base, engine, info }]) => [
         name,
-        { base, engine, modelDir: info.path, loraEnabled: info.loraEnabled, supportedFeatures: SUPPORTED_FEATURES },
+        {
+          base,
+          engine,
+          modelDir: info.path,
+          loraEnabled: info.loraEnabled,
+          supportedFeatures: SUPPORTED_FEATURES,
+          baseCheck: config.baseCheck,
+        },
       ]),
     ),
     allowedRoots: [

@@ -15,7 +15,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   text: ['errors'],
   engine: ['errors', 'model', 'adapters'],
   service: ['errors', 'model', 'adapters', 'text', 'engine'],
-  config: ['errors'],
+  config: ['errors', 'adapters'],
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],
   rpc: ['errors', 'service', 'listener'],

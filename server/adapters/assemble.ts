@@ -1,4 +1,6 @@
 /** Puts an adapter's tensors into the form that the engine applies: transposed, scaled, with gains and bias deltas. */
+
+import type { BaseCheck } from './base-identity.js';
 import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.js';
 import { doraGain, transpose } from './dora.js';
 import type { Faults } from './faults.js';
@@ -21,6 +23,7 @@ export interface AssemblyInput {
   readonly parts: ReadonlyMap<string, ModuleParts>;
   readonly digest: string;
   readonly faults: Faults;
+  readonly baseCheck: BaseCheck;
 }
 
 /** Takes a tensor out of its module's parts, so that its memory can go once it is converted. */
@@ -146,7 +149,7 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
     normBiases: normBiases.size > 0 ? normBiases : undefined,
     headRows,
     invocationTokens: config.invocationTokens ?? undefined,
-    warnings: configWarnings(config, plan, base),
+    warnings: configWarnings(config, plan, base, input.baseCheck),
   };
   let bytes = 0;
   const features = adapterFeatures({ ...adapter, features: [] }, config, base);

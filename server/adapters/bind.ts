@@ -4,6 +4,7 @@
  */
 import { AppError } from '../errors.js';
 import { assembleAdapter, type ModuleParts } from './assemble.js';
+import { type BaseCheck, foreignBase } from './base-identity.js';
 import { type BindingPlan, baseTensorName, planBinding, type Slot, tensorLabel } from './binding-plan.js';
 import { checkCombinations } from './combinations.js';
 import { AdapterDigest } from './digest.js';
@@ -17,6 +18,8 @@ import type { AdapterBase, BoundAdapter } from './types.js';
 export interface BindOptions {
   /** Most bytes that the bound weights may take; more is ADAPTER_MEMORY_EXHAUSTED before anything is read. */
   readonly maxBytes?: number | undefined;
+  /** What to do where the config names another base; default warn. */
+  readonly baseCheck?: BaseCheck | undefined;
 }
 
 /** Relative rounding of a stored type: how far a saved copy of a base weight may be from the base. */
@@ -89,6 +92,9 @@ export async function bindAdapter(
   options: BindOptions = {},
 ): Promise<BoundAdapter> {
   const faults = new Faults();
+  const { baseCheck = 'warn' } = options;
+  const foreign = baseCheck === 'strict' ? foreignBase(config.baseModel, base) : undefined;
+  if (foreign !== undefined) faults.add(`adapter_config.json: ${foreign}`);
   const plan = planBinding(files.tensors, config, base, faults);
   checkCombinations(config, plan.promised, plan.tokens, base, faults);
   faults.check();
@@ -103,7 +109,7 @@ export async function bindAdapter(
   const digest = new AdapterDigest(config);
   const parts = await readParts(files, plan, digest, base, faults);
   faults.check();
-  const adapter = await assembleAdapter({ config, base, plan, parts, digest: digest.finish(), faults });
+  const adapter = await assembleAdapter({ config, base, plan, parts, digest: digest.finish(), faults, baseCheck });
   faults.check();
   return adapter;
 }

@@ -1,4 +1,5 @@
 /** Names of the PEFT features an adapter uses, and remarks about its config. */
+import { type BaseCheck, foreignBase } from './base-identity.js';
 import type { BindingPlan } from './binding-plan.js';
 import type { PeftConfig } from './peft-config.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
@@ -37,13 +38,15 @@ export function adapterFeatures(
 }
 
 /** Remarks that do not stop the adapter from working. */
-export function configWarnings(config: PeftConfig, plan: BindingPlan, base: AdapterBase): readonly string[] {
+export function configWarnings(
+  config: PeftConfig,
+  plan: BindingPlan,
+  base: AdapterBase,
+  baseCheck: BaseCheck,
+): readonly string[] {
   const warnings = [...plan.promised.warnings];
-  const named = config.baseModel.split(/[/\\]/).filter(Boolean).at(-1) ?? '';
-  const served = base.nameOrPath.split(/[/\\]/).filter(Boolean).at(-1) ?? '';
-  if (named !== '' && served !== '' && named.toLowerCase() !== served.toLowerCase()) {
-    warnings.push(`the config names the base ${JSON.stringify(config.baseModel)}, served is ${JSON.stringify(served)}`);
-  }
+  const foreign = baseCheck === 'warn' ? foreignBase(config.baseModel, base) : undefined;
+  if (foreign !== undefined) warnings.push(foreign);
   const conv1d = [...plan.promised.lora.keys()]
     .map((name) => base.modules.get(name)!)
     .filter((m) => m.kind === 'linear');

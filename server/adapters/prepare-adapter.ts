@@ -1,5 +1,6 @@
 /** The whole way of an adapter from its folder to what the engine takes, and what is told about it. */
 import { AppError } from '../errors.js';
+import type { BaseCheck } from './base-identity.js';
 import { flattenReplaced } from './flatten.js';
 import { readAdapterFolder } from './read-adapter.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
@@ -13,6 +14,8 @@ export interface ReadRequest {
   readonly supportedFeatures: ReadonlySet<string>;
   /** Most bytes that the weights may take. */
   readonly maxBytes?: number | undefined;
+  /** What to do where the config names another base; default warn. */
+  readonly baseCheck?: BaseCheck | undefined;
 }
 
 /** A read adapter and what is told about it. */
@@ -74,8 +77,8 @@ function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): Adapte
  * @throws AppError as {@link readAdapterFolder}; ADAPTER_UNSUPPORTED naming the features that the engine lacks
  */
 export async function prepareAdapter(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
-  const { folder, roots, maxBytes, supportedFeatures } = request;
-  const read = await readAdapterFolder(folder, base, { roots, maxBytes });
+  const { folder, roots, maxBytes, supportedFeatures, baseCheck } = request;
+  const read = await readAdapterFolder(folder, base, { roots, maxBytes, baseCheck });
   const missing = read.features.filter((feature) => !supportedFeatures.has(feature));
   if (missing.length > 0) {
     throw new AppError(

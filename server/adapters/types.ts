@@ -25,6 +25,8 @@ export interface AdapterBase {
   readonly modelType: string;
   /** Folder name or `_name_or_path` of the base, compared with `base_model_name_or_path` for a warning. */
   readonly nameOrPath: string;
+  /** Other names it goes by: that of its folder, that it is served under. */
+  readonly aliases: readonly string[];
   readonly layerCount: number;
   readonly vocabSize: number;
   /** True: the output matrix is the embedding table; then `lm_head` is still a target of its own. */

@@ -1,5 +1,6 @@
 /** Every setting of the server, once: the flags, the environment variables and `docs/configuration.md` come from here. */
 import { z } from 'zod';
+import { BASE_CHECKS } from '../adapters/base-identity.js';
 import { bytes, choice, integer, optionalText, type SettingMeta, text, texts } from './setting.js';
 
 /** Values that `--dtype` takes. */
@@ -29,6 +30,11 @@ export const SETTINGS = z.object({
     value: DTYPES.join('|'),
     description: 'Arithmetic of the base model: fp32 is exact, int8 is faster, auto chooses for the machine.',
     default: 'auto',
+  }),
+  baseCheck: choice(BASE_CHECKS, {
+    value: BASE_CHECKS.join('|'),
+    description: 'What to do with an adapter whose config names another base model: refuse it, warn, or nothing.',
+    default: 'warn',
   }),
   host: text({
     value: 'HOST',

@@ -4,7 +4,7 @@ import type { ModelFolder } from './model-folder.js';
 import { allLinears, allNorms } from './spec.js';
 
 /** Builds the table that adapter binding works with. Module order is that of the model code. */
-export function adapterBaseOf(folder: ModelFolder): AdapterBase {
+export function adapterBaseOf(folder: ModelFolder, servedAs?: string): AdapterBase {
   const { spec, checkpoint } = folder;
   const modules = new Map<string, TargetModule>();
   const add = (module: Omit<TargetModule, 'layer'>) => {
@@ -35,6 +35,7 @@ export function adapterBaseOf(folder: ModelFolder): AdapterBase {
   return {
     modelType: spec.modelType,
     nameOrPath: folder.nameOrPath,
+    aliases: [folder.dir, ...(servedAs === undefined ? [] : [servedAs])],
     layerCount: spec.layers.length,
     vocabSize: spec.vocabSize,
     tiedHead: spec.head.tied,

@@ -48,9 +48,12 @@ export class AdapterLoader {
   private async load(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease> {
     const model = this.models.get(entry.model)!;
     const { folder, roots } = entry;
-    const { supportedFeatures, base, engine } = model;
+    const { supportedFeatures, baseCheck, base, engine } = model;
     const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
-    const { adapter, summary } = await this.reader.read({ folder, roots, supportedFeatures, maxBytes }, base);
+    const { adapter, summary } = await this.reader.read(
+      { folder, roots, supportedFeatures, maxBytes, baseCheck },
+      base,
+    );
     const before = entry.summary?.digest;
     if (before !== undefined && before !== summary.digest) {
       throw new AppError(

@@ -125,9 +125,9 @@ export class Adapters implements AdapterService, AdapterLeases {
 
   async validate(request: { model?: string | undefined; source: string }): Promise<AdapterReport> {
     const model = this.models.name(request.model);
-    const { modelDir, base, supportedFeatures } = this.models.withLora(model);
+    const { modelDir, base, supportedFeatures, baseCheck } = this.models.withLora(model);
     const folder = sourcePath(request.source, modelDir);
-    return this.reader.validate({ folder, roots: this.options.allowedRoots, supportedFeatures }, base);
+    return this.reader.validate({ folder, roots: this.options.allowedRoots, supportedFeatures, baseCheck }, base);
   }
 
   async delete(request: { model?: string | undefined; name: string }): Promise<AdapterInfo> {

@@ -80,6 +80,6 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
     tokenizer,
     chatTemplate,
     eosIds: folder.eosIds,
-    base: adapterBaseOf(folder),
+    base: adapterBaseOf(folder, options.name),
   };
 }

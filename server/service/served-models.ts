@@ -1,4 +1,5 @@
 /** The served models, as the adapter service sees them. */
+import type { BaseCheck } from '../adapters/base-identity.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Engine } from '../engine/engine.js';
 import { AppError } from '../errors.js';
@@ -13,6 +14,8 @@ export interface ServedModel {
   readonly loraEnabled: boolean;
   /** Features of `BoundAdapter.features` that the engine applies. */
   readonly supportedFeatures: ReadonlySet<string>;
+  /** What to do with an adapter whose config names another base; default warn. */
+  readonly baseCheck?: BaseCheck | undefined;
 }
 
 /** Finds served models by name. */

@@ -112,6 +112,7 @@ export async function goldenBase(model: string): Promise<AdapterBase> {
   return {
     modelType: config.model_type as string,
     nameOrPath: model,
+    aliases: [],
     layerCount: (config.num_hidden_layers ?? config.n_layer) as number,
     vocabSize: config.vocab_size as number,
     tiedHead: tied,

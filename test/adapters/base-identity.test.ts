@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { foreignBase } from '../../server/adapters/base-identity.js';
+import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
+import type { AdapterBase } from '../../server/adapters/types.js';
+import { AppError } from '../../server/errors.js';
+import { openModelFolder } from '../../server/model/model-folder.js';
+import { adapterBaseOf } from '../../server/model/module-table.js';
+import { GOLDEN } from '../engine/golden-model.js';
+
+const named = (nameOrPath: string, ...aliases: string[]) => ({ nameOrPath, aliases }) as unknown as AdapterBase;
+
+describe('base identity', async () => {
+  const model = await openModelFolder(`${GOLDEN}models/llama`);
+  const base = adapterBaseOf(model, 'served-name');
+  const folder = mkdtempSync(join(tmpdir(), 'loramux-base-'));
+  after(async () => {
+    rmSync(folder, { recursive: true });
+    await model.close();
+  });
+  const withBase = (name: string | null) => {
+    cpSync(`${GOLDEN}adapters/llama/qv-r4`, folder, { recursive: true });
+    const config = JSON.parse(readFileSync(`${GOLDEN}adapters/llama/qv-r4/adapter_config.json`, 'utf8')) as object;
+    rmSync(join(folder, 'adapter_config.json'), { force: true });
+    writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify({ ...config, base_model_name_or_path: name }));
+  };
+
+  test('hub names, folders and cache snapshots of one model are the same base', () => {
+    for (const name of ['org/Tiny-Llama', '/models/tiny-llama/', '/cache/models--org--tiny-llama/snapshots/0a1b2c/']) {
+      assert.equal(foreignBase(name, named('somewhere/TINY-LLAMA')), undefined, name);
+      assert.equal(foreignBase(name, named('x', '/srv/tiny-llama')), undefined, name);
+    }
+    assert.equal(foreignBase('', named('x')), undefined);
+    assert.match(foreignBase('org/other', named('org/tiny'))!, /"org\/other", served is "org\/tiny"/);
+  });
+
+  test('another name is a warning by default, a refusal when strict, and nothing when off', async () => {
+    withBase('org/another-model');
+    assert.match((await readAdapterFolder(folder, base)).warnings.join(), /org\/another-model/);
+    assert.deepEqual((await readAdapterFolder(folder, base, { baseCheck: 'off' })).warnings, []);
+    await assert.rejects(
+      readAdapterFolder(folder, base, { baseCheck: 'strict' }),
+      (error) =>
+        error instanceof AppError && error.reason === 'ADAPTER_INVALID' && /org\/another-model/.test(error.message),
+    );
+  });
+
+  test('the name that the model is served under counts, and so does no name at all', async () => {
+    for (const name of ['served-name', null]) {
+      withBase(name);
+      assert.deepEqual((await readAdapterFolder(folder, base, { baseCheck: 'strict' })).warnings, []);
+    }
+  });
+});
