@@ -2,10 +2,12 @@
  * onnxruntime sessions of one model: the graph variants share the description and the weight files. A session's `run`
  * blocks its thread, so all of this lives in the engine worker.
  */
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { buildDecoderGraph } from '../model/decoder-graph.js';
-import { fp32Kernel, int8Kernel, type LinearKernel } from '../model/graph-linears.js';
+import { fp32Kernel, int8Kernel, type LinearKernel, memoryFile } from '../model/graph-linears.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { type QuantisedStore, quantise } from '../model/quantise.js';
@@ -69,6 +71,7 @@ export class SessionFactory {
   /** Builds a variant's graph and loads it. Blocks the thread while onnxruntime prepares the weights. */
   async open(variant: GraphVariant): Promise<DecoderSession> {
     const graph = buildDecoderGraph(this.#folder.spec, this.#kernel, variant, this.#small);
+    const externalData = await this.#externalData();
     const session = await ort.InferenceSession.create(graph.bytes, {
       executionProviders: ['cpu'],
       graphOptimizationLevel: 'all',
@@ -76,7 +79,7 @@ export class SessionFactory {
       interOpNumThreads: 1,
       executionMode: 'sequential',
       logSeverityLevel: 3,
-      ...(this.#store !== undefined && { externalData: [{ path: this.#store.location, data: this.#store.bytes }] }),
+      ...(externalData.length > 0 && { externalData }),
       extra: {
         session: {
           model_external_initializers_file_folder_path: this.#folder.checkpoint.folder,
@@ -89,5 +92,20 @@ export class SessionFactory {
       graph,
       run: (feeds, fetches) => session.run(feeds, fetches as string[]) as Promise<Record<string, ort.Tensor>>,
     };
+  }
+
+  /** What the session takes from memory. As soon as anything does, onnxruntime wants every file named there. */
+  async #externalData(): Promise<{ path: string; data: Uint8Array }[]> {
+    if (this.#store !== undefined) return [{ path: this.#store.location, data: this.#store.bytes }];
+    const { changed, files } = this.#folder.checkpoint;
+    if (changed === undefined) return [];
+    const merged = [...changed].map(([name, { buffer, byteOffset, byteLength }]) => ({
+      path: memoryFile(name),
+      data: new Uint8Array(buffer, byteOffset, byteLength),
+    }));
+    const whole = await Promise.all(
+      files.map(async ({ path }) => ({ path: basename(path), data: await readFile(path) })),
+    );
+    return [...merged, ...whole];
   }
 }

@@ -30,11 +30,16 @@ export class EmbeddingTable {
   /** Reads the table (and learned positions where the model has them). */
   static async read(folder: ModelFolder): Promise<EmbeddingTable> {
     const { embedding, hiddenSize } = folder.spec;
+    const positions =
+      embedding.positions === undefined ? undefined : await folder.checkpoint.readFloat32(embedding.positions.weight);
+    const merged = folder.checkpoint.changed?.get(embedding.weight);
+    if (merged !== undefined) {
+      const bytes = new Uint8Array(merged.buffer, merged.byteOffset, merged.byteLength);
+      return new EmbeddingTable(hiddenSize, bytes, 'F32', embedding.scale, positions);
+    }
     const { file, info } = folder.checkpoint.find(embedding.weight);
     if (!isFloatDtype(info.dtype))
       throw new AppError('MODEL_INVALID', `tensor ${info.name} is stored as ${info.dtype}`);
-    const positions =
-      embedding.positions === undefined ? undefined : await folder.checkpoint.readFloat32(embedding.positions.weight);
     return new EmbeddingTable(hiddenSize, await file.readRaw(info.name), info.dtype, embedding.scale, positions);
   }
 

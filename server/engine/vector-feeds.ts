@@ -20,7 +20,9 @@ export function vectorFeeds(graph: DecoderGraph, adapters: readonly RowAdapter[]
     feeds[siteInputs.bias(module)] = biases.some(Boolean) ? perGroup(biases, outFeatures, () => {}) : ZERO;
   }
   for (const { norm, weight } of graph.norms) {
-    const weights = adapters.map((adapter) => adapter.norms.get(norm.module));
+    // A family that stores norm weights as offsets from 1 does so in adapters, too.
+    const shift = norm.plusOne ? 1 : 0;
+    const weights = adapters.map((adapter) => adapter.norms.get(norm.module)?.map((value) => value + shift));
     feeds[siteInputs.norm(norm.module)] = weights.some(Boolean)
       ? perGroup(weights, norm.width, (row) => row.set(weight))
       : new ort.Tensor('float32', weight, [1, 1, norm.width]);

@@ -24,6 +24,8 @@ export interface Checkpoint {
   /** Throws MODEL_INVALID when absent or of another shape. */
   expect(name: string, shape: readonly number[]): StoredTensor;
   readFloat32(name: string, shape?: readonly number[]): Promise<Float32Array>;
+  /** Tensors that differ from the files (merged ones), as float32 in the stored orientation; absent = none. */
+  readonly changed?: ReadonlyMap<string, Float32Array> | undefined;
   close(): Promise<void>;
 }
 

@@ -58,9 +58,17 @@ export function int8Kernel(store: QuantisedStore): LinearKernel {
   };
 }
 
+/** Name under which a graph refers to a tensor that is held in memory. */
+export const memoryFile = (tensor: string): string => `memory/${tensor}`;
+
 /** A float32 view of a stored weight: the initialiser itself, or a Cast that onnxruntime folds at load. */
 function mappedWeight(graph: GraphBuilder, checkpoint: Checkpoint, name: string, shape: readonly number[]): Value {
   if (graph.declared(`${name}.f32`)) return `${name}.f32`;
+  const merged = checkpoint.changed?.get(name);
+  if (merged !== undefined) {
+    if (graph.declared(name)) return name;
+    return graph.external(name, 'float32', shape, { location: memoryFile(name), offset: 0, length: merged.byteLength });
+  }
   const { info, file } = checkpoint.expect(name, shape);
   const bytes = { location: file.path.slice(checkpoint.folder.length + 1), offset: info.offset, length: info.bytes };
   switch (info.dtype) {

@@ -123,6 +123,25 @@ export function projectionLinears(projection: ProjectionSpec): readonly LinearSp
   return projection.kind === 'fused' ? [projection.linear] : projection.linears;
 }
 
+/** The same decoder with every linear, head included, passed through `change`. */
+export function mapLinears(spec: DecoderSpec, change: (linear: LinearSpec) => LinearSpec): DecoderSpec {
+  const projection = (one: ProjectionSpec): ProjectionSpec =>
+    one.kind === 'fused' ? { ...one, linear: change(one.linear) } : { ...one, linears: one.linears.map(change) };
+  return {
+    ...spec,
+    layers: spec.layers.map((layer) => ({
+      ...layer,
+      attention: {
+        ...layer.attention,
+        qkv: projection(layer.attention.qkv),
+        output: change(layer.attention.output),
+      },
+      mlp: { ...layer.mlp, input: projection(layer.mlp.input), output: change(layer.mlp.output) },
+    })),
+    head: { ...spec.head, linear: change(spec.head.linear) },
+  };
+}
+
 /** Every linear of the decoder, head included, in the order of the model code. */
 export function allLinears(spec: DecoderSpec): LinearSpec[] {
   const linears: LinearSpec[] = [];
