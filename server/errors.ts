@@ -43,6 +43,12 @@ export const ERRORS = {
     'The request breaks a rule of the schema; the message names the field.',
   ),
   CONFLICTING_ADAPTERS: spec('invalid_argument', 400, false, 'Two places of one request name different adapters.'),
+  ADAPTER_NOT_MIXABLE: spec(
+    'invalid_argument',
+    400,
+    false,
+    'An adapter that replaces or rescales weights is asked for in a mixture, or with a weight other than 1.',
+  ),
   ADAPTER_COUNT_MISMATCH: spec(
     'invalid_argument',
     400,

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ConfigError } from './config-error.js';
+import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
 import { readServingProperties, type ServingProperties } from './serving-properties.js';
 import type { SettingValues } from './settings.js';
 
@@ -14,6 +15,8 @@ export interface ModelSource {
   readonly folder: string;
   readonly dtype: SettingValues['dtype'];
   readonly loraEnabled: boolean;
+  /** Adapters to merge into the weights; then no others are taken. */
+  readonly merge: readonly MergeSource[];
   /** Folders whose sub-folders are adapters to register at start; all exist. */
   readonly adapterFolders: readonly string[];
   /** Remarks for the log, one line each. */
@@ -44,7 +47,9 @@ export function resolveModelFolder(given: string, settings: SettingValues, cwd: 
   const folder = path.resolve(cwd, relative);
   if (!isFolder(folder)) throw new ConfigError(`--model ${given}: there is no folder ${folder}`);
   const properties = propertiesOf(folder);
-  const weights = properties?.modelId === undefined ? folder : path.resolve(folder, properties.modelId);
+  const named = properties?.modelId === undefined ? folder : path.resolve(folder, properties.modelId);
+  const adapter = isFolder(named) ? adapterAsModel(named) : undefined;
+  const weights = adapter?.base ?? named;
   if (!isFolder(weights)) {
     throw new ConfigError(`${path.join(folder, 'serving.properties')}: option.model_id names no folder: ${weights}`);
   }
@@ -57,14 +62,22 @@ export function resolveModelFolder(given: string, settings: SettingValues, cwd: 
       `--model ${given}: "${chosen}" is no usable model name (letters, digits, ".", "_", "-"); name it with NAME=DIR`,
     );
   }
-  const loraEnabled = properties?.enableLora ?? true;
+  const folders = adapterFolders(folder, weights, properties, settings.adapters, cwd);
+  const asked = settings.merge ?? properties?.merge;
+  const origin = settings.merge === undefined ? 'option.merge' : '--merge';
+  const merge = [
+    ...(adapter === undefined ? [] : [adapter.merge]),
+    ...(asked === undefined ? [] : parseMerge(asked, origin, folders, cwd)),
+  ];
+  const loraEnabled = (properties?.enableLora ?? true) && merge.length === 0;
   return {
     name: chosen,
     path: weights,
     folder,
     dtype: settings.dtype === 'auto' ? (properties?.dtype ?? 'auto') : settings.dtype,
     loraEnabled,
-    adapterFolders: loraEnabled ? adapterFolders(folder, weights, properties, settings.adapters, cwd) : [],
+    merge,
+    adapterFolders: loraEnabled ? folders : [],
     warnings: (properties?.warnings ?? []).map((line) => `${path.join(folder, 'serving.properties')}: ${line}`),
   };
 }

@@ -7,7 +7,7 @@ import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
 
 /** Everything the server is started with. */
-export interface ServeConfig extends Omit<SettingValues, 'model' | 'adapters' | 'allowPath'> {
+export interface ServeConfig extends Omit<SettingValues, 'model' | 'adapters' | 'merge' | 'allowPath'> {
   /** At least one; names differ. */
   readonly models: readonly ModelSource[];
   /** Existing folders, absolute. */
@@ -158,10 +158,15 @@ function demoModel({ packageRoot }: Surroundings): string {
 }
 
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
-  const { model, adapters, allowPath, ...rest } = settings;
+  const { model, adapters, merge, allowPath, ...rest } = settings;
   const given = model.length > 0 ? model : [demoModel(surroundings)];
   if (adapters !== undefined && given.length > 1) {
     throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
+  }
+  if (merge !== undefined && given.length > 1) {
+    throw new ConfigError(
+      '--merge goes with one --model; with several, put option.merge into their serving.properties',
+    );
   }
   const models = given.map((text) => resolveModelFolder(text, settings, surroundings.cwd));
   const names = models.map((source) => source.name);

@@ -12,6 +12,8 @@ export interface ServingProperties {
   readonly enableLora?: boolean | undefined;
   /** `option.dtype`, where it is one that is served. */
   readonly dtype?: 'auto' | 'fp32' | 'int8' | undefined;
+  /** `option.merge` as written: NAME[:WEIGHT],... */
+  readonly merge?: string | undefined;
   /** `option.adapters` as written: a folder, absolute or relative to the file. */
   readonly adapters?: string | undefined;
   /** One line for each key that is not honoured. */
@@ -27,6 +29,7 @@ export function readServingProperties(source: string): ServingProperties {
   let enableLora: boolean | undefined;
   let dtype: ServingProperties['dtype'];
   let adapters: string | undefined;
+  let merge: string | undefined;
   for (const [key, raw] of Object.entries(getProperties(source))) {
     const value = raw.trim();
     switch (key) {
@@ -34,6 +37,9 @@ export function readServingProperties(source: string): ServingProperties {
         if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value))
           throw new Error(`option.model_id=${value}: only folders are served`);
         modelId = value;
+        break;
+      case 'option.merge':
+        merge = value;
         break;
       case 'option.adapters':
         adapters = value;
@@ -58,5 +64,5 @@ export function readServingProperties(source: string): ServingProperties {
         warnings.push(`${key} is ignored`);
     }
   }
-  return { modelId, enableLora, dtype, adapters, warnings };
+  return { modelId, enableLora, dtype, adapters, merge, warnings };
 }

@@ -31,6 +31,11 @@ export const SETTINGS = z.object({
     description: 'Arithmetic of the base model: fp32 is exact, int8 is faster, auto chooses for the machine.',
     default: 'auto',
   }),
+  merge: optionalText({
+    value: 'NAME[:WEIGHT],...',
+    description: 'Adapters that become part of the weights when the model loads; it then takes no others.',
+    unset: 'none',
+  }),
   baseCheck: choice(BASE_CHECKS, {
     value: BASE_CHECKS.join('|'),
     description: 'What to do with an adapter whose config names another base model: refuse it, warn, or nothing.',

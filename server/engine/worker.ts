@@ -3,6 +3,7 @@
  * reads messages between steps. Files are never read here after the start.
  */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
 import { type Dtype, SessionFactory } from './decoder-session.js';
 import { EmbeddingTable } from './embedding-table.js';
@@ -20,11 +21,14 @@ export interface WorkerOptions {
   /** False: only the base graph is made, and adapters are refused. */
   readonly lora: boolean;
   readonly limits: SchedulerLimits;
+  /** Adapters to merge into the weights before anything else; absent = none. */
+  readonly merge?: readonly MergePart[] | undefined;
 }
 
 async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const post = (message: FromEngine) => port.postMessage(message);
-  const folder = await openModelFolder(options.modelDir);
+  const opened = await openModelFolder(options.modelDir);
+  const folder = options.merge === undefined ? opened : await mergeInto(opened, options.merge);
   const factory = await SessionFactory.create(folder, options.dtype, options.threads);
   const sessions = [await factory.open('base')];
   if (options.lora) sessions.push(await factory.open('lora'));

@@ -77,15 +77,18 @@ function addCommonHeaders(app: FastifyInstance): void {
 }
 
 function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): void {
-  app.addHook('onResponse', async (request, reply) => {
-    const route = request.routeOptions.url ?? 'none';
-    const milliseconds = reply.elapsedTime;
-    // A client that left got no status that it could see; it counts under the one that the error table has for it.
-    const status = reply.raw.writableEnded ? reply.raw.statusCode : 499;
-    metrics?.request(route, request.method, status, milliseconds / 1000);
-    // Probes come every few seconds and say nothing.
-    const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
-    request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
+  app.addHook('onRequest', async (request, reply) => {
+    // "close" comes in every case; fastify's own hook does not run for a client that left in the middle of an answer.
+    reply.raw.once('close', () => {
+      const route = request.routeOptions.url ?? 'none';
+      const milliseconds = reply.elapsedTime;
+      // A client that left saw no end; it counts under the status that the error table has for it.
+      const status = reply.raw.writableEnded ? reply.raw.statusCode : 499;
+      metrics?.request(route, request.method, status, milliseconds / 1000);
+      // Probes come every few seconds and say nothing.
+      const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
+      request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
+    });
   });
 }
 

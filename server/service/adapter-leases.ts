@@ -1,4 +1,6 @@
 /** Leases for the rows of a request: every adapter of every row, or none. */
+
+import { notSummable } from '../adapters/mixture.js';
 import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
@@ -100,6 +102,21 @@ async function leaseAll(
   return held;
 }
 
+/** Refuses sums that have no meaning. The entries' files have been read by now, so their features are known. */
+function checkMixtures(selections: readonly AdapterSelection[], entries: ReadonlyMap<string, AdapterEntry>): void {
+  for (const selection of selections) {
+    for (const { name, weight } of selection) {
+      const features = notSummable(entries.get(name)!.summary?.features ?? []);
+      if (features.length === 0 || (selection.length === 1 && weight === 1)) continue;
+      throw new AppError(
+        'ADAPTER_NOT_MIXABLE',
+        `adapter ${JSON.stringify(name)} uses ${features.join(', ')}: it can only be selected alone and with weight 1`,
+        { metadata: { adapter: name, features: features.join(',') } },
+      );
+    }
+  }
+}
+
 /** The error of a call whose client went away or whose deadline passed. */
 export function canceled(signal: AbortSignal): AppError {
   return signal.reason instanceof AppError ? signal.reason : new AppError('CANCELED', 'the request was canceled');
@@ -107,7 +124,7 @@ export function canceled(signal: AbortSignal): AppError {
 
 /**
  * Leases the adapters of all selections at once, or none.
- * @throws AppError ADAPTER_NOT_REGISTERED, ADAPTER_FAILED, ADAPTER_MEMORY_EXHAUSTED, CANCELED
+ * @throws AppError ADAPTER_NOT_REGISTERED, ADAPTER_FAILED, ADAPTER_NOT_MIXABLE, ADAPTER_MEMORY_EXHAUSTED, CANCELED
  */
 export async function leaseSelections(
   model: string,
@@ -119,6 +136,12 @@ export async function leaseSelections(
   if (signal.aborted) throw canceled(signal);
   const entries = findEntries(registry, selections, model);
   const held = await leaseAll(new Set(entries.values()), loader, signal);
+  try {
+    checkMixtures(selections, entries);
+  } catch (error) {
+    for (const lease of held.values()) lease.release();
+    throw error;
+  }
   const result = selections.map((selection): SelectionLease => {
     const used = new Set(selection.map(({ name }) => entries.get(name)!));
     const own = Array.from(used, (entry) => held.get(entry)!.again());

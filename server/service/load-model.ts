@@ -1,8 +1,14 @@
 /** From a model folder to a model that answers: description, tokenizer, template, engine worker. */
+import { createHash } from 'node:crypto';
+import { flattenReplaced } from '../adapters/flatten.js';
+import { notSummable } from '../adapters/mixture.js';
+import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Dtype } from '../engine/decoder-session.js';
 import { startEngine } from '../engine/worker-engine.js';
+import { AppError } from '../errors.js';
 import { fingerprintOf } from '../model/fingerprint.js';
+import type { MergePart } from '../model/merge.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { adapterBaseOf } from '../model/module-table.js';
 import { loadTokenizer } from '../text/hf-tokenizer.js';
@@ -20,6 +26,8 @@ export interface LoadModelOptions {
   readonly maxBatch: number;
   readonly maxQueue: number;
   readonly prefillChunk: number;
+  /** Adapters to merge into the weights, by folder. */
+  readonly merge: readonly { readonly name: string; readonly folder: string; readonly weight: number }[];
   /** Budget of the key/value cache, in bytes. */
   readonly kvBytes: number;
 }
@@ -46,6 +54,7 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
     loadChatTemplate(options.path),
     fingerprintOf(folder),
   ]);
+  const merge = await readMerge(options.merge, adapterBaseOf(folder, options.name));
   const positionBytes = spec.layers.length * 2 * spec.kvHeads * spec.headDim * 4;
   const engine = await startEngine(
     {
@@ -53,6 +62,7 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
       dtype,
       threads: options.threads,
       lora: options.loraEnabled,
+      ...(merge.length > 0 && { merge }),
       limits: {
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
@@ -70,7 +80,7 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
       dtype,
       contextLength: spec.contextLength,
       vocabSize: spec.vocabSize,
-      fingerprint,
+      fingerprint: mergedFingerprint(fingerprint, merge),
       get ready() {
         return engine.alive;
       },
@@ -82,4 +92,36 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
     eosIds: folder.eosIds,
     base: adapterBaseOf(folder, options.name),
   };
+}
+
+/** Reads the adapters to merge. Throws MODEL_INVALID that names the adapter and its faults. */
+async function readMerge(sources: LoadModelOptions['merge'], base: AdapterBase): Promise<MergePart[]> {
+  const parts: MergePart[] = [];
+  for (const { name, folder, weight } of sources) {
+    try {
+      const read = await readAdapterFolder(folder, base);
+      const adapter = await flattenReplaced(read, base);
+      const alone = notSummable(read.features);
+      if ((weight !== 1 || sources.length > 1) && alone.length > 0) {
+        throw new AppError(
+          'ADAPTER_UNSUPPORTED',
+          `it uses ${alone.join(', ')}, so it can only be merged alone and with weight 1`,
+        );
+      }
+      parts.push({ adapter, weight });
+    } catch (thrown) {
+      const { message } = AppError.from(thrown);
+      throw new AppError('MODEL_INVALID', `adapter ${name} cannot be merged: ${message}`, { cause: thrown });
+    }
+  }
+  return parts;
+}
+
+/** A merged model is another model: its fingerprint covers what was merged. */
+function mergedFingerprint(fingerprint: string, parts: readonly MergePart[]): string {
+  if (parts.length === 0) return fingerprint;
+  const merged = parts.map(({ adapter, weight }) => `${adapter.digest}*${weight}`);
+  return createHash('sha256')
+    .update([fingerprint, ...merged].join('+'))
+    .digest('hex');
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { test } from 'node:test';
 import { createLogger } from '../../server/observe/logger.js';
 import { measuredInference } from '../../server/observe/measured-inference.js';
 import { Metrics } from '../../server/observe/metrics.js';
-import { lines, postJson, serve } from '../rest/http.js';
+import { lines, postJson, serve, until } from '../rest/http.js';
 import { memoryServices } from '../rest/memory-services.js';
 
 const STATS = {
@@ -70,6 +71,24 @@ test('requests and tokens are counted once, whole or streamed', async (t) => {
   assert.equal(value(text, 'loramux_requests_total{route="/predictions/:model",method="POST",status="404"}'), 1);
 });
 
+test('a client that leaves in the middle of a stream is counted and logged as such', async (t) => {
+  const { metrics, services } = measured();
+  const written: string[] = [];
+  const logger = createLogger('info', { write: (line) => written.push(line) });
+  const url = await serve(t, services, { metrics, logger });
+  const request = http.request(`${url}/invocations`, { method: 'POST', headers: { 'x-request-id': 'left' } });
+  request.on('error', () => {});
+  request.end(JSON.stringify({ inputs: 'SLOW@1', stream: true, parameters: { max_new_tokens: 1e6 } }));
+  const response = await new Promise<http.IncomingMessage>((resolve) => request.on('response', resolve));
+  await new Promise((resolve) => response.once('data', resolve));
+  request.destroy();
+  await until(() => written.length > 0);
+  const [line] = lines(written.join(''));
+  assert.deepEqual([line!.reqId, line!.status], ['left', 499]);
+  const text = await metrics.text();
+  assert.equal(value(text, 'loramux_requests_total{route="/invocations",method="POST",status="499"}'), 1);
+});
+
 test('each line of a request has its id, and no line has a query, a body or a credential', async (t) => {
   const written: string[] = [];
   const logger = createLogger('debug', { write: (line) => written.push(line) });
@@ -78,6 +97,7 @@ test('each line of a request has its id, and no line has a query, a body or a cr
   await (await postJson(`${url}/invocations?adapter=one`, { inputs: 'private text' }, headers)).text();
   await (await postJson(`${url}/invocations`, { inputs: 'RAISE@0' }, { 'x-request-id': 'r-2' })).text();
   logger.info({ headers }, 'shown');
+  await until(() => written.filter((line) => line.includes('"path"')).length === 2);
   const text = written.join('');
   const all = lines(text);
   const access = all.filter((line) => line.path === '/invocations');

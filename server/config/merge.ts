@@ -1,0 +1,62 @@
+/** `--merge NAME[:WEIGHT],...` and `option.merge`: which adapters become part of the model's weights. */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { ConfigError } from './config-error.js';
+
+/** An adapter to merge. */
+export interface MergeSource {
+  readonly name: string;
+  /** Its folder, absolute. */
+  readonly folder: string;
+  readonly weight: number;
+}
+
+/**
+ * @param text for example `pirate` or `pirate:0.5,french:0.5`
+ * @param origin the flag or file that says so, for messages
+ * @param adapterFolders folders whose sub-folders are adapters; a name may also be a path
+ */
+export function parseMerge(
+  text: string,
+  origin: string,
+  adapterFolders: readonly string[],
+  cwd: string,
+): MergeSource[] {
+  return text.split(',').map((part) => {
+    const [, name, given] = /^(.*?)(?::([^:/\\]*))?$/.exec(part.trim())!;
+    const weight = given === undefined ? 1 : Number(given);
+    if (!name || given === '' || !Number.isFinite(weight)) {
+      throw new ConfigError(`${origin} ${text}: "${part}" must be NAME or NAME:WEIGHT, for example pirate:0.5`);
+    }
+    const places = [...adapterFolders.map((folder) => path.join(folder, name)), path.resolve(cwd, name)];
+    const folder = places.find((place) => statSync(place, { throwIfNoEntry: false })?.isDirectory());
+    if (folder === undefined)
+      throw new ConfigError(`${origin} ${text}: there is no adapter "${name}" (looked for ${places.join(', ')})`);
+    return { name, folder, weight };
+  });
+}
+
+/** The base of a folder that holds a PEFT adapter instead of a model; undefined for any other folder. */
+export function adapterAsModel(folder: string): { readonly base: string; readonly merge: MergeSource } | undefined {
+  const file = path.join(folder, 'adapter_config.json');
+  if (existsSync(path.join(folder, 'config.json')) || !existsSync(file)) return undefined;
+  let named: unknown;
+  try {
+    named = (JSON.parse(readFileSync(file, 'utf8')) as { base_model_name_or_path?: unknown } | null)
+      ?.base_model_name_or_path;
+  } catch (error) {
+    throw new ConfigError(`${file}: not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof named !== 'string' || named === '') {
+    throw new ConfigError(
+      `${file}: the folder is an adapter, but its config names no base model (base_model_name_or_path)`,
+    );
+  }
+  const base = path.resolve(folder, named);
+  if (!existsSync(path.join(base, 'config.json'))) {
+    throw new ConfigError(
+      `${file}: the folder is an adapter for ${named}, which is no model folder here; use --model BASE --merge ${folder}`,
+    );
+  }
+  return { base, merge: { name: path.basename(folder), folder, weight: 1 } };
+}
