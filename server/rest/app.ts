@@ -38,6 +38,7 @@ export async function createRestApp(services: Services, options: RestOptions): P
   const app = Fastify({
     bodyLimit: options.maxBodyBytes,
     genReqId: requestIdOf,
+    requestIdLogLabel: 'requestId',
     logController: new LogController({ disableRequestLogging: true }),
     forceCloseConnections: false,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH },

@@ -1,6 +1,6 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { attention, decoder, gatedMlp, readActivation, readRope, readSizes, rmsNorm } from './llama-like.js';
+import { attention, decoder, gatedMlp, preNormLayer, readActivation, readRope, readSizes } from './llama-like.js';
 
 /** Granite 3 (dense): Llama with multipliers on embedding, attention scores, residual branches and logits. */
 export function granite(config: ConfigReader): DecoderSpec {
@@ -13,10 +13,12 @@ export function granite(config: ConfigReader): DecoderSpec {
   const layers = Array.from({ length: sizes.layers }, (_, i) => {
     const prefix = `model.layers.${i}`;
     return {
-      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
-      attention: attention(prefix, sizes, { qkvBias: attentionBias, outputBias: attentionBias, scale }),
-      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
-      mlp: gatedMlp(prefix, sizes, activation, mlpBias),
+      ...preNormLayer(
+        prefix,
+        sizes,
+        attention(prefix, sizes, { qkvBias: attentionBias, outputBias: attentionBias, scale }),
+        gatedMlp(prefix, sizes, activation, mlpBias),
+      ),
       residualScale,
     };
   });

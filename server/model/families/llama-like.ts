@@ -175,6 +175,16 @@ export function gatedMlp(prefix: string, sizes: Sizes, activation: Activation, b
   };
 }
 
+/** A layer with RMS norms before attention and before the MLP, named as in Llama. */
+export function preNormLayer(prefix: string, sizes: Sizes, attentionSpec: AttentionSpec, mlp: MlpSpec): LayerSpec {
+  return {
+    preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
+    attention: attentionSpec,
+    preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
+    mlp,
+  };
+}
+
 /** Embedding, final norm and head around the layers, with the usual names. */
 export function decoder(
   config: ConfigReader,

@@ -1,6 +1,6 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { attention, decoder, gatedMlp, readActivation, readRope, readSizes, rmsNorm } from './llama-like.js';
+import { attention, decoder, gatedMlp, preNormLayer, readActivation, readRope, readSizes } from './llama-like.js';
 
 /** Llama 1 to 3.x: grouped-query attention, RMS norm, SwiGLU; biases where the config says. */
 export function llama(config: ConfigReader): DecoderSpec {
@@ -10,12 +10,12 @@ export function llama(config: ConfigReader): DecoderSpec {
   const mlpBias = config.flag('mlp_bias', false);
   const layers = Array.from({ length: sizes.layers }, (_, i) => {
     const prefix = `model.layers.${i}`;
-    return {
-      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
-      attention: attention(prefix, sizes, { qkvBias: attentionBias, outputBias: attentionBias }),
-      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
-      mlp: gatedMlp(prefix, sizes, activation, mlpBias),
-    };
+    return preNormLayer(
+      prefix,
+      sizes,
+      attention(prefix, sizes, { qkvBias: attentionBias, outputBias: attentionBias }),
+      gatedMlp(prefix, sizes, activation, mlpBias),
+    );
   });
   return decoder(config, 'llama', sizes, { layers, ropes: [readRope(config, sizes)] });
 }

@@ -4,11 +4,11 @@ import {
   attention,
   decoder,
   gatedMlp,
+  preNormLayer,
   readActivation,
   readRope,
   readSizes,
   readWindows,
-  rmsNorm,
 } from './llama-like.js';
 
 /** Mistral 7B: Llama with a sliding window over all layers. */
@@ -19,12 +19,12 @@ export function mistral(config: ConfigReader): DecoderSpec {
   const windows = readWindows(config, sizes.layers, window, () => true);
   const layers = windows.map((layerWindow, i) => {
     const prefix = `model.layers.${i}`;
-    return {
-      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
-      attention: attention(prefix, sizes, { window: layerWindow }),
-      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
-      mlp: gatedMlp(prefix, sizes, activation),
-    };
+    return preNormLayer(
+      prefix,
+      sizes,
+      attention(prefix, sizes, { window: layerWindow }),
+      gatedMlp(prefix, sizes, activation),
+    );
   });
   return decoder(config, 'mistral', sizes, { layers, ropes: [readRope(config, sizes)] });
 }

@@ -1,6 +1,6 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { decoder, linear, readActivation, readRope, readSizes, readWindows, rmsNorm } from './llama-like.js';
+import { decoder, linear, preNormLayer, readActivation, readRope, readSizes, readWindows } from './llama-like.js';
 
 /** Phi-3 and Phi-4-mini: q, k and v in one linear, gate and up in another; LongRoPE in the long-context ones. */
 export function phi3(config: ConfigReader): DecoderSpec {
@@ -12,9 +12,10 @@ export function phi3(config: ConfigReader): DecoderSpec {
   const keys = sizes.kvHeads * sizes.headDim;
   const layers = windows.map((layerWindow, i) => {
     const prefix = `model.layers.${i}`;
-    return {
-      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
-      attention: {
+    return preNormLayer(
+      prefix,
+      sizes,
+      {
         qkv: {
           kind: 'fused' as const,
           linear: linear(`${prefix}.self_attn.qkv_proj`, sizes.hidden, queries + 2 * keys),
@@ -25,8 +26,7 @@ export function phi3(config: ConfigReader): DecoderSpec {
         window: layerWindow,
         rope: 0,
       },
-      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
-      mlp: {
+      {
         gated: true,
         input: {
           kind: 'fused' as const,
@@ -36,7 +36,7 @@ export function phi3(config: ConfigReader): DecoderSpec {
         output: linear(`${prefix}.mlp.down_proj`, sizes.intermediate, sizes.hidden),
         activation,
       },
-    };
+    );
   });
   return decoder(config, 'phi3', sizes, { layers, ropes: [readRope(config, sizes)] });
 }

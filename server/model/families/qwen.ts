@@ -4,6 +4,7 @@ import {
   attention,
   decoder,
   gatedMlp,
+  preNormLayer,
   readActivation,
   readRope,
   readSizes,
@@ -30,9 +31,10 @@ function qwen(config: ConfigReader, modelType: string, options: { qkvBias: boole
   const windows = readWindows(config, sizes.layers, slides ? window : undefined, (layer) => layer >= firstSliding);
   const layers = windows.map((layerWindow, i) => {
     const prefix = `model.layers.${i}`;
-    return {
-      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
-      attention: attention(prefix, sizes, {
+    return preNormLayer(
+      prefix,
+      sizes,
+      attention(prefix, sizes, {
         qkvBias: options.qkvBias,
         outputBias: options.qkNorm && options.qkvBias,
         window: layerWindow,
@@ -40,9 +42,8 @@ function qwen(config: ConfigReader, modelType: string, options: { qkvBias: boole
           qkNorm: (name) => rmsNorm(`${prefix}.self_attn.${name}`, sizes.headDim, sizes.epsilon),
         }),
       }),
-      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
-      mlp: gatedMlp(prefix, sizes, activation),
-    };
+      gatedMlp(prefix, sizes, activation),
+    );
   });
   return decoder(config, modelType, sizes, { layers, ropes: [readRope(config, sizes)] });
 }

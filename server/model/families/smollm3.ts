@@ -4,11 +4,11 @@ import {
   attention,
   decoder,
   gatedMlp,
+  preNormLayer,
   readActivation,
   readRope,
   readSizes,
   readWindows,
-  rmsNorm,
 } from './llama-like.js';
 
 /** SmolLM3: Llama in which every fourth layer does without rotary positions. */
@@ -32,17 +32,17 @@ export function smollm3(config: ConfigReader): DecoderSpec {
   );
   const layers = windows.map((layerWindow, i) => {
     const prefix = `model.layers.${i}`;
-    return {
-      preAttentionNorm: rmsNorm(`${prefix}.input_layernorm`, sizes.hidden, sizes.epsilon),
-      attention: attention(prefix, sizes, {
+    return preNormLayer(
+      prefix,
+      sizes,
+      attention(prefix, sizes, {
         qkvBias: attentionBias,
         outputBias: attentionBias,
         window: layerWindow,
         rope: rotates[i] === 0 ? undefined : 0,
       }),
-      preMlpNorm: rmsNorm(`${prefix}.post_attention_layernorm`, sizes.hidden, sizes.epsilon),
-      mlp: gatedMlp(prefix, sizes, activation, mlpBias),
-    };
+      gatedMlp(prefix, sizes, activation, mlpBias),
+    );
   });
   return decoder(config, 'smollm3', sizes, {
     layers,
