@@ -1,6 +1,6 @@
 /** Rows of different adapters, lengths and arrivals in one batch: each gets exactly what it gets alone. */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import type { EndEvent, SamplingOptions } from '../../server/engine/messages.js';
@@ -78,6 +78,7 @@ async function loadAll(model: GoldenModel, engine: EngineLoop): Promise<Map<stri
 for (const name of GOLDEN_MODELS) {
   describe(`golden batches of ${name}`, async () => {
     const model = await openGolden(name);
+    after(() => model.close());
     const engine = new EngineLoop(model.runner, LIMITS);
     const digests = await loadAll(model, engine);
     const rowFor = (prompt: string, adapter: string | null): TestRow => ({
@@ -121,6 +122,7 @@ for (const name of GOLDEN_MODELS) {
 
 describe('a row is alone', async () => {
   const model = await openGolden('llama');
+  after(() => model.close());
   const engine = new EngineLoop(model.runner, LIMITS);
   const digests = [...(await loadAll(model, engine)).values()];
 

@@ -1,6 +1,6 @@
 /** The engine's arithmetic against PyTorch: every golden model, base and every adapter, every prompt, all positions. */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { KvStore } from '../../server/engine/kv-store.js';
 import { combine, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { activationPoint, spansOf } from '../../server/engine/row-spans.js';
@@ -43,6 +43,7 @@ async function allLogits(
 for (const name of GOLDEN_MODELS) {
   describe(`golden ${name}`, async () => {
     const model = await openGolden(name);
+    after(() => model.close());
     const check = async (
       adapter: string | null,
       spansFor: (ids: readonly number[]) => { from: number; adapter: RowAdapter }[],

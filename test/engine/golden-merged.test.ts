@@ -1,6 +1,6 @@
 /** Merged models against PEFT's merge_and_unload, and against the unmerged engine. */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { SessionFactory } from '../../server/engine/decoder-session.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import { KvStore } from '../../server/engine/kv-store.js';
@@ -35,6 +35,7 @@ async function logitsOf(runner: StepRunner, ids: readonly number[], adapter = BA
 for (const name of GOLDEN_MODELS) {
   describe(`merged ${name}`, async () => {
     const model = await openGolden(name);
+    after(() => model.close());
     const { merged } = model.golden as unknown as {
       merged: { adapter: string; prompts: Record<string, GoldenCase> }[];
     };
@@ -67,6 +68,7 @@ for (const name of GOLDEN_MODELS) {
 
 describe('merging', async () => {
   const model = await openGolden('llama');
+  after(() => model.close());
   test('a weighted mixture merges to the exact sum', async () => {
     const { adapters, weights, prompts } = model.golden.weighted.find(
       ({ combination_type }) => combination_type === 'cat',

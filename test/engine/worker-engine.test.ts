@@ -36,8 +36,12 @@ describe('engine worker', async () => {
     { modelDir, dtype: 'fp32', threads: 1, lora: true, limits: { maxBatch: 4, prefillChunk: 16, maxPositions: 4000 } },
     { maxQueue: 20 },
   );
-  after(() => engine.close());
-  const base = adapterBaseOf(await openModelFolder(modelDir));
+  const folder = await openModelFolder(modelDir);
+  after(async () => {
+    await engine.close();
+    await folder.close();
+  });
+  const base = adapterBaseOf(folder);
 
   /** Submits a row; resolves at its end, with what it got until then. */
   const run = (asked: EngineRow, onToken?: (count: number, cancel: () => void) => void) =>

@@ -1,7 +1,7 @@
 /** Families that the golden set lacks, against PyTorch: fixtures made by tools/fixtures/make_families.py. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { flattenReplaced } from '../../server/adapters/flatten.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
@@ -46,6 +46,10 @@ for (const name of readdirSync(ROOT)) {
     for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant));
     const base = adapterBaseOf(folder);
     const { vocabSize } = folder.spec;
+    after(async () => {
+      await tensors.close();
+      await folder.close();
+    });
 
     for (const [adapterName, prompts] of Object.entries(expected.answers)) {
       test(`${adapterName}: logits at every position, chunked prefill and greedy decoding equal PyTorch`, async () => {
