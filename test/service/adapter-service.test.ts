@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -280,6 +280,15 @@ describe('leases', () => {
     assert.equal((await service.get({ name: 'a1' })).state, 'ready');
   });
 
+  it('refuse pin without preload, and register nothing', async () => {
+    const { service } = setUp();
+    await assert.rejects(
+      service.create({ name: 'a', source: 'a0', pin: true, preload: false }, call()),
+      (error) => error instanceof AppError && error.reason === 'INVALID_REQUEST' && /pin/.test(error.message),
+    );
+    assert.deepEqual((await service.list({})).adapters, []);
+  });
+
   it('never evict what is pinned', async () => {
     const { service } = setup(2 * BYTES);
     await service.create({ name: 'pinned', source: 'a0', pin: true }, call());
@@ -350,14 +359,22 @@ describe('a directory of adapters at start', () => {
   });
 
   it('may hold links only to where adapters may be read from', async () => {
+    const outside = mkdtempSync(join(tmpdir(), 'adapter-outside-'));
     const linked = join(dir, 'linked');
     mkdirSync(linked);
-    renameSync(writeAdapter(join(dir, 'named', 'sql-bot')), join(linked, 'plain'));
+    writeAdapter(join(outside, 'x'));
+    symlinkSync(join(dir, 'a0'), join(linked, 'inside'));
+    symlinkSync(join(outside, 'x'), join(linked, 'outside'));
     const infos = await setup().service.loadDirectory('m', linked);
     assert.deepEqual(
       infos.map(({ name, state }) => [name, state]),
-      [['plain', 'ready']],
+      [
+        ['inside', 'ready'],
+        ['outside', 'failed'],
+      ],
     );
+    assert.match(infos[1]?.error ?? '', /symbolic link/);
+    rmSync(outside, { recursive: true });
   });
 });
 
@@ -399,7 +416,10 @@ describe('the service as a whole', () => {
     const step = fc.oneof(
       {
         weight: 3,
-        arbitrary: fc.record({ op: fc.constant('create' as const), which, preload: fc.boolean(), pin: fc.boolean() }),
+        arbitrary: fc
+          .record({ op: fc.constant('create' as const), which, preload: fc.boolean(), pin: fc.boolean() })
+          // Pinned weights stay loaded, so pin without preload is refused before anything else.
+          .map((create) => ({ ...create, pin: create.pin && create.preload })),
       },
       { weight: 2, arbitrary: fc.record({ op: fc.constant('delete' as const), which }) },
       {
