@@ -85,6 +85,7 @@ type ErrorClass = new (message: string, facts: ErrorFacts) => LoramuxError;
 export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   INVALID_REQUEST: InvalidRequestError,
   CONFLICTING_ADAPTERS: InvalidRequestError,
+  ADAPTER_NOT_MIXABLE: InvalidRequestError,
   ADAPTER_COUNT_MISMATCH: InvalidRequestError,
   CONTEXT_LENGTH_EXCEEDED: ContextLengthError,
   CHAT_TEMPLATE_FAILED: InvalidRequestError,

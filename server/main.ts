@@ -14,6 +14,9 @@ const EXIT_USAGE = 2;
 /** Exit code of `validate` for an adapter that would be refused. */
 const EXIT_REFUSED = 1;
 
+/** Two signals within this time are one. */
+const REPEATED_SIGNAL_MS = 1000;
+
 const packageRoot = fileURLToPath(new URL('../', import.meta.url));
 
 async function main(): Promise<void> {
@@ -42,13 +45,15 @@ async function main(): Promise<void> {
 }
 
 async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof createLogger>): Promise<void> {
-  let stopping = false;
+  let stoppingSince: number | undefined;
   const stop = (signal: string) => {
-    if (stopping) {
+    if (stoppingSince !== undefined) {
+      // A signal to the whole process group may arrive twice: from the sender and from the parent that passes it on.
+      if (performance.now() - stoppingSince < REPEATED_SIGNAL_MS) return;
       log.warn({ signal }, 'second signal: ending at once');
       process.exit(1);
     }
-    stopping = true;
+    stoppingSince = performance.now();
     log.info({ signal }, 'shutting down');
     server.close(config.graceMs).then(
       () => process.exit(0),

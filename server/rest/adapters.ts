@@ -120,10 +120,7 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
   const { name, src, preload, pin, ...options } = parametersOf(request);
   if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
   if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
-  const wanted = { preload: booleanText(preload, 'preload'), pin: booleanText(pin, 'pin') };
-  // Pinned means "stays loaded", so it contradicts "not loaded"; the original refuses it, too.
-  if (wanted.pin && wanted.preload === false) throw invalidField('pin', 'cannot be true where preload is false');
-  return { name, source: src, ...wanted, options };
+  return { name, source: src, preload: booleanText(preload, 'preload'), pin: booleanText(pin, 'pin'), options };
 }
 
 /** Query parameters and the fields of a JSON object, as texts; both may name the same one only with the same value. */

@@ -38,8 +38,7 @@ export async function createRestApp(services: Services, options: RestOptions): P
   const app = Fastify({
     bodyLimit: options.maxBodyBytes,
     genReqId: requestIdOf,
-    requestIdLogLabel: 'requestId',
-    logController: new LogController({ disableRequestLogging: true }),
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     forceCloseConnections: false,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH },
     ...(options.logger ? { loggerInstance: options.logger } : {}),

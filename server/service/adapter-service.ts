@@ -81,6 +81,10 @@ export class Adapters implements AdapterService, AdapterLeases {
       const violations = [{ field: 'name', description: checked.wrong }];
       throw new AppError('INVALID_REQUEST', `the name of the adapter ${checked.wrong}`, { violations });
     }
+    if (request.pin === true && request.preload === false) {
+      const description = 'cannot be true where preload is false: pinned weights stay loaded';
+      throw new AppError('INVALID_REQUEST', `pin ${description}`, { violations: [{ field: 'pin', description }] });
+    }
     const { name } = checked;
     const registry = this.registry(model);
     if (!registry.reserve(name)) {

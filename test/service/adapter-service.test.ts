@@ -281,10 +281,10 @@ describe('leases', () => {
   });
 
   it('refuse pin without preload, and register nothing', async () => {
-    const { service } = setUp();
+    const { service } = setup();
     await assert.rejects(
       service.create({ name: 'a', source: 'a0', pin: true, preload: false }, call()),
-      (error) => error instanceof AppError && error.reason === 'INVALID_REQUEST' && /pin/.test(error.message),
+      reason('INVALID_REQUEST', /pin/),
     );
     assert.deepEqual((await service.list({})).adapters, []);
   });
