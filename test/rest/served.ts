@@ -7,24 +7,32 @@ const main = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
 
 /** Starts `loramux serve` on a free port and ends it with the test. @returns its base URL */
 export async function startServer(t: TestContext, flags: readonly string[]): Promise<string> {
+  const { url, stop } = await spawnServer(flags);
+  t.after(stop);
+  return url;
+}
+
+/** Starts `loramux serve` on a free port; `stop` ends it and waits for that. */
+export async function spawnServer(flags: readonly string[]): Promise<{ url: string; stop(): Promise<void> }> {
   const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--port', '0', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  t.after(async () => {
+  const stop = async () => {
     child.kill('SIGTERM');
     await ended;
-  });
+  };
   child.stderr.on('data', (data) => {
     output += data;
   });
-  return new Promise((resolve, reject) => {
+  const url = await new Promise<string>((resolve, reject) => {
     child.stdout.on('data', (data) => {
       output += data;
-      const url = /http:\/\/[\w.:[\]]+\d/.exec(output)?.[0];
-      if (url) resolve(url);
+      const found = /http:\/\/[\w.:[\]]+\d/.exec(output)?.[0];
+      if (found) resolve(found);
     });
     child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it served: ${output}`)));
   });
+  return { url, stop };
 }
