@@ -84,7 +84,7 @@ test('a client that leaves in the middle of a stream is counted and logged as su
   request.destroy();
   await until(() => written.length > 0);
   const [line] = lines(written.join(''));
-  assert.deepEqual([line!.reqId, line!.status], ['left', 499]);
+  assert.deepEqual([line!.requestId, line!.status], ['left', 499]);
   const text = await metrics.text();
   assert.equal(value(text, 'loramux_requests_total{route="/invocations",method="POST",status="499"}'), 1);
 });
@@ -102,12 +102,12 @@ test('each line of a request has its id, and no line has a query, a body or a cr
   const all = lines(text);
   const access = all.filter((line) => line.path === '/invocations');
   assert.deepEqual(
-    access.map((line) => [line.reqId, line.status, line.level]),
+    access.map((line) => [line.requestId, line.status, line.level]),
     [
       ['r-1', 200, 'info'],
       ['r-2', 503, 'info'],
     ],
   );
-  assert.ok(all.some((line) => line.reqId === 'r-2' && line.level === 'error' && line.reason === 'ENGINE_FAILED'));
+  assert.ok(all.some((line) => line.requestId === 'r-2' && line.level === 'error' && line.reason === 'ENGINE_FAILED'));
   assert.doesNotMatch(text, /private text|adapter=one|hidden-token/);
 });
