@@ -1,5 +1,6 @@
 /** Inputs of a step that depend on positions only: shapes, rotary tables, masks. */
 import * as ort from 'onnxruntime-node';
+import { frequenciesFor } from '../model/rope.js';
 import type { DecoderSpec, RopeSpec } from '../model/spec.js';
 
 /** int64 tensor of one axis. */
@@ -46,13 +47,18 @@ export function ropeFeeds(
       [1, rows],
     ),
   };
-  for (const [index, { inverseFrequency, attentionScale, rotaryDim, beyond }] of ropes.entries()) {
+  for (const [index, rope] of ropes.entries()) {
+    const { attentionScale, rotaryDim } = rope;
     const half = rotaryDim / 2;
     const cos = new Float32Array(rows * half);
     const sin = new Float32Array(rows * half);
+    let horizon: number | undefined;
+    let frequencies = rope.inverseFrequency;
     for (let row = 0; row < rows; row += 1) {
-      const frequencies =
-        beyond !== undefined && horizonOf(row) > beyond.length ? beyond.inverseFrequency : inverseFrequency;
+      if (rope.beyond !== undefined && horizonOf(row) !== horizon) {
+        horizon = horizonOf(row);
+        frequencies = frequenciesFor(rope, horizon);
+      }
       for (let i = 0; i < half; i += 1) {
         // The reference multiplies position and frequency in float32; doing the same keeps its rounding.
         const angle = Math.fround(positions[row]! * Math.fround(frequencies[i]!));

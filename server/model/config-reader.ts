@@ -18,7 +18,7 @@ const HARMLESS = new Set(
     'pruned_heads tf_legacy_loss cross_attention_hidden_size auto_map keys_to_ignore_at_inference gradient_checkpointing unsloth_version ' +
     'unsloth_fixed is_llama_config rope_interleaved use_cache_config transformers.js_config max_window_layers use_flash_attention ' +
     'summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj reorder_and_upcast_attn n_ctx ' +
-    'cache_implementation hidden_activation_comment use_mambapy router_aux_loss_coef vocab_size_padded norm_type'
+    'cache_implementation hidden_activation_comment use_mambapy router_aux_loss_coef vocab_size_padded max_sequence_length'
   ).split(' '),
 );
 
@@ -54,9 +54,10 @@ export class ConfigReader {
     return value;
   }
 
-  /** A finite number, or undefined where the field is absent or null. */
-  optionalNumber(name: string): number | undefined {
-    return this.raw(name) === undefined ? undefined : this.number(name);
+  /** A finite number; undefined where the field is null, `whenAbsent` where it is not there at all. */
+  optionalNumber(name: string, whenAbsent?: number): number | undefined {
+    if (this.raw(name) !== undefined) return this.number(name);
+    return name in this.#fields ? undefined : whenAbsent;
   }
 
   /** true or false. */

@@ -6,7 +6,7 @@
 
 import type { SiteEmitter } from './graph-sites.js';
 import { float, type GraphBuilder, type Value } from './onnx-graph.js';
-import type { AttentionSpec, DecoderSpec } from './spec.js';
+import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from './spec.js';
 
 /** Values that all layers of a graph share. */
 export interface AttentionInputs {
@@ -55,12 +55,17 @@ export function emitAttention(
   const pastKeys = past('k');
   const pastValues = past('v');
 
-  const prepare = (x: Value, heads: number, norm: AttentionSpec['qNorm']): Value => {
-    let y = x;
-    if (norm !== undefined) {
-      const width = attention.normWhole ? heads * headDim : headDim;
-      y = sites.norm(graph.op('Reshape', [y, graph.ints([-1, width])]), norm);
+  const normalise = (x: Value, heads: number, norm: HeadNorms): Value => {
+    if (isPerHead(norm)) {
+      const parts = graph.multi('Split', [x, graph.ints(norm.map(() => headDim))], heads, { axis: -1 });
+      const normed = parts.map((part, head) => sites.norm(part, norm[head]!)); // [rows, headDim] each
+      return graph.op('Concat', normed, { axis: -1 });
     }
+    const width = attention.normWhole ? heads * headDim : headDim;
+    return sites.norm(graph.op('Reshape', [x, graph.ints([-1, width])]), norm);
+  };
+  const prepare = (x: Value, heads: number, norm: HeadNorms | undefined): Value => {
+    const y = norm === undefined ? x : normalise(x, heads, norm);
     if (attention.rope === undefined) return y;
     const rope = spec.ropes[attention.rope]!;
     const flat = graph.op('Reshape', [y, graph.ints([1, -1, heads * headDim])]);
@@ -96,4 +101,8 @@ export function emitAttention(
   const apart = graph.op('Reshape', [mixed, shapes.context]); // [B, KV, G, S, HD]
   const ordered = graph.op('Transpose', [apart], { perm: [3, 0, 1, 2, 4] }); // [S, B, KV, G, HD]
   return { context: graph.op('Reshape', [ordered, graph.ints([-1, queryHeads * headDim])]), keys: newKeys, values: v };
+}
+
+function isPerHead(norm: HeadNorms): norm is readonly NormSpec[] {
+  return Array.isArray(norm);
 }

@@ -13,49 +13,87 @@ export interface RopeInput {
   readonly contextLength: number;
   /** `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5); undefined = plain. */
   readonly scaling: ConfigReader | undefined;
-  /** Only for longrope, where older files keep it beside `rope_scaling`. */
+  /** `original_max_position_embeddings` of the config itself; it precedes the one in `scaling`. */
   readonly originalContextLength?: number | undefined;
+  /** The rules of a family that has its own list, by the names that its configs use for them. */
+  readonly rules?: Readonly<Record<string, RopeRule>> | undefined;
 }
+
+/** A rule by which frequencies follow from theta. */
+export type RopeRule = 'default' | 'linear' | 'dynamic' | 'llama3' | 'yarn' | 'longrope';
+
+const RULES: Readonly<Record<string, RopeRule>> = {
+  default: 'default',
+  linear: 'linear',
+  dynamic: 'dynamic',
+  llama3: 'llama3',
+  yarn: 'yarn',
+  longrope: 'longrope',
+};
+
+/** Fields of all rules: a rule leaves those of another alone, as transformers does. */
+const FIELDS =
+  'rope_type type factor low_freq_factor high_freq_factor original_max_position_embeddings attention_factor beta_fast ' +
+  'beta_slow truncate mscale mscale_all_dim short_factor long_factor';
 
 /** Builds one rotary table. Throws MODEL_INVALID for a rule that is not implemented. */
 export function buildRope(input: RopeInput): RopeSpec {
-  const { rotaryDim, scaling } = input;
-  const plain = plainFrequencies(input.theta, rotaryDim);
-  const table = (inverseFrequency: Float64Array, attentionScale = 1): RopeSpec => ({
-    rotaryDim,
-    inverseFrequency,
-    attentionScale,
-  });
+  const { rotaryDim, scaling, theta, rules = RULES } = input;
+  const plain = plainFrequencies(theta, rotaryDim);
+  const table = (inverseFrequency: Float64Array): RopeSpec => ({ rotaryDim, inverseFrequency, attentionScale: 1 });
   if (scaling === undefined) return table(plain);
+  for (const field of FIELDS.split(' ')) scaling.raw(field);
   const type = scaling.text('rope_type', scaling.text('type', 'default'));
-  switch (type) {
+  const rule = Object.hasOwn(rules, type) ? rules[type] : undefined;
+  switch (rule) {
     case 'default':
       return table(plain);
     case 'linear': {
       const factor = scaling.number('factor');
       return table(plain.map((f) => f / factor));
     }
-    case 'dynamic': {
-      // Within the context that the model was configured for, the dynamic rule leaves the frequencies alone.
-      scaling.number('factor');
-      scaling.optionalNumber('original_max_position_embeddings');
-      return table(plain);
-    }
+    case 'dynamic':
+      // transformers recomputes the table with every token beyond the trained context, which leaves the cached keys
+      // behind. Here a row keeps one table for its whole life, that of the most tokens that it may come to hold.
+      return {
+        ...table(plain),
+        beyond: { kind: 'dynamic', length: input.contextLength, theta, factor: scaling.number('factor') },
+      };
     case 'llama3':
-      return table(llama3(plain, scaling));
+      return table(llama3(input, plain, scaling));
     case 'yarn':
       return yarn(input, plain, scaling);
     case 'longrope':
-    case 'su':
       return longrope(input, scaling);
     default:
-      throw scaling.fault(
-        'rope_type',
-        'default, linear, dynamic, llama3, yarn or longrope',
-        type,
-        'is not implemented',
-      );
+      throw scaling.fault('rope_type', Object.keys(rules).join(', '), type, 'is not implemented');
   }
+}
+
+/**
+ * The inverse frequencies of a row.
+ * @param horizon most tokens that the row may come to hold
+ */
+export function frequenciesFor({ inverseFrequency, rotaryDim, beyond }: RopeSpec, horizon: number): Float64Array {
+  if (beyond === undefined || horizon <= beyond.length) return inverseFrequency;
+  if (beyond.kind === 'table') return beyond.inverseFrequency;
+  // Dynamic NTK: theta grows so that the slowest wave is stretched over the longer row.
+  const stretch = (beyond.factor * horizon) / beyond.length - (beyond.factor - 1);
+  return plainFrequencies(beyond.theta * stretch ** (rotaryDim / (rotaryDim - 2)), rotaryDim);
+}
+
+/** Tokens that a model with this table can hold: dynamic NTK reaches past the context that the config names. */
+export function reachOf({ beyond }: RopeSpec, contextLength: number): number {
+  return beyond?.kind === 'dynamic'
+    ? Math.max(contextLength, Math.floor(beyond.length * beyond.factor))
+    : contextLength;
+}
+
+/** The context that the model was trained with before its frequencies were scaled. */
+function originalLength(input: RopeInput, scaling: ConfigReader): number {
+  return (
+    input.originalContextLength ?? scaling.optionalNumber('original_max_position_embeddings') ?? input.contextLength
+  );
 }
 
 function plainFrequencies(theta: number, rotaryDim: number): Float64Array {
@@ -63,11 +101,11 @@ function plainFrequencies(theta: number, rotaryDim: number): Float64Array {
 }
 
 /** Llama 3.1: long waves are slowed by `factor`, short ones kept, those between are blended. */
-function llama3(plain: Float64Array, scaling: ConfigReader): Float64Array {
+function llama3(input: RopeInput, plain: Float64Array, scaling: ConfigReader): Float64Array {
   const factor = scaling.number('factor');
   const low = scaling.number('low_freq_factor');
   const high = scaling.number('high_freq_factor');
-  const original = scaling.number('original_max_position_embeddings');
+  const original = originalLength(input, scaling);
   return plain.map((frequency) => {
     const wavelength = (2 * Math.PI) / frequency;
     if (wavelength > original / low) return frequency / factor;
@@ -80,10 +118,10 @@ function llama3(plain: Float64Array, scaling: ConfigReader): Float64Array {
 /** YaRN (arXiv 2309.00071): a ramp over the dimensions between interpolated and kept frequencies. */
 function yarn(input: RopeInput, plain: Float64Array, scaling: ConfigReader): RopeSpec {
   const { rotaryDim, theta } = input;
-  const original = scaling.optionalNumber('original_max_position_embeddings') ?? input.contextLength;
+  const original = originalLength(input, scaling);
   const factor = scaling.optionalNumber('factor') ?? input.contextLength / original;
-  const betaFast = scaling.optionalNumber('beta_fast') ?? 32;
-  const betaSlow = scaling.optionalNumber('beta_slow') ?? 1;
+  const betaFast = scaling.optionalNumber('beta_fast') || 32;
+  const betaSlow = scaling.optionalNumber('beta_slow') || 1;
   const truncate = scaling.flag('truncate', true);
   const mscale = scaling.optionalNumber('mscale');
   const mscaleAll = scaling.optionalNumber('mscale_all_dim');
@@ -112,8 +150,7 @@ function yarn(input: RopeInput, plain: Float64Array, scaling: ConfigReader): Rop
 /** LongRoPE (Phi-3): a factor per dimension; the long set applies where the context exceeds the original one. */
 function longrope(input: RopeInput, scaling: ConfigReader): RopeSpec {
   const { rotaryDim, theta } = input;
-  const original =
-    scaling.optionalNumber('original_max_position_embeddings') ?? input.originalContextLength ?? input.contextLength;
+  const original = originalLength(input, scaling);
   const short = scaling.numbers('short_factor') ?? [];
   const long = scaling.numbers('long_factor') ?? [];
   const factor = scaling.optionalNumber('factor') ?? input.contextLength / original;
@@ -134,6 +171,6 @@ function longrope(input: RopeInput, scaling: ConfigReader): RopeSpec {
     rotaryDim,
     inverseFrequency: frequencies(short),
     attentionScale,
-    beyond: { length: original, inverseFrequency: frequencies(long) },
+    beyond: { kind: 'table', length: original, inverseFrequency: frequencies(long) },
   };
 }

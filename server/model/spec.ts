@@ -33,14 +33,17 @@ export type ProjectionSpec =
   | { readonly kind: 'separate'; readonly linears: readonly LinearSpec[] }
   | { readonly kind: 'fused'; readonly linear: LinearSpec; readonly sizes: readonly number[] };
 
+/** One norm for every head, or one for each (StableLM). */
+export type HeadNorms = NormSpec | readonly NormSpec[];
+
 /** Attention of one layer. */
 export interface AttentionSpec {
   /** q, k, v in this order. */
   readonly qkv: ProjectionSpec;
   readonly output: LinearSpec;
   /** Norms over each head of q and k (Qwen3, Gemma 3), or over the whole projection (OLMo 2). */
-  readonly qNorm?: NormSpec | undefined;
-  readonly kNorm?: NormSpec | undefined;
+  readonly qNorm?: HeadNorms | undefined;
+  readonly kNorm?: HeadNorms | undefined;
   readonly normWhole?: boolean | undefined;
   /** Factor on q.k. */
   readonly scale: number;
@@ -84,9 +87,14 @@ export interface RopeSpec {
   readonly rotaryDim: number;
   readonly inverseFrequency: Float64Array;
   readonly attentionScale: number;
-  /** LongRoPE: the frequencies of rows that may come to hold more than `length` tokens. */
-  readonly beyond?: { readonly length: number; readonly inverseFrequency: Float64Array } | undefined;
+  /** What holds instead of `inverseFrequency` for rows that may come to hold more than `length` tokens. */
+  readonly beyond?: RopeBeyond | undefined;
 }
+
+/** LongRoPE: a second table. Dynamic NTK: a table for each length, up to `factor` times the first. */
+export type RopeBeyond =
+  | { readonly kind: 'table'; readonly length: number; readonly inverseFrequency: Float64Array }
+  | { readonly kind: 'dynamic'; readonly length: number; readonly theta: number; readonly factor: number };
 
 /** A whole decoder. */
 export interface DecoderSpec {
@@ -165,8 +173,9 @@ export function allNorms(spec: DecoderSpec): NormSpec[] {
       layer.postAttentionNorm,
       layer.preMlpNorm,
       layer.postMlpNorm,
-    ])
+    ].flat()) {
       if (norm !== undefined) norms.push(norm);
+    }
   }
   norms.push(spec.finalNorm);
   return norms;

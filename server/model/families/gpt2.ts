@@ -1,6 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec, LayerSpec, LinearSpec } from '../spec.js';
-import { layerNorm, readActivation } from './llama-like.js';
+import { readActivation } from './config-fields.js';
+import { layerNorm } from './llama-like.js';
 
 /** GPT-2: Conv1D linears with biases, fused q, k, v, learned positions, layer norms, plain MLP, tied head. */
 export function gpt2(config: ConfigReader): DecoderSpec {

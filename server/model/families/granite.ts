@@ -1,6 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { attention, decoder, gatedMlp, preNormLayer, readActivation, readRope, readSizes } from './llama-like.js';
+import { readActivation, readRope, readSizes } from './config-fields.js';
+import { attention, decoder, gatedMlp, preNormLayer } from './llama-like.js';
 
 /** Granite 3 (dense): Llama with multipliers on embedding, attention scores, residual branches and logits. */
 export function granite(config: ConfigReader): DecoderSpec {

@@ -1,51 +1,18 @@
-/**
- * Building blocks shared by the families that descend from Llama: names of tensors, plain linears, RMS norms, rotary
- * settings in the spelling of transformers 4 and 5.
- */
+/** Building blocks shared by the families that descend from Llama: linears and norms under their usual names. */
 import type { ConfigReader } from '../config-reader.js';
-import { buildRope } from '../rope.js';
+import { reachOf } from '../rope.js';
 import type {
   Activation,
   AttentionSpec,
   DecoderSpec,
+  HeadNorms,
   LayerSpec,
   LinearSpec,
   MlpSpec,
   NormSpec,
   RopeSpec,
 } from '../spec.js';
-
-/** Sizes that almost every family has under the same names. */
-export interface Sizes {
-  readonly hidden: number;
-  readonly layers: number;
-  readonly queryHeads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly intermediate: number;
-  readonly vocab: number;
-  readonly context: number;
-  readonly epsilon: number;
-}
-
-/** Reads the sizes; `epsilonName` is `rms_norm_eps` in most families. */
-export function readSizes(config: ConfigReader, epsilonName = 'rms_norm_eps', epsilon = 1e-6): Sizes {
-  const hidden = config.count('hidden_size');
-  const queryHeads = config.count('num_attention_heads');
-  const kvHeads = config.count('num_key_value_heads', queryHeads);
-  if (queryHeads % kvHeads !== 0) throw config.fault('num_key_value_heads', `a divisor of ${queryHeads}`, kvHeads);
-  return {
-    hidden,
-    layers: config.count('num_hidden_layers'),
-    queryHeads,
-    kvHeads,
-    headDim: config.count('head_dim', hidden / queryHeads),
-    intermediate: config.count('intermediate_size'),
-    vocab: config.count('vocab_size'),
-    context: config.count('max_position_embeddings', 2048),
-    epsilon: config.number(epsilonName, epsilon),
-  };
-}
+import type { Sizes } from './config-fields.js';
 
 /** A linear named as PyTorch stores it. */
 export function linear(module: string, inFeatures: number, outFeatures: number, bias = false): LinearSpec {
@@ -69,58 +36,6 @@ export function layerNorm(module: string, width: number, epsilon: number, bias =
   };
 }
 
-const ACTIVATIONS: Readonly<Record<string, Activation>> = {
-  silu: 'silu',
-  swish: 'silu',
-  gelu: 'gelu',
-  gelu_new: 'gelu_tanh',
-  gelu_fast: 'gelu_tanh',
-  gelu_pytorch_tanh: 'gelu_tanh',
-  relu: 'relu',
-};
-
-/** The activation named by one of `fields`, the first that is there. */
-export function readActivation(config: ConfigReader, fields: readonly string[], fallback: string): Activation {
-  let name = fallback;
-  for (const field of fields) {
-    const value = config.raw(field);
-    if (typeof value === 'string') {
-      name = value;
-      break;
-    }
-  }
-  const activation = ACTIVATIONS[name];
-  if (activation === undefined)
-    throw config.fault(fields[0]!, Object.keys(ACTIVATIONS).join(', '), name, 'is not implemented');
-  return activation;
-}
-
-/** The main rotary table, from `rope_theta` + `rope_scaling` or from `rope_parameters`. */
-export function readRope(
-  config: ConfigReader,
-  sizes: Pick<Sizes, 'headDim' | 'context'>,
-  defaultTheta = 10_000,
-  defaultPartial = 1,
-): RopeSpec {
-  const parameters = config.object('rope_parameters') ?? config.object('rope_scaling');
-  config.raw('rope_scaling');
-  const theta = parameters?.optionalNumber('rope_theta') ?? config.number('rope_theta', defaultTheta);
-  const partial =
-    parameters?.optionalNumber('partial_rotary_factor') ??
-    config.optionalNumber('partial_rotary_factor') ??
-    defaultPartial;
-  const rotaryDim = Math.floor(sizes.headDim * partial);
-  const rope = buildRope({
-    theta,
-    rotaryDim: rotaryDim - (rotaryDim % 2),
-    contextLength: sizes.context,
-    scaling: parameters,
-    originalContextLength: config.optionalNumber('original_max_position_embeddings'),
-  });
-  parameters?.finish();
-  return rope;
-}
-
 /** Attention with separate q, k and v under `prefix.self_attn`. */
 export function attention(
   prefix: string,
@@ -132,7 +47,7 @@ export function attention(
     window?: number | undefined;
     scale?: number;
     softcap?: number | undefined;
-    qkNorm?: (name: 'q_norm' | 'k_norm') => NormSpec;
+    qkNorm?: (name: 'q_norm' | 'k_norm') => HeadNorms;
     outputName?: string;
   } = {},
 ): AttentionSpec {
@@ -175,6 +90,11 @@ export function gatedMlp(prefix: string, sizes: Sizes, activation: Activation, b
   };
 }
 
+/** up and down under the names given, act between them. */
+export function plainMlp(up: LinearSpec, down: LinearSpec, activation: Activation): MlpSpec {
+  return { gated: false, input: { kind: 'separate', linears: [up] }, output: down, activation };
+}
+
 /** A layer with RMS norms before attention and before the MLP, named as in Llama. */
 export function preNormLayer(prefix: string, sizes: Sizes, attentionSpec: AttentionSpec, mlp: MlpSpec): LayerSpec {
   return {
@@ -210,7 +130,7 @@ export function decoder(
     headDim: sizes.headDim,
     queryHeads: sizes.queryHeads,
     kvHeads: sizes.kvHeads,
-    contextLength: sizes.context,
+    contextLength: parts.ropes.reduce((most, rope) => Math.max(most, reachOf(rope, sizes.context)), sizes.context),
     layers: parts.layers,
     embedding: { module: 'model.embed_tokens', weight: 'model.embed_tokens.weight', scale: parts.embeddingScale ?? 1 },
     ropes: parts.ropes,
@@ -222,24 +142,4 @@ export function decoder(
       scale: parts.headScale,
     },
   };
-}
-
-/** Which layers slide: `layer_types` where it is there, else `rule`. Returns a window or undefined per layer. */
-export function readWindows(
-  config: ConfigReader,
-  layers: number,
-  window: number | undefined,
-  rule: (layer: number) => boolean,
-): (number | undefined)[] {
-  const types = config.texts('layer_types');
-  if (types !== undefined && types.length !== layers)
-    throw config.fault('layer_types', `${layers} entries`, types.length);
-  return Array.from({ length: layers }, (_, layer) => {
-    const type = types?.[layer];
-    if (type !== undefined && type !== 'full_attention' && type !== 'sliding_attention') {
-      throw config.fault('layer_types', 'full_attention or sliding_attention', type, 'is not implemented');
-    }
-    const slides = type === undefined ? rule(layer) : type === 'sliding_attention';
-    return slides ? window : undefined;
-  });
 }

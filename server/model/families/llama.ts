@@ -1,6 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { attention, decoder, gatedMlp, preNormLayer, readActivation, readRope, readSizes } from './llama-like.js';
+import { readActivation, readRope, readSizes } from './config-fields.js';
+import { attention, decoder, gatedMlp, preNormLayer } from './llama-like.js';
 
 /** Llama 1 to 3.x: grouped-query attention, RMS norm, SwiGLU; biases where the config says. */
 export function llama(config: ConfigReader): DecoderSpec {

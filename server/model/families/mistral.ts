@@ -1,22 +1,13 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import {
-  attention,
-  decoder,
-  gatedMlp,
-  preNormLayer,
-  readActivation,
-  readRope,
-  readSizes,
-  readWindows,
-} from './llama-like.js';
+import { readActivation, readOneWindow, readRope, readSizes } from './config-fields.js';
+import { attention, decoder, gatedMlp, preNormLayer } from './llama-like.js';
 
 /** Mistral 7B: Llama with a sliding window over all layers. */
 export function mistral(config: ConfigReader): DecoderSpec {
   const sizes = readSizes(config);
   const activation = readActivation(config, ['hidden_act'], 'silu');
-  const window = config.optionalNumber('sliding_window');
-  const windows = readWindows(config, sizes.layers, window, () => true);
+  const windows = readOneWindow(config, sizes.layers, 4096);
   const layers = windows.map((layerWindow, i) => {
     const prefix = `model.layers.${i}`;
     return preNormLayer(

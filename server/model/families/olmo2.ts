@@ -1,6 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { attention, decoder, gatedMlp, readActivation, readRope, readSizes, rmsNorm } from './llama-like.js';
+import { readActivation, readRope, readSizes } from './config-fields.js';
+import { attention, decoder, gatedMlp, rmsNorm } from './llama-like.js';
 
 /** OLMo 2: norms after each block instead of before, and over the whole of q and k. */
 export function olmo2(config: ConfigReader): DecoderSpec {

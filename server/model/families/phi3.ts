@@ -1,13 +1,19 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { decoder, linear, preNormLayer, readActivation, readRope, readSizes, readWindows } from './llama-like.js';
+import { readActivation, readOneWindow, readRope, readSizes } from './config-fields.js';
+import { decoder, linear, preNormLayer } from './llama-like.js';
+
+/** Early releases called LongRoPE by other names. */
+const RULES = { default: 'default', longrope: 'longrope', su: 'longrope', yarn: 'longrope' } as const;
 
 /** Phi-3 and Phi-4-mini: q, k and v in one linear, gate and up in another; LongRoPE in the long-context ones. */
 export function phi3(config: ConfigReader): DecoderSpec {
   const sizes = readSizes(config, 'rms_norm_eps', 1e-5);
   const activation = readActivation(config, ['hidden_act'], 'silu');
-  const window = config.optionalNumber('sliding_window');
-  const windows = readWindows(config, sizes.layers, window, () => true);
+  const windows = readOneWindow(config, sizes.layers);
+  // Switches of Phi-4-mini's own code that transformers' has no counterpart for.
+  config.expect('full_attn_mod', 1);
+  config.expect('interpolate_factor', 1);
   const queries = sizes.queryHeads * sizes.headDim;
   const keys = sizes.kvHeads * sizes.headDim;
   const layers = windows.map((layerWindow, i) => {
@@ -38,5 +44,8 @@ export function phi3(config: ConfigReader): DecoderSpec {
       },
     );
   });
-  return decoder(config, 'phi3', sizes, { layers, ropes: [readRope(config, sizes)] });
+  return decoder(config, 'phi3', sizes, {
+    layers,
+    ropes: [readRope(config, sizes, { partial: 1, original: 4096, rules: RULES })],
+  });
 }

@@ -1,16 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import {
-  attention,
-  decoder,
-  gatedMlp,
-  preNormLayer,
-  readActivation,
-  readRope,
-  readSizes,
-  readWindows,
-  rmsNorm,
-} from './llama-like.js';
+import { readActivation, readRope, readSizes, readWindows } from './config-fields.js';
+import { attention, decoder, gatedMlp, preNormLayer, rmsNorm } from './llama-like.js';
 
 /** Qwen2 and 2.5: Llama with biases on q, k and v, and a window on the upper layers where it is switched on. */
 export function qwen2(config: ConfigReader): DecoderSpec {
@@ -26,8 +17,8 @@ function qwen(config: ConfigReader, modelType: string, options: { qkvBias: boole
   const sizes = readSizes(config);
   const activation = readActivation(config, ['hidden_act'], 'silu');
   const slides = config.flag('use_sliding_window', false);
-  const window = config.optionalNumber('sliding_window');
-  const firstSliding = config.optionalNumber('max_window_layers') ?? sizes.layers;
+  const window = config.optionalNumber('sliding_window', 4096);
+  const firstSliding = config.optionalNumber('max_window_layers') ?? 28;
   const windows = readWindows(config, sizes.layers, slides ? window : undefined, (layer) => layer >= firstSliding);
   const layers = windows.map((layerWindow, i) => {
     const prefix = `model.layers.${i}`;

@@ -1,15 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import {
-  attention,
-  decoder,
-  gatedMlp,
-  preNormLayer,
-  readActivation,
-  readRope,
-  readSizes,
-  readWindows,
-} from './llama-like.js';
+import { readActivation, readRope, readSizes, readWindows } from './config-fields.js';
+import { attention, decoder, gatedMlp, preNormLayer } from './llama-like.js';
 
 /** SmolLM3: Llama in which every fourth layer does without rotary positions. */
 export function smollm3(config: ConfigReader): DecoderSpec {
@@ -46,7 +38,7 @@ export function smollm3(config: ConfigReader): DecoderSpec {
   });
   return decoder(config, 'smollm3', sizes, {
     layers,
-    ropes: [readRope(config, sizes, 2_000_000)],
+    ropes: [readRope(config, sizes, { theta: 2_000_000 })],
     tiedByDefault: true,
   });
 }

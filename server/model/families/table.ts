@@ -2,16 +2,20 @@
 import { AppError } from '../../errors.js';
 import { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
-import { gemma, gemma2, gemma3Text } from './gemma.js';
+import { gemma } from './gemma.js';
+import { gemma2 } from './gemma2.js';
+import { gemma3Text } from './gemma3.js';
 import { gpt2 } from './gpt2.js';
 import { granite } from './granite.js';
-import { phi, stablelm, starcoder2 } from './layer-norm-families.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import { olmo2 } from './olmo2.js';
+import { phi } from './phi.js';
 import { phi3 } from './phi3.js';
 import { qwen2, qwen3 } from './qwen.js';
 import { smollm3 } from './smollm3.js';
+import { stablelm } from './stablelm.js';
+import { starcoder2 } from './starcoder2.js';
 
 /** `model_type` -> the function that turns its config into a decoder. */
 export const FAMILIES: Readonly<Record<string, (config: ConfigReader) => DecoderSpec>> = {
@@ -39,7 +43,7 @@ export const FAMILIES: Readonly<Record<string, (config: ConfigReader) => Decoder
  */
 export function describeDecoder(fields: Record<string, unknown>, where: string): DecoderSpec {
   const type = fields.model_type;
-  const family = typeof type === 'string' ? FAMILIES[type] : undefined;
+  const family = typeof type === 'string' && Object.hasOwn(FAMILIES, type) ? FAMILIES[type] : undefined;
   if (family === undefined) {
     throw new AppError(
       'MODEL_INVALID',
