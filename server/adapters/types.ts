@@ -29,6 +29,8 @@ export interface AdapterBase {
   readonly aliases: readonly string[];
   readonly layerCount: number;
   readonly vocabSize: number;
+  /** Width of an attention head; adapters in GGUF form have the rows of q and k reordered by it. */
+  readonly headDim?: number | undefined;
   /** True: the output matrix is the embedding table; then `lm_head` is still a target of its own. */
   readonly tiedHead: boolean;
   /** Every adaptable module, in the order of Hugging Face's model code. */

@@ -3,7 +3,7 @@
  * blocks its thread, so all of this lives in the engine worker.
  */
 import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { buildDecoderGraph } from '../model/decoder-graph.js';
@@ -29,6 +29,8 @@ export class SessionFactory {
   readonly #small: ReadonlyMap<string, Float32Array>;
   readonly #kernel: LinearKernel;
   readonly #store: QuantisedStore | undefined;
+  /** Weights that no file holds in a form that can be mapped: merged or dequantised ones, by tensor name. */
+  readonly #held: ReadonlyMap<string, Float32Array>;
 
   private constructor(
     folder: ModelFolder,
@@ -36,12 +38,14 @@ export class SessionFactory {
     small: ReadonlyMap<string, Float32Array>,
     kernel: LinearKernel,
     store: QuantisedStore | undefined,
+    held: ReadonlyMap<string, Float32Array> = new Map(),
   ) {
     this.#folder = folder;
     this.#threads = threads;
     this.#small = small;
     this.#kernel = kernel;
     this.#store = store;
+    this.#held = held;
   }
 
   /** Reads biases and norms; with `int8` also quantises every linear. */
@@ -55,7 +59,10 @@ export class SessionFactory {
     for (const { bias } of allLinears(folder.spec)) {
       if (bias !== undefined) small.set(bias, await folder.checkpoint.readFloat32(bias));
     }
-    if (dtype === 'fp32') return new SessionFactory(folder, threads, small, fp32Kernel(folder.checkpoint), undefined);
+    if (dtype === 'fp32') {
+      const kernel = fp32Kernel(folder.checkpoint);
+      return new SessionFactory(folder, threads, small, kernel, undefined, await readHeld(folder));
+    }
     const store = await quantise(
       allLinears(folder.spec).map((linear) => ({
         tensor: linear.weight,
@@ -63,6 +70,7 @@ export class SessionFactory {
         inFeatures: linear.inFeatures,
         transposed: linear.conv1d ?? false,
         read: () => folder.checkpoint.readFloat32(linear.weight),
+        readBlocks: async () => folder.checkpoint.readBlocks?.(linear.weight),
       })),
     );
     return new SessionFactory(folder, threads, small, int8Kernel(store), store);
@@ -97,15 +105,26 @@ export class SessionFactory {
   /** What the session takes from memory. As soon as anything does, onnxruntime wants every file named there. */
   async #externalData(): Promise<{ path: string; data: Uint8Array }[]> {
     if (this.#store !== undefined) return [{ path: this.#store.location, data: this.#store.bytes }];
-    const { changed, files } = this.#folder.checkpoint;
-    if (changed === undefined) return [];
-    const merged = [...changed].map(([name, { buffer, byteOffset, byteLength }]) => ({
+    if (this.#held.size === 0) return [];
+    const held = [...this.#held].map(([name, { buffer, byteOffset, byteLength }]) => ({
       path: memoryFile(name),
       data: new Uint8Array(buffer, byteOffset, byteLength),
     }));
+    const { spec, checkpoint } = this.#folder;
+    const locations = new Set(allLinears(spec).flatMap(({ weight }) => checkpoint.mapped(weight)?.location ?? []));
     const whole = await Promise.all(
-      files.map(async ({ path }) => ({ path: basename(path), data: await readFile(path) })),
+      [...locations].map(async (path) => ({ path, data: await readFile(join(checkpoint.folder, path)) })),
     );
-    return [...merged, ...whole];
+    return [...held, ...whole];
   }
+}
+
+/** Reads every linear's weight that cannot be mapped. */
+async function readHeld({ spec, checkpoint }: ModelFolder): Promise<Map<string, Float32Array>> {
+  const held = new Map<string, Float32Array>();
+  for (const { weight } of allLinears(spec)) {
+    if (held.has(weight) || checkpoint.mapped(weight) !== undefined) continue;
+    held.set(weight, checkpoint.changed?.get(weight) ?? (await checkpoint.readFloat32(weight)));
+  }
+  return held;
 }

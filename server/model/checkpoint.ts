@@ -5,28 +5,71 @@
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { openSafetensors, type SafetensorsFile, type TensorInfo } from '../adapters/safetensors.js';
+import { convertToFloat32, DTYPE_BITS, isFloatDtype } from '../adapters/tensor-dtype.js';
 import { AppError } from '../errors.js';
+import type { Blocks8 } from './quantise.js';
+
+/** A file of weights, as far as its identity goes. */
+export interface WeightFile {
+  readonly path: string;
+  readonly tensors: ReadonlyMap<
+    string,
+    { readonly name: string; readonly dtype: string; readonly shape: readonly number[]; readonly offset: number }
+  >;
+  /** SHA-256 of a header that holds more than names and places (GGUF: tokenizer and settings). */
+  readonly headerDigest?: string | undefined;
+}
+
+/** Where a tensor lies, for onnxruntime to map. */
+export interface MappedTensor {
+  /** File name within the checkpoint's folder. */
+  readonly location: string;
+  readonly offset: number;
+  readonly length: number;
+  readonly dtype: TensorInfo['dtype'];
+}
+
+/** A table as stored, row by row. */
+export interface StoredRows {
+  readonly bytes: Uint8Array;
+  readonly rowBytes: number;
+  /** Writes the row with these bytes as float32 to `target` from `at` on. */
+  widen(row: Uint8Array, target: Float32Array, at: number): void;
+}
+
+/** Weights, by the names of Hugging Face's model code. */
+export interface Checkpoint {
+  /** Folder that all weight files lie in (after symbolic links), for onnxruntime's external data. */
+  readonly folder: string;
+  readonly files: readonly WeightFile[];
+  has(name: string): boolean;
+  /** Throws MODEL_INVALID when absent or of another shape. */
+  expect(name: string, shape: readonly number[]): void;
+  /** Undefined where the values do not lie in a file in a form that onnxruntime reads. */
+  mapped(name: string): MappedTensor | undefined;
+  readFloat32(name: string, shape?: readonly number[]): Promise<Float32Array>;
+  /** Throws MODEL_INVALID when absent or not of a float type. */
+  readRows(name: string): Promise<StoredRows>;
+  /** The weight in 8-bit blocks, where it is stored so. */
+  readBlocks?(name: string): Promise<Blocks8 | undefined>;
+  /** Tensors that differ from the files (merged ones), as float32 in the stored orientation; absent = none. */
+  readonly changed?: ReadonlyMap<string, Float32Array> | undefined;
+  close(): Promise<void>;
+}
 
 /** A tensor and the file it lies in. */
-export interface StoredTensor {
+interface StoredTensor {
   readonly info: TensorInfo;
   readonly file: SafetensorsFile;
 }
 
-/** Open weight files. */
-export interface Checkpoint {
-  /** Folder that all weight files lie in (after symbolic links), for onnxruntime's external data. */
-  readonly folder: string;
-  readonly files: readonly SafetensorsFile[];
-  /** Throws MODEL_INVALID when absent. */
-  find(name: string): StoredTensor;
-  has(name: string): boolean;
-  /** Throws MODEL_INVALID when absent or of another shape. */
-  expect(name: string, shape: readonly number[]): StoredTensor;
-  readFloat32(name: string, shape?: readonly number[]): Promise<Float32Array>;
-  /** Tensors that differ from the files (merged ones), as float32 in the stored orientation; absent = none. */
-  readonly changed?: ReadonlyMap<string, Float32Array> | undefined;
-  close(): Promise<void>;
+/** Rows of float32 values that are held in memory. */
+export function heldRows(values: Float32Array, width: number): StoredRows {
+  return {
+    bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    rowBytes: width * 4,
+    widen: (row, target, at) => convertToFloat32(row, 'F32', target, at),
+  };
 }
 
 /** Opens the weights of a model folder. Throws MODEL_INVALID naming what is missing or broken. */
@@ -62,12 +105,25 @@ export async function openCheckpoint(modelDir: string): Promise<Checkpoint> {
   return {
     folder: dirname(paths[0]!),
     files,
-    find,
     expect,
     has: (name) => byName.has(name),
+    mapped: (name) => {
+      const { file, info } = find(name);
+      return { location: basename(file.path), offset: info.offset, length: info.bytes, dtype: info.dtype };
+    },
     readFloat32: async (name, shape) => {
       const { file, info } = shape === undefined ? find(name) : expect(name, shape);
       return file.readFloat32(info.name);
+    },
+    readRows: async (name) => {
+      const { file, info } = find(name);
+      const { dtype } = info;
+      if (!isFloatDtype(dtype)) throw new AppError('MODEL_INVALID', `tensor ${info.name} is stored as ${dtype}`);
+      return {
+        bytes: await file.readRaw(info.name),
+        rowBytes: (info.shape.at(-1)! * DTYPE_BITS[dtype]) / 8,
+        widen: (row, target, at) => convertToFloat32(row, dtype, target, at),
+      };
     },
     close: async () => {
       await Promise.all(files.map((file) => file.close()));

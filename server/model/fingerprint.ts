@@ -21,7 +21,7 @@ export async function fingerprintOf(folder: ModelFolder): Promise<string> {
     const handle = await open(file.path);
     try {
       const { size } = await handle.stat();
-      hash.update(`${basename(file.path)}:${size}:`);
+      hash.update(`${basename(file.path)}:${size}:${file.headerDigest ?? ''}`);
       for (const { name, dtype, shape, offset } of file.tensors.values())
         hash.update(`${name}:${dtype}:${shape}:${offset};`);
       const sample = Buffer.alloc(SAMPLE_BYTES);

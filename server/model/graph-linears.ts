@@ -14,7 +14,7 @@ export interface LinearKernel {
   emit(graph: GraphBuilder, x: Value, linear: LinearSpec, bias: Value | undefined): Value;
 }
 
-/** float32 products. Weight bytes are named by place in the safetensors file, so nothing is copied or converted here. */
+/** float32 products. Weights are named by their place in a file where they can be mapped, else by {@link memoryFile}. */
 export function fp32Kernel(checkpoint: Checkpoint): LinearKernel {
   return {
     emit(graph, x, linear, bias) {
@@ -61,26 +61,27 @@ export function int8Kernel(store: QuantisedStore): LinearKernel {
 /** Name under which a graph refers to a tensor that is held in memory. */
 export const memoryFile = (tensor: string): string => `memory/${tensor}`;
 
-/** A float32 view of a stored weight: the initialiser itself, or a Cast that onnxruntime folds at load. */
+/** A float32 view of a weight: the initialiser itself, or a Cast that onnxruntime folds at load. */
 function mappedWeight(graph: GraphBuilder, checkpoint: Checkpoint, name: string, shape: readonly number[]): Value {
   if (graph.declared(`${name}.f32`)) return `${name}.f32`;
-  const merged = checkpoint.changed?.get(name);
-  if (merged !== undefined) {
-    if (graph.declared(name)) return name;
-    return graph.external(name, 'float32', shape, { location: memoryFile(name), offset: 0, length: merged.byteLength });
+  if (graph.declared(name)) return name;
+  const mapped = checkpoint.mapped(name);
+  if (mapped === undefined) {
+    const length = shape.reduce((product, size) => product * size, 4);
+    return graph.external(name, 'float32', shape, { location: memoryFile(name), offset: 0, length });
   }
-  const { info, file } = checkpoint.expect(name, shape);
-  const bytes = { location: file.path.slice(checkpoint.folder.length + 1), offset: info.offset, length: info.bytes };
-  switch (info.dtype) {
+  checkpoint.expect(name, shape);
+  const { dtype, ...place } = mapped;
+  switch (dtype) {
     case 'F32':
-      return graph.declared(name) ? name : graph.external(name, 'float32', shape, bytes);
+      return graph.external(name, 'float32', shape, place);
     case 'F16':
-      graph.external(name, 'float16', shape, bytes);
+      graph.external(name, 'float16', shape, place);
       return graph.named(`${name}.f32`, 'Cast', [name], { to: 1 });
     case 'BF16':
-      graph.external(name, 'bfloat16', shape, bytes);
+      graph.external(name, 'bfloat16', shape, place);
       return graph.named(`${name}.f32`, 'Cast', [name], { to: 1 });
     default:
-      throw new AppError('MODEL_INVALID', `tensor ${name} is stored as ${info.dtype}; F32, F16 or BF16 would be right`);
+      throw new AppError('MODEL_INVALID', `tensor ${name} is stored as ${dtype}; F32, F16 or BF16 would be right`);
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { BoundAdapter, BoundLinear } from '../adapters/types.js';
 import { AppError } from '../errors.js';
-import type { Checkpoint } from './checkpoint.js';
+import { type Checkpoint, heldRows } from './checkpoint.js';
 import type { ModelFolder } from './model-folder.js';
 import { allLinears, allNorms, type DecoderSpec, type LinearSpec, mapLinears } from './spec.js';
 
@@ -41,7 +41,7 @@ export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]
     }
   }
   mergeNorms(spec, parts, changed);
-  return { ...folder, spec, checkpoint: withChanges(folder.checkpoint, changed) };
+  return { ...folder, spec, checkpoint: withChanges(folder.checkpoint, changed, spec.hiddenSize) };
 }
 
 function touches(adapter: BoundAdapter, module: string): boolean {
@@ -133,11 +133,18 @@ function mergeNorms(spec: DecoderSpec, parts: readonly MergePart[], changed: Map
   }
 }
 
-function withChanges(checkpoint: Checkpoint, changed: ReadonlyMap<string, Float32Array>): Checkpoint {
+/** @param width of the rows of a changed table */
+function withChanges(checkpoint: Checkpoint, changed: ReadonlyMap<string, Float32Array>, width: number): Checkpoint {
   return {
     ...checkpoint,
     changed,
     has: (name) => changed.has(name) || checkpoint.has(name),
+    mapped: (name) => (changed.has(name) ? undefined : checkpoint.mapped(name)),
+    readBlocks: async (name) => (changed.has(name) ? undefined : checkpoint.readBlocks?.(name)),
+    readRows: async (name) => {
+      const values = changed.get(name);
+      return values === undefined ? checkpoint.readRows(name) : heldRows(values, width);
+    },
     readFloat32: async (name, shape) => changed.get(name)?.slice() ?? checkpoint.readFloat32(name, shape),
   };
 }

@@ -1,5 +1,5 @@
 /**
- * A Hugging Face model folder, opened: what config.json describes, and the weight files. Both the main thread (adapter
+ * A Hugging Face model folder, opened: what config.json describes, and the weight files; or one GGUF file. Both the main thread (adapter
  * binding, listings) and the engine worker (graph, weights) open it for themselves; it holds file handles, no weights.
  */
 import { readFile } from 'node:fs/promises';
@@ -7,10 +7,13 @@ import { basename, join, resolve } from 'node:path';
 import { AppError } from '../errors.js';
 import { type Checkpoint, openCheckpoint } from './checkpoint.js';
 import { describeDecoder } from './families/table.js';
+import { isGgufModel, openGgufModel } from './gguf/gguf-model.js';
+import type { TokenizerFiles } from './gguf/gguf-tokenizer.js';
 import { allLinears, allNorms, type DecoderSpec } from './spec.js';
 
-/** An opened model folder. */
-export interface ModelFolder {
+/** What a model's files say, before tensors are compared with the description. */
+export interface ModelSource {
+  /** The folder, or the path of a GGUF file. */
   readonly dir: string;
   readonly spec: DecoderSpec;
   readonly checkpoint: Checkpoint;
@@ -18,34 +21,46 @@ export interface ModelFolder {
   readonly nameOrPath: string;
   /** End-of-sequence ids: generation_config.json first, else config.json. */
   readonly eosIds: readonly number[];
+  /** The tokenizer that a GGUF file holds itself; absent where it lies in files of the folder. */
+  readonly tokenizerFiles?: (() => TokenizerFiles) | undefined;
+}
+
+/** An opened model folder, or GGUF file. */
+export interface ModelFolder extends ModelSource {
   /** Number of weights. */
   readonly parameters: number;
   close(): Promise<void>;
 }
 
-/** Opens a folder and checks that every tensor that config.json asks for is there in the right shape. Throws MODEL_INVALID. */
+/**
+ * Opens a folder or a `.gguf` file and checks that every tensor that the description asks for is there in the right
+ * shape. Throws MODEL_INVALID.
+ */
 export async function openModelFolder(path: string): Promise<ModelFolder> {
-  const dir = resolve(path);
-  const config = await readJson(join(dir, 'config.json'));
-  if (config === undefined) throw new AppError('MODEL_INVALID', `${dir}: there is no config.json`);
-  const spec = describeDecoder(config, join(dir, 'config.json'));
-  const checkpoint = await openCheckpoint(dir);
+  const place = resolve(path);
+  const source = await (isGgufModel(place) ? openGgufModel(place) : openFolder(place));
+  const { spec, checkpoint } = source;
   try {
     checkTensors(spec, checkpoint);
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
+  return { ...source, parameters: countParameters(checkpoint), close: () => checkpoint.close() };
+}
+
+async function openFolder(dir: string): Promise<ModelSource> {
+  const config = await readJson(join(dir, 'config.json'));
+  if (config === undefined) throw new AppError('MODEL_INVALID', `${dir}: there is no config.json`);
+  const spec = describeDecoder(config, join(dir, 'config.json'));
   const generation = await readJson(join(dir, 'generation_config.json'));
   const name = config._name_or_path;
   return {
     dir,
     spec,
-    checkpoint,
+    checkpoint: await openCheckpoint(dir),
     nameOrPath: typeof name === 'string' && name !== '' ? name : basename(dir),
     eosIds: readIds(generation?.eos_token_id) ?? readIds(config.eos_token_id) ?? [],
-    parameters: countParameters(checkpoint),
-    close: () => checkpoint.close(),
   };
 }
 

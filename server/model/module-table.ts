@@ -38,6 +38,7 @@ export function adapterBaseOf(folder: ModelFolder, servedAs?: string): AdapterBa
     aliases: [folder.dir, ...(servedAs === undefined ? [] : [servedAs])],
     layerCount: spec.layers.length,
     vocabSize: spec.vocabSize,
+    headDim: spec.headDim,
     tiedHead: spec.head.tied,
     modules,
     embeddingModule: embedding.module,

@@ -18,6 +18,14 @@ export interface QuantisedStore {
   entry(tensor: string): QuantisedEntry;
 }
 
+/** A weight that is in blocks already. */
+export interface Blocks8 {
+  /** [out * blocks * 32], around 128. */
+  readonly weights: Uint8Array;
+  /** [out * blocks] */
+  readonly scales: Float32Array;
+}
+
 /** A weight to quantise: [out, in] floats, read when its turn comes. */
 export interface QuantiseInput {
   readonly tensor: string;
@@ -26,6 +34,8 @@ export interface QuantiseInput {
   /** True: the floats come as [in, out]. */
   readonly transposed: boolean;
   read(): Promise<Float32Array>;
+  /** Blocks to take over as they are, where the weight is stored so. */
+  readBlocks?(): Promise<Blocks8 | undefined>;
 }
 
 const BLOCK = 32;
@@ -44,6 +54,12 @@ export async function quantise(inputs: readonly QuantiseInput[]): Promise<Quanti
   const bytes = new Uint8Array(total);
   for (const input of inputs) {
     const entry = entries.get(input.tensor)!;
+    const blocks = await input.readBlocks?.();
+    if (blocks !== undefined) {
+      bytes.set(blocks.weights, entry.weights.offset);
+      new Float32Array(bytes.buffer, entry.scales.offset, entry.scales.length / 4).set(blocks.scales);
+      continue;
+    }
     const values = input.transposed
       ? transpose(await input.read(), input.inFeatures, input.outFeatures)
       : await input.read();

@@ -1,0 +1,153 @@
+/**
+ * Reading GGUF files by range: the header once, then single tensors. As with safetensors, no file is ever read as a
+ * whole.
+ */
+import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { AppError, type ErrorReason } from '../../errors.js';
+import { dequantise, READABLE_TYPES } from './dequantise.js';
+import { type GgufHeader, type GgufTensor, type GgufValue, parseGgufHeader } from './gguf-header.js';
+import { NeedMoreBytes } from './header-cursor.js';
+
+/** Bytes read at a time while dequantising. */
+const CHUNK_BYTES = 8 * 1024 * 1024;
+/** First read of a header; more only where a vocabulary needs it. */
+const FIRST_BYTES = 256 * 1024;
+/** Longest header: some million tokens. */
+const MAX_HEADER_BYTES = 128 * 1024 * 1024;
+
+/** An open GGUF file. Reads may run concurrently. */
+export interface GgufFile {
+  readonly path: string;
+  /** Name in messages. */
+  readonly label: string;
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly tensors: ReadonlyMap<string, GgufTensor>;
+  /** SHA-256 of the header's bytes, hex. */
+  readonly headerDigest: string;
+  /** The tensor's bytes as stored. Throws an AppError: no such tensor, file cut off. */
+  readRaw(name: string): Promise<Buffer>;
+  /** The tensor as float32, dequantised. Throws an AppError: also for a type that is not read. */
+  readFloat32(name: string): Promise<Float32Array>;
+  /** The error for something that is wrong with this file. */
+  fail(what: string, cause?: unknown): AppError;
+  close(): Promise<void>;
+}
+
+/** How faults are reported and how much is read. */
+export interface OpenGgufOptions {
+  /** Reason of the AppErrors: `MODEL_INVALID` (default) or `ADAPTER_INVALID`. */
+  readonly reason?: ErrorReason | undefined;
+  readonly maxHeaderBytes?: number | undefined;
+}
+
+class OpenGguf implements GgufFile {
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly tensors: ReadonlyMap<string, GgufTensor>;
+
+  constructor(
+    readonly path: string,
+    readonly label: string,
+    readonly headerDigest: string,
+    private readonly handle: FileHandle,
+    header: GgufHeader,
+    readonly fail: GgufFile['fail'],
+  ) {
+    this.metadata = header.metadata;
+    this.tensors = header.tensors;
+  }
+
+  private find(name: string): GgufTensor {
+    const tensor = this.tensors.get(name);
+    if (tensor === undefined) throw this.fail(`there is no tensor ${JSON.stringify(name)}`);
+    return tensor;
+  }
+
+  private async fill(target: Uint8Array, position: number, name: string): Promise<void> {
+    for (let done = 0; done < target.length; ) {
+      const length = Math.min(target.length - done, CHUNK_BYTES);
+      const { bytesRead } = await this.handle.read(target, done, length, position + done);
+      if (bytesRead === 0) throw this.fail(`tensor ${JSON.stringify(name)}: the file became shorter while it was read`);
+      done += bytesRead;
+    }
+  }
+
+  async readRaw(name: string): Promise<Buffer> {
+    const { bytes, offset } = this.find(name);
+    const buffer = Buffer.allocUnsafeSlow(bytes);
+    await this.fill(buffer, offset, name);
+    return buffer;
+  }
+
+  async readFloat32(name: string): Promise<Float32Array> {
+    const { type, bytes, offset } = this.find(name);
+    if (!READABLE_TYPES.includes(type.name)) {
+      throw this.fail(
+        `tensor ${JSON.stringify(name)} is stored as ${type.name}; ${READABLE_TYPES.join(', ')} are read`,
+      );
+    }
+    const { blockBytes, blockElements } = type;
+    const values = new Float32Array((bytes / blockBytes) * blockElements);
+    const chunk = Buffer.allocUnsafeSlow(Math.min(bytes, Math.floor(CHUNK_BYTES / blockBytes) * blockBytes));
+    for (let at = 0; at < bytes; at += chunk.length) {
+      const part = chunk.subarray(0, Math.min(chunk.length, bytes - at));
+      await this.fill(part, offset + at, name);
+      dequantise(part, type, values, (at / blockBytes) * blockElements);
+    }
+    return values;
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}
+
+/** Reads the header in windows that grow until it fits. */
+async function readHeader(handle: FileHandle, size: number, most: number): Promise<[GgufHeader, string]> {
+  let wanted = FIRST_BYTES;
+  for (;;) {
+    const bytes = Buffer.allocUnsafeSlow(Math.min(size, wanted, most));
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesRead } = await handle.read(bytes, done, bytes.length - done, done);
+      if (bytesRead === 0) throw new Error('the file became shorter while it was read');
+      done += bytesRead;
+    }
+    try {
+      const header = parseGgufHeader(bytes, size);
+      return [header, createHash('sha256').update(bytes.subarray(0, header.headerBytes)).digest('hex')];
+    } catch (error) {
+      if (!(error instanceof NeedMoreBytes)) throw error;
+      if (error.atLeast > most) throw new Error(`the header is longer than ${most} bytes, the most that is read`);
+      wanted = Math.max(error.atLeast, bytes.length * 4);
+    }
+  }
+}
+
+/**
+ * Opens a GGUF file and checks its header against the file (see {@link parseGgufHeader}).
+ * @throws AppError with the given reason and a message that names file, tensor and fault
+ */
+export async function openGguf(path: string, options: OpenGgufOptions = {}): Promise<GgufFile> {
+  const label = basename(path);
+  const fail = (what: string, cause?: unknown) =>
+    new AppError(options.reason ?? 'MODEL_INVALID', `${label}: ${what}`, { cause });
+  let handle: FileHandle;
+  try {
+    // Non-blocking, so that a FIFO cannot hang the reader before it is seen not to be a file.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    throw fail(code === 'ENOENT' ? 'the file is missing' : `the file cannot be opened (${code})`, error);
+  }
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new Error('not a regular file');
+    const [header, digest] = await readHeader(handle, stat.size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
+    return new OpenGguf(path, label, digest, handle, header, fail);
+  } catch (error) {
+    await handle.close();
+    throw fail((error as Error).message, error);
+  }
+}
