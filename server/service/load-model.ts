@@ -11,8 +11,9 @@ import { fingerprintOf } from '../model/fingerprint.js';
 import type { MergePart } from '../model/merge.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { adapterBaseOf } from '../model/module-table.js';
-import { loadTokenizer } from '../text/hf-tokenizer.js';
-import { loadChatTemplate } from '../text/jinja-template.js';
+import { loadTokenizer, makeTokenizer } from '../text/hf-tokenizer.js';
+import { loadChatTemplate, makeChatTemplate } from '../text/jinja-template.js';
+import { namedSpecialTokens } from '../text/tokenizer-files.js';
 import type { LoadedModel } from './ports.js';
 
 /** How a model is to be served. */
@@ -49,11 +50,7 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel 
 async function start(folder: ModelFolder, options: LoadModelOptions): Promise<LoadedModel> {
   const { spec, parameters } = folder;
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
-  const [tokenizer, chatTemplate, fingerprint] = await Promise.all([
-    loadTokenizer(options.path),
-    loadChatTemplate(options.path),
-    fingerprintOf(folder),
-  ]);
+  const [{ tokenizer, chatTemplate }, fingerprint] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
   const merge = await readMerge(options.merge, adapterBaseOf(folder, options.name));
   const positionBytes = spec.layers.length * 2 * spec.kvHeads * spec.headDim * 4;
   const engine = await startEngine(
@@ -91,6 +88,22 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
     chatTemplate,
     eosIds: folder.eosIds,
     base: adapterBaseOf(folder, options.name),
+  };
+}
+
+/** Tokenizer and chat template: files of the folder, or inside the GGUF file. */
+async function loadText({
+  dir,
+  tokenizerFiles,
+}: ModelFolder): Promise<Pick<LoadedModel, 'tokenizer' | 'chatTemplate'>> {
+  if (tokenizerFiles === undefined) {
+    const [tokenizer, chatTemplate] = await Promise.all([loadTokenizer(dir), loadChatTemplate(dir)]);
+    return { tokenizer, chatTemplate };
+  }
+  const { tokenizer, config } = tokenizerFiles();
+  return {
+    tokenizer: makeTokenizer(tokenizer, config),
+    chatTemplate: makeChatTemplate(config.chat_template, namedSpecialTokens(config)),
   };
 }
 

@@ -11,8 +11,6 @@ const SPECIAL_FILE = 'special_tokens_map.json';
 
 /**
  * Loads `tokenizer.json`, with the special tokens that `tokenizer_config.json` and `special_tokens_map.json` add.
- * Encoding is done by `@huggingface/tokenizers`; decoding is our own, because answers are decoded token by token.
- * `clean_up_tokenization_spaces` is not applied: it would alter text that the model has written.
  * @throws AppError MODEL_INVALID, naming the file
  */
 export async function loadTokenizer(modelDir: string): Promise<Tokenizer> {
@@ -26,6 +24,16 @@ export async function loadTokenizer(modelDir: string): Promise<Tokenizer> {
       metadata: { file: TOKENIZER_FILE },
     });
   }
+  return makeTokenizer(tokenizer, config, special);
+}
+
+/**
+ * Makes a tokenizer of the contents of those files. Encoding is done by `@huggingface/tokenizers`; decoding is our own,
+ * because answers are decoded token by token. `clean_up_tokenization_spaces` is not applied: it would alter text that
+ * the model has written.
+ * @throws AppError MODEL_INVALID
+ */
+export function makeTokenizer(tokenizer: JsonObject, config?: JsonObject, special?: JsonObject): Tokenizer {
   const makeStages = readDecoder(tokenizer.decoder, TOKENIZER_FILE);
   let library: LibraryTokenizer;
   try {

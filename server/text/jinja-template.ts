@@ -20,8 +20,22 @@ export async function loadChatTemplate(modelDir: string): Promise<ChatTemplate> 
     readJsonObject(modelDir, CONFIG_FILE),
     readJsonObject(modelDir, 'special_tokens_map.json'),
   ]);
-  const place = file === undefined ? CONFIG_FILE : TEMPLATE_FILE;
-  const source = file ?? templateOf(config?.chat_template);
+  if (file === undefined) return makeChatTemplate(config?.chat_template, namedSpecialTokens(config, special));
+  return makeChatTemplate(file, namedSpecialTokens(config, special), TEMPLATE_FILE);
+}
+
+/**
+ * Makes a template of what a model says.
+ * @param value a template, a list of `{ name, template }`, or nothing
+ * @param place where it stands, for messages
+ * @throws AppError MODEL_INVALID for any other value
+ */
+export function makeChatTemplate(
+  value: unknown,
+  specialTokens: Readonly<Record<string, string>>,
+  place = CONFIG_FILE,
+): ChatTemplate {
+  const source = templateOf(value);
   if (source === undefined) return unavailable('the model has no chat template; send text or token ids instead');
   let template: Template;
   try {
@@ -29,7 +43,7 @@ export async function loadChatTemplate(modelDir: string): Promise<ChatTemplate> 
   } catch (cause) {
     return unavailable(`the chat template in ${place} cannot be read: ${(cause as Error).message}`);
   }
-  return new JinjaTemplate(template, namedSpecialTokens(config, special));
+  return new JinjaTemplate(template, specialTokens);
 }
 
 /** A template is a string, or a list of `{ name, template }`. */
