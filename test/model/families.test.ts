@@ -8,7 +8,9 @@ import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import { openSafetensors } from '../../server/adapters/safetensors.js';
 import { SessionFactory } from '../../server/engine/decoder-session.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
+import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { KvStore } from '../../server/engine/kv-store.js';
+import type { SamplingOptions } from '../../server/engine/messages.js';
 import { BASE_ROW, combine } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
@@ -18,6 +20,18 @@ const ROOT = fileURLToPath(new URL('../fixtures/families/', import.meta.url));
 const TOLERANCE = 2e-4;
 /** Greedy continuations are compared where PyTorch's own choice was clear. */
 const CLEAR_MARGIN = 2e-3;
+
+const GREEDY: SamplingOptions = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 1,
+  logprobs: undefined,
+};
 
 interface Expected {
   readonly prompts: Record<string, number[]>;
@@ -52,23 +66,41 @@ for (const name of readdirSync(ROOT)) {
     const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
     for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant));
     const base = adapterBaseOf(folder);
+    const bind = async (adapter: string) =>
+      flattenReplaced(await readAdapterFolder(`${dir}/adapters/${adapter}`, base), base);
     const { vocabSize } = folder.spec;
     after(async () => {
       await tensors.close();
       await folder.close();
     });
 
+    test('all prompts and adapters in one batch: every row gets its own greedy tokens', async () => {
+      const engine = new EngineLoop(runner, { maxBatch: 8, prefillChunk: 16, maxPositions: 100_000 });
+      const rows: { answer: Answer; got: number[] }[] = [];
+      for (const [adapterName, prompts] of Object.entries(expected.answers)) {
+        const adapter = adapterName === 'base' ? undefined : await bind(adapterName);
+        if (adapter !== undefined) engine.load(adapter);
+        for (const [prompt, answer] of Object.entries(prompts)) {
+          engine.submit({
+            id: rows.length,
+            promptIds: expected.prompts[prompt]!,
+            selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
+            sampling: GREEDY,
+            maxNewTokens: answer.greedy.length,
+            endIds: [],
+            submittedAt: 0,
+          });
+          rows.push({ answer, got: [] });
+        }
+      }
+      while (engine.busy) for (const { id, token } of (await engine.step()).tokens) rows[id]!.got.push(token);
+      for (const { answer, got } of rows)
+        if (answer.greedy_min_margin >= CLEAR_MARGIN) assert.deepEqual(got, answer.greedy, answer.logits);
+    });
+
     for (const [adapterName, prompts] of Object.entries(expected.answers)) {
       test(`${adapterName}: logits at every position, chunked prefill and greedy decoding equal PyTorch`, async () => {
-        const adapter =
-          adapterName === 'base'
-            ? BASE_ROW
-            : combine([
-                {
-                  adapter: await flattenReplaced(await readAdapterFolder(`${dir}/adapters/${adapterName}`, base), base),
-                  weight: 1,
-                },
-              ]);
+        const adapter = adapterName === 'base' ? BASE_ROW : combine([{ adapter: await bind(adapterName), weight: 1 }]);
         for (const [prompt, answer] of Object.entries(prompts)) {
           const { greedy } = answer;
           const ids = expected.prompts[prompt]!;
