@@ -54,6 +54,13 @@ export class ConfigReader {
     return value;
   }
 
+  /** A number above 0: a divisor, or the base of a power. */
+  positive(name: string, fallback?: number): number {
+    const value = this.number(name, fallback);
+    if (value <= 0) throw this.fault(name, 'a number above 0', value);
+    return value;
+  }
+
   /** A finite number; undefined where the field is null, `whenAbsent` where it is not there at all. */
   optionalNumber(name: string, whenAbsent?: number): number | undefined {
     if (this.raw(name) !== undefined) return this.number(name);

@@ -49,7 +49,7 @@ export function buildRope(input: RopeInput): RopeSpec {
     case 'default':
       return table(plain);
     case 'linear': {
-      const factor = scaling.number('factor');
+      const factor = scaling.positive('factor');
       return table(plain.map((f) => f / factor));
     }
     case 'dynamic':
@@ -57,7 +57,7 @@ export function buildRope(input: RopeInput): RopeSpec {
       // behind. Here a row keeps one table for its whole life, that of the most tokens that it may come to hold.
       return {
         ...table(plain),
-        beyond: { kind: 'dynamic', length: input.contextLength, theta, factor: scaling.number('factor') },
+        beyond: { kind: 'dynamic', length: input.contextLength, theta, factor: scaling.positive('factor') },
       };
     case 'llama3':
       return table(llama3(input, plain, scaling));
@@ -102,7 +102,7 @@ function plainFrequencies(theta: number, rotaryDim: number): Float64Array {
 
 /** Llama 3.1: long waves are slowed by `factor`, short ones kept, those between are blended. */
 function llama3(input: RopeInput, plain: Float64Array, scaling: ConfigReader): Float64Array {
-  const factor = scaling.number('factor');
+  const factor = scaling.positive('factor');
   const low = scaling.number('low_freq_factor');
   const high = scaling.number('high_freq_factor');
   const original = originalLength(input, scaling);
@@ -161,7 +161,8 @@ function longrope(input: RopeInput, scaling: ConfigReader): RopeSpec {
     ['short_factor', short],
     ['long_factor', long],
   ] as const) {
-    if (factors.length !== rotaryDim / 2) throw scaling.fault(name, `${rotaryDim / 2} numbers`, factors.length);
+    if (factors.length !== rotaryDim / 2 || factors.some((f) => f <= 0))
+      throw scaling.fault(name, `${rotaryDim / 2} numbers above 0`, factors);
   }
   const frequencies = (factors: readonly number[]) =>
     Float64Array.from(factors, (f, i) => 1 / (f * theta ** ((2 * i) / rotaryDim)));

@@ -82,9 +82,9 @@ export function readRope(
 ): RopeSpec {
   const newer = config.object('rope_parameters');
   const parameters = config.object('rope_scaling') ?? newer;
-  const outerTheta = config.number('rope_theta', options.theta ?? 10_000);
+  const outerTheta = config.positive('rope_theta', options.theta ?? 10_000);
   const outerPartial = config.optionalNumber('partial_rotary_factor');
-  const theta = parameters?.optionalNumber('rope_theta') ?? outerTheta;
+  const theta = parameters?.positive('rope_theta', outerTheta) ?? outerTheta;
   const partial = parameters?.optionalNumber('partial_rotary_factor') ?? outerPartial;
   if (options.partial === undefined && partial !== undefined && partial !== 1)
     throw config.fault('partial_rotary_factor', '1', partial, 'is not implemented for this family');

@@ -34,7 +34,7 @@ export function readShared(config: ConfigReader): Shared {
   config.expect('use_bidirectional_attention', false, false);
   config.raw('hidden_act');
   const bias = config.flag('attention_bias', false);
-  const scale = config.number('query_pre_attn_scalar', 256) ** -0.5;
+  const scale = config.positive('query_pre_attn_scalar', 256) ** -0.5;
   return {
     activation: readActivation(config, ['hidden_activation'], 'gelu_pytorch_tanh'),
     attention: { qkvBias: bias, outputBias: bias, scale },

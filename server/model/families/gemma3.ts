@@ -38,7 +38,7 @@ function readTwoRopes(config: ConfigReader, sizes: Sizes): RopeSpec[] {
     throw config.fault('rope_scaling', 'nothing beside rope_parameters', config.raw('rope_scaling'));
   const build = (scaling: ConfigReader | undefined, theta: number) => {
     const rope = buildRope({
-      theta: scaling?.optionalNumber('rope_theta') ?? theta,
+      theta: scaling?.positive('rope_theta', theta) ?? theta,
       rotaryDim: sizes.headDim,
       contextLength: sizes.context,
       scaling,
@@ -47,8 +47,8 @@ function readTwoRopes(config: ConfigReader, sizes: Sizes): RopeSpec[] {
     return rope;
   };
   const ropes = [
-    build(parameters?.object('full_attention') ?? older, config.number('rope_theta', 1_000_000)),
-    build(parameters?.object('sliding_attention'), config.number('rope_local_base_freq', 10_000)),
+    build(parameters?.object('full_attention') ?? older, config.positive('rope_theta', 1_000_000)),
+    build(parameters?.object('sliding_attention'), config.positive('rope_local_base_freq', 10_000)),
   ];
   parameters?.finish();
   return ropes;

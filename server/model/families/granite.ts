@@ -27,6 +27,6 @@ export function granite(config: ConfigReader): DecoderSpec {
     layers,
     ropes: [readRope(config, sizes)],
     embeddingScale: config.number('embedding_multiplier', 1),
-    headScale: 1 / config.number('logits_scaling', 1),
+    headScale: 1 / config.positive('logits_scaling', 1),
   });
 }
