@@ -1,4 +1,6 @@
 /** The pages that are generated from tables in the code, so that they cannot drift from it. */
+import { READABLE_TYPES } from '../server/adapters/gguf/dequantise.js';
+import { BASE_ARCHITECTURES } from '../server/adapters/gguf/tensor-names.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
 import { ERRORS } from '../server/errors.js';
 
@@ -52,6 +54,14 @@ holds a \`serving.properties\` as DJL Serving has it:
 Adapters are registered at start from \`adapters/\` in the model folder and in the folder of \`option.model_id\`: each
 sub-folder is one PEFT adapter, named as the sub-folder. \`--adapters DIR\` or \`option.adapters\` names another folder
 instead. While the server runs, adapters are taken from those folders and from each \`--allow-path\`.
+
+## GGUF files
+
+\`--model FILE.gguf\` serves one file with its own tokenizer and chat template, for the architectures
+${BASE_ARCHITECTURES.join(', ')}; tensors of the types ${READABLE_TYPES.join(', ')}. Adapters are bound to it as to the Hugging Face model,
+from \`adapters/\` beside the file. With \`--dtype fp32\` the stored values are dequantised once and computed with
+exactly; with \`int8\`, Q8_0 keeps its blocks as they are and other types are quantised anew. An adapter may be a GGUF
+file too (llama.cpp's form): the source is the file, or a folder with one such file in it.
 `;
 }
 

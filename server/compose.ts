@@ -1,11 +1,12 @@
 /** Puts a server together from its configuration: models, services, both surfaces, one listener. */
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { ServeConfig } from './config/parse.js';
 import { SUPPORTED_FEATURES } from './engine/features.js';
 import { AppError } from './errors.js';
 import { createListener } from './listener/listener.js';
+import { isGgufModel } from './model/gguf/gguf-model.js';
 import { measuredInference } from './observe/measured-inference.js';
 import { Metrics } from './observe/metrics.js';
 import { createRestApp } from './rest/app.js';
@@ -63,7 +64,7 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
         {
           base,
           engine,
-          modelDir: info.path,
+          modelDir: isGgufModel(info.path) ? dirname(info.path) : info.path,
           loraEnabled: info.loraEnabled,
           supportedFeatures: SUPPORTED_FEATURES,
           baseCheck: config.baseCheck,

@@ -1,7 +1,8 @@
 /** From a folder to a {@link BoundAdapter}: the one way in which adapters come in. */
 import { type BindOptions, bindAdapter } from './bind.js';
-import { parsePeftConfig } from './peft-config.js';
-import { openSafetensorsSet } from './safetensors-set.js';
+import { findGgufAdapter, openGgufAdapter } from './gguf/gguf-adapter.js';
+import { type PeftConfig, parsePeftConfig } from './peft-config.js';
+import { openSafetensorsSet, type SafetensorsSet } from './safetensors-set.js';
 import { checkInside, openAdapterFolder } from './source.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
 
@@ -25,16 +26,31 @@ export async function readAdapterFolder(
   options: ReadAdapterOptions = {},
 ): Promise<BoundAdapter> {
   const roots = options.roots ?? [folder];
-  const { path, config } = await openAdapterFolder(folder, roots);
-  const peft = parsePeftConfig(config);
+  const { files, config } = await openAdapter(folder, base, roots);
+  try {
+    return await bindAdapter(files, config, base, options);
+  } finally {
+    await files.close();
+  }
+}
+
+/**
+ * Opens an adapter: a PEFT folder, or a GGUF file (alone, or in a folder of its own).
+ * @throws AppError as {@link readAdapterFolder}
+ */
+export async function openAdapter(
+  folder: string,
+  base: AdapterBase,
+  roots: readonly string[],
+): Promise<{ readonly files: SafetensorsSet; readonly config: PeftConfig }> {
+  const gguf = await findGgufAdapter(await checkInside(folder, roots));
+  if (gguf !== undefined) return openGgufAdapter(await checkInside(gguf, roots), base);
+  const { path, config: text } = await openAdapterFolder(folder, roots);
+  const config = parsePeftConfig(text);
   const files = await openSafetensorsSet(path, 'adapter_model', {
     reason: 'ADAPTER_INVALID',
     maxHeaderBytes: MAX_HEADER_BYTES,
     checkPath: (file) => checkInside(file, roots),
   });
-  try {
-    return await bindAdapter(files, peft, base, options);
-  } finally {
-    await files.close();
-  }
+  return { files, config };
 }

@@ -5,11 +5,8 @@
 import { AppError, type ErrorReason } from '../errors.js';
 import { planBinding } from './binding-plan.js';
 import { Faults } from './faults.js';
-import { parsePeftConfig } from './peft-config.js';
 import { type AdapterSummary, prepareAdapter, type ReadRequest } from './prepare-adapter.js';
-import { MAX_HEADER_BYTES } from './read-adapter.js';
-import { openSafetensorsSet } from './safetensors-set.js';
-import { checkInside, openAdapterFolder } from './source.js';
+import { openAdapter } from './read-adapter.js';
 import type { AdapterBase } from './types.js';
 
 /** One tensor of the files and what would become of it. */
@@ -59,14 +56,9 @@ export async function validateAdapter(request: ReadRequest, base: AdapterBase): 
 
 /** Where the tensors go, by names and shapes alone; what is wrong with them is noted in `faults`. */
 async function describeTensors(request: ReadRequest, base: AdapterBase, faults: Faults): Promise<TensorReport[]> {
-  const { path, config } = await openAdapterFolder(request.folder, request.roots);
-  const files = await openSafetensorsSet(path, 'adapter_model', {
-    reason: 'ADAPTER_INVALID',
-    maxHeaderBytes: MAX_HEADER_BYTES,
-    checkPath: (file) => checkInside(file, request.roots),
-  });
+  const { files, config } = await openAdapter(request.folder, base, request.roots);
   try {
-    const plan = planBinding(files.tensors, parsePeftConfig(config), base, faults);
+    const plan = planBinding(files.tensors, config, base, faults);
     const slots = new Map(plan.slots.map((slot) => [slot.tensor.name, slot]));
     return [...files.tensors.values()].map(({ label, name, dtype, shape, bytes }) => {
       const slot = slots.get(name);

@@ -1,4 +1,4 @@
-/** Turns `--model [NAME=]DIR` into a model to load, looking at what lies in the folder but not yet into the weights. */
+/** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ConfigError } from './config-error.js';
@@ -9,9 +9,9 @@ import type { SettingValues } from './settings.js';
 /** A model that is to be served. All paths are absolute. */
 export interface ModelSource {
   readonly name: string;
-  /** Folder with config.json and the weights. */
+  /** Folder with config.json and the weights, or a GGUF file. */
   readonly path: string;
-  /** Folder that was named; differs from `path` where a serving.properties there points elsewhere. */
+  /** Folder that was named, or that the named file lies in; `path` differs where a serving.properties points elsewhere. */
   readonly folder: string;
   readonly dtype: SettingValues['dtype'];
   readonly loraEnabled: boolean;
@@ -27,6 +27,8 @@ export interface ModelSource {
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 const isFolder = (place: string): boolean => statSync(place, { throwIfNoEntry: false })?.isDirectory() ?? false;
+const isGgufFile = (place: string): boolean =>
+  /\.gguf$/i.test(place) && (statSync(place, { throwIfNoEntry: false })?.isFile() ?? false);
 
 function splitName(given: string): { name: string | undefined; folder: string } {
   const at = given.indexOf('=');
@@ -44,22 +46,26 @@ function splitName(given: string): { name: string | undefined; folder: string } 
 export function resolveModelFolder(given: string, settings: SettingValues, cwd: string): ModelSource {
   const { name, folder: relative } = splitName(given);
   if (relative === '') throw new ConfigError(`--model ${given}: no folder after the "="`);
-  const folder = path.resolve(cwd, relative);
-  if (!isFolder(folder)) throw new ConfigError(`--model ${given}: there is no folder ${folder}`);
-  const properties = propertiesOf(folder);
-  const named = properties?.modelId === undefined ? folder : path.resolve(folder, properties.modelId);
+  const place = path.resolve(cwd, relative);
+  const isFile = isGgufFile(place);
+  if (!isFile && !isFolder(place)) throw new ConfigError(`--model ${given}: there is no folder or .gguf file ${place}`);
+  const folder = isFile ? path.dirname(place) : place;
+  const properties = isFile ? undefined : propertiesOf(folder);
+  const named = properties?.modelId === undefined ? place : path.resolve(folder, properties.modelId);
   const adapter = isFolder(named) ? adapterAsModel(named) : undefined;
   const weights = adapter?.base ?? named;
-  if (!isFolder(weights)) {
-    throw new ConfigError(`${path.join(folder, 'serving.properties')}: option.model_id names no folder: ${weights}`);
+  if (!isFolder(weights) && !isGgufFile(weights)) {
+    throw new ConfigError(
+      `${path.join(folder, 'serving.properties')}: option.model_id names no folder or .gguf file: ${weights}`,
+    );
   }
-  if (!existsSync(path.join(weights, 'config.json'))) {
+  if (isFolder(weights) && !existsSync(path.join(weights, 'config.json'))) {
     throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
   }
-  const chosen = name ?? path.basename(folder);
+  const chosen = name ?? path.basename(place).replace(/\.gguf$/i, '');
   if (!MODEL_NAME.test(chosen)) {
     throw new ConfigError(
-      `--model ${given}: "${chosen}" is no usable model name (letters, digits, ".", "_", "-"); name it with NAME=DIR`,
+      `--model ${given}: "${chosen}" is no usable model name (letters, digits, ".", "_", "-"); name it with NAME=PATH`,
     );
   }
   const folders = adapterFolders(folder, weights, properties, settings.adapters, cwd);

@@ -13,7 +13,7 @@ export const SETTINGS = z.object({
   model: texts({
     value: '[NAME=]DIR',
     description:
-      "A model to serve: a Hugging Face model folder, or a folder with a serving.properties. NAME defaults to the folder's name.",
+      "A model to serve: a Hugging Face model folder, a GGUF file, or a folder with a serving.properties. NAME defaults to the folder's or file's name.",
     unset: 'the embedded demo model, as `demo`',
   }),
   adapters: optionalText({
