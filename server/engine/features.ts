@@ -10,6 +10,7 @@ export const SUPPORTED_FEATURES: ReadonlySet<string> = new Set([
   'lora_bias',
   'replaced_linear',
   'replaced_norm',
+  'norm_bias',
   'replaced_embedding',
   'embedding_lora',
   'trained_tokens',

@@ -19,10 +19,11 @@ export interface RowAdapter {
   readonly key: string;
   /** By module path; modules that no selected adapter touches are absent. */
   readonly linears: ReadonlyMap<string, LowRank>;
-  /** DoRA gains [out], biases to add [out], and whole norm weights [width], by module path. */
+  /** DoRA gains [out], biases to add [out], and whole norm weights and biases [width], by module path. */
   readonly gains: ReadonlyMap<string, Float32Array>;
   readonly biases: ReadonlyMap<string, Float32Array>;
   readonly norms: ReadonlyMap<string, Float32Array>;
+  readonly normBiases: ReadonlyMap<string, Float32Array>;
   /** Changes of the token embedding, with the weight of each. */
   readonly embeddings: readonly { readonly weight: number; readonly embedding: BoundEmbedding }[];
   /** True: the step needs the graph with gains, biases and norms as inputs. */
@@ -36,6 +37,7 @@ export const BASE_ROW: RowAdapter = {
   gains: new Map(),
   biases: new Map(),
   norms: new Map(),
+  normBiases: new Map(),
   embeddings: [],
   needsFullGraph: false,
 };
@@ -50,6 +52,7 @@ export interface WeightedAdapter {
 export function needsFullGraph(adapter: BoundAdapter): boolean {
   return (
     adapter.norms.size > 0 ||
+    (adapter.normBiases?.size ?? 0) > 0 ||
     adapter.linears.some(({ gain, biasDelta }) => gain !== undefined || biasDelta !== undefined)
   );
 }
@@ -66,6 +69,7 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
   const gains = new Map<string, Float32Array>();
   const biases = new Map<string, Float32Array>();
   const norms = new Map<string, Float32Array>();
+  const normBiases = new Map<string, Float32Array>();
   for (const { adapter, weight } of parts) {
     if (weight === 0) continue;
     for (const { module, rank, a, b, gain, biasDelta } of adapter.linears) {
@@ -77,6 +81,7 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
       else list.push({ a, b, rank, weight });
     }
     for (const [module, values] of adapter.norms) norms.set(module, values);
+    for (const [module, values] of adapter.normBiases ?? []) normBiases.set(module, values);
   }
   const linears = new Map<string, LowRank>();
   for (const [module, list] of grouped) linears.set(module, stack(list));
@@ -86,10 +91,11 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
     gains,
     biases,
     norms,
+    normBiases,
     embeddings: parts.flatMap(({ adapter, weight }) =>
       adapter.embedding === undefined || weight === 0 ? [] : [{ weight, embedding: adapter.embedding }],
     ),
-    needsFullGraph: gains.size > 0 || biases.size > 0 || norms.size > 0,
+    needsFullGraph: gains.size + biases.size + norms.size + normBiases.size > 0,
   };
 }
 

@@ -19,15 +19,22 @@ export function vectorFeeds(graph: DecoderGraph, adapters: readonly RowAdapter[]
     feeds[siteInputs.gain(module)] = gains.some(Boolean) ? perGroup(gains, outFeatures, (row) => row.fill(1)) : ONE;
     feeds[siteInputs.bias(module)] = biases.some(Boolean) ? perGroup(biases, outFeatures, () => {}) : ZERO;
   }
-  for (const { norm, weight } of graph.norms) {
+  for (const { norm, weight, bias } of graph.norms) {
     // A family that stores norm weights as offsets from 1 does so in adapters, too.
     const shift = norm.plusOne ? 1 : 0;
     const weights = adapters.map((adapter) => adapter.norms.get(norm.module)?.map((value) => value + shift));
-    feeds[siteInputs.norm(norm.module)] = weights.some(Boolean)
-      ? perGroup(weights, norm.width, (row) => row.set(weight))
-      : new ort.Tensor('float32', weight, [1, 1, norm.width]);
+    feeds[siteInputs.norm(norm.module)] = replacedOr(weight, weights);
+    if (bias === undefined) continue;
+    const biases = adapters.map((adapter) => adapter.normBiases.get(norm.module));
+    feeds[siteInputs.normBias(norm.module)] = replacedOr(bias, biases);
   }
   return feeds;
+}
+
+/** The base's own values for all groups, unless a row replaces them. */
+function replacedOr(own: Float32Array, rows: readonly (Float32Array | undefined)[]): ort.Tensor {
+  if (!rows.some(Boolean)) return new ort.Tensor('float32', own, [1, 1, own.length]);
+  return perGroup(rows, own.length, (row) => row.set(own));
 }
 
 /** [groups, 1, width] of the given rows; `neutral` fills those of groups that have none. */

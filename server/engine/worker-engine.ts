@@ -189,7 +189,7 @@ function transferables(adapter: BoundAdapter): ArrayBuffer[] {
   };
   for (const { a, b, gain, biasDelta, replaced } of adapter.linears)
     for (const array of [a, b, gain, biasDelta, replaced]) add(array);
-  for (const weight of adapter.norms.values()) add(weight);
+  for (const values of [...adapter.norms.values(), ...(adapter.normBiases?.values() ?? [])]) add(values);
   const { lora, rows, replaced } = adapter.embedding ?? {};
   for (const array of [lora?.a, lora?.b, replaced, ...(rows?.values() ?? [])]) add(array);
   return [...buffers];

@@ -23,8 +23,12 @@ export interface DecoderGraph {
   readonly groupWidths: readonly number[];
   /** Sites in the order of the model; empty in the base variant. */
   readonly linears: readonly LinearSpec[];
-  /** Norms with a weight input (full variant only) and their own weights. */
-  readonly norms: readonly { readonly norm: NormSpec; readonly weight: Float32Array }[];
+  /** Norms with inputs of their own (full variant only), and what the base has there. */
+  readonly norms: readonly {
+    readonly norm: NormSpec;
+    readonly weight: Float32Array;
+    readonly bias: Float32Array | undefined;
+  }[];
 }
 
 /** Name of the mask input for a window (0 = the whole past). */
@@ -102,10 +106,7 @@ export function buildDecoderGraph(
     windows: [...windows],
     groupWidths: [...sites.widths],
     linears: variant === 'base' ? [] : sites.linears,
-    norms:
-      variant === 'full'
-        ? sites.norms.filter(({ kind }) => kind === 'rms').map((norm) => ({ norm, weight: sites.normWeight(norm) }))
-        : [],
+    norms: variant === 'full' ? sites.norms.map((norm) => ({ norm, ...sites.normInputs(norm) })) : [],
   };
 }
 

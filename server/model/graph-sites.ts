@@ -21,6 +21,7 @@ export const siteInputs = {
   gain: (module: string) => `gain.${module}`,
   bias: (module: string) => `bias.${module}`,
   norm: (module: string) => `norm.${module}`,
+  normBias: (module: string) => `normbias.${module}`,
   /** int64 [3]: [groups, -1, width]. */
   group: (width: number) => `group.${width}`,
 } as const;
@@ -79,24 +80,29 @@ export class SiteEmitter {
   norm(x: Value, norm: NormSpec): Value {
     this.norms.push(norm);
     const graph = this.#graph;
-    const weight = this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0);
     const attributes = { axis: -1, epsilon: { float: norm.epsilon } };
-    const bias = norm.bias === undefined ? undefined : this.#weight(norm.bias, norm.width);
-    const apply = (scale: Value) =>
-      norm.kind === 'rms'
-        ? graph.op('SimplifiedLayerNormalization', [x, scale], attributes)
-        : graph.op('LayerNormalization', bias === undefined ? [x, scale] : [x, scale, bias], attributes);
-    if (this.#variant !== 'full' || norm.kind === 'layer') return apply(weight);
+    const type = norm.kind === 'rms' ? 'SimplifiedLayerNormalization' : 'LayerNormalization';
+    if (this.#variant !== 'full') {
+      const weight = this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0);
+      const inputs = norm.bias === undefined ? [x, weight] : [x, weight, this.#weight(norm.bias, norm.width)];
+      return graph.op(type, inputs, attributes);
+    }
     const key = `ones.${norm.width}`;
     if (!graph.declared(key)) graph.constant(key, new Float32Array(norm.width).fill(1), [norm.width]);
     const groupWeight = graph.input(siteInputs.norm(norm.module), 'float32', [`norm.g.${norm.module}`, 1, norm.width]);
-    const scaled = graph.op('Mul', [this.#group(apply(key), norm.width), groupWeight]);
+    const normed = this.#group(graph.op(type, [x, key], attributes), norm.width);
+    let scaled = graph.op('Mul', [normed, groupWeight]);
+    if (norm.bias !== undefined) {
+      const dims = [`normbias.g.${norm.module}`, 1, norm.width];
+      scaled = graph.op('Add', [scaled, graph.input(siteInputs.normBias(norm.module), 'float32', dims)]);
+    }
     return graph.op('Reshape', [scaled, graph.ints([-1, norm.width])]);
   }
 
-  /** The weights that `full` graphs take as norm input where no adapter replaces them. */
-  normWeight(norm: NormSpec): Float32Array {
-    return shifted(this.#small.get(norm.weight)!, norm.plusOne ? 1 : 0);
+  /** The weight and bias that `full` graphs take as norm inputs where no adapter replaces them. */
+  normInputs(norm: NormSpec): { weight: Float32Array; bias: Float32Array | undefined } {
+    const weight = shifted(this.#small.get(norm.weight)!, norm.plusOne ? 1 : 0);
+    return { weight, bias: norm.bias === undefined ? undefined : this.#small.get(norm.bias)! };
   }
 
   #weight(name: string, width: number, shift = 0): Value {
