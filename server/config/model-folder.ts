@@ -68,7 +68,8 @@ export function resolveModelFolder(given: string, settings: SettingValues, cwd: 
       `--model ${given}: "${chosen}" is no usable model name (letters, digits, ".", "_", "-"); name it with NAME=PATH`,
     );
   }
-  const folders = adapterFolders(folder, weights, properties, settings.adapters, cwd);
+  const weightsFolder = isGgufFile(weights) ? path.dirname(weights) : weights;
+  const folders = adapterFolders(folder, weightsFolder, properties, settings.adapters, cwd);
   const asked = settings.merge ?? properties?.merge;
   const origin = settings.merge === undefined ? 'option.merge' : '--merge';
   const merge = [
