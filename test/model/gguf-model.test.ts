@@ -4,11 +4,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import fc from 'fast-check';
 import { openGguf } from '../../server/adapters/gguf/gguf-file.js';
+import { AppError } from '../../server/errors.js';
 import { fingerprintOf } from '../../server/model/fingerprint.js';
-import { openModelFolder } from '../../server/model/model-folder.js';
+import { type ModelFolder, openModelFolder } from '../../server/model/model-folder.js';
 import { quantise } from '../../server/model/quantise.js';
 import { allLinears } from '../../server/model/spec.js';
+import { makeTokenizer } from '../../server/text/hf-tokenizer.js';
 import { f32Tensor, float, int, type RawTensor, type RawValue, rawGguf, str } from '../adapters/raw-gguf.js';
 import { GOLDEN } from '../engine/golden-model.js';
 import { FIXTURES, goldenError, largestDifference, logitsOf } from './gguf-runner.js';
@@ -149,6 +152,10 @@ describe('refuses', () => {
   });
   refuse('partial rotation', /rope.dimension_count is 2 where heads have 4/, { 'llama.rope.dimension_count': int(2) });
   refuse('a size that is no number', /intermediate_size "8" cannot be used/, { 'llama.feed_forward_length': str('8') });
+  refuse('more layers than tensors', /4000000000 layers, but only 11 tensors/, { 'llama.block_count': int(4e9) });
+  refuse('heads that the weights do not have', /attn_q.weight has 8 rows, the heads make it/, {
+    'llama.attention.key_length': int(4e9),
+  });
   refuse('a missing tensor', /model.gguf: the file holds no tensor for model.layers.0.mlp.up_proj.weight/, {}, (all) =>
     all.filter(({ name }) => !name.includes('ffn_up')),
   );
@@ -186,6 +193,37 @@ describe('refuses', () => {
     const folder = await openModelFolder(path);
     await assert.rejects(logitsOf(folder), /nan.gguf: tensor "blk.0.ffn_up.weight": element 9 is NaN/);
     await folder.close();
+  });
+
+  test('any damage to a header, or it still describes a whole model', async () => {
+    const path = join(dir, 'fuzz.gguf');
+    for (const name of ['q8', 'base-gemma']) {
+      const whole = readFileSync(`${FIXTURES}${name}.gguf`);
+      const header = (await openGguf(`${FIXTURES}${name}.gguf`).then(async (file) => {
+        await file.close();
+        return Math.min(...Array.from(file.tensors.values(), ({ offset }) => offset));
+      })) as number;
+      const edits = fc.array(fc.tuple(fc.nat(header - 1), fc.nat(255)), { minLength: 1, maxLength: 12 });
+      await fc.assert(
+        fc.asyncProperty(edits, async (changes) => {
+          const bytes = Buffer.from(whole);
+          for (const [at, value] of changes) bytes[at] = value;
+          writeFileSync(path, bytes);
+          let folder: ModelFolder | undefined;
+          try {
+            folder = await openModelFolder(path);
+            const { tokenizer, config } = folder.tokenizerFiles!();
+            makeTokenizer(tokenizer, config).encode('a text', true);
+            for (const { weight } of allLinears(folder.spec)) folder.checkpoint.has(weight);
+          } catch (error) {
+            assert.ok(error instanceof AppError, (error as Error).stack);
+          } finally {
+            await folder?.close();
+          }
+        }),
+        { numRuns: 250 },
+      );
+    }
   });
 
   test('a file with a broken header, closing it', async () => {

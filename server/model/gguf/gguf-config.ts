@@ -69,12 +69,22 @@ export function configOf(file: GgufFile, architecture: GgufArchitecture): Record
   config.vocab_size = file.tensors.get('token_embd.weight')?.shape[0];
   config.tie_word_embeddings = !has('output.weight');
   config.head_dim = headDim(file, own, config);
+  checkSizes(file, config);
   config.rope_scaling = ropeScaling(file, own);
   if (architecture.name === 'llama') {
     config.attention_bias = has('blk.0.attn_q.bias');
     config.mlp_bias = has('blk.0.ffn_up.bias');
   }
   return config;
+}
+
+/** Numbers that decide how much is made of the description must agree with the tensors, which the file has to hold. */
+function checkSizes(file: GgufFile, config: Record<string, unknown>): void {
+  const layers = Number(config.num_hidden_layers);
+  if (layers > file.tensors.size) throw file.fail(`${layers} layers, but only ${file.tensors.size} tensors`);
+  const rows = file.tensors.get('blk.0.attn_q.weight')?.shape[0];
+  const wanted = Number(config.num_attention_heads) * Number(config.head_dim);
+  if (rows !== wanted) throw file.fail(`blk.0.attn_q.weight has ${rows} rows, the heads make it ${wanted}`);
 }
 
 function headDim(file: GgufFile, own: ReadonlyMap<string, GgufValue>, config: Record<string, unknown>): unknown {

@@ -13,6 +13,9 @@ export interface TokenizerFiles {
   readonly config: Readonly<Record<string, unknown>>;
 }
 
+/** Longest token of a vocabulary with scores: each is cut in two at every place. */
+const MAX_TOKEN_LENGTH = 1_024;
+
 /** `tokenizer.ggml.token_type`. */
 const NORMAL = 1;
 const UNKNOWN = 2;
@@ -114,6 +117,8 @@ function sentencePiece(file: GgufFile, tokens: readonly string[], types: ArrayLi
   if (!(scores instanceof Float32Array) || scores.length !== tokens.length) {
     throw file.fail(`tokenizer.ggml.scores must hold ${tokens.length} numbers`);
   }
+  const long = tokens.findIndex((text) => text.length > MAX_TOKEN_LENGTH);
+  if (long >= 0) throw file.fail(`token ${long} has ${tokens[long]!.length} characters; at most ${MAX_TOKEN_LENGTH}`);
   const prefix = file.metadata.get('tokenizer.ggml.add_space_prefix') !== false;
   const unknown = idOf(file, 'unknown', tokens.length);
   const merged = tokens.flatMap((text, id) =>
