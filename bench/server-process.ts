@@ -1,0 +1,37 @@
+/** A loramux server as a child process on a free loopback port, for load over the wire. */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** A running server. */
+export interface ServerProcess {
+  readonly url: string;
+  readonly pid: number;
+  /** Ends it and waits until it is gone. */
+  stop(): Promise<void>;
+}
+
+/** Starts `loramux serve` with the flags given. Rejects when it ends before it answers. */
+export async function startServer(flags: readonly string[]): Promise<ServerProcess> {
+  const main = fileURLToPath(new URL('../server/main.ts', import.meta.url));
+  const args = ['--import', 'tsx', main, 'serve', '--port', '0', '--log-level', 'error', ...flags];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const url = await new Promise<string>((resolve, reject) => {
+    let output = '';
+    child.stdout.on('data', (data: Buffer) => {
+      output += data.toString();
+      const found = /http:\/\/[\w.:[\]]+\d/.exec(output)?.[0];
+      if (found !== undefined) resolve(found);
+    });
+    child.once('exit', (code) => reject(new Error(`the server ended with code ${code}`)));
+  });
+  return {
+    url,
+    pid: child.pid!,
+    stop: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      await gone;
+    },
+  };
+}
