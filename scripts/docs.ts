@@ -1,5 +1,5 @@
 /** `npm run docs` writes the generated pages; with --check it only compares and ends with 1 on a difference. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { renderDocs } from './render-docs.js';
 
 const root = new URL('../', import.meta.url);
@@ -8,6 +8,7 @@ let stale = 0;
 for (const [page, text] of renderDocs()) {
   const file = new URL(page, root);
   if (!check) {
+    mkdirSync(new URL('./', file), { recursive: true });
     writeFileSync(file, text);
     console.log(`wrote ${page}`);
   } else if (readText(file) !== text) {

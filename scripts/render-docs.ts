@@ -3,12 +3,14 @@ import { READABLE_TYPES } from '../server/adapters/gguf/dequantise.js';
 import { BASE_ARCHITECTURES } from '../server/adapters/gguf/tensor-names.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
 import { ERRORS } from '../server/errors.js';
+import { renderPerformance } from './render-performance.js';
 
 /** Path of each generated page, relative to the repository, and its text. */
 export function renderDocs(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/configuration.md', configurationPage()],
     ['docs/errors.md', errorsPage()],
+    ...renderPerformance(),
   ]);
 }
 
