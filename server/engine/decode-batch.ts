@@ -1,5 +1,5 @@
 /** The rows that decode together, and the key/value store whose slots they own. */
-import { KvStore } from './kv-store.js';
+import type { RowStore, StepBackend } from './backend.js';
 import type { Row } from './row.js';
 import { slotsFor } from './scheduler.js';
 
@@ -7,14 +7,13 @@ import { slotsFor } from './scheduler.js';
 const HEADROOM = 64;
 
 export class DecodeBatch {
-  readonly #layers: number;
-  readonly #width: number;
+  readonly #backend: Pick<StepBackend, 'createStore'>;
   #slots: (Row | undefined)[] = [];
-  #store: KvStore | undefined;
+  #store: RowStore | undefined;
 
-  constructor(layers: number, width: number) {
-    this.#layers = layers;
-    this.#width = width;
+  /** @param backend where the batch's stores are made */
+  constructor(backend: Pick<StepBackend, 'createStore'>) {
+    this.#backend = backend;
   }
 
   /** By slot; undefined = free. */
@@ -28,7 +27,7 @@ export class DecodeBatch {
   }
 
   /** Throws when the batch is empty. */
-  get store(): KvStore {
+  get store(): RowStore {
     if (this.#store === undefined) throw new Error('the decode batch is empty');
     return this.#store;
   }
@@ -37,8 +36,8 @@ export class DecodeBatch {
     return this.#store?.bytes ?? 0;
   }
 
-  /** Takes over a prefilled row: its keys and values move from its own store into a slot. */
-  add(row: Row, prefilled: KvStore): void {
+  /** Takes over a prefilled row: its keys and values are copied from its own store, which stays the caller's. */
+  add(row: Row, prefilled: RowStore): void {
     let slot = this.#slots.indexOf(undefined);
     if (slot < 0) {
       slot = this.#slots.length;
@@ -57,6 +56,7 @@ export class DecodeBatch {
     this.#slots[slot] = undefined;
     if (this.#slots.every((other) => other === undefined)) {
       this.#slots = [];
+      this.#store?.release();
       this.#store = undefined;
     }
   }
@@ -71,7 +71,7 @@ export class DecodeBatch {
   #resize(slots: number, length: number): void {
     const old = this.#store;
     const longest = this.rows.reduce((most, row) => Math.max(most, row.length), length);
-    const store = new KvStore(this.#layers, this.#width, slots, longest + HEADROOM);
+    const store = this.#backend.createStore(slots, longest + HEADROOM);
     const moved: (Row | undefined)[] = new Array(slots).fill(undefined);
     let next = 0;
     for (const [slot, row] of this.#slots.entries()) {
@@ -80,6 +80,7 @@ export class DecodeBatch {
       moved[next] = row;
       next += 1;
     }
+    old?.release();
     this.#slots = moved;
     this.#store = store;
   }

@@ -3,14 +3,13 @@
  * drive it directly. One `step()` at a time; what a step produced is returned in one piece.
  */
 import type { BoundAdapter } from '../adapters/types.js';
+import type { RowStore, StepBackend } from './backend.js';
 import { DecodeBatch } from './decode-batch.js';
-import { KvStore } from './kv-store.js';
 import type { EndEvent, EngineStats, RowRequest, TokenEvent } from './messages.js';
 import { Row } from './row.js';
-import { combine, needsFullGraph, type RowAdapter, selectionKey } from './row-adapter.js';
+import { combine, type RowAdapter, selectionKey } from './row-adapter.js';
 import { type AdapterSpan, activationPoint, spansOf } from './row-spans.js';
 import { decide, type SchedulerLimits } from './scheduler.js';
-import type { StepRunner } from './step-runner.js';
 
 /** What one step did. */
 export interface StepOutput {
@@ -19,22 +18,22 @@ export interface StepOutput {
 }
 
 export class EngineLoop {
-  readonly #runner: StepRunner;
+  readonly #backend: StepBackend;
   readonly #limits: SchedulerLimits;
   readonly #adapters = new Map<string, BoundAdapter>();
   /** Combined selections that started or waiting rows use, with the number of those rows. */
   readonly #selections = new Map<string, { adapter: RowAdapter; rows: number }>();
   #waiting: Row[] = [];
-  #prefilling: { row: Row; store: KvStore } | undefined;
+  #prefilling: { row: Row; store: RowStore } | undefined;
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
   #lastWasPrefill = false;
   readonly #counts = { prefillSteps: 0, decodeSteps: 0, prefillTokens: 0, decodeTokens: 0, stepMs: 0 };
 
-  constructor(runner: StepRunner, limits: SchedulerLimits) {
-    this.#runner = runner;
+  constructor(backend: StepBackend, limits: SchedulerLimits) {
+    this.#backend = backend;
     this.#limits = limits;
-    this.#batch = new DecodeBatch(runner.spec.layers.length, runner.kvWidth);
+    this.#batch = new DecodeBatch(backend);
   }
 
   /** True while any row waits or runs. */
@@ -42,16 +41,16 @@ export class EngineLoop {
     return this.#waiting.length > 0 || this.#prefilling !== undefined || this.#batch.rows.length > 0;
   }
 
-  /** Takes a loaded adapter. The graph it needs must be open (see {@link needsFullGraph}). */
-  load(adapter: BoundAdapter): void {
-    if (needsFullGraph(adapter) && !this.#runner.hasSession('full')) throw new Error('the full graph is not open');
+  /** Takes a loaded adapter. Throws when the backend cannot apply it. */
+  async load(adapter: BoundAdapter): Promise<void> {
+    await this.#backend.load(adapter);
     this.#adapters.set(adapter.digest, adapter);
   }
 
   /** Forgets an adapter. A row that still uses it keeps its weights alive until it ends. */
   unload(digest: string): void {
     this.#adapters.delete(digest);
-    this.#runner.forgetAdapters();
+    this.#backend.unload(digest);
   }
 
   /** Enqueues a row. A row that names an adapter that is not loaded ends with an error: never the base instead. */
@@ -115,8 +114,8 @@ export class EngineLoop {
       kvBytes: this.#batch.bytes + (this.#prefilling?.store.bytes ?? 0),
       adaptersLoaded: this.#adapters.size,
       adapterBytes: [...this.#adapters.values()].reduce((sum, { bytes }) => sum + bytes, 0),
-      runMs: this.#runner.runMs,
-      overheadMs: stepMs - this.#runner.runMs,
+      runMs: this.#backend.runMs,
+      overheadMs: stepMs - this.#backend.runMs,
     };
   }
 
@@ -132,8 +131,7 @@ export class EngineLoop {
     const at = this.#waiting.findIndex((row) => row.id === id);
     const [row] = this.#waiting.splice(at, 1);
     for (const passed of this.#waiting.slice(0, at)) passed.overtaken += 1;
-    const { spec, kvWidth } = this.#runner;
-    this.#prefilling = { row: row!, store: new KvStore(spec.layers.length, kvWidth, 1, row!.request.promptIds.length) };
+    this.#prefilling = { row: row!, store: this.#backend.createStore(1, row!.request.promptIds.length) };
     row!.start();
   }
 
@@ -147,7 +145,7 @@ export class EngineLoop {
     const ids = promptIds.slice(row.length, end);
     const last = end === promptIds.length;
     try {
-      const logits = await this.#runner.prefill(
+      const logits = await this.#backend.prefill(
         ids,
         row.length,
         store,
@@ -161,8 +159,10 @@ export class EngineLoop {
       if (!last) return;
       this.#prefilling = undefined;
       if (this.#pick(row, logits, output)) this.#batch.add(row, store);
+      store.release();
     } catch (error) {
       this.#prefilling = undefined;
+      store.release();
       this.#finish(row, row.end('error', (error as Error).message), output);
     }
   }
@@ -172,7 +172,7 @@ export class EngineLoop {
     const { slots, store, rows } = this.#batch;
     let logits: Float32Array;
     try {
-      logits = await this.#runner.decode(
+      logits = await this.#backend.decode(
         slots.map(
           (row) =>
             row && {
@@ -193,7 +193,7 @@ export class EngineLoop {
     }
     this.#counts.decodeSteps += 1;
     this.#counts.decodeTokens += rows.length;
-    const { vocabSize } = this.#runner.spec;
+    const { vocabSize } = this.#backend.spec;
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
       row.length += 1;
@@ -236,8 +236,9 @@ export class EngineLoop {
     const ended = new Set(output.ends.map(({ id }) => id));
     this.#waiting = this.#waiting.filter((row) => !ended.has(row.id));
     if (this.#prefilling !== undefined && gone(this.#prefilling.row)) {
-      const { row } = this.#prefilling;
+      const { row, store } = this.#prefilling;
       this.#prefilling = undefined;
+      store.release();
       this.#finish(row, row.end('cancelled'), output);
     }
     for (const row of this.#batch.rows.filter(gone)) {

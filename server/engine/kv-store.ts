@@ -1,9 +1,11 @@
+import type { RowStore } from './backend.js';
+
 /**
  * Keys and values of a batch, time-major: [time, slots, kvHeads, headDim] for each layer. Time grows at the end, so a
  * step feeds a view of the live part without a copy, and growing copies one stretch. Rows own slots; a free slot holds
  * stale finite numbers that the mask hides.
  */
-export class KvStore {
+export class KvStore implements RowStore {
   /** Per layer: keys and values, each `capacity * slots * width` floats. */
   readonly keys: Float32Array[];
   readonly values: Float32Array[];
@@ -70,6 +72,9 @@ export class KvStore {
       }
     }
   }
+
+  /** Nothing to do: the arrays go when nobody refers to them. */
+  release(): void {}
 
   /** Copies `length` positions of one slot into a slot of another store (which must have room). */
   copyRow(slot: number, length: number, target: KvStore, targetSlot: number): void {

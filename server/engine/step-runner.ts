@@ -3,29 +3,21 @@
  * no policy; it turns token ids, positions, caches and selections into feeds, and writes the new keys and values back.
  */
 import * as ort from 'onnxruntime-node';
+import type { BoundAdapter } from '../adapters/types.js';
 import { maskInput } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
 import { adaptEmbedding } from './adapted-embedding.js';
+import type { DecodeSlot, StepBackend } from './backend.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
-import type { KvStore } from './kv-store.js';
+import { KvStore } from './kv-store.js';
 import { LoraFeeds } from './lora-feeds.js';
-import { BASE_ROW, type RowAdapter } from './row-adapter.js';
+import { BASE_ROW, needsFullGraph, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
 
 /** Past positions are fed in multiples of this, so that shapes, masks and sums change rarely. */
 const PAST_BLOCK = 32;
-
-/** One slot of a decode step. */
-export interface DecodeSlot {
-  readonly token: number;
-  /** Tokens of the row that are in the store already; the new token's position. */
-  readonly length: number;
-  readonly adapter: RowAdapter;
-  /** Most tokens that the row may come to hold; see {@link RopeSpec.beyond}. */
-  readonly horizon: number;
-}
 
 /** Everything a run needs besides the adapter inputs. */
 interface Step {
@@ -40,17 +32,26 @@ interface Step {
   readonly horizonOf: (token: number) => number;
 }
 
-/** Runs steps of one model. Not re-entrant: one step at a time. */
-export class StepRunner {
+/** Runs steps of one model on the CPU. Not re-entrant: one step at a time. */
+export class StepRunner implements StepBackend {
   readonly spec: DecoderSpec;
   readonly #table: EmbeddingTable;
   readonly #sessions = new Map<GraphVariant, { session: DecoderSession; lora: LoraFeeds }>();
+  readonly #openFull: (() => Promise<DecoderSession>) | undefined;
+  #full: Promise<void> | undefined;
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
 
-  constructor(spec: DecoderSpec, table: EmbeddingTable, sessions: readonly DecoderSession[]) {
+  /** @param openFull opens the `full` graph when the first adapter needs it; undefined = it is never opened */
+  constructor(
+    spec: DecoderSpec,
+    table: EmbeddingTable,
+    sessions: readonly DecoderSession[],
+    openFull?: () => Promise<DecoderSession>,
+  ) {
     this.spec = spec;
     this.#table = table;
+    this.#openFull = openFull;
     for (const session of sessions) this.addSession(session);
   }
 
@@ -67,6 +68,18 @@ export class StepRunner {
   /** Floats of keys per position and layer. */
   get kvWidth(): number {
     return this.spec.kvHeads * this.spec.headDim;
+  }
+
+  createStore(slots: number, capacity: number): KvStore {
+    return new KvStore(this.spec.layers.length, this.kvWidth, slots, capacity);
+  }
+
+  /** Opens the graph that the adapter needs, if it is not open yet. */
+  async load(adapter: BoundAdapter): Promise<void> {
+    if (!needsFullGraph(adapter) || this.hasSession('full')) return;
+    if (this.#openFull === undefined) throw new Error('the full graph is not open');
+    this.#full ??= this.#openFull().then((session) => this.addSession(session));
+    await this.#full;
   }
 
   /**
@@ -119,10 +132,13 @@ export class StepRunner {
     return outputs.logits;
   }
 
-  /** Drops references to adapter arrays; called when an adapter is unloaded. */
-  forgetAdapters(): void {
+  /** Drops references to adapter arrays. */
+  unload(): void {
     for (const { lora } of this.#sessions.values()) lora.clear();
   }
+
+  /** Nothing to do: sessions go with the thread. */
+  async close(): Promise<void> {}
 
   /** Past positions to feed; the store gets room for them and for the new tokens. */
   #reservePast(store: KvStore, length: number, tokens: number): number {

@@ -5,21 +5,14 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
-import { type Dtype, SessionFactory } from './decoder-session.js';
-import { EmbeddingTable } from './embedding-table.js';
 import { EngineLoop } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
-import { needsFullGraph } from './row-adapter.js';
+import { type BackendOptions, openBackend } from './open-backend.js';
 import type { SchedulerLimits } from './scheduler.js';
-import { StepRunner } from './step-runner.js';
 
 /** What the main thread passes to the worker. */
-export interface WorkerOptions {
+export interface WorkerOptions extends BackendOptions {
   readonly modelDir: string;
-  readonly dtype: Dtype;
-  readonly threads: number;
-  /** False: only the base graph is made, and adapters are refused. */
-  readonly lora: boolean;
   readonly limits: SchedulerLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
   readonly merge?: readonly MergePart[] | undefined;
@@ -29,11 +22,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const post = (message: FromEngine) => port.postMessage(message);
   const opened = await openModelFolder(options.modelDir);
   const folder = options.merge === undefined ? opened : await mergeInto(opened, options.merge);
-  const factory = await SessionFactory.create(folder, options.dtype, options.threads);
-  const sessions = [await factory.open('base')];
-  if (options.lora) sessions.push(await factory.open('lora'));
-  const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), sessions);
-  const engine = new EngineLoop(runner, options.limits);
+  const engine = new EngineLoop(await openBackend(folder, options), options.limits);
 
   let stepping = false;
   let closed = false;
@@ -49,9 +38,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
         return;
       case 'load':
         try {
-          if (needsFullGraph(message.adapter) && !runner.hasSession('full'))
-            runner.addSession(await factory.open('full'));
-          engine.load(message.adapter);
+          await engine.load(message.adapter);
           post({ type: 'loaded', digest: message.adapter.digest, stats: engine.stats() });
         } catch (error) {
           const { message: fault } = error as Error;

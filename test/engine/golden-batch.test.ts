@@ -69,7 +69,7 @@ async function loadAll(model: GoldenModel, engine: EngineLoop): Promise<Map<stri
   for (const [name, entry] of Object.entries(model.golden.adapters)) {
     if (entry.policy !== 'load') continue;
     const adapter = await model.adapter(entry.path);
-    engine.load(adapter);
+    await engine.load(adapter);
     digests.set(name, adapter.digest);
   }
   return digests;

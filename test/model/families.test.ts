@@ -79,7 +79,7 @@ for (const name of readdirSync(ROOT)) {
       const rows: { answer: Answer; got: number[] }[] = [];
       for (const [adapterName, prompts] of Object.entries(expected.answers)) {
         const adapter = adapterName === 'base' ? undefined : await bind(adapterName);
-        if (adapter !== undefined) engine.load(adapter);
+        if (adapter !== undefined) await engine.load(adapter);
         for (const [prompt, answer] of Object.entries(prompts)) {
           engine.submit({
             id: rows.length,

@@ -1,0 +1,74 @@
+/**
+ * What the engine needs of the machinery that runs a model's steps. The loop and the decode batch know rows, stores and
+ * policy; a backend knows graphs, buffers and devices. Everything here is called from the engine thread, one call at a
+ * time.
+ */
+import type { BoundAdapter } from '../adapters/types.js';
+import type { DecoderSpec } from '../model/spec.js';
+import type { RowAdapter } from './row-adapter.js';
+
+/** One slot of a decode step. */
+export interface DecodeSlot {
+  readonly token: number;
+  /** Tokens of the row that are in the store already; the new token's position. */
+  readonly length: number;
+  readonly adapter: RowAdapter;
+  /** Most tokens that the row may come to hold; see {@link RopeSpec.beyond}. */
+  readonly horizon: number;
+}
+
+/**
+ * Keys and values of rows side by side, one row a slot. A backend whose memory is not the host's may carry out what is
+ * asked of a store later, but in the order in which it was asked; so none of these calls has to be waited for.
+ */
+export interface RowStore {
+  readonly slots: number;
+  /** Positions allocated in each slot. */
+  readonly capacity: number;
+  /** Bytes allocated, all layers together. */
+  readonly bytes: number;
+  /** Makes room for `time` positions in every slot. */
+  reserve(time: number): void;
+  /**
+   * Copies positions 0..length-1 of a slot into a slot of another store of the same backend, which must have room. The
+   * copy is complete when this returns, or before anything asked of either store later.
+   */
+  copyRow(slot: number, length: number, target: RowStore, targetSlot: number): void;
+  /** Gives the memory back. The store must not be used any more. */
+  release(): void;
+}
+
+/** Runs the steps of one model. Not re-entrant: one step at a time. */
+export interface StepBackend {
+  readonly spec: DecoderSpec;
+  /** Total milliseconds spent inside onnxruntime. */
+  readonly runMs: number;
+  /** A store of `slots` slots with room for `capacity` positions. */
+  createStore(slots: number, capacity: number): RowStore;
+  /**
+   * Runs `ids` at positions `length`.. of a one-slot store and appends their keys and values.
+   * @param logitRows indices into `ids` whose logits are wanted; empty = none
+   * @param horizon most tokens that the row may come to hold
+   * @returns logits [logitRows, vocab], valid until the next step
+   */
+  prefill(
+    ids: readonly number[],
+    length: number,
+    store: RowStore,
+    adapter: RowAdapter,
+    logitRows: readonly number[],
+    horizon?: number,
+  ): Promise<Float32Array>;
+  /**
+   * One token for every slot of `store`.
+   * @param slots by slot number; undefined = free slot
+   * @returns logits [slots, vocab], valid until the next step; those of free slots mean nothing
+   */
+  decode(slots: readonly (DecodeSlot | undefined)[], store: RowStore): Promise<Float32Array>;
+  /** Makes an adapter usable in steps. Throws when this backend cannot apply it. */
+  load(adapter: BoundAdapter): Promise<void>;
+  /** Drops what is held of an adapter; rows that still run with it keep their weights alive themselves. */
+  unload(digest: string): void;
+  /** Releases sessions and device memory. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,24 @@
+/** Opens the backend that a model's engine thread runs its steps on. */
+import type { ModelFolder } from '../model/model-folder.js';
+import type { StepBackend } from './backend.js';
+import { type Dtype, SessionFactory } from './decoder-session.js';
+import { EmbeddingTable } from './embedding-table.js';
+import { StepRunner } from './step-runner.js';
+
+/** How a model is run. */
+export interface BackendOptions {
+  readonly dtype: Dtype;
+  /** Threads of onnxruntime. */
+  readonly threads: number;
+  /** False: only the base graph is made, and adapters are refused. */
+  readonly lora: boolean;
+}
+
+/** Prepares the weights and opens the graphs that every adapter may need; others are opened when an adapter needs them. */
+export async function openBackend(folder: ModelFolder, options: BackendOptions): Promise<StepBackend> {
+  const factory = await SessionFactory.create(folder, options.dtype, options.threads);
+  const sessions = [await factory.open('base')];
+  if (options.lora) sessions.push(await factory.open('lora'));
+  const table = await EmbeddingTable.read(folder);
+  return new StepRunner(folder.spec, table, sessions, options.lora ? () => factory.open('full') : undefined);
+}
