@@ -1,4 +1,5 @@
-/** Closed-loop streaming load over HTTP/JSON lines: a number of streams, each sending its next request when one ends. */
+/** Closed-loop streaming load over HTTP: a number of streams, each sending its next request when one ends. */
+import { type Dialect, LORAMUX } from './dialects.js';
 
 /** One load. */
 export interface LoadOptions {
@@ -10,6 +11,8 @@ export interface LoadOptions {
   readonly promptWords: number;
   /** Request i names adapter i modulo their number; empty = base. */
   readonly adapters: readonly string[];
+  /** Default: ours. */
+  readonly dialect?: Dialect | undefined;
 }
 
 /** What came out; times in milliseconds. */
@@ -28,7 +31,7 @@ const WORDS =
   );
 
 /** A prompt that no other request of a run shares its beginning with. */
-function prompt(request: number, words: number): string {
+export function prompt(request: number, words: number): string {
   let state = (request + 1) * 2_654_435_761;
   const picked = Array.from({ length: words }, () => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
@@ -39,24 +42,26 @@ function prompt(request: number, words: number): string {
 
 /** Runs the load after two requests that do not count. */
 export async function runLoad(options: LoadOptions): Promise<LoadResult> {
+  const { dialect = LORAMUX } = options;
   const firstToken: number[] = [];
   const interToken: number[] = [];
   let tokens = 0;
   let failed = 0;
   const send = async (request: number, count: boolean): Promise<void> => {
-    const adapter = options.adapters[request % options.adapters.length];
+    const index = request % options.adapters.length;
+    const name = options.adapters[index];
+    const { path, body } = dialect.request(
+      prompt(request, options.promptWords),
+      options.maxNewTokens,
+      name === undefined ? undefined : { name, index },
+    );
     const start = performance.now();
     let last = start;
     let seen = 0;
-    const response = await fetch(`${options.url}/invocations`, {
+    const response = await fetch(`${options.url}${path}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        inputs: prompt(request, options.promptWords),
-        stream: true,
-        ...(adapter !== undefined && { adapters: adapter }),
-        parameters: { max_new_tokens: options.maxNewTokens, ignore_eos_token: true },
-      }),
+      body: JSON.stringify(body),
     });
     if (!response.ok || response.body === null) throw new Error(`${response.status} ${await response.text()}`);
     const decoder = new TextDecoder();
@@ -66,10 +71,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
       const lines = rest.split('\n');
       rest = lines.pop()!;
       for (const line of lines) {
-        if (line === '') continue;
-        const event = JSON.parse(line) as { token?: unknown; error?: string };
-        if (event.error !== undefined) throw new Error(event.error);
-        if (event.token === undefined) continue;
+        if (line === '' || !dialect.isToken(line)) continue;
         const now = performance.now();
         if (count) (seen === 0 ? firstToken : interToken).push(now - (seen === 0 ? start : last));
         last = now;
