@@ -5,6 +5,8 @@ import type { AdapterSummary } from './prepare-adapter.js';
 /** A registered adapter. Mutable: one object from registration to deletion. */
 export interface AdapterEntry {
   readonly model: string;
+  /** Key of the engine that holds its weights; models that share an engine have the same. */
+  readonly pool: string;
   readonly name: string;
   /** As given at registration. */
   readonly source: string;

@@ -1,5 +1,5 @@
 /**
- * Which adapters' weights the engines hold, within one byte budget for all models. Content is held once per model and
+ * Which adapters' weights the engines hold, within one byte budget for all models. Content is held once per engine and
  * digest, however many names point to it; a lease keeps it where it is; what is neither leased nor pinned makes room
  * for others, least recently used first.
  */
@@ -14,7 +14,8 @@ export interface AdapterHost {
 
 /** Where an adapter is held: one engine and a digest. */
 export interface ResidentKey {
-  readonly model: string;
+  /** Key of the engine: models of several names may share one. */
+  readonly pool: string;
   readonly digest: string;
 }
 
@@ -102,12 +103,12 @@ export class Residency {
    * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers, or what the engine throws
    */
   async load(
-    model: string,
+    pool: string,
     engine: AdapterHost,
     adapter: BoundAdapter,
     options: LoadOptions = {},
   ): Promise<ResidentLease> {
-    const key = id({ model, digest: adapter.digest });
+    const key = id({ pool, digest: adapter.digest });
     for (;;) {
       const resident = this.residents.get(key);
       if (resident === undefined) break;
@@ -232,5 +233,5 @@ export class Residency {
 }
 
 function id(key: ResidentKey): string {
-  return JSON.stringify([key.model, key.digest]);
+  return JSON.stringify([key.pool, key.digest]);
 }

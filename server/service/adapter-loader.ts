@@ -29,7 +29,7 @@ export class AdapterLoader {
    */
   async lease(entry: AdapterEntry, options: LoadOptions = {}): Promise<ResidentLease> {
     const { summary } = entry;
-    const held = summary && this.residency.join({ model: entry.model, digest: summary.digest });
+    const held = summary && this.residency.join({ pool: entry.pool, digest: summary.digest });
     if (held !== undefined) return held;
     const known = this.loads.get(entry);
     if (known !== undefined) return (await known).again();
@@ -46,7 +46,8 @@ export class AdapterLoader {
   }
 
   private async load(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease> {
-    const model = this.models.get(entry.model)!;
+    const model = this.models.get(entry.model);
+    if (model === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(entry.model)} is gone`);
     const { folder, roots } = entry;
     const { supportedFeatures, baseCheck, base, engine } = model;
     const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
@@ -63,7 +64,7 @@ export class AdapterLoader {
       );
     }
     entry.summary = summary;
-    const lease = await this.residency.load(entry.model, engine, adapter, options);
+    const lease = await this.residency.load(entry.pool, engine, adapter, options);
     entry.loadedAt = Date.now();
     this.retain(entry);
     return lease;
@@ -73,14 +74,14 @@ export class AdapterLoader {
   retain(entry: AdapterEntry): void {
     if (entry.state !== 'registered' || entry.retained || entry.summary === undefined) return;
     entry.retained = true;
-    this.residency.retain({ model: entry.model, digest: entry.summary.digest }, entry.pin);
+    this.residency.retain({ pool: entry.pool, digest: entry.summary.digest }, entry.pin);
   }
 
   /** The opposite, for a deleted entry. */
   forget(entry: AdapterEntry): void {
     if (!entry.retained || entry.summary === undefined) return;
     entry.retained = false;
-    this.residency.forget({ model: entry.model, digest: entry.summary.digest }, entry.pin);
+    this.residency.forget({ pool: entry.pool, digest: entry.summary.digest }, entry.pin);
   }
 }
 

@@ -24,7 +24,10 @@ export interface AdapterLog {
 
 /** What the service is made of. */
 export interface AdapterServiceOptions {
+  /** The models at the start; {@link Adapters.addModel} adds more. */
   readonly models: ReadonlyMap<string, ServedModel>;
+  /** The model of requests that name none; absent = the only one there is. */
+  readonly defaultModel?: (() => string | undefined) | undefined;
   /** Folders that adapters may be registered from, links followed. */
   readonly allowedRoots: readonly string[];
   /** Most bytes of adapter weights in all engines together; default no limit. */
@@ -40,26 +43,45 @@ const DIRECTORY_LOADS = 2;
 /** Management and leases of the adapters of all models. */
 export class Adapters implements AdapterService, AdapterLeases {
   private readonly options: AdapterServiceOptions;
+  private readonly served: Map<string, ServedModel>;
   private readonly models: ServedModels;
-  private readonly registries: ReadonlyMap<string, AdapterRegistry>;
+  private readonly registries: Map<string, AdapterRegistry>;
   private readonly residency: Residency;
   private readonly reader: AdapterReader;
   private readonly loader: AdapterLoader;
 
   constructor(options: AdapterServiceOptions) {
     this.options = options;
-    this.models = new ServedModels(options.models);
+    this.served = new Map(options.models);
+    this.models = new ServedModels(this.served, options.defaultModel);
     this.registries = new Map(Array.from(options.models.keys(), (name) => [name, new AdapterRegistry()]));
     this.residency = new Residency(options.byteBudget ?? Number.POSITIVE_INFINITY, (error) =>
       options.log.warn({ err: error }, 'unloading an adapter failed'),
     );
     this.reader = options.reader ?? createAdapterReader();
-    this.loader = new AdapterLoader(options.models, this.reader, this.residency);
+    this.loader = new AdapterLoader(this.served, this.reader, this.residency);
   }
 
   /** Bytes of adapter weights that the engines hold. */
   get residentBytes(): number {
     return this.residency.bytes;
+  }
+
+  /** Takes a model in that was loaded while the server runs; it has no adapters yet. */
+  addModel(name: string, model: ServedModel): void {
+    this.served.set(name, model);
+    this.registries.set(name, new AdapterRegistry());
+  }
+
+  /** Forgets a model and all its adapters. Rows that run keep their leases; the weights go with the last of them. */
+  removeModel(name: string): void {
+    const registry = this.registries.get(name);
+    this.served.delete(name);
+    this.registries.delete(name);
+    for (const entry of [...(registry?.values() ?? [])]) {
+      registry!.remove(entry.name);
+      this.loader.forget(entry);
+    }
   }
 
   async list(request: Parameters<AdapterService['list']>[0]): ReturnType<AdapterService['list']> {
@@ -107,6 +129,9 @@ export class Adapters implements AdapterService, AdapterLeases {
       else await openAdapterFolder(entry.folder, entry.roots);
       try {
         if (call.signal.aborted) throw canceled(call.signal);
+        if (this.registries.get(model) !== registry) {
+          throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`);
+        }
         registry.add(entry);
         this.loader.retain(entry);
       } finally {
@@ -215,7 +240,9 @@ export class Adapters implements AdapterService, AdapterLeases {
     rest: Pick<AdapterEntry, 'source' | 'folder' | 'roots' | 'preload' | 'pin'> &
       Partial<Pick<AdapterEntry, 'options'>>,
   ): AdapterEntry {
-    return { options: {}, ...rest, model, name, createdAt: Date.now(), runningRows: 0, state: 'new', retained: false };
+    const pool = this.served.get(model)?.pool ?? model;
+    const fresh = { createdAt: Date.now(), runningRows: 0, state: 'new', retained: false } as const;
+    return { options: {}, ...rest, ...fresh, model, pool, name };
   }
 
   private registry(model: string): AdapterRegistry {
@@ -234,8 +261,8 @@ export class Adapters implements AdapterService, AdapterLeases {
   }
 
   private info(entry: AdapterEntry): AdapterInfo {
-    const { summary, model } = entry;
-    const bytes = summary === undefined ? 0 : this.residency.bytesOf({ model, digest: summary.digest });
+    const { summary, pool } = entry;
+    const bytes = summary === undefined ? 0 : this.residency.bytesOf({ pool, digest: summary.digest });
     return adapterInfo(entry, bytes, this.loader.isLoading(entry));
   }
 }

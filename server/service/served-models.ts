@@ -8,6 +8,8 @@ import { AppError } from '../errors.js';
 export interface ServedModel {
   readonly base: AdapterBase;
   readonly engine: Engine;
+  /** Key of the engine; models that share an engine have the same. Default: the model's name. */
+  readonly pool?: string | undefined;
   /** Sources that are relative paths start here. */
   readonly modelDir: string;
   /** False: every adapter is refused. */
@@ -18,12 +20,15 @@ export interface ServedModel {
   readonly baseCheck?: BaseCheck | undefined;
 }
 
-/** Finds served models by name. */
+/** Finds served models by name. The map is live: models come and go while the server runs. */
 export class ServedModels {
   private readonly models: ReadonlyMap<string, ServedModel>;
+  private readonly defaultName: (() => string | undefined) | undefined;
 
-  constructor(models: ReadonlyMap<string, ServedModel>) {
+  /** @param defaultName the model of requests that name none; absent = the only one there is */
+  constructor(models: ReadonlyMap<string, ServedModel>, defaultName?: () => string | undefined) {
     this.models = models;
+    this.defaultName = defaultName;
   }
 
   /** Names of all models. */
@@ -35,7 +40,8 @@ export class ServedModels {
   name(name: string | undefined): string {
     const names = this.names();
     if (name === undefined) {
-      if (names.length === 1) return names[0]!;
+      const only = this.defaultName === undefined && names.length === 1 ? names[0] : this.defaultName?.();
+      if (only !== undefined) return only;
       const description = `is missing; several models are served: ${names.join(', ')}`;
       throw new AppError('INVALID_REQUEST', `model ${description}`, { violations: [{ field: 'model', description }] });
     }

@@ -15,7 +15,7 @@ const adapter = (digest: string, bytes: number): BoundAdapter => ({
   features: ['lora'],
   warnings: [],
 });
-const key = (digest: string) => ({ model: 'm', digest });
+const key = (digest: string) => ({ pool: 'm', digest });
 
 describe('residency', () => {
   it('makes one load of concurrent loads of a digest', async () => {
