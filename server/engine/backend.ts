@@ -17,23 +17,37 @@ export interface DecodeSlot {
   readonly horizon: number;
 }
 
+/** Positions `from`..`from + count - 1` of a slot. */
+export interface Stretch {
+  readonly slot: number;
+  readonly from: number;
+  readonly count: number;
+}
+
 /**
  * Keys and values of rows side by side, one row a slot. A backend whose memory is not the host's may carry out what is
  * asked of a store later, but in the order in which it was asked; so none of these calls has to be waited for.
  */
 export interface RowStore {
+  /** Rows side by side. */
   readonly slots: number;
   /** Positions allocated in each slot. */
   readonly capacity: number;
   /** Bytes allocated, all layers together. */
   readonly bytes: number;
-  /** Makes room for `time` positions in every slot. */
+  /** Makes room for `time` positions in every slot, and for no more than that. */
   reserve(time: number): void;
   /**
-   * Copies positions 0..length-1 of a slot into a slot of another store of the same backend, which must have room. The
+   * Another number of slots and positions, in place.
+   * @param sources by new slot: the old slot whose positions 0..length-1 it holds afterwards; undefined = free
+   * @param length at most the old and the new capacity
+   */
+  reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void;
+  /**
+   * Copies a stretch of positions of a slot into a slot of another store of the same backend, which must have room. The
    * copy is complete when this returns, or before anything asked of either store later.
    */
-  copyRow(slot: number, length: number, target: RowStore, targetSlot: number): void;
+  copyStretch(stretch: Stretch, target: RowStore, targetSlot: number, targetFrom: number): void;
   /** Gives the memory back. The store must not be used any more. */
   release(): void;
 }

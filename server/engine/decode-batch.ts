@@ -45,7 +45,7 @@ export class DecodeBatch {
     }
     const store = this.store;
     store.reserve(row.length + 1);
-    prefilled.copyRow(0, row.length, store, slot);
+    prefilled.copyStretch({ slot: 0, from: 0, count: row.length }, store, slot, 0);
     this.#slots[slot] = row;
   }
 
@@ -76,7 +76,7 @@ export class DecodeBatch {
     let next = 0;
     for (const [slot, row] of this.#slots.entries()) {
       if (row === undefined) continue;
-      old!.copyRow(slot, row.length, store, next);
+      old!.copyStretch({ slot, from: 0, count: row.length }, store, next, 0);
       moved[next] = row;
       next += 1;
     }

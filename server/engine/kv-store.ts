@@ -1,4 +1,4 @@
-import type { RowStore } from './backend.js';
+import type { RowStore, Stretch } from './backend.js';
 
 /**
  * Keys and values of a batch, time-major: [time, slots, kvHeads, headDim] for each layer. Time grows at the end, so a
@@ -9,8 +9,8 @@ export class KvStore implements RowStore {
   /** Per layer: keys and values, each `capacity * slots * width` floats. */
   readonly keys: Float32Array[];
   readonly values: Float32Array[];
-  readonly slots: number;
   readonly width: number;
+  #slots: number;
   #capacity: number;
 
   /**
@@ -20,11 +20,15 @@ export class KvStore implements RowStore {
    * @param capacity positions allocated at first
    */
   constructor(layers: number, width: number, slots: number, capacity: number) {
-    this.slots = slots;
+    this.#slots = slots;
     this.width = width;
     this.#capacity = capacity;
     this.keys = Array.from({ length: layers }, () => new Float32Array(capacity * slots * width));
     this.values = Array.from({ length: layers }, () => new Float32Array(capacity * slots * width));
+  }
+
+  get slots(): number {
+    return this.#slots;
   }
 
   /** Positions allocated. */
@@ -37,17 +41,32 @@ export class KvStore implements RowStore {
     return this.keys.length * 2 * this.#capacity * this.slots * this.width * 4;
   }
 
-  /** Makes room for `time` positions; grows by half at least, so that growing is rare. */
   reserve(time: number): void {
     if (time <= this.#capacity) return;
-    const capacity = Math.max(time, Math.ceil(this.#capacity * 1.5));
+    this.#rebuild(this.#slots, time, (old, fresh) => fresh.set(old));
+  }
+
+  reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void {
+    const { width } = this;
+    const from = this.#slots;
+    this.#rebuild(slots, capacity, (old, fresh) => {
+      for (const [slot, source] of sources.entries()) {
+        if (source !== undefined)
+          copyColumn(old, source * width, from * width, fresh, slot * width, slots * width, width, length);
+      }
+    });
+  }
+
+  /** Replaces the arrays one after the other, so that old and new ones are never all there at once. */
+  #rebuild(slots: number, capacity: number, move: (old: Float32Array, fresh: Float32Array) => void): void {
     for (const side of [this.keys, this.values]) {
       for (const [layer, old] of side.entries()) {
-        const grown = new Float32Array(capacity * this.slots * this.width);
-        grown.set(old);
-        side[layer] = grown;
+        const fresh = new Float32Array(capacity * slots * this.width);
+        move(old, fresh);
+        side[layer] = fresh;
       }
     }
+    this.#slots = slots;
     this.#capacity = capacity;
   }
 
@@ -76,18 +95,37 @@ export class KvStore implements RowStore {
   /** Nothing to do: the arrays go when nobody refers to them. */
   release(): void {}
 
-  /** Copies `length` positions of one slot into a slot of another store (which must have room). */
-  copyRow(slot: number, length: number, target: KvStore, targetSlot: number): void {
+  copyStretch({ slot, from, count }: Stretch, target: KvStore, targetSlot: number, targetFrom: number): void {
     const { width } = this;
+    const stride = this.#slots * width;
+    const targetStride = target.slots * width;
+    const start = from * stride + slot * width;
+    const targetStart = targetFrom * targetStride + targetSlot * width;
     for (const side of ['keys', 'values'] as const) {
-      for (let layer = 0; layer < this.keys.length; layer += 1) {
-        const from = this[side][layer]!;
-        const to = target[side][layer]!;
-        for (let time = 0; time < length; time += 1) {
-          const start = (time * this.slots + slot) * width;
-          to.set(from.subarray(start, start + width), (time * target.slots + targetSlot) * width);
-        }
+      for (const [layer, source] of this[side].entries()) {
+        copyColumn(source, start, stride, target[side][layer]!, targetStart, targetStride, width, count);
       }
     }
+  }
+}
+
+/** Copies `count` times `width` floats between arrays whose rows are `stride` apart. */
+function copyColumn(
+  source: Float32Array,
+  start: number,
+  stride: number,
+  target: Float32Array,
+  targetStart: number,
+  targetStride: number,
+  width: number,
+  count: number,
+): void {
+  if (stride === width && targetStride === width) {
+    target.set(source.subarray(start, start + count * width), targetStart);
+    return;
+  }
+  for (let time = 0; time < count; time += 1) {
+    const at = start + time * stride;
+    target.set(source.subarray(at, at + width), targetStart + time * targetStride);
   }
 }

@@ -30,7 +30,35 @@ test('a row moves to another store with all its positions', () => {
   const from = new KvStore(1, 2, 1, 4);
   from.append(0, 0, Float32Array.of(1, 2, 3, 4), Float32Array.of(5, 6, 7, 8));
   const to = new KvStore(1, 2, 3, 4);
-  from.copyRow(0, 2, to, 2);
+  from.copyStretch({ slot: 0, from: 0, count: 2 }, to, 2, 0);
   assert.deepEqual([...to.keys[0]!.subarray((0 * 3 + 2) * 2, (0 * 3 + 3) * 2)], [1, 2]);
   assert.deepEqual([...to.values[0]!.subarray((1 * 3 + 2) * 2, (1 * 3 + 3) * 2)], [7, 8]);
+});
+
+test('a stretch moves to another place of another row', () => {
+  const from = new KvStore(1, 1, 2, 4);
+  for (let time = 0; time < 4; time += 1) {
+    from.scatter(0, Int32Array.of(time, time), Float32Array.of(time, 10 + time), Float32Array.of(time, 20 + time));
+  }
+  const to = new KvStore(1, 1, 1, 2);
+  from.copyStretch({ slot: 1, from: 2, count: 2 }, to, 0, 0);
+  assert.deepEqual([...to.keys[0]!], [12, 13]);
+  assert.deepEqual([...to.values[0]!], [22, 23]);
+  to.copyStretch({ slot: 0, from: 1, count: 1 }, from, 0, 3);
+  assert.deepEqual([...from.keys[0]!], [0, 10, 1, 11, 2, 12, 13, 13]);
+});
+
+test('another shape keeps the rows that are named, wherever they go', () => {
+  const store = new KvStore(2, 1, 3, 2);
+  for (let layer = 0; layer < 2; layer += 1) {
+    for (let time = 0; time < 2; time += 1) {
+      const row = Float32Array.of(time, 10 + time, 20 + time);
+      store.scatter(layer, Int32Array.of(time, time, time), row, row);
+    }
+  }
+  store.reshape(2, 3, [2, undefined], 2);
+  assert.equal(store.bytes, 2 * 2 * 2 * 3 * 4);
+  assert.deepEqual([...store.keys[1]!], [20, 0, 21, 0, 0, 0]);
+  store.reshape(3, 3, [undefined, 0, undefined], 2);
+  assert.deepEqual([...store.values[0]!], [0, 20, 0, 0, 21, 0, 0, 0, 0]);
 });

@@ -44,7 +44,7 @@ for (const name of ['gpt2', 'gemma']) {
       const batch = new KvStore(runner.spec.layers.length, runner.kvWidth, 2, ids.length);
       const head = ids.slice(0, -1);
       for (const [slot, row] of [adapter, BASE_ROW].entries())
-        (await prefill(row, head)).store.copyRow(0, head.length, batch, slot);
+        (await prefill(row, head)).store.copyStretch({ slot: 0, from: 0, count: head.length }, batch, slot, 0);
       const slot = { token: ids.at(-1)!, length: head.length, horizon: ids.length };
       const both = await runner.decode(
         [
