@@ -125,6 +125,18 @@ export const ERRORS = {
     false,
     'The client reads its stream too slowly; the request was ended.',
   ),
+  VERSION_CONFLICT: spec(
+    'aborted',
+    409,
+    false,
+    'The adapter has another digest than the request expects; read it again and decide anew.',
+  ),
+  REGISTRY_UNAVAILABLE: spec(
+    'unavailable',
+    503,
+    true,
+    'The registry cannot be read or written (disk full, read-only, database not reachable); answers go on.',
+  ),
   SHUTTING_DOWN: spec('unavailable', 503, true, 'The server is shutting down and takes no new work.'),
   ENGINE_FAILED: spec('unavailable', 503, true, 'The engine stopped unexpectedly.'),
   DEADLINE: spec('deadline_exceeded', 504, true, 'The deadline passed before the answer was complete.'),

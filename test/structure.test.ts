@@ -13,16 +13,20 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   model: ['errors', 'adapters'],
   adapters: ['errors'],
   text: ['errors'],
+  registry: ['errors'],
   engine: ['errors', 'model', 'adapters'],
-  service: ['errors', 'model', 'adapters', 'text', 'engine'],
-  config: ['errors', 'adapters'],
+  service: ['errors', 'model', 'adapters', 'text', 'registry', 'engine'],
+  config: ['errors', 'adapters', 'registry'],
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],
   rpc: ['errors', 'service', 'listener'],
   rest: ['errors', 'service', 'listener'],
   'start-message': ['service'],
   'check-adapter': ['adapters', 'engine', 'model'],
-  compose: ['errors', 'model', 'adapters', 'text', 'engine', 'service', 'config', 'observe', 'listener', 'rpc', 'rest'],
+  compose: [
+    ...['errors', 'model', 'adapters', 'text', 'registry', 'engine', 'service', 'config', 'observe', 'listener'],
+    ...['rpc', 'rest'],
+  ],
   main: ['errors', 'check-adapter', 'compose', 'config', 'observe', 'start-message', 'service', 'adapters', 'model'],
 };
 

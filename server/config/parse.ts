@@ -2,16 +2,22 @@
 import { statSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
+import type { RegistryPlace } from '../registry/open-registry.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
+import { registryPlace, stateFolder } from './registry-place.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
 
 /** Everything the server is started with. */
-export interface ServeConfig extends Omit<SettingValues, 'model' | 'adapters' | 'merge' | 'allowPath'> {
+export interface ServeConfig
+  extends Omit<SettingValues, 'model' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry'> {
   /** At least one; names differ. */
   readonly models: readonly ModelSource[];
   /** Existing folders, absolute. */
   readonly allowPaths: readonly string[];
+  /** Folder for what outlives the process, absolute, not necessarily there yet; undefined = nothing is kept. */
+  readonly stateDir: string | undefined;
+  readonly registry: RegistryPlace;
 }
 
 /** What the command line asks for. */
@@ -158,7 +164,7 @@ function demoModel({ packageRoot }: Surroundings): string {
 }
 
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
-  const { model, adapters, merge, allowPath, ...rest } = settings;
+  const { model, adapters, merge, allowPath, stateDir, registry, ...rest } = settings;
   const given = model.length > 0 ? model : [demoModel(surroundings)];
   if (adapters !== undefined && given.length > 1) {
     throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
@@ -173,7 +179,9 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new ConfigError(`two models are named "${twice}"; name them with --model NAME=DIR`);
   const allowPaths = allowPath.map((given) => existingFolder('--allow-path', given, surroundings.cwd));
-  return { ...rest, models, allowPaths };
+  const own = model.length > 0 ? models[0] : undefined;
+  const wish = { stateDir, registry, port: settings.port, model: own, env: surroundings.env, cwd: surroundings.cwd };
+  return { ...rest, models, allowPaths, stateDir: stateFolder(wish), registry: registryPlace(wish) };
 }
 
 function existingFolder(flag: string, given: string, cwd: string): string {

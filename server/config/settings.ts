@@ -41,6 +41,19 @@ export const SETTINGS = z.object({
     description: 'What to do with an adapter whose config names another base model: refuse it, warn, or nothing.',
     default: 'warn',
   }),
+  stateDir: optionalText({
+    value: 'DIR|none',
+    description:
+      'Folder for what must outlive the process, such as registered adapters; `none` keeps nothing. Two servers that name the same folder share what is in it.',
+    unset:
+      '`$XDG_STATE_HOME/loramux` or `~/.local/state/loramux`, there one folder for each port and first model; `none` for the embedded demo and with `--port 0`',
+  }),
+  registry: optionalText({
+    value: 'URL',
+    description:
+      'A Postgres database (`postgres://user@host:5432/database`) that several replicas share as their registry; its tables are made at start.',
+    unset: 'a SQLite file in the state folder',
+  }),
   host: text({
     value: 'HOST',
     description: 'Address to listen on; 0.0.0.0 makes the server reachable from elsewhere.',

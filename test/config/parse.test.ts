@@ -150,3 +150,28 @@ test('serving.properties is honoured, and every other key is remarked on', () =>
   properties(['option.model_id=../base', 'option.enable_lora=perhaps']);
   assert.match(faultOf(['serve', '--model', 'djl']), /must be true or false/);
 });
+
+test('the registry is kept for each port and model, unless it is named or there is nothing to find it again by', () => {
+  const env = { HOME: '/home/user' };
+  const place = (argv: string[], other: Record<string, string> = env) => configOf(argv, other).registry;
+  assert.deepEqual(place([]), { kind: 'memory' });
+  assert.deepEqual(place(['--model', 'base', '--port', '0']), { kind: 'memory' });
+  assert.deepEqual(place(['--model', 'base', '--state-dir', 'none']), { kind: 'memory' });
+  const dirOf = (argv: string[], other?: Record<string, string>) => {
+    const found = place(argv, other);
+    assert.ok(found.kind === 'folder');
+    return found.dir;
+  };
+  assert.match(dirOf(['--model', 'base']), /^\/home\/user\/\.local\/state\/loramux\/8080-base-[0-9a-f]{8}$/);
+  assert.match(dirOf(['--model', 'base'], { ...env, XDG_STATE_HOME: '/state' }), /^\/state\/loramux\/8080-base-/);
+  assert.equal(
+    dirOf(['--model', 'base', '--model', 'second=base']),
+    dirOf(['--model', 'base']),
+    'a model may be added',
+  );
+  assert.notEqual(dirOf(['--model', 'base', '--port', '8081']), dirOf(['--model', 'base']));
+  assert.equal(dirOf(['--state-dir', 'kept']), path.join(root, 'kept'));
+  const url = 'postgres://loramux@127.0.0.1:5432/registry';
+  assert.deepEqual(place(['--registry', url]), { kind: 'postgres', url });
+  assert.match(faultOf(['serve', '--registry', 'mysql://x']), /--registry must be a Postgres URL/);
+});

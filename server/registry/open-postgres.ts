@@ -1,0 +1,119 @@
+/** The registry in a Postgres database that several replicas share. */
+import { Kysely, PostgresDialect, sql } from 'kysely';
+import pg from 'pg';
+import { lockSchema, migrate, type RegistryTables } from './schema.js';
+import { SqlStore, unusable } from './sql-store.js';
+import type { RegistryStore } from './types.js';
+
+/** Channel that writers notify. */
+const CHANNEL = 'loramux_registry';
+/** How often changes are looked for when no notification comes, for example because its connection was lost. */
+const POLL_MS = 500;
+const CONNECT_MS = 5000;
+const STATEMENT_MS = 10_000;
+/** Between two attempts to listen again. */
+const RELISTEN_MS = 500;
+
+/** int8 as a number: revisions and times stay far below 2^53. */
+const types = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+    oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format),
+} as pg.CustomTypesConfig;
+
+/**
+ * Opens the registry at `postgres://...`, creating its tables.
+ * @throws AppError REGISTRY_UNAVAILABLE
+ */
+export async function openPostgres(url: string, onError: (error: unknown) => void): Promise<RegistryStore> {
+  const place = placeOf(url);
+  const settings = {
+    connectionString: url,
+    types,
+    connectionTimeoutMillis: CONNECT_MS,
+    statement_timeout: STATEMENT_MS,
+    keepAlive: true,
+    application_name: 'loramux',
+  };
+  const pool = new pg.Pool({ ...settings, max: 4 });
+  pool.on('error', onError); // A connection that breaks while idle; the next query opens another.
+  const db = new Kysely<RegistryTables>({ dialect: new PostgresDialect({ pool }) });
+  try {
+    await db.transaction().execute(async (transaction) => {
+      await lockSchema(transaction);
+      await migrate(transaction);
+    });
+  } catch (error) {
+    await db.destroy().catch(() => {});
+    throw unusable(`the registry ${place} cannot be opened`, error);
+  }
+  const listener = new Listener(settings, () => store.wake(), onError);
+  const store: SqlStore = new SqlStore(db, {
+    place,
+    durable: true,
+    pollMs: POLL_MS,
+    announce: async (transaction, revision) => {
+      await sql`select pg_notify(${CHANNEL}, ${String(revision)})`.execute(transaction);
+    },
+    onClose: () => listener.close(),
+    onError,
+  });
+  void listener.connect();
+  return store;
+}
+
+/** A URL without its password. */
+function placeOf(url: string): string {
+  try {
+    const { protocol, hostname, port, pathname } = new URL(url);
+    return `${protocol}//${hostname}${port === '' ? '' : `:${port}`}${pathname}`;
+  } catch {
+    return 'postgres';
+  }
+}
+
+/** The connection that notifications come on; it is made anew whenever it is lost. */
+class Listener {
+  private readonly settings: pg.ClientConfig;
+  private readonly onNotice: () => void;
+  private readonly onError: (error: unknown) => void;
+  private client: pg.Client | undefined;
+  private retry: NodeJS.Timeout | undefined;
+  private closed = false;
+
+  constructor(settings: pg.ClientConfig, onNotice: () => void, onError: (error: unknown) => void) {
+    this.settings = settings;
+    this.onNotice = onNotice;
+    this.onError = onError;
+  }
+
+  async connect(): Promise<void> {
+    if (this.closed) return;
+    const client = new pg.Client(this.settings);
+    this.client = client;
+    let lost = false;
+    const onLost = (error?: unknown) => {
+      if (lost || this.closed) return;
+      lost = true;
+      if (error !== undefined) this.onError(error);
+      void client.end().catch(() => {});
+      this.retry = setTimeout(() => void this.connect(), RELISTEN_MS);
+      this.retry.unref();
+    };
+    client.on('error', onLost);
+    client.on('end', () => onLost());
+    client.on('notification', this.onNotice);
+    try {
+      await client.connect();
+      await client.query(`listen ${CHANNEL}`);
+      this.onNotice(); // What was written while nobody listened.
+    } catch (error) {
+      onLost(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.retry);
+    await this.client?.end().catch(() => {});
+  }
+}

@@ -1,0 +1,45 @@
+/** The registry in a file of a state folder, or in memory. */
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { Kysely } from 'kysely';
+import Database from 'libsql/promise';
+import { libsqlDialect, whenFree } from './libsql-dialect.js';
+import { migrate, type RegistryTables } from './schema.js';
+import { SqlStore, unusable } from './sql-store.js';
+import type { RegistryStore } from './types.js';
+
+/** How often changes by other processes are looked for. */
+const POLL_MS = 300;
+
+/**
+ * Opens the registry of a state folder, creating both; undefined = in memory.
+ * @throws AppError REGISTRY_UNAVAILABLE
+ */
+export async function openSqlite(
+  stateDir: string | undefined,
+  onError: (error: unknown) => void,
+): Promise<RegistryStore> {
+  const file = stateDir === undefined ? ':memory:' : join(stateDir, 'registry.db');
+  let db: Kysely<RegistryTables> | undefined;
+  try {
+    if (stateDir !== undefined) mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    const database = new Database(file, {});
+    db = new Kysely<RegistryTables>({ dialect: libsqlDialect(database) });
+    if (stateDir !== undefined) {
+      // A commit is on the disk before it is acknowledged, and a crash at any time leaves whole transactions only.
+      await whenFree(() => database.exec('pragma journal_mode = wal'));
+      await database.exec('pragma synchronous = full');
+      chmodSync(file, 0o600);
+    }
+    await db.transaction().execute(migrate);
+    return new SqlStore(db, {
+      place: stateDir === undefined ? 'memory' : file,
+      durable: stateDir !== undefined,
+      pollMs: stateDir === undefined ? 0 : POLL_MS,
+      onError,
+    });
+  } catch (error) {
+    await db?.destroy().catch(() => {});
+    throw unusable(`the registry ${file} cannot be opened`, error);
+  }
+}

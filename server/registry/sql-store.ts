@@ -1,0 +1,236 @@
+/** The registry over SQL. Every writer updates the head row first, so that revisions are in the order of commits. */
+import type { Kysely, Transaction } from 'kysely';
+import { AppError } from '../errors.js';
+import { Follower } from './follower.js';
+import type { EventTable, RecordTable, RegistryTables } from './schema.js';
+import {
+  type ChangeAuthor,
+  type EventQuery,
+  type FollowedChange,
+  type RecordChange,
+  type RecordKey,
+  RegistryConflict,
+  type RegistryStore,
+  type StoredEvent,
+  type StoredRecord,
+} from './types.js';
+
+/** Most events that one look for changes reads. */
+const LOOK_LIMIT = 1000;
+
+/** What differs between the databases. */
+export interface SqlStoreOptions {
+  readonly place: string;
+  readonly durable: boolean;
+  /** How often followers look by themselves, in milliseconds; 0 = only when woken. */
+  readonly pollMs: number;
+  /** Runs in the transaction of a write, last: for telling other processes. */
+  readonly announce?: ((db: Transaction<RegistryTables>, revision: number) => Promise<void>) | undefined;
+  /** Closes what the store does not know of. */
+  readonly onClose?: (() => Promise<void>) | undefined;
+  /** Told when a look for changes fails; the next one tries again. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** The one implementation of {@link RegistryStore}. */
+export class SqlStore implements RegistryStore {
+  readonly place: string;
+  readonly durable: boolean;
+  private readonly db: Kysely<RegistryTables>;
+  private readonly options: SqlStoreOptions;
+  private readonly followers = new Set<Follower>();
+
+  constructor(db: Kysely<RegistryTables>, options: SqlStoreOptions) {
+    this.db = db;
+    this.options = options;
+    this.place = options.place;
+    this.durable = options.durable;
+  }
+
+  async get(key: RecordKey): Promise<StoredRecord | undefined> {
+    return this.guard('read', async () => {
+      const row = await ofKey(this.db.selectFrom('loramux_record').selectAll(), key).executeTakeFirst();
+      return row && recordOf(row);
+    });
+  }
+
+  async list(kind: string, scope?: string) {
+    return this.guard('read', async () => {
+      // The revision first: what changes in between is then told again, never missed.
+      const revision = await this.head();
+      let query = this.db.selectFrom('loramux_record').selectAll().where('kind', '=', kind);
+      if (scope !== undefined) query = query.where('scope', '=', scope);
+      return { records: (await query.orderBy('scope').orderBy('name').execute()).map(recordOf), revision };
+    });
+  }
+
+  async write(changes: readonly RecordChange[], author: ChangeAuthor): Promise<number> {
+    const revision = await this.guard('written', () =>
+      this.db.transaction().execute(async (db) => {
+        const head = await db
+          .updateTable('loramux_head')
+          .set((row) => ({ revision: row('revision', '+', 1) }))
+          .where('id', '=', 1)
+          .returning('revision')
+          .executeTakeFirstOrThrow();
+        for (const change of changes) await apply(db, change, head.revision);
+        const at = Date.now();
+        const events = changes.map((change, ordinal) => eventRow(change, author, head.revision, ordinal, at));
+        if (events.length > 0) await db.insertInto('loramux_event').values(events).execute();
+        await this.options.announce?.(db, head.revision);
+        return head.revision;
+      }),
+    );
+    this.wake();
+    return revision;
+  }
+
+  async events({ kind, scope, name, before, limit }: EventQuery): Promise<readonly StoredEvent[]> {
+    return this.guard('read', async () => {
+      let query = this.db.selectFrom('loramux_event').selectAll();
+      if (kind !== undefined) query = query.where('kind', '=', kind);
+      if (scope !== undefined) query = query.where('scope', '=', scope);
+      if (name !== undefined) query = query.where('name', '=', name);
+      if (before !== undefined) {
+        query = query.where(({ eb, and, or }) =>
+          or([
+            eb('revision', '<', before.revision),
+            and([eb('revision', '=', before.revision), eb('ordinal', '<', before.ordinal)]),
+          ]),
+        );
+      }
+      const rows = await query.orderBy('revision', 'desc').orderBy('ordinal', 'desc').limit(limit).execute();
+      return rows.map(eventOf);
+    });
+  }
+
+  follow(revision: number, onChange: (changes: readonly FollowedChange[]) => Promise<void> | void) {
+    const { pollMs, onError } = this.options;
+    const follower = new Follower(revision, (after) => this.changesAfter(after), onChange, { pollMs, onError });
+    this.followers.add(follower);
+    return async () => {
+      this.followers.delete(follower);
+      await follower.stop();
+    };
+  }
+
+  /** Makes followers look now. */
+  wake(): void {
+    for (const follower of this.followers) follower.wake();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.followers].map((follower) => follower.stop()));
+    this.followers.clear();
+    await this.options.onClose?.();
+    await this.db.destroy();
+  }
+
+  private async head(): Promise<number> {
+    const { revision } = await this.db.selectFrom('loramux_head').select('revision').executeTakeFirstOrThrow();
+    return revision;
+  }
+
+  /** What changed after a revision, each record once, in the order of its last change. */
+  private async changesAfter(after: number): Promise<{ revision: number; changes: FollowedChange[] }> {
+    if ((await this.head()) === after) return { revision: after, changes: [] };
+    const rows = await this.db
+      .selectFrom('loramux_event')
+      .select(['kind', 'scope', 'name', 'revision'])
+      .where('revision', '>', after)
+      .orderBy('revision')
+      .limit(LOOK_LIMIT)
+      .execute();
+    const last = rows.at(-1)?.revision;
+    if (last === undefined) return { revision: after, changes: [] };
+    const latest = new Map<string, { key: RecordKey; revision: number }>();
+    for (const { kind, scope, name, revision } of rows) {
+      const id = JSON.stringify([kind, scope, name]);
+      latest.delete(id);
+      latest.set(id, { key: { kind, scope, name }, revision });
+    }
+    const changes: FollowedChange[] = [];
+    for (const { key, revision } of latest.values()) {
+      const row = await ofKey(this.db.selectFrom('loramux_record').selectAll(), key).executeTakeFirst();
+      changes.push({ key, record: row && recordOf(row), revision });
+    }
+    // A revision may have more events than were read: the rest of it is told again, which does no harm.
+    return { revision: rows.length < LOOK_LIMIT ? last : last - 1, changes };
+  }
+
+  private async guard<T>(verb: 'read' | 'written', run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      if (error instanceof RegistryConflict || error instanceof AppError) throw error;
+      throw unusable(`the registry (${this.place}) cannot be ${verb}`, error);
+    }
+  }
+}
+
+/** REGISTRY_UNAVAILABLE with what the database said. */
+export function unusable(what: string, cause: unknown): AppError {
+  const said = (cause instanceof Error && cause.message) || (cause as { code?: string } | undefined)?.code;
+  return new AppError('REGISTRY_UNAVAILABLE', `${what}: ${said ?? String(cause)}`, { cause, retryAfterMs: 1000 });
+}
+
+function ofKey<Q extends { where(column: 'kind' | 'scope' | 'name', operator: '=', value: string): Q }>(
+  query: Q,
+  { kind, scope, name }: RecordKey,
+): Q {
+  return query.where('kind', '=', kind).where('scope', '=', scope).where('name', '=', name);
+}
+
+async function apply(db: Transaction<RegistryTables>, change: RecordChange, revision: number): Promise<void> {
+  const { key, body, expected } = change;
+  const found = await ofKey(db.selectFrom('loramux_record').select('revision'), key).executeTakeFirst();
+  if (expected !== undefined && (found?.revision ?? 0) !== expected) throw new RegistryConflict(key);
+  if (body === null) {
+    await ofKey(db.deleteFrom('loramux_record'), key).execute();
+    return;
+  }
+  const text = JSON.stringify(body);
+  await db
+    .insertInto('loramux_record')
+    .values({ ...key, body: text, revision })
+    .onConflict((conflict) => conflict.columns(['kind', 'scope', 'name']).doUpdateSet({ body: text, revision }))
+    .execute();
+}
+
+function recordOf({ kind, scope, name, body, revision }: RecordTable): StoredRecord {
+  return { kind, scope, name, body: JSON.parse(body), revision };
+}
+
+function eventRow(
+  { key, note }: RecordChange,
+  author: ChangeAuthor,
+  revision: number,
+  ordinal: number,
+  at: number,
+): EventTable {
+  return {
+    revision,
+    ordinal,
+    kind: key.kind,
+    scope: key.scope,
+    name: key.name,
+    action: note.action,
+    at,
+    actor: author.actor,
+    request_id: author.requestId,
+    digest_before: note.digestBefore ?? null,
+    digest_after: note.digestAfter ?? null,
+    detail: note.detail === undefined ? null : JSON.stringify(note.detail),
+  };
+}
+
+function eventOf(row: EventTable): StoredEvent {
+  const { revision, ordinal, kind, scope, name, action, at, actor } = row;
+  return {
+    ...{ revision, ordinal, kind, scope, name, action, at, actor },
+    requestId: row.request_id,
+    ...(row.digest_before === null ? {} : { digestBefore: row.digest_before }),
+    ...(row.digest_after === null ? {} : { digestAfter: row.digest_after }),
+    ...(row.detail === null ? {} : { detail: JSON.parse(row.detail) as Record<string, unknown> }),
+  };
+}

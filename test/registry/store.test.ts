@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import pg from 'pg';
+import { AppError } from '../../server/errors.js';
+import { openPostgres } from '../../server/registry/open-postgres.js';
+import { openSqlite } from '../../server/registry/open-sqlite.js';
+import { type FollowedChange, RegistryConflict, type RegistryStore } from '../../server/registry/types.js';
+import { NO_POSTGRES, postgresDatabase, sqliteDatabase, type TestDatabase } from './stores.js';
+
+const author = { actor: 'tester', requestId: 'r1' };
+const key = (name: string, scope = 'm') => ({ kind: 'adapter', scope, name });
+const put = (name: string, body: unknown, expected?: number) => ({
+  key: key(name),
+  body,
+  expected,
+  note: { action: body === null ? 'delete' : 'put' },
+});
+
+/** Waits until `done` holds of what a follower was told. */
+function followed(store: RegistryStore, revision = 0) {
+  const seen: FollowedChange[] = [];
+  let look = (): void => {};
+  const stop = store.follow(revision, (changes) => {
+    seen.push(...changes);
+    look();
+  });
+  const until = async (done: (seen: readonly FollowedChange[]) => boolean): Promise<void> => {
+    const alive = setInterval(() => {}, 1000); // A follower's own timer does not keep the process.
+    await new Promise<void>((resolve) => {
+      look = () => done(seen) && resolve();
+      look();
+    });
+    clearInterval(alive);
+  };
+  return { seen, stop, until };
+}
+
+function contract(name: string, make: () => Promise<TestDatabase>, skip: string | false): void {
+  describe(`the registry on ${name}`, { skip }, () => {
+    const database = async (t: TestContext): Promise<TestDatabase> => {
+      const made = await make();
+      t.after(() => made.drop());
+      return made;
+    };
+    const opened = async (t: TestContext, on: TestDatabase): Promise<RegistryStore> => {
+      const store = await on.open();
+      t.after(() => store.close());
+      return store;
+    };
+
+    it('keeps records and the log over a restart, and counts revisions on', async (t) => {
+      const on = await database(t);
+      const first = await on.open();
+      assert.equal(await first.write([put('a', { x: 'ä"' }), put('b', [1])], author), 1);
+      assert.equal(await first.write([put('b', null)], author), 2);
+      await first.close();
+      const store = await opened(t, on);
+      assert.deepEqual(await store.list('adapter'), {
+        records: [{ ...key('a'), body: { x: 'ä"' }, revision: 1 }],
+        revision: 2,
+      });
+      assert.equal(await store.get(key('b')), undefined);
+      assert.equal(await store.write([put('b', 0)], author), 3);
+      const events = await store.events({ limit: 10 });
+      assert.deepEqual(
+        events.map(({ revision, ordinal, name, action, actor }) => [revision, ordinal, name, action, actor]),
+        [
+          [3, 0, 'b', 'put', 'tester'],
+          [2, 0, 'b', 'delete', 'tester'],
+          [1, 1, 'b', 'put', 'tester'],
+          [1, 0, 'a', 'put', 'tester'],
+        ],
+      );
+      const [, second] = events;
+      const rest = await store.events({ name: 'b', before: second!, limit: 1 });
+      assert.deepEqual(
+        rest.map(({ revision, ordinal }) => [revision, ordinal]),
+        [[1, 1]],
+      );
+    });
+
+    it('makes all changes of a write or none', async (t) => {
+      const store = await opened(t, await database(t));
+      await store.write([put('a', 1)], author);
+      await assert.rejects(store.write([put('b', 1), put('a', 2, 0)], author), RegistryConflict);
+      await assert.rejects(store.write([put('b', 1), put('c', 2, 7)], author), RegistryConflict);
+      assert.deepEqual((await store.list('adapter', 'm')).records, [{ ...key('a'), body: 1, revision: 1 }]);
+      assert.equal((await store.events({ limit: 10 })).length, 1);
+      assert.equal(await store.write([put('a', 2, 1)], author), 2);
+    });
+
+    it('lets one of several writers win, in one process and in several', async (t) => {
+      const on = await database(t);
+      const stores = [await opened(t, on), await opened(t, on)];
+      const writes = Array.from({ length: 12 }, (_, i) => stores[i % 2]!.write([put('a', i, 0)], author));
+      const results = await Promise.allSettled(writes);
+      assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
+      for (const result of results)
+        if (result.status === 'rejected') assert.ok(result.reason instanceof RegistryConflict);
+      await Promise.all(Array.from({ length: 20 }, (_, i) => stores[i % 2]!.write([put(`n${i}`, i)], author)));
+      const { records, revision } = await stores[0]!.list('adapter');
+      assert.equal(records.length, 21);
+      assert.equal(new Set(records.map((record) => record.revision)).size, 21, 'a revision for each');
+      assert.equal(revision, Math.max(...records.map((record) => record.revision)));
+    });
+
+    it('tells followers every change, also of other processes, in order', async (t) => {
+      const on = await database(t);
+      const [here, there] = [await opened(t, on), await opened(t, on)];
+      await here.write([put('before', 1)], author);
+      const { seen, until, stop } = followed(here, 1);
+      await there.write([put('a', 1), put('b', 1)], author);
+      await here.write([put('c', 1)], author);
+      await there.write([put('a', null)], author);
+      await until((all) => all.some(({ key: { name }, record }) => name === 'a' && record === undefined));
+      await stop();
+      assert.ok(!seen.some(({ key: { name } }) => name === 'before'));
+      assert.ok(seen.some(({ key: { name } }) => name === 'b') && seen.some(({ key: { name } }) => name === 'c'));
+      const revisions = seen.map(({ revision }) => revision);
+      assert.deepEqual(
+        revisions,
+        revisions.toSorted((x, y) => x - y),
+      );
+      await there.write([put('d', 1)], author);
+      assert.ok(!seen.some(({ key: { name } }) => name === 'd'), 'a stopped follower is not called');
+    });
+
+    it('opens once where several processes open a new one at the same time', async (t) => {
+      const on = await database(t);
+      const stores = await Promise.all([1, 2, 3].map(() => on.open()));
+      for (const store of stores) await store.write([put('a', 1)], author);
+      for (const store of stores) await store.close();
+    });
+  });
+}
+
+contract('SQLite', sqliteDatabase, false);
+contract('Postgres', postgresDatabase, NO_POSTGRES);
+
+const unavailable = (pattern: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof AppError, String(error));
+  assert.equal(error.reason, 'REGISTRY_UNAVAILABLE');
+  assert.match(error.message, pattern);
+  return true;
+};
+
+describe('a registry that cannot be used', () => {
+  const ignore = (): void => {};
+
+  it('in a folder is refused with the reason, and what is there is left', async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), 'loramux-registry-'));
+    t.after(() => rmSync(dir, { recursive: true }));
+    writeFileSync(join(dir, 'file'), 'x');
+    await assert.rejects(openSqlite(join(dir, 'file'), ignore), unavailable(/file.*cannot be opened: /));
+    writeFileSync(
+      join(dir, 'registry.db'),
+      'this is no database, whatever its name says; it is long enough'.repeat(50),
+    );
+    await assert.rejects(openSqlite(dir, ignore), unavailable(/cannot be opened: .*not a database/));
+  });
+
+  it('written by a later version is refused', async (t) => {
+    const on = await sqliteDatabase();
+    t.after(() => on.drop());
+    await (await on.open()).close();
+    const { default: Database } = await import('libsql');
+    const database = new Database(join(on.place, 'registry.db'));
+    database.exec('update loramux_schema set version = 99');
+    database.close();
+    await assert.rejects(on.open(), unavailable(/version 99/));
+  });
+
+  it('on a server that is not there is refused without the password', async () => {
+    await assert.rejects(openPostgres('postgres://u:secret@127.0.0.1:1/x', ignore), (error: AppError) => {
+      assert.doesNotMatch(error.message, /secret/);
+      return unavailable(/postgres:\/\/127\.0\.0\.1:1\/x cannot be opened/)(error);
+    });
+  });
+});
+
+describe('a Postgres server that cuts every connection', { skip: NO_POSTGRES }, () => {
+  it('is used again, and followers miss nothing', async (t) => {
+    const on = await postgresDatabase();
+    t.after(() => on.drop());
+    const [here, there] = [await on.open(), await on.open()];
+    t.after(() => Promise.all([here.close(), there.close()]));
+    const { until, stop } = followed(here);
+    const client = new pg.Client(on.place);
+    await client.connect();
+    await client.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+    );
+    await client.end();
+    for (;;) {
+      const written = await there.write([put('after', 1)], author).catch((error: AppError) => error);
+      if (!(written instanceof AppError)) break;
+      assert.equal(written.reason, 'REGISTRY_UNAVAILABLE');
+    }
+    await until((all) => all.some(({ key: { name } }) => name === 'after'));
+    await stop();
+  });
+});
