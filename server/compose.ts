@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { ServeConfig } from './config/parse.js';
 import { SUPPORTED_FEATURES } from './engine/features.js';
 import { AppError } from './errors.js';
+import { withCors } from './listener/cors.js';
 import { createListener } from './listener/listener.js';
 import { isGgufModel } from './model/gguf/gguf-model.js';
 import { measuredInference } from './observe/measured-inference.js';
@@ -106,25 +107,30 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
     logger: log,
     draining: () => draining,
     metrics,
+    compat: config.compat,
+    later: { maxBytes: config.laterBytes, keepMs: config.laterKeepMs },
   });
   const health = new HealthState(HEALTH_SERVICES);
   const cut = new AbortController();
   const listener = createListener({
-    handler: connectHandler({
-      services,
-      health,
-      readMaxBytes: config.maxBodyBytes,
-      shutdownSignal: cut.signal,
-      fallback: (request, response) => rest.routing(request as never, response as never),
-      onError: (error) => log.error({ err: error }, 'a connection failed'),
-      log: (record) => {
-        metrics.request(record.method, 'RPC', record.code, record.ms / 1000);
-        log[record.error === undefined ? 'info' : 'error'](
-          { ...record, err: record.error, error: undefined },
-          'call ended',
-        );
-      },
-    }),
+    handler: withCors(
+      config.corsOrigins,
+      connectHandler({
+        services,
+        health,
+        readMaxBytes: config.maxBodyBytes,
+        shutdownSignal: cut.signal,
+        fallback: (request, response) => rest.routing(request as never, response as never),
+        onError: (error) => log.error({ err: error }, 'a connection failed'),
+        log: (record) => {
+          metrics.request(record.method, 'RPC', record.code, record.ms / 1000);
+          log[record.error === undefined ? 'info' : 'error'](
+            { ...record, err: record.error, error: undefined },
+            'call ended',
+          );
+        },
+      }),
+    ),
   });
 
   return {

@@ -5,6 +5,8 @@ import { bytes, choice, integer, optionalText, type SettingMeta, text, texts } f
 
 /** Values that `--dtype` takes. */
 export const DTYPES = ['auto', 'fp32', 'int8'] as const;
+/** Values that `--compat` takes. */
+export const COMPAT_MODES = ['strict', 'djl'] as const;
 /** Values that `--log-level` takes, most talkative first. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -65,6 +67,27 @@ export const SETTINGS = z.object({
     value: 'BYTES',
     description: 'Largest request body that is read; more is answered with 413.',
     default: '64MiB',
+  }),
+  compat: choice(COMPAT_MODES, {
+    value: COMPAT_MODES.join('|'),
+    description:
+      'Where a request names different adapters in several places: strict refuses it, djl lets the order of DJL Serving decide.',
+    default: 'strict',
+  }),
+  corsOrigins: optionalText({
+    value: 'ORIGIN,...',
+    description: 'Origins whose pages may call the server from a browser, such as https://app.example; `*` is any.',
+    unset: 'none: browsers keep pages of other origins from reading answers',
+  }),
+  laterBytes: bytes(1024, {
+    value: 'BYTES',
+    description: 'Memory of answers to fetch later (`x-synchronous: false`); the oldest complete ones make room.',
+    default: '64MiB',
+  }),
+  laterKeepMs: integer(1, 86_400_000, {
+    value: 'MS',
+    description: 'How long a complete answer waits to be fetched.',
+    default: '600000',
   }),
   graceMs: integer(0, 3_600_000, {
     value: 'MS',

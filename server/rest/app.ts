@@ -5,8 +5,10 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { AppError } from '../errors.js';
 import type { Services } from '../service/types.js';
 import { addAdapterRoutes } from './adapters.js';
+import type { Compat } from './compat.js';
 import { sendError } from './errors.js';
 import { addInferenceRoutes } from './invocations.js';
+import { LaterAnswers, type LaterLimits } from './later.js';
 import { addModelRoutes } from './models.js';
 import { addRoute } from './route.js';
 
@@ -18,6 +20,10 @@ export interface RestOptions {
   readonly logger?: FastifyBaseLogger | undefined;
   /** True once the server ends; absent = never. */
   readonly draining?: (() => boolean) | undefined;
+  /** How close to keep to DJL Serving; default strict. */
+  readonly compat?: Compat | undefined;
+  /** Bounds of the answers to fetch later; default 64 MiB and ten minutes. */
+  readonly later?: LaterLimits | undefined;
   /** What `GET /metrics` answers; absent = no such path. */
   readonly metrics?: RestMetrics | undefined;
 }
@@ -52,7 +58,9 @@ export async function createRestApp(services: Services, options: RestOptions): P
   app.setNotFoundHandler(async (request) => {
     throw new AppError('ROUTE_NOT_FOUND', `no such path: ${request.method} ${pathOf(request.url)}`);
   });
-  addInferenceRoutes(app, services);
+  const later = new LaterAnswers(options.later ?? { maxBytes: 64 * 1024 * 1024, keepMs: 600_000 });
+  app.addHook('onClose', async () => later.close(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
+  addInferenceRoutes(app, services, { compat: options.compat ?? 'strict', later });
   addAdapterRoutes(app, services);
   addModelRoutes(app, services, options.draining ?? (() => false));
   const { metrics } = options;

@@ -1,5 +1,6 @@
 /** Request bodies: bytes in, JSON value or plain text out, by content type. */
 import { AppError } from '../errors.js';
+import { readCsv } from './csv.js';
 import { locateJsonFault } from './json-position.js';
 
 /** A body as it was sent. */
@@ -15,15 +16,24 @@ export type Body =
  */
 export function decodeBody(raw: unknown, contentType: string | undefined): Body {
   if (!Buffer.isBuffer(raw) || raw.length === 0) return { kind: 'none' };
-  const type = (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
+  const type = typeOf(contentType);
   const text = decodeUtf8(raw);
   if (type === 'text/plain') {
     const request = requestObject(text);
     return request ? { kind: 'json', value: request } : { kind: 'text', text };
   }
+  if (type === 'text/csv') return { kind: 'json', value: readCsv(text) };
   const isForm = type === 'application/x-www-form-urlencoded';
   if (isForm ? text.trimStart().startsWith('{') : isJsonType(type)) return { kind: 'json', value: parseJson(text) };
-  throw new AppError('INVALID_REQUEST', `content type ${type} is not served; send application/json or text/plain`);
+  throw new AppError(
+    'INVALID_REQUEST',
+    `content type ${type} is not served here; send application/json, text/plain, text/csv or, to the inference routes, a form`,
+  );
+}
+
+/** A content type without its parameters, lower case; '' where there is none. */
+export function typeOf(contentType: string | undefined): string {
+  return (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
 }
 
 /** Narrows a decoded JSON value to an object. */
@@ -31,7 +41,8 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function requestObject(text: string): Record<string, unknown> | undefined {
+/** The request object that a text is; undefined where it is a prompt. */
+export function requestObject(text: string): Record<string, unknown> | undefined {
   if (!text.trimStart().startsWith('{')) return undefined;
   try {
     const value: unknown = JSON.parse(text);

@@ -2,38 +2,47 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { PredictRequest, Services } from '../service/types.js';
-import { decodeBody, isObject } from './body.js';
-import { callContext } from './call-context.js';
+import { answerFetch, answerLater, answerNow, STARTING_TOKEN, wantsLater } from './answering.js';
+import { type Body, isObject } from './body.js';
+import type { Compat } from './compat.js';
+import { type RequestContent, readContent } from './content.js';
 import type { Ask } from './dialect.js';
 import { kindOf } from './fields.js';
+import { CUSTOM_ATTRIBUTES, header, queryValues } from './headers.js';
+import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
+import { modelOfRequest } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
-import { ADAPTER_HEADER, receiptHeader } from './receipt.js';
 import { addRoute } from './route.js';
 import { customAttribute, selectAdapters } from './selection.js';
-import { sendStream } from './streaming.js';
 
 /** Names of body fields and parameters that were not used, so that a misspelt one is not lost in silence. */
 export const IGNORED_HEADER = 'x-loramux-ignored';
 
-type Query = Readonly<Record<string, string | string[] | undefined>>;
+/** What the routes need besides the services. */
+export interface InferenceRouteOptions {
+  readonly compat: Compat;
+  /** Keeps the answers to fetch later. */
+  readonly later: LaterAnswers;
+}
 
 /** Adds the inference routes. */
-export function addInferenceRoutes(app: FastifyInstance, services: Services): void {
+export function addInferenceRoutes(app: FastifyInstance, services: Services, options: InferenceRouteOptions): void {
   const byPath = (request: FastifyRequest) => (request.params as { model: string }).model;
-  const post = (modelOf: (request: FastifyRequest) => string | undefined) => ({
+  const byRequest = (request: FastifyRequest, { modelName }: RequestContent) =>
+    modelOfRequest(services, request, modelName, options.compat);
+  const post = (modelOf: (request: FastifyRequest, content: RequestContent) => string) => ({
     POST: async (request: FastifyRequest, reply: FastifyReply) => {
-      await invoke(services, request, reply, modelOf(request));
+      await invoke(services, options, request, reply, modelOf);
       return reply;
     },
     OPTIONS: async (request: FastifyRequest, reply: FastifyReply) => {
-      services.models.resolve(modelOf(request));
+      services.models.resolve(modelOf(request, NO_CONTENT));
       return reply.header('allow', 'POST, OPTIONS').send({});
     },
   });
-  const open = post((request) => modelOfRequest(services, request));
-  addRoute(app, '/invocations', 'inference', open);
-  addRoute(app, '/v1/chat/completions', 'inference', open);
+  addRoute(app, '/invocations', 'inference', post(byRequest));
+  addRoute(app, '/v1/chat/completions', 'inference', post(byRequest));
   addRoute(app, '/predictions/:model', 'inference', post(byPath));
   addRoute(app, '/models/:model/invoke', 'inference', post(byPath));
   addRoute(app, '/predictions/:model/:version', 'inference', {
@@ -47,46 +56,37 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services): vo
   });
 }
 
-/** Model of a request that names none in its path: query, header, custom attribute, Target-Model, the only one. */
-function modelOfRequest(services: Services, request: FastifyRequest): string {
-  const models = services.models.list();
-  const named =
-    single((request.query as Query).model_name, 'model_name') ??
-    single(request.headers.model_name, 'model_name') ??
-    customAttribute(header(request, 'x-amzn-sagemaker-custom-attributes'), 'model_name');
-  if (named !== undefined && named !== '') return named;
-  const target = header(request, 'x-amzn-sagemaker-target-model')?.replace(/\.tar\.gz$/, '');
-  // With one model the header can mean no other: platforms put the archive's name there, whatever the model is called.
-  if (models.length === 1) return models[0]!.name;
-  if (target !== undefined && target !== '') return target;
-  throw new AppError(
-    'INVALID_REQUEST',
-    `several models are served; say which with ?model_name= (${models.map((model) => model.name).join(', ')})`,
-    { violations: [{ field: 'model_name', description: 'is needed where several models are served' }] },
-  );
-}
+const NO_CONTENT: RequestContent = { body: { kind: 'none' }, adapter: [], modelName: [] };
 
 async function invoke(
   services: Services,
+  { compat, later }: InferenceRouteOptions,
   request: FastifyRequest,
   reply: FastifyReply,
-  modelName: string | undefined,
+  modelOf: (request: FastifyRequest, content: RequestContent) => string,
 ): Promise<void> {
-  const model = services.models.resolve(modelName);
   refuseHandlers(request);
-  const { ask, adapters, modelField } = readAsk(request);
+  if (header(request, STARTING_TOKEN) !== undefined) {
+    answerFetch(later, request, reply);
+    return;
+  }
+  const content = await readContent(request);
+  const model = services.models.resolve(modelOf(request, content));
+  const { ask, adapters, modelField } = readAsk(content.body);
   const modelNames = modelField === undefined || modelField === model.name ? undefined : modelField;
   const asAdapter = modelNames !== undefined && (await isAdapter(services, model.name, modelNames));
   const selections = selectAdapters(
     {
       body: adapters,
-      query: many((request.query as Query).adapter),
-      customAttribute: customAttribute(header(request, 'x-amzn-sagemaker-custom-attributes'), 'adapter'),
+      query: [...queryValues(request, 'adapter'), ...content.adapter],
+      customAttribute: customAttribute(header(request, CUSTOM_ATTRIBUTES), 'adapter'),
       identifier: header(request, 'x-amzn-sagemaker-adapter-identifier'),
       modelField: asAdapter ? modelNames : undefined,
     },
     { count: ask.prompts.length, isList: ask.isList },
+    compat,
   );
+  if (compat === 'djl') await requireRegistered(services, model.name, queryValues(request, 'adapter'));
   const ignored = [...ask.ignored, ...(modelNames !== undefined && !asAdapter ? ['model'] : [])];
   if (ignored.length > 0) reply.header(IGNORED_HEADER, ignored.map(encodeURIComponent).join(', ').slice(0, 1024));
   const predict: PredictRequest = {
@@ -94,19 +94,11 @@ async function invoke(
     inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections[index]! })),
     parameters: ask.parameters,
   };
-  const call = callContext(request, reply);
-  if (ask.stream) {
-    const sse = /\btext\/event-stream\b/.test(request.headers.accept ?? '');
-    await sendStream(reply, await services.inference.stream(predict, call), ask.renderer(sse), call.signal);
-    return;
-  }
-  const results = await services.inference.predict(predict, call);
-  reply.header(ADAPTER_HEADER, receiptHeader(results.map((result) => result.receipt)));
-  reply.send(ask.answer(results));
+  if (wantsLater(request)) await answerLater(services, later, ask, predict, request, reply);
+  else await answerNow(services, ask, predict, request, reply);
 }
 
-function readAsk(request: FastifyRequest): { ask: Ask; adapters: unknown; modelField: string | undefined } {
-  const body = decodeBody(request.body, request.headers['content-type']);
+function readAsk(body: Body): { ask: Ask; adapters: unknown; modelField: string | undefined } {
   if (body.kind === 'none') throw new AppError('INVALID_REQUEST', 'the body is empty; send {"inputs": "..."}');
   // A bare text is a list of one, as the original's handler takes it.
   const value = body.kind === 'text' ? { inputs: [body.text] } : body.value;
@@ -126,14 +118,20 @@ function readDialect(body: Record<string, unknown>): Ask {
   });
 }
 
-/** A header `handler` picked functions of the model's own code in the original, and tokens an asynchronous answer. */
+/** A header `handler` picked functions of the model's own code in the original. */
 function refuseHandlers(request: FastifyRequest): void {
-  if (header(request, 'handler') !== undefined) {
+  if (header(request, 'handler') !== undefined || customAttribute(header(request, CUSTOM_ATTRIBUTES), 'handler')) {
     throw new AppError('INVALID_REQUEST', 'the header handler is not allowed in a request');
   }
-  const asynchronous = header(request, 'x-synchronous')?.toLowerCase() === 'false';
-  if (asynchronous || header(request, 'x-starting-token') !== undefined) {
-    throw new AppError('UNIMPLEMENTED', 'answers to fetch later (x-synchronous, x-starting-token) are not offered');
+}
+
+/** The original looks up `?adapter=` before anything else, whether it decides or not. */
+async function requireRegistered(services: Services, model: string, names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    if (name === '' || (await isAdapter(services, model, name))) continue;
+    throw new AppError('ADAPTER_NOT_REGISTERED', `adapter ${JSON.stringify(name)} is not registered`, {
+      metadata: { adapter: name },
+    });
   }
 }
 
@@ -144,19 +142,4 @@ async function isAdapter(services: Services, model: string, name: string): Promi
   } catch {
     return false;
   }
-}
-
-function header(request: FastifyRequest, name: string): string | undefined {
-  const value = request.headers[name];
-  return Array.isArray(value) ? value.join(', ') : value;
-}
-
-function many(value: string | string[] | undefined): string[] {
-  return value === undefined ? [] : Array.isArray(value) ? value : [value];
-}
-
-function single(value: string | string[] | undefined, name: string): string | undefined {
-  if (!Array.isArray(value)) return value;
-  if (value.every((entry) => entry === value[0])) return value[0];
-  throw new AppError('INVALID_REQUEST', `${name} is given several times with different values`);
 }

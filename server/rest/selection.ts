@@ -5,6 +5,7 @@
 import { AppError } from '../errors.js';
 import type { AdapterSelection } from '../service/types.js';
 import { isObject } from './body.js';
+import type { Compat } from './compat.js';
 import { invalidField, kindOf } from './fields.js';
 
 /** Everything of one request that can name adapters; undefined = not there. */
@@ -31,25 +32,32 @@ export interface InputShape {
 const BASE: AdapterSelection = [];
 
 /**
+ * In mode `djl` the first of header, body, query, custom attributes and model field decides; that is the order of its
+ * current handlers and of the 2023 handler put together, which never contradict each other.
  * @returns one selection per input
  * @throws CONFLICTING_ADAPTERS, ADAPTER_COUNT_MISMATCH, INVALID_REQUEST
  */
-export function selectAdapters(sources: SelectionSources, inputs: InputShape): readonly AdapterSelection[] {
+export function selectAdapters(
+  sources: SelectionSources,
+  inputs: InputShape,
+  compat: Compat = 'strict',
+): readonly AdapterSelection[] {
   const everyInput = (name: string) => Array<AdapterSelection>(inputs.count).fill(named(name));
   const given: { place: string; selections: readonly AdapterSelection[] }[] = [];
-  if (sources.body !== undefined) given.push({ place: 'the body', selections: fromBody(sources.body, inputs) });
-  if (sources.modelField !== undefined) {
-    given.push({ place: 'the field model', selections: everyInput(sources.modelField) });
+  if (sources.identifier !== undefined) {
+    given.push({ place: 'the Adapter-Identifier header', selections: everyInput(sources.identifier) });
   }
+  if (sources.body !== undefined) given.push({ place: 'the body', selections: fromBody(sources.body, inputs) });
   for (const name of sources.query) given.push({ place: '?adapter=', selections: everyInput(name) });
   if (sources.customAttribute !== undefined) {
     given.push({ place: 'the custom attributes', selections: everyInput(sources.customAttribute) });
   }
-  if (sources.identifier !== undefined) {
-    given.push({ place: 'the Adapter-Identifier header', selections: everyInput(sources.identifier) });
+  if (sources.modelField !== undefined) {
+    given.push({ place: 'the field model', selections: everyInput(sources.modelField) });
   }
   const [first, ...others] = given;
   if (!first) return Array<AdapterSelection>(inputs.count).fill(BASE);
+  if (compat === 'djl') return first.selections;
   for (const other of others) {
     const at = first.selections.findIndex((selection, index) => !sameSelection(selection, other.selections[index]!));
     if (at < 0) continue;

@@ -97,3 +97,16 @@ test('custom attributes are split and trimmed as the original does', () => {
   assert.equal(customAttribute('adapters=fr', 'adapter'), undefined);
   assert.equal(customAttribute(undefined, 'adapter'), undefined);
 });
+
+test('in mode djl the first of header, body, query, custom attributes and model field decides', () => {
+  const all = { identifier: 'a', body: 'b', query: ['c', 'd'], customAttribute: 'e', modelField: 'f' };
+  const chosen = (sources: Partial<SelectionSources>) =>
+    selectAdapters({ ...NONE, ...sources }, text, 'djl')[0]!.map(({ name }) => name);
+  assert.deepEqual(chosen(all), ['a']);
+  assert.deepEqual(chosen({ ...all, identifier: '' }), []);
+  assert.deepEqual(chosen({ ...all, identifier: undefined }), ['b']);
+  assert.deepEqual(chosen({ ...all, identifier: undefined, body: undefined }), ['c']);
+  assert.deepEqual(chosen({ customAttribute: 'e', modelField: 'f' }), ['e']);
+  assert.deepEqual(chosen({ modelField: 'f' }), ['f']);
+  assert.deepEqual(chosen({}), []);
+});

@@ -1,0 +1,127 @@
+/** The ways to answer a request: whole, as a stream, or later, to be fetched by a token. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
+import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
+import { callContext } from './call-context.js';
+import type { Ask, StreamRenderer } from './dialect.js';
+import { logFault } from './errors.js';
+import { CUSTOM_ATTRIBUTES, header } from './headers.js';
+import type { LaterAnswers, LaterSink } from './later.js';
+import { ADAPTER_HEADER, receiptHeader } from './receipt.js';
+import { sendStream } from './streaming.js';
+
+/** `x-synchronous: false` asks for a token instead of an answer. */
+export const SYNCHRONOUS = 'x-synchronous';
+/** A token, in a request that fetches. */
+export const STARTING_TOKEN = 'x-starting-token';
+/** Most pieces that a fetch wants. */
+const MAX_ITEMS = 'x-max-items';
+/** The token of what follows, in an answer. */
+const NEXT_TOKEN = 'x-next-token';
+
+/** Answers on the request's own connection. Throws before the first byte only. */
+export async function answerNow(
+  services: Services,
+  ask: Ask,
+  predict: PredictRequest,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const call = callContext(request, reply);
+  if (ask.stream) {
+    const events = await services.inference.stream(predict, call);
+    await sendStream(reply, events, ask.renderer(wantsEvents(request)), call.signal);
+    return;
+  }
+  const results = await services.inference.predict(predict, call);
+  reply.header(ADAPTER_HEADER, receiptHeader(results.map((result) => result.receipt)));
+  reply.send(ask.answer(results));
+}
+
+/** Accepts the request and answers with the token of its answer. Throws what refuses the request. */
+export async function answerLater(
+  services: Services,
+  later: LaterAnswers,
+  ask: Ask,
+  predict: PredictRequest,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const sink = later.open();
+  let events: AsyncIterable<PredictEvent>;
+  try {
+    events = await services.inference.stream(predict, { requestId: request.id, signal: sink.signal });
+  } catch (refused) {
+    sink.drop();
+    throw refused;
+  }
+  const renderer = ask.stream ? ask.renderer(wantsEvents(request)) : undefined;
+  collect(events, ask, renderer, sink).then(
+    () => sink.done(),
+    (thrown: unknown) => {
+      const error = AppError.from(thrown);
+      logFault(error, request.log);
+      if (renderer !== undefined && sink.begun) {
+        sink.push(renderer.failure(error));
+        sink.done();
+      } else sink.fail(error);
+    },
+  );
+  tokenHeaders(reply, sink.token);
+  reply.send();
+}
+
+/** Reads a whole run into the sink: lines of a stream as they come, or the one answer at the end. */
+async function collect(
+  events: AsyncIterable<PredictEvent>,
+  ask: Ask,
+  renderer: StreamRenderer | undefined,
+  sink: LaterSink,
+): Promise<void> {
+  const results: PredictResult[] = [];
+  const type = renderer?.contentType ?? 'application/json; charset=utf-8';
+  const ends = type.startsWith(EVENTS) ? /(?<=\n\n)/ : /(?<=\n)/;
+  const lines = (text: string) => {
+    for (const line of text.split(ends)) sink.push(line);
+  };
+  sink.headers({ 'content-type': type });
+  for await (const event of events) {
+    if (event.type === 'final') results[event.index] = event.result;
+    if (renderer !== undefined) lines(renderer.event(event));
+  }
+  sink.headers({ [ADAPTER_HEADER]: receiptHeader(results.map(({ receipt }) => receipt)) });
+  if (renderer === undefined) sink.push(JSON.stringify(ask.answer(results)));
+  else lines(renderer.end());
+}
+
+/** Answers a request that fetches: 200 with what there is, 202 where there is nothing yet. */
+export function answerFetch(later: LaterAnswers, request: FastifyRequest, reply: FastifyReply): void {
+  const items = header(request, MAX_ITEMS);
+  if (items !== undefined && !/^[1-9]\d{0,8}$/.test(items)) {
+    throw new AppError('INVALID_REQUEST', `${MAX_ITEMS} must be a whole number above 0, not ${JSON.stringify(items)}`);
+  }
+  const { headers, pieces, next } = later.fetch(header(request, STARTING_TOKEN)!.trim(), Number(items ?? 1e9));
+  if (next !== undefined) tokenHeaders(reply, next);
+  if (pieces.length === 0 && next !== undefined) {
+    reply.code(202).send();
+    return;
+  }
+  // As bytes: fastify would add a character set to the type of a text.
+  reply.headers(headers).send(Buffer.from(pieces.join('')));
+}
+
+/** True where the request asks for a token. */
+export function wantsLater(request: FastifyRequest): boolean {
+  return header(request, SYNCHRONOUS)?.trim().toLowerCase() === 'false';
+}
+
+const EVENTS = 'text/event-stream';
+
+function wantsEvents(request: FastifyRequest): boolean {
+  return /\btext\/event-stream\b/.test(request.headers.accept ?? '');
+}
+
+/** Platforms pass on the custom attributes only, so the token stands there too. */
+function tokenHeaders(reply: FastifyReply, token: string): void {
+  reply.header(NEXT_TOKEN, token).header(CUSTOM_ATTRIBUTES, `${NEXT_TOKEN}=${token}`);
+}

@@ -1,0 +1,89 @@
+/** What an inference request carries in its body, whatever the content type: one request object or text, and fields. */
+import type { FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
+import { type Body, decodeBody, requestObject, typeOf } from './body.js';
+import { type FormField, isFormType, readForm } from './form.js';
+
+/** A body, read. */
+export interface RequestContent {
+  readonly body: Body;
+  /** Values of `adapter` and `model_name` that a form has beside its body. */
+  readonly adapter: readonly string[];
+  readonly modelName: readonly string[];
+}
+
+/** Fields of a form that speak about the request and are no part of its body. */
+const ABOUT = new Set(['adapter', 'model_name']);
+/** Fields of a form that hold JSON; the others are texts. */
+const JSON_FIELDS = new Set(['parameters', 'messages', 'stream']);
+/** Fields that may be repeated for a list, or hold one as JSON. */
+const LIST_FIELDS = new Set(['inputs', 'adapters', 'prompt']);
+
+/**
+ * Reads the body of a request. In a form the field `data` is the body: a request object, or a text that is one input.
+ * Without `data` the fields are those of the request object, or the only field that is left is the body.
+ * @throws AppError INVALID_REQUEST
+ */
+export async function readContent(request: FastifyRequest): Promise<RequestContent> {
+  const header = request.headers['content-type'];
+  const raw = request.body;
+  const type = typeOf(header);
+  // `curl -d '{...}'` labels JSON as a form.
+  const json = Buffer.isBuffer(raw) && type.endsWith('urlencoded') && /^\s*\{/.test(raw.toString('utf8', 0, 64));
+  if (!isFormType(type) || json || !Buffer.isBuffer(raw) || raw.length === 0) {
+    return { body: decodeBody(raw, header), adapter: [], modelName: [] };
+  }
+  const fields = await readForm(raw, header!);
+  const texts = (name: string) => fields.filter((field) => field.name === name).map(({ value }) => value.toString());
+  const rest = fields.filter(({ name }) => !ABOUT.has(name));
+  return { body: bodyOf(rest), adapter: texts('adapter'), modelName: texts('model_name') };
+}
+
+function bodyOf(fields: readonly FormField[]): Body {
+  const [data, ...others] = fields.filter(({ name }) => name === 'data');
+  if (data !== undefined) {
+    if (others.length > 0) throw new AppError('INVALID_REQUEST', 'the form has several fields named data');
+    const beside = fields.find(({ name }) => name !== 'data');
+    if (beside) {
+      throw new AppError('INVALID_REQUEST', `the form has data, which is the whole body, and beside it ${beside.name}`);
+    }
+    return fieldBody(data);
+  }
+  const [only, second] = fields;
+  if (only === undefined) return { kind: 'none' };
+  if (second === undefined && !LIST_FIELDS.has(only.name) && !JSON_FIELDS.has(only.name)) return fieldBody(only);
+  return { kind: 'json', value: requestOf(fields) };
+}
+
+/** A field that is the whole body. */
+function fieldBody({ value, type }: FormField): Body {
+  if (type !== '') return decodeBody(value, type);
+  const text = value.toString('utf8');
+  const request = requestObject(text);
+  return request ? { kind: 'json', value: request } : { kind: 'text', text };
+}
+
+/** The request object whose fields a form has one by one. */
+function requestOf(fields: readonly FormField[]): Record<string, unknown> {
+  const request: Record<string, unknown> = {};
+  for (const name of new Set(fields.map((field) => field.name))) {
+    const values = fields.filter((field) => field.name === name).map(({ value }) => value.toString('utf8'));
+    const [first] = values as [string];
+    if (values.length > 1 && !LIST_FIELDS.has(name)) {
+      throw new AppError('INVALID_REQUEST', `the form has several fields named ${name}`);
+    }
+    const isJson = JSON_FIELDS.has(name) || (LIST_FIELDS.has(name) && values.length === 1 && /^\s*\[/.test(first));
+    request[name] = values.length > 1 ? values : isJson ? parseField(name, first) : first;
+  }
+  return request;
+}
+
+function parseField(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    // A prompt may begin with a bracket; what must be JSON may not be anything else.
+    if (LIST_FIELDS.has(name)) return text;
+    throw new AppError('INVALID_REQUEST', `the field ${name} of the form is not valid JSON`, { cause });
+  }
+}

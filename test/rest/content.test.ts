@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { serve } from './http.js';
+import { memoryServices } from './memory-services.js';
+
+/** What answered: the adapters' names, or the status and message of a refusal. */
+async function outcome(answer: Response): Promise<string> {
+  const { message = '' } = (answer.ok ? {} : await answer.json()) as { message?: string };
+  const names = answer.headers.get('x-loramux-adapter')?.replace(/@[0-9a-f]+/g, '');
+  return names ?? `${answer.status} ${message}`;
+}
+
+test('a form is the body under data, with adapter and model beside it', async (t) => {
+  const services = memoryServices(['base', 'other']);
+  const url = await serve(t, services);
+  const send = (fields: Record<string, string>, path = '/predictions/base') =>
+    fetch(url + path, { method: 'POST', body: new URLSearchParams(fields) }).then(outcome);
+  assert.equal(await send({ data: 'Hello', adapter: 'one' }), 'one');
+  assert.equal(await send({ data: '{"inputs": ["a", "b"], "adapters": ["one", "two"]}' }), 'one, two');
+  assert.equal(await send({ data: '{"inputs": "a"}', adapter: 'two', model_name: 'other' }, '/invocations'), 'two');
+  assert.equal(services.requests.at(-1)!.model, 'other');
+  assert.match(await send({ data: 'Hello', adapter: 'nope' }), /^424 adapter "nope" is not registered/);
+  assert.match(await send({ data: '{"inputs": "a", "adapters": "one"}', adapter: 'two' }), /^400 the body asks for/);
+  assert.match(await send({ data: 'a', inputs: 'b' }), /^400 the form has data.*beside it inputs/);
+});
+
+test('a form may name the fields of the request one by one, repeated ones are lists', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const send = (fields: [string, string][]) =>
+    fetch(`${url}/invocations`, { method: 'POST', body: new URLSearchParams(fields) }).then(outcome);
+  const two: [string, string][] = [
+    ['inputs', 'a'],
+    ['inputs', '[not a list'],
+    ['adapters', 'one'],
+    ['adapters', ''],
+    ['parameters', '{"max_new_tokens": 2}'],
+  ];
+  assert.equal(await send(two), 'one, base');
+  const { inputs, parameters } = services.requests.at(-1)!;
+  assert.deepEqual(
+    inputs.map(({ prompt }) => prompt),
+    ['a', '[not a list'].map((text) => ({ kind: 'text', text })),
+  );
+  assert.equal(parameters!.maxNewTokens, 2);
+  assert.equal(await send([['inputs', '["a","b"]']]), 'base');
+  assert.equal(await send([['prompt', 'only field']]), 'base');
+  assert.match(await send([...two, ['parameters', '{}']]), /^400 the form has several fields named parameters/);
+  assert.match(
+    await send([
+      ['inputs', 'a'],
+      ['stream', 'perhaps'],
+    ]),
+    /^400 the field stream/,
+  );
+  assert.match(
+    await send(Array.from({ length: 300 }, () => ['inputs', 'a'])),
+    /^400 the form has more than 256 fields/,
+  );
+});
+
+test('multipart parts have the content type that they say, files included', async (t) => {
+  const url = await serve(t, memoryServices());
+  const send = (form: FormData) => fetch(`${url}/invocations`, { method: 'POST', body: form }).then(outcome);
+  const form = (data: string | Blob, adapter?: string) => {
+    const made = new FormData();
+    made.append('data', data as string);
+    if (adapter !== undefined) made.append('adapter', adapter);
+    return made;
+  };
+  assert.equal(await send(form('Hello', 'two')), 'two');
+  assert.equal(await send(form(new Blob(['{"inputs": ["a", "b"]}'], { type: 'application/json' }), 'one')), 'one');
+  assert.equal(await send(form(new Blob(['inputs,adapter\na,one\nb,two\n'], { type: 'text/csv' }))), 'one, two');
+  assert.match(await send(form(new Blob(['{'], { type: 'application/json' }))), /^400 the body is not valid JSON/);
+  assert.match(await send(form(new Blob(['x'], { type: 'image/png' }))), /^400 content type image\/png/);
+  const cut = await fetch(`${url}/invocations`, {
+    method: 'POST',
+    headers: { 'content-type': 'multipart/form-data; boundary=b' },
+    body: '--b\r\nContent-Disposition: form-data; name="data"\r\n\r\nHel',
+  });
+  assert.match(await outcome(cut), /^400 the multipart body is broken/);
+  const unbounded = { method: 'POST', headers: { 'content-type': 'multipart/form-data' }, body: 'x' };
+  assert.match(await outcome(await fetch(`${url}/invocations`, unbounded)), /^400 the multipart body is broken/);
+});
+
+test('CSV has a header row and an input in each further one', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const send = (body: string) =>
+    fetch(`${url}/invocations`, { method: 'POST', headers: { 'content-type': 'text/csv' }, body });
+  const answer = await send('\ufeffadapters,inputs,note\r\none,"a ""quoted"", text",x\r\n,"two\nlines",y\r\n');
+  assert.equal(answer.headers.get('x-loramux-ignored'), 'note');
+  assert.equal(await outcome(answer), 'one, base');
+  assert.deepEqual(
+    services.requests.at(-1)!.inputs.map(({ prompt }) => prompt),
+    ['a "quoted", text', 'two\nlines'].map((text) => ({ kind: 'text', text })),
+  );
+  assert.match(await outcome(await send('text\na\n')), /^400 the first line of the CSV must name/);
+  assert.match(await outcome(await send('inputs\n')), /^400 the CSV has no row/);
+  assert.match(await outcome(await send('inputs\n"a\n')), /^400 the body is not valid CSV/);
+  assert.match(await outcome(await send('inputs,adapters\na\n')), /^400 the body is not valid CSV/);
+  assert.match(await outcome(await send('inputs,inputs\na,b\n')), /^400 the CSV names the column inputs twice/);
+});
