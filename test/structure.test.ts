@@ -12,11 +12,17 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   model: ['errors', 'adapters'],
   adapters: ['errors'],
+  sources: ['errors', 'adapters'],
   text: ['errors'],
   registry: ['errors'],
   engine: ['errors', 'model', 'adapters'],
+<<<<<<< HEAD
   service: ['errors', 'model', 'adapters', 'text', 'registry', 'engine'],
   config: ['errors', 'adapters', 'registry'],
+=======
+  service: ['errors', 'model', 'adapters', 'sources', 'text', 'engine'],
+  config: ['errors', 'adapters'],
+>>>>>>> 3aa1d1a (Sources: S3, hub and archives behind one resolver, kept in a content-addressed cache)
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],
   rpc: ['errors', 'service', 'listener'],
