@@ -16,13 +16,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   text: ['errors'],
   registry: ['errors'],
   engine: ['errors', 'model', 'adapters'],
-<<<<<<< HEAD
-  service: ['errors', 'model', 'adapters', 'text', 'registry', 'engine'],
-  config: ['errors', 'adapters', 'registry'],
-=======
-  service: ['errors', 'model', 'adapters', 'sources', 'text', 'engine'],
-  config: ['errors', 'adapters'],
->>>>>>> 3aa1d1a (Sources: S3, hub and archives behind one resolver, kept in a content-addressed cache)
+  service: ['errors', 'model', 'adapters', 'sources', 'text', 'registry', 'engine'],
+  config: ['errors', 'adapters', 'registry', 'sources'],
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],
   rpc: ['errors', 'service', 'listener'],
@@ -30,7 +25,19 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'start-message': ['service'],
   'check-adapter': ['adapters', 'engine', 'model'],
   compose: [
-    ...['errors', 'model', 'adapters', 'text', 'registry', 'engine', 'service', 'config', 'observe', 'listener'],
+    ...[
+      'errors',
+      'model',
+      'adapters',
+      'sources',
+      'text',
+      'registry',
+      'engine',
+      'service',
+      'config',
+      'observe',
+      'listener',
+    ],
     ...['rpc', 'rest'],
   ],
   main: ['errors', 'check-adapter', 'compose', 'config', 'observe', 'start-message', 'service', 'adapters', 'model'],

@@ -3,14 +3,16 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { RegistryPlace } from '../registry/open-registry.js';
+import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
+import { type SourceFlag, sourceSettings } from './source-flags.js';
 
 /** Everything the server is started with. */
 export interface ServeConfig
-  extends Omit<SettingValues, 'model' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry'> {
+  extends Omit<SettingValues, 'model' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry' | SourceFlag> {
   /** At least one; names differ. */
   readonly models: readonly ModelSource[];
   /** Existing folders, absolute. */
@@ -18,6 +20,8 @@ export interface ServeConfig
   /** Folder for what outlives the process, absolute, not necessarily there yet; undefined = nothing is kept. */
   readonly stateDir: string | undefined;
   readonly registry: RegistryPlace;
+  /** Remote sources: what is allowed, where it is kept, and where S3 and the hub are. */
+  readonly sources: SourceSettings;
 }
 
 /** What the command line asks for. */
@@ -134,7 +138,7 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
       raw[entry.key] = flag;
       origin.set(entry.key, entry.flag);
     } else if (variable !== undefined && variable !== '') {
-      raw[entry.key] = entry.repeatable ? variable.split(path.delimiter).filter(Boolean) : variable;
+      raw[entry.key] = entry.repeatable ? variable.split(entry.separator ?? path.delimiter).filter(Boolean) : variable;
       origin.set(entry.key, entry.env);
     }
   }
@@ -181,7 +185,14 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
   const allowPaths = allowPath.map((given) => existingFolder('--allow-path', given, surroundings.cwd));
   const own = model.length > 0 ? models[0] : undefined;
   const wish = { stateDir, registry, port: settings.port, model: own, env: surroundings.env, cwd: surroundings.cwd };
-  return { ...rest, models, allowPaths, stateDir: stateFolder(wish), registry: registryPlace(wish) };
+  return {
+    ...rest,
+    models,
+    allowPaths,
+    stateDir: stateFolder(wish),
+    registry: registryPlace(wish),
+    sources: sourceSettings(settings, surroundings),
+  };
 }
 
 function existingFolder(flag: string, given: string, cwd: string): string {
