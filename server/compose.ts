@@ -1,26 +1,22 @@
 /** Puts a server together from its configuration: models, services, both surfaces, one listener. */
-import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
+import { manageModels } from './compose/models.js';
 import type { ServeConfig } from './config/parse.js';
-import { SUPPORTED_FEATURES } from './engine/features.js';
 import { AppError } from './errors.js';
 import { withCors } from './listener/cors.js';
 import { createListener } from './listener/listener.js';
-import { isGgufModel } from './model/gguf/gguf-model.js';
 import { measuredInference } from './observe/measured-inference.js';
 import { Metrics } from './observe/metrics.js';
 import { createRestApp } from './rest/app.js';
 import { connectHandler } from './rpc/connect-handler.js';
 import { HealthState } from './rpc/health.js';
 import { HEALTH_SERVICES } from './rpc/routes.js';
-import { createAdapterService } from './service/adapter-service.js';
+import { type Adapters, createAdapterService } from './service/adapter-service.js';
 import { refuseWhileDraining } from './service/draining.js';
 import { createInferenceService } from './service/inference-service.js';
-import { loadModel } from './service/load-model.js';
 import { createModelService } from './service/model-service.js';
-import type { LoadedModel } from './service/ports.js';
 import type { AdapterInfo, ModelInfo, Services } from './service/types.js';
+import { workflowInference } from './service/workflows/workflow-inference.js';
 
 /** Inputs of one request. */
 const MAX_INPUTS = 1024;
@@ -38,67 +34,47 @@ export interface Server {
 
 /** Loads all models and their adapters. Throws AppError MODEL_INVALID. */
 export async function composeServer(config: ServeConfig, log: Logger): Promise<Server> {
-  const models = new Map<string, LoadedModel>();
-  const closeModels = () => Promise.all([...models.values()].map(({ engine }) => engine.close()));
-  try {
-    for (const source of config.models) {
-      for (const warning of source.warnings) log.warn({ model: source.name }, warning);
-      const loaded = await loadModel({
-        ...source,
-        threads: config.threads || availableParallelism(),
-        maxBatch: config.maxBatch,
-        maxQueue: config.maxQueue,
-        prefillChunk: config.prefillChunk,
-        kvBytes: config.kvBytes,
-      });
-      models.set(source.name, loaded);
-    }
-  } catch (error) {
-    await closeModels();
-    throw error;
-  }
-
-  const adapters = createAdapterService({
-    models: new Map(
-      [...models].map(([name, { base, engine, info }]) => [
-        name,
-        {
-          base,
-          engine,
-          modelDir: isGgufModel(info.path) ? dirname(info.path) : info.path,
-          loraEnabled: info.loraEnabled,
-          supportedFeatures: SUPPORTED_FEATURES,
-          baseCheck: config.baseCheck,
-        },
-      ]),
-    ),
-    allowedRoots: [
-      ...config.allowPaths,
-      ...config.models.flatMap(({ path, folder, adapterFolders }) => [
-        join(path, 'adapters'),
-        join(folder, 'adapters'),
-        ...adapterFolders,
-      ]),
-    ],
+  const roots = [...config.allowPaths];
+  const managed = manageModels(config, log, () => adapters, roots);
+  const { models, manager, workflows, uses } = managed;
+  const adapters: Adapters = createAdapterService({
+    models: new Map(),
+    defaultModel: managed.defaultModel,
+    allowedRoots: roots,
     byteBudget: config.adapterBytes,
     log,
   });
-  for (const { name, loraEnabled, adapterFolders } of config.models) {
-    if (!loraEnabled) continue;
-    for (const folder of adapterFolders) await adapters.loadDirectory(name, folder);
+  try {
+    await managed.start();
+  } catch (error) {
+    await adapters.close();
+    await managed.close();
+    throw error;
   }
 
   let draining = false;
-  const modelService = createModelService(models);
+  const modelService = createModelService(models, {
+    defaultName: managed.defaultName,
+    notReady: (name) => manager.notReady(name),
+    workflowModel: (name) => workflows.byId(name)?.calls.at(-1)?.model,
+  });
   const metrics = new Metrics({ models: () => [...models.values()], adapters });
   const inference = createInferenceService({
     models,
     modelService,
     leases: adapters,
     limits: { maxInputs: MAX_INPUTS },
+    uses,
   });
+  const measured = measuredInference(inference, modelService, metrics);
   const services: Services = refuseWhileDraining(
-    { inference: measuredInference(inference, modelService, metrics), adapters, models: modelService },
+    {
+      inference: workflowInference(measured, (name) => workflows.byId(name), managed.defaultName),
+      adapters,
+      models: modelService,
+      management: manager,
+      workflows,
+    },
     () => draining,
   );
 
@@ -148,7 +124,7 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
       await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
       await rest.close();
       await adapters.close();
-      await closeModels();
+      await managed.close();
     },
   };
 }

@@ -18,7 +18,7 @@ export function startMessage(
     for (const adapter of adapters[i]!) lines.push(`    ${describe(adapter)}`);
   }
   const [first] = models;
-  const usable = adapters[0]!
+  const usable = (adapters[0] ?? [])
     .filter(({ state }) => state === 'ready' || state === 'registered')
     .map(({ name }) => name);
   const prompt = 'How is the weather';

@@ -23,6 +23,9 @@ export interface ModelSource {
   readonly warnings: readonly string[];
 }
 
+/** What of the settings a model's folder is read with. */
+export type ModelSettings = Pick<SettingValues, 'dtype' | 'adapters' | 'merge'>;
+
 /** Names that fit into a path and a header unescaped. */
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
@@ -41,10 +44,16 @@ function splitName(given: string): { name: string | undefined; folder: string } 
  * @param given value of `--model`
  * @param settings the other settings; `--dtype` other than auto and `--adapters` win over the properties file
  * @param cwd what relative paths are relative to
+ * @param servedAs the model's name, where `given` is only a path; it is not checked
  * @throws ConfigError when there is no such folder or no model in it
  */
-export function resolveModelFolder(given: string, settings: SettingValues, cwd: string): ModelSource {
-  const { name, folder: relative } = splitName(given);
+export function resolveModelFolder(
+  given: string,
+  settings: ModelSettings,
+  cwd: string,
+  servedAs?: string,
+): ModelSource {
+  const { name, folder: relative } = servedAs === undefined ? splitName(given) : { name: servedAs, folder: given };
   if (relative === '') throw new ConfigError(`--model ${given}: no folder after the "="`);
   const place = path.resolve(cwd, relative);
   const isFile = isGgufFile(place);
@@ -63,7 +72,7 @@ export function resolveModelFolder(given: string, settings: SettingValues, cwd: 
     throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
   }
   const chosen = name ?? path.basename(place).replace(/\.gguf$/i, '');
-  if (!MODEL_NAME.test(chosen)) {
+  if (servedAs === undefined && !MODEL_NAME.test(chosen)) {
     throw new ConfigError(
       `--model ${given}: "${chosen}" is no usable model name (letters, digits, ".", "_", "-"); name it with NAME=PATH`,
     );

@@ -3,25 +3,28 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { RegistryPlace } from '../registry/open-registry.js';
-import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
-import { type SourceFlag, sourceSettings } from './source-flags.js';
 
 /** Everything the server is started with. */
 export interface ServeConfig
-  extends Omit<SettingValues, 'model' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry' | SourceFlag> {
-  /** At least one; names differ. */
+  extends Omit<
+    SettingValues,
+    'model' | 'modelStore' | 'workflow' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry'
+  > {
+  /** Names differ; empty only where workflows or a model store are served instead. */
   readonly models: readonly ModelSource[];
+  /** An existing folder, absolute; undefined = none. */
+  readonly modelStore: string | undefined;
+  /** Existing files and folders, absolute. */
+  readonly workflows: readonly string[];
   /** Existing folders, absolute. */
   readonly allowPaths: readonly string[];
   /** Folder for what outlives the process, absolute, not necessarily there yet; undefined = nothing is kept. */
   readonly stateDir: string | undefined;
   readonly registry: RegistryPlace;
-  /** Remote sources: what is allowed, where it is kept, and where S3 and the hub are. */
-  readonly sources: SourceSettings;
 }
 
 /** What the command line asks for. */
@@ -138,7 +141,7 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
       raw[entry.key] = flag;
       origin.set(entry.key, entry.flag);
     } else if (variable !== undefined && variable !== '') {
-      raw[entry.key] = entry.repeatable ? variable.split(entry.separator ?? path.delimiter).filter(Boolean) : variable;
+      raw[entry.key] = entry.repeatable ? variable.split(path.delimiter).filter(Boolean) : variable;
       origin.set(entry.key, entry.env);
     }
   }
@@ -168,8 +171,9 @@ function demoModel({ packageRoot }: Surroundings): string {
 }
 
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
-  const { model, adapters, merge, allowPath, stateDir, registry, ...rest } = settings;
-  const given = model.length > 0 ? model : [demoModel(surroundings)];
+  const { model, modelStore, workflow, adapters, merge, allowPath, stateDir, registry, ...rest } = settings;
+  const others = modelStore !== undefined || workflow.length > 0;
+  const given = model.length > 0 || others ? model : [demoModel(surroundings)];
   if (adapters !== undefined && given.length > 1) {
     throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
   }
@@ -183,16 +187,26 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new ConfigError(`two models are named "${twice}"; name them with --model NAME=DIR`);
   const allowPaths = allowPath.map((given) => existingFolder('--allow-path', given, surroundings.cwd));
-  const own = model.length > 0 ? models[0] : undefined;
+  const own = model.length > 0 ? models[0] : keptBy(modelStore ?? workflow[0], surroundings.cwd);
   const wish = { stateDir, registry, port: settings.port, model: own, env: surroundings.env, cwd: surroundings.cwd };
-  return {
-    ...rest,
+  const workflows = workflow.map((given) => {
+    const place = path.resolve(surroundings.cwd, given);
+    if (statSync(place, { throwIfNoEntry: false })) return place;
+    throw new ConfigError(`--workflow ${given}: there is no file or folder ${place}`);
+  });
+  const served = {
     models,
-    allowPaths,
-    stateDir: stateFolder(wish),
-    registry: registryPlace(wish),
-    sources: sourceSettings(settings, surroundings),
+    workflows,
+    modelStore: modelStore === undefined ? undefined : existingFolder('--model-store', modelStore, surroundings.cwd),
   };
+  return { ...rest, ...served, allowPaths, stateDir: stateFolder(wish), registry: registryPlace(wish) };
+}
+
+/** What stands for the first model in the name of the state folder, where no model is named. */
+function keptBy(given: string | undefined, cwd: string): { name: string; path: string } | undefined {
+  if (given === undefined) return undefined;
+  const place = path.resolve(cwd, given);
+  return { name: path.basename(place), path: place };
 }
 
 function existingFolder(flag: string, given: string, cwd: string): string {

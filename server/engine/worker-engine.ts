@@ -28,12 +28,25 @@ const NO_STATS: EngineStats = {
   overheadMs: 0,
 };
 
-/** Starts the worker and resolves once the model is ready. Throws MODEL_INVALID with the worker's message. */
-export async function startEngine(options: WorkerOptions, limits: EngineLimits): Promise<Engine> {
+/**
+ * Starts the worker and resolves once the model is ready. Throws MODEL_INVALID with the worker's message.
+ * @param signal ends the attempt when it aborts
+ */
+export async function startEngine(options: WorkerOptions, limits: EngineLimits, signal?: AbortSignal): Promise<Engine> {
+  signal?.throwIfAborted();
   const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;
   const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, options } });
   const engine = new WorkerEngine(worker, options, limits);
-  await engine.ready;
+  const stop = () => engine.stop();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    await engine.ready;
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
   return engine;
 }
 
@@ -115,6 +128,13 @@ class WorkerEngine implements Engine {
     const live = this.#listeners.size;
     if (live === 0) return { ...this.#stats, runningRows: 0, waitingRows: 0 };
     return live > known ? { ...this.#stats, waitingRows: live - this.#stats.runningRows } : this.#stats;
+  }
+
+  /** Ends the worker at once, whatever it is doing. */
+  stop(): void {
+    this.#closing = true;
+    this.#die('it was stopped');
+    void this.#worker.terminate();
   }
 
   async close(): Promise<void> {

@@ -83,9 +83,9 @@ type Reading = readonly [labels: Record<string, string>, value: number];
 function registerEngineMetrics(registry: Registry, sources: MetricsSources): void {
   const registers = [registry];
   const perModel = (read: (stats: EngineStats) => readonly Reading[]): Reading[] =>
-    sources
-      .models()
-      .flatMap(({ info, engine }) => read(engine.stats()).map(([l, v]): Reading => [{ model: info.name, ...l }, v]));
+    onePerEngine(sources.models()).flatMap(({ info, engine }) =>
+      read(engine.stats()).map(([l, v]): Reading => [{ model: info.name, ...l }, v]),
+    );
   const gauge = (name: string, help: string, read: (stats: EngineStats) => number) =>
     new Gauge({
       name: `loramux_${name}`,
@@ -133,9 +133,16 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
     registers,
     collect() {
       this.reset();
-      for (const { info, engine } of sources.models()) this.set({ model: info.name }, engine.alive ? 1 : 0);
+      for (const { info, engine } of onePerEngine(sources.models())) {
+        this.set({ model: info.name }, engine.alive ? 1 : 0);
+      }
     },
   });
+}
+
+/** Models of several names may share an engine, which must not be counted twice: the first name stands for it. */
+function onePerEngine(models: readonly MeasuredModel[]): readonly MeasuredModel[] {
+  return models.filter(({ engine }, at) => models.findIndex((other) => other.engine === engine) === at);
 }
 
 function registerAdapterMetrics(registry: Registry, sources: MetricsSources): void {

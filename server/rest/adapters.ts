@@ -2,9 +2,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { AdapterInfo, CreateAdapterRequest, ModelInfo, Services } from '../service/types.js';
-import { decodeBody, isObject } from './body.js';
 import { callContext } from './call-context.js';
-import { invalidField, kindOf } from './fields.js';
+import { invalidField } from './fields.js';
+import { parametersOf } from './parameters-of.js';
 import { booleanText, pageLimit, singleValues } from './query.js';
 import { addRoute } from './route.js';
 
@@ -102,10 +102,12 @@ async function update(services: Services, request: FastifyRequest): Promise<obje
 /** Checks in the original's order: the model, then LoRA; the caller goes on with parameters and the adapter. */
 function modelOf(services: Services, request: FastifyRequest): ModelInfo {
   const { model: name } = request.params as { model?: string };
-  if (name === undefined && services.models.list().length !== 1) {
-    throw new AppError('INVALID_REQUEST', 'several models are served; name one: /models/{model}/adapters');
+  if (name === undefined && services.models.defaultName() === undefined) {
+    throw new AppError('INVALID_REQUEST', 'no model is the only one of the start; name one: /models/{model}/adapters');
   }
-  const model = services.models.resolve(name);
+  const resolved = services.models.resolve(name);
+  // The short form may stand for a workflow; its model has the adapters.
+  const model = name === undefined ? { ...resolved, name: resolved.answeredBy ?? resolved.name } : resolved;
   if (!model.loraEnabled) {
     throw new AppError('LORA_DISABLED', `model ${model.name} is served without LoRA (option.enable_lora=false)`);
   }
@@ -121,27 +123,6 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
   if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
   if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
   return { name, source: src, preload: booleanText(preload, 'preload'), pin: booleanText(pin, 'pin'), options };
-}
-
-/** Query parameters and the fields of a JSON object, as texts; both may name the same one only with the same value. */
-function parametersOf(request: FastifyRequest): Record<string, string> {
-  const values: Record<string, string> = singleValues(request);
-  const body = decodeBody(request.body, request.headers['content-type']);
-  if (body.kind === 'none' || (body.kind === 'text' && body.text.trim() === '')) return values;
-  const fields = body.kind === 'json' ? body.value : undefined;
-  if (!isObject(fields)) throw new AppError('INVALID_REQUEST', 'the body must be a JSON object, or empty');
-  for (const [key, value] of Object.entries(fields)) {
-    if (value === null) continue;
-    if (!['string', 'boolean', 'number'].includes(typeof value)) {
-      throw invalidField(key, `must be a text, a number or a boolean, not ${kindOf(value)}`);
-    }
-    const text = String(value);
-    if (values[key] !== undefined && values[key] !== text) {
-      throw invalidField(key, `is ${JSON.stringify(values[key])} in the query and ${JSON.stringify(text)} in the body`);
-    }
-    values[key] = text;
-  }
-  return values;
 }
 
 /** The alias header stands in status texts only; nothing can be found by it. */

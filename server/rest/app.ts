@@ -11,6 +11,7 @@ import { addInferenceRoutes } from './invocations.js';
 import { LaterAnswers, type LaterLimits } from './later.js';
 import { addModelRoutes } from './models.js';
 import { addRoute } from './route.js';
+import { addWorkflowRoutes } from './workflows.js';
 
 /** What the surface needs besides the services. */
 export interface RestOptions {
@@ -63,6 +64,7 @@ export async function createRestApp(services: Services, options: RestOptions): P
   addInferenceRoutes(app, services, { compat: options.compat ?? 'strict', later });
   addAdapterRoutes(app, services);
   addModelRoutes(app, services, options.draining ?? (() => false));
+  addWorkflowRoutes(app, services);
   const { metrics } = options;
   if (metrics) {
     addRoute(app, '/metrics', 'management', {

@@ -29,6 +29,11 @@ export interface InferenceRouteOptions {
 /** Adds the inference routes. */
 export function addInferenceRoutes(app: FastifyInstance, services: Services, options: InferenceRouteOptions): void {
   const byPath = (request: FastifyRequest) => (request.params as { model: string }).model;
+  // Only workflows have versions.
+  const byVersion = (request: FastifyRequest) => {
+    const { model, version } = request.params as { model: string; version: string };
+    return `${model}/${version}`;
+  };
   const byRequest = (request: FastifyRequest, { modelName }: RequestContent) =>
     modelOfRequest(services, request, modelName, options.compat);
   const post = (modelOf: (request: FastifyRequest, content: RequestContent) => string) => ({
@@ -45,15 +50,7 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
   addRoute(app, '/v1/chat/completions', 'inference', post(byRequest));
   addRoute(app, '/predictions/:model', 'inference', post(byPath));
   addRoute(app, '/models/:model/invoke', 'inference', post(byPath));
-  addRoute(app, '/predictions/:model/:version', 'inference', {
-    POST: async (request) => {
-      const { model, version } = request.params as { model: string; version: string };
-      services.models.resolve(model);
-      throw new AppError('MODEL_NOT_FOUND', `model ${model} has no version ${version}; leave the version out`, {
-        metadata: { model, version },
-      });
-    },
-  });
+  addRoute(app, '/predictions/:model/:version', 'inference', post(byVersion));
 }
 
 const NO_CONTENT: RequestContent = { body: { kind: 'none' }, adapter: [], modelName: [] };
@@ -74,7 +71,7 @@ async function invoke(
   const model = services.models.resolve(modelOf(request, content));
   const { ask, adapters, modelField } = readAsk(content.body);
   const modelNames = modelField === undefined || modelField === model.name ? undefined : modelField;
-  const asAdapter = modelNames !== undefined && (await isAdapter(services, model.name, modelNames));
+  const asAdapter = modelNames !== undefined && (await isAdapter(services, model.answeredBy ?? model.name, modelNames));
   const selections = selectAdapters(
     {
       body: adapters,
@@ -86,12 +83,13 @@ async function invoke(
     { count: ask.prompts.length, isList: ask.isList },
     compat,
   );
-  if (compat === 'djl') await requireRegistered(services, model.name, queryValues(request, 'adapter'));
+  if (compat === 'djl')
+    await requireRegistered(services, model.answeredBy ?? model.name, queryValues(request, 'adapter'));
   const ignored = [...ask.ignored, ...(modelNames !== undefined && !asAdapter ? ['model'] : [])];
   if (ignored.length > 0) reply.header(IGNORED_HEADER, ignored.map(encodeURIComponent).join(', ').slice(0, 1024));
   const predict: PredictRequest = {
     model: model.name,
-    inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections[index]! })),
+    inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections?.[index] })),
     parameters: ask.parameters,
   };
   if (wantsLater(request)) await answerLater(services, later, ask, predict, request, reply);

@@ -7,9 +7,9 @@ import { CUSTOM_ATTRIBUTES, header, only, queryValues } from './headers.js';
 import { customAttribute } from './selection.js';
 
 /**
- * Query `model_name`, header, custom attribute, form field, the only model that is served, Target-Model; in this order.
+ * Query `model_name`, header, custom attribute, form field, the only model or workflow of the start, Target-Model; in this order.
  * @param fields values of a form's `model_name`
- * @throws AppError INVALID_REQUEST where several models are served and none is named
+ * @throws AppError INVALID_REQUEST where none is named and several were served from the start
  */
 export function modelOfRequest(
   services: Services,
@@ -23,15 +23,17 @@ export function modelOfRequest(
     customAttribute(header(request, CUSTOM_ATTRIBUTES), 'model_name') ??
     only(fields, 'model_name');
   if (named !== undefined && named !== '') return named;
-  const models = services.models.list();
+  const alone = services.models.defaultName();
   // With one model Target-Model can mean no other: platforms put the archive's name there, whatever the model is called.
-  if (models.length === 1) return models[0]!.name;
+  if (alone !== undefined) return alone;
   const target = header(request, 'x-amzn-sagemaker-target-model')?.replace(/\.tar\.gz$/, '');
   // The original leaves that header to the platform in front of it.
   if (compat !== 'djl' && target !== undefined && target !== '') return target;
-  throw new AppError(
-    'INVALID_REQUEST',
-    `several models are served; say which with ?model_name= (${models.map((model) => model.name).join(', ')})`,
-    { violations: [{ field: 'model_name', description: 'is needed where several models are served' }] },
-  );
+  const names = [
+    ...services.models.list().map((model) => model.name),
+    ...services.workflows.list().map((workflow) => workflow.name),
+  ];
+  throw new AppError('INVALID_REQUEST', `say with ?model_name= which model answers (${names.join(', ')})`, {
+    violations: [{ field: 'model_name', description: 'is needed where several models are served' }],
+  });
 }

@@ -34,14 +34,14 @@ const BASE: AdapterSelection = [];
 /**
  * In mode `djl` the first of header, body, query, custom attributes and model field decides; that is the order of its
  * current handlers and of the 2023 handler put together, which never contradict each other.
- * @returns one selection per input
+ * @returns one selection per input; undefined where no place names any
  * @throws CONFLICTING_ADAPTERS, ADAPTER_COUNT_MISMATCH, INVALID_REQUEST
  */
 export function selectAdapters(
   sources: SelectionSources,
   inputs: InputShape,
   compat: Compat = 'strict',
-): readonly AdapterSelection[] {
+): readonly AdapterSelection[] | undefined {
   const everyInput = (name: string) => Array<AdapterSelection>(inputs.count).fill(named(name));
   const given: { place: string; selections: readonly AdapterSelection[] }[] = [];
   if (sources.identifier !== undefined) {
@@ -56,7 +56,7 @@ export function selectAdapters(
     given.push({ place: 'the field model', selections: everyInput(sources.modelField) });
   }
   const [first, ...others] = given;
-  if (!first) return Array<AdapterSelection>(inputs.count).fill(BASE);
+  if (!first) return undefined;
   if (compat === 'djl') return first.selections;
   for (const other of others) {
     const at = first.selections.findIndex((selection, index) => !sameSelection(selection, other.selections[index]!));

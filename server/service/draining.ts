@@ -9,9 +9,38 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
       throw new AppError('SHUTTING_DOWN', 'the server is shutting down and takes no new work', { retryAfterMs: 5000 });
     }
   };
-  const { inference, adapters, models } = services;
+  const { inference, adapters, models, management, workflows } = services;
   return {
     models,
+    management: {
+      list: () => management.list(),
+      get: (name) => management.get(name),
+      async register(request, call) {
+        admit();
+        return management.register(request, call);
+      },
+      async unregister(name, call, options) {
+        admit();
+        return management.unregister(name, call, options);
+      },
+    },
+    workflows: {
+      list: () => workflows.list(),
+      get: (name, version) => workflows.get(name, version),
+      async register(source, call) {
+        admit();
+        return workflows.register(source, call);
+      },
+      definitionAt: (url) => workflows.definitionAt(url),
+      async schedule(source, call) {
+        admit();
+        return workflows.schedule(source, call);
+      },
+      async unregister(name, version, call) {
+        admit();
+        return workflows.unregister(name, version, call);
+      },
+    },
     inference: {
       async predict(request, call) {
         admit();

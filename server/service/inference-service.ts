@@ -1,6 +1,7 @@
 /** Answers requests: plans the rows, runs them in the model's engine, and hands out results or a stream of events. */
 import { AppError } from '../errors.js';
 import { EventChannel } from './event-channel.js';
+import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { type RequestRun, startRun } from './request-run.js';
@@ -20,13 +21,15 @@ export interface InferenceOptions {
   readonly modelService: ModelService;
   readonly leases: AdapterLeases;
   readonly limits: InferenceLimits;
+  /** Where running requests are counted by engine; absent = nowhere. */
+  readonly uses?: ModelUses | undefined;
 }
 
 const MAX_WAITING_TOKENS = 8192;
 
 /** The {@link InferenceService} over loaded models. */
 export function createInferenceService(options: InferenceOptions): InferenceService {
-  const { models, modelService, leases, limits } = options;
+  const { models, modelService, leases, limits, uses } = options;
 
   const plan = (request: PredictRequest): { model: LoadedModel; rows: PlannedRow[] } => {
     const { name, ready } = modelService.resolve(request.model);
@@ -39,7 +42,8 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     async predict(request, { signal }) {
       const { model, rows } = plan(request);
       const results: PredictResult[] = new Array(rows.length);
-      return new Promise((resolve, reject) => {
+      const leave = uses?.enter(model.engine);
+      return new Promise<PredictResult[]>((resolve, reject) => {
         const sink = {
           tokens: () => {},
           result: (result: PredictResult) => {
@@ -49,11 +53,12 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
           failed: reject,
         };
         startRun(model, leases, rows, signal, sink).catch(reject);
-      });
+      }).finally(leave);
     },
 
     async stream(request, { signal }) {
       const { model, rows } = plan(request);
+      const leave = uses?.enter(model.engine);
       let run: RequestRun | undefined;
       let left: AppError | undefined;
       const channel = new EventChannel(limits.maxWaitingTokens ?? MAX_WAITING_TOKENS, (reason) => {
@@ -64,8 +69,17 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
       run = await startRun(model, leases, rows, signal, {
         tokens: (index, tokens) => channel.delta(index, tokens.map(({ text }) => text).join(''), tokens),
         result: (result) => channel.final(result),
-        done: () => channel.close(),
-        failed: (error) => channel.fail(error),
+        done: () => {
+          leave?.();
+          channel.close();
+        },
+        failed: (error) => {
+          leave?.();
+          channel.fail(error);
+        },
+      }).catch((error: unknown) => {
+        leave?.();
+        throw error;
       });
       // An engine that answers at once may have overrun the channel before there was a run to cancel.
       if (left !== undefined) run.cancel(left);

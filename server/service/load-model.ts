@@ -36,18 +36,27 @@ export interface LoadModelOptions {
 /** Models below this many weights lose nothing noticeable in speed by exact arithmetic. */
 const EXACT_BELOW = 40_000_000;
 
-/** Loads and starts a model. Throws MODEL_INVALID with what is wrong; nothing is left running then. */
-export async function loadModel(options: LoadModelOptions): Promise<LoadedModel & { readonly base: AdapterBase }> {
+/**
+ * Loads and starts a model. Throws MODEL_INVALID with what is wrong, or the signal's reason; nothing is left running then.
+ */
+export async function loadModel(
+  options: LoadModelOptions,
+  signal?: AbortSignal,
+): Promise<LoadedModel & { readonly base: AdapterBase }> {
   const folder = await openModelFolder(options.path);
   try {
-    return await start(folder, options);
+    return await start(folder, options, signal);
   } catch (error) {
     await folder.close();
     throw error;
   }
 }
 
-async function start(folder: ModelFolder, options: LoadModelOptions): Promise<LoadedModel> {
+async function start(
+  folder: ModelFolder,
+  options: LoadModelOptions,
+  signal: AbortSignal | undefined,
+): Promise<LoadedModel> {
   const { spec, parameters } = folder;
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
   const [{ tokenizer, chatTemplate }, fingerprint] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
@@ -67,6 +76,7 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
       },
     },
     { maxQueue: options.maxQueue },
+    signal,
   );
   return {
     info: {
@@ -88,6 +98,10 @@ async function start(folder: ModelFolder, options: LoadModelOptions): Promise<Lo
     chatTemplate,
     eosIds: folder.eosIds,
     base: adapterBaseOf(folder, options.name),
+    async close() {
+      await engine.close();
+      await folder.close();
+    },
   };
 }
 

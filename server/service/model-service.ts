@@ -3,28 +3,46 @@ import { AppError } from '../errors.js';
 import type { LoadedModel } from './ports.js';
 import type { ModelInfo, ModelService } from './types.js';
 
-/** The {@link ModelService} over the loaded models; an engine that has stopped makes its model not ready. */
-export function createModelService(models: ReadonlyMap<string, LoadedModel>): ModelService {
-  const live = ({ info, engine }: LoadedModel): ModelInfo => ({ ...info, ready: info.ready && engine.alive });
-  return {
-    list: () => [...models.values()].map(live),
+/** What the service knows besides the loaded models; everything is asked for at each call. */
+export interface ModelServiceOptions {
+  /** What answers requests that name nothing; absent = the only model, if there is one only. */
+  readonly defaultName?: (() => string | undefined) | undefined;
+  /** Why a registered model does not answer; undefined = it does, or is not registered. */
+  readonly notReady?: ((name: string) => AppError | undefined) | undefined;
+  /** The model that answers for a workflow; undefined = no workflow has the name. */
+  readonly workflowModel?: ((name: string) => string | undefined) | undefined;
+}
 
-    resolve(name) {
-      if (name === undefined) {
-        const [only, ...others] = models.values();
-        if (only !== undefined && others.length === 0) return live(only);
-        const served = [...models.keys()].join(', ');
-        const message = `several models are served, so the request must name one of them: ${served}`;
-        throw new AppError('INVALID_REQUEST', message, { violations: [{ field: 'model', description: message }] });
-      }
-      const model = models.get(name);
-      if (model !== undefined) return live(model);
-      const near = nearNames(name, models.keys());
-      const hint =
-        near.length > 0 ? `; near names: ${near.join(', ')}` : `; served models: ${[...models.keys()].join(', ')}`;
-      throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not served${hint}`, {
-        metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
-      });
-    },
+/** The {@link ModelService} over the loaded models; an engine that has stopped makes its model not ready. */
+export function createModelService(
+  models: ReadonlyMap<string, LoadedModel>,
+  options: ModelServiceOptions = {},
+): ModelService {
+  const live = ({ info, engine }: LoadedModel): ModelInfo => ({ ...info, ready: info.ready && engine.alive });
+  const only = () => (models.size === 1 ? models.keys().next().value : undefined);
+  const defaultName = options.defaultName ?? only;
+
+  const resolve = (name: string | undefined): ModelInfo => {
+    if (name === undefined) {
+      const named = defaultName();
+      if (named !== undefined) return resolve(named);
+      const served = [...models.keys()].join(', ');
+      const message = `the request must name one of the served models (model_name): ${served}`;
+      throw new AppError('INVALID_REQUEST', message, { violations: [{ field: 'model', description: message }] });
+    }
+    const answering = options.workflowModel?.(name);
+    const model = models.get(answering ?? name);
+    if (model !== undefined)
+      return answering === undefined ? live(model) : { ...live(model), name, answeredBy: answering };
+    const waiting = options.notReady?.(name);
+    if (waiting !== undefined) throw waiting;
+    const near = nearNames(name, models.keys());
+    const hint =
+      near.length > 0 ? `; near names: ${near.join(', ')}` : `; served models: ${[...models.keys()].join(', ')}`;
+    throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not served${hint}`, {
+      metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
+    });
   };
+
+  return { list: () => [...models.values()].map(live), defaultName, resolve };
 }

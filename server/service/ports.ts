@@ -14,6 +14,8 @@ export interface LoadedModel {
   /** End-of-sequence ids of generation_config.json, else config.json; may be several. */
   readonly eosIds: readonly number[];
   readonly base: AdapterBase;
+  /** Ends the engine and closes the files. */
+  close(): Promise<void>;
 }
 
 /** An adapter that a row may use until it releases it; meanwhile neither deletion nor a new version touches it. */

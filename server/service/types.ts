@@ -5,6 +5,8 @@
 
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import type { ChatMessage } from '../text/chat-template.js';
+import type { ModelManagement } from './management.js';
+import type { WorkflowService } from './workflows/types.js';
 
 /** One adapter of a row's selection and the weight its update is multiplied with (1 = as trained). */
 export interface AdapterWeight {
@@ -238,12 +240,19 @@ export interface ModelInfo {
   readonly ready: boolean;
   /** False: adapters are refused (`option.enable_lora=false`). */
   readonly loraEnabled: boolean;
+  /** Where the name is a workflow's: the served model that answers, whose adapters can be asked for. */
+  readonly answeredBy?: string | undefined;
 }
 
 /** The served models. */
 export interface ModelService {
   list(): readonly ModelInfo[];
-  /** Throws MODEL_NOT_FOUND; absent name = the only model, or INVALID_REQUEST when several are served. */
+  /** What answers requests that name nothing: the only model or workflow of the start; undefined if there are several. */
+  defaultName(): string | undefined;
+  /**
+   * The model that answers for a name; for a workflow it is the model of its last step, under the workflow's name.
+   * Absent name = the default, or INVALID_REQUEST. Throws MODEL_NOT_FOUND, MODEL_NOT_READY.
+   */
   resolve(name: string | undefined): ModelInfo;
 }
 
@@ -252,4 +261,6 @@ export interface Services {
   readonly inference: InferenceService;
   readonly adapters: AdapterService;
   readonly models: ModelService;
+  readonly management: ModelManagement;
+  readonly workflows: WorkflowService;
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { test } from 'node:test';
-import { ADAPTERS, type Outcome, runSuite, scratch } from './djl-suite.js';
+import { ADAPTERS, type Outcome, renderWorkflows, runSuite, scratch } from './djl-suite.js';
 import { startServer } from './served.js';
 
 /** Cases that the strict server is meant to fail, and why docs/compatibility.md says so. */
@@ -60,6 +60,15 @@ test('the recorded cases of DJL Serving', { timeout: 300_000 }, async (t) => {
     expectAll(await runSuite(place, { url, have, variables }), [...NOT_YET, ...DEVIATIONS]);
   });
 
+  await t.test('workflows', async (t) => {
+    const rendered = await renderWorkflows(place);
+    const files = ['base', 'one', 'two'].flatMap((name) => ['--workflow', path.join(rendered, name)]);
+    const url = await startServer(t, [...server(dir), ...folder('base'), ...files]);
+    const have = 'multi,workflow,wfreg,lmi,destructive';
+    const { MODEL_NOLORA: _none, ...rest } = variables;
+    expectAll(await runSuite(place, { url, have, variables: { ...rest, WFDIR: rendered }, only: '^(wf-|op-)' }), []);
+  });
+
   await t.test('the original’s order of places', async (t) => {
     const url = await startServer(t, [...server(dir), ...folder('base'), ...folder('nolora'), '--compat', 'djl']);
     const have = 'multi,nolora,lmi';
@@ -78,9 +87,7 @@ test('the recorded cases of DJL Serving', { timeout: 300_000 }, async (t) => {
 
   await t.test('every open case ran in one of these', () => {
     const seen = new Set(outcomes.flatMap(({ passed, failed }) => [...passed, ...failed]));
-    const never = outcomes[0]!.skipped.filter(
-      (id) => !seen.has(id) && !ORIGINAL_ONLY.test(id) && !id.startsWith('wf-'),
-    );
+    const never = outcomes[0]!.skipped.filter((id) => !seen.has(id) && !ORIGINAL_ONLY.test(id));
     assert.deepEqual(never, []);
   });
 });

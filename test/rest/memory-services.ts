@@ -21,6 +21,7 @@ import type {
   Services,
   TokenInfo,
 } from '../../server/service/types.js';
+import { unmanaged } from '../service/no-management.js';
 
 const WORDS = 'amber birch cedar daisy eagle fern grove haven ivory jade koala lemon maple noble ocean pearl'.split(
   ' ',
@@ -176,7 +177,8 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
   return {
     inference,
     adapters: service,
-    models: { list: () => infos, resolve },
+    models: { list: () => infos, resolve, defaultName: () => (infos.length === 1 ? infos[0]!.name : undefined) },
+    ...unmanaged(infos),
     running: () => running,
     calls,
     requests,

@@ -16,6 +16,7 @@ import type {
   Services,
   TokenInfo,
 } from '../../server/service/types.js';
+import { unmanaged } from '../service/no-management.js';
 
 /** The services and what a test may look at and turn. */
 export interface EchoServices extends Services {
@@ -210,8 +211,10 @@ export function echoServices(tokenMs = 2): EchoServices {
         return deleted;
       },
     },
+    ...unmanaged([]),
     models: {
       list: () => [],
+      defaultName: () => undefined,
       resolve: () => {
         throw new AppError('UNIMPLEMENTED', 'not needed');
       },

@@ -34,7 +34,7 @@ export function memoryModel(name = 'tiny'): LoadedModel & { readonly engine: Mem
   const engine = new MemoryEngine(VOCAB_SIZE);
   // Adapter binding is not part of these tests.
   const base = {} as AdapterBase;
-  return { info: { ...info, name }, engine, tokenizer, chatTemplate, eosIds: [EOS], base };
+  return { info: { ...info, name }, engine, tokenizer, chatTemplate, eosIds: [EOS], base, close: () => engine.close() };
 }
 
 /** Leases every adapter but `missing`; `held` tells how many selections are leased, `releases` how often each was freed. */

@@ -1,0 +1,163 @@
+/** Models and workflows of a server: what it is started with, and what comes and goes later. */
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { Logger } from 'pino';
+import type { ModelSource } from '../config/model-folder.js';
+import { modelsOfStore, openModelUrl } from '../config/open-model.js';
+import type { ServeConfig } from '../config/parse.js';
+import { DTYPES } from '../config/settings.js';
+import { SUPPORTED_FEATURES } from '../engine/features.js';
+import { AppError } from '../errors.js';
+import { isGgufModel } from '../model/gguf/gguf-model.js';
+import type { Adapters } from '../service/adapter-service.js';
+import { loadModel } from '../service/load-model.js';
+import type { ModelOverrides } from '../service/management.js';
+import { ModelManager, type OpenedModel } from '../service/model-manager.js';
+import { ModelPool } from '../service/model-pool.js';
+import { ModelUses } from '../service/model-uses.js';
+import type { LoadedModel } from '../service/ports.js';
+import { Workflows } from '../service/workflows/workflow-service.js';
+
+/** What is made of the configuration. */
+export interface ManagedModels {
+  /** The models that answer, by name; live. */
+  readonly models: ReadonlyMap<string, LoadedModel>;
+  readonly manager: ModelManager;
+  readonly workflows: Workflows;
+  readonly uses: ModelUses;
+  /** What answers requests that name nothing: the only model or workflow of the start. */
+  defaultName(): string | undefined;
+  /** The default's model, for adapters. */
+  defaultModel(): string | undefined;
+  /** Loads what the configuration names. Throws what the first broken one throws; models of the store may be broken. */
+  start(): Promise<void>;
+  /** Ends all engines. */
+  close(): Promise<void>;
+}
+
+/**
+ * @param adapters made after this, so it is asked for when it is needed
+ * @param roots folders that adapters may be registered from; those of each model are added
+ */
+export function manageModels(
+  config: ServeConfig,
+  log: Logger,
+  adapters: () => Adapters,
+  roots: string[],
+): ManagedModels {
+  const models = new Map<string, LoadedModel>();
+  const uses = new ModelUses();
+  const pool = new ModelPool(loadModel, uses, config.graceMs);
+  const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
+  const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
+    const { path, folder, adapterFolders, warnings } = source;
+    roots.push(join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders);
+    const options = { ...optionsOf(config, source), ...overridden(overrides) };
+    return { options, adapterFolders, warnings };
+  };
+  const manager = new ModelManager({
+    pool,
+    models,
+    adapters: {
+      addModel: (name, model) => adapters().addModel(name, model),
+      removeModel: (name) => adapters().removeModel(name),
+      loadDirectory: (name, dir) => adapters().loadDirectory(name, dir),
+    },
+    open: async (url, name, overrides) => {
+      const settings = { dtype: config.dtype, adapters: undefined, merge: undefined };
+      return open(await openModelUrl(url, name, { roots: places, store: config.modelStore, settings }), overrides);
+    },
+    served: ({ base, engine, info }, key) => ({
+      base,
+      engine,
+      pool: key,
+      modelDir: isGgufModel(info.path) ? dirname(info.path) : info.path,
+      loraEnabled: info.loraEnabled,
+      supportedFeatures: SUPPORTED_FEATURES,
+      baseCheck: config.baseCheck,
+    }),
+    taken: (name) => workflows.has(name),
+    log,
+  });
+  const workflows: Workflows = new Workflows({
+    models: manager,
+    adapters: {
+      list: (request) => adapters().list(request),
+      get: (request) => adapters().get(request),
+      create: (request, call) => adapters().create(request, call),
+      validate: (request) => adapters().validate(request),
+      delete: (request) => adapters().delete(request),
+    },
+    taken: (name) => manager.list().some((model) => model.name === name && model.direct),
+    roots: places,
+    log,
+  });
+  const startup = () => [...workflows.startupNames(), ...manager.startupNames()];
+  const defaultName = () => {
+    const [only, ...others] = startup();
+    return others.length === 0 ? only : undefined;
+  };
+  return {
+    models,
+    manager,
+    workflows,
+    uses,
+    defaultName,
+    defaultModel() {
+      const name = defaultName();
+      return name === undefined ? undefined : (workflows.find(name)?.calls.at(-1)?.model ?? name);
+    },
+    async start() {
+      for (const source of config.models) {
+        places.push(source.path, source.folder);
+        await manager.registerAtStart(source.folder, source.name, open(source, {}));
+      }
+      await startStore(config, manager, workflows, log);
+      for (const place of config.workflows) await workflows.registerAtStart(place);
+    },
+    close: () => pool.close(),
+  };
+}
+
+function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge }: ModelSource) {
+  return {
+    ...{ name, path, dtype, loraEnabled, merge },
+    threads: config.threads || availableParallelism(),
+    maxBatch: config.maxBatch,
+    maxQueue: config.maxQueue,
+    prefillChunk: config.prefillChunk,
+    kvBytes: config.kvBytes,
+  };
+}
+
+function overridden({ dtype, loraEnabled, maxBatch, maxQueue }: ModelOverrides) {
+  const known = DTYPES.find((one) => one === dtype);
+  if (dtype !== undefined && known === undefined) {
+    const description = `must be one of ${DTYPES.join(', ')}, not ${JSON.stringify(dtype)}`;
+    throw new AppError('INVALID_REQUEST', `dtype ${description}`, { violations: [{ field: 'dtype', description }] });
+  }
+  return {
+    ...(known !== undefined && { dtype: known }),
+    ...(loraEnabled !== undefined && { loraEnabled }),
+    ...(maxBatch !== undefined && { maxBatch }),
+    ...(maxQueue !== undefined && { maxQueue }),
+  };
+}
+
+/** Loads what `--load-models` asks for; a broken one is listed as failed, and the others are served. */
+async function startStore(config: ServeConfig, manager: ModelManager, workflows: Workflows, log: Logger) {
+  const { modelStore, loadModels } = config;
+  if (modelStore === undefined || /^none$/i.test(loadModels)) return;
+  const found = modelsOfStore(modelStore);
+  const wanted = /^all$/i.test(loadModels) ? [...found.keys()] : loadModels.split(',').map((name) => name.trim());
+  for (const name of wanted) {
+    const place = found.get(name);
+    if (place === undefined) {
+      throw new AppError('MODEL_SOURCE_INVALID', `--load-models: there is no ${JSON.stringify(name)} in ${modelStore}`);
+    }
+    await (workflows.isWorkflow(place)
+      ? workflows.registerAtStart(place)
+      : manager.registerAtStart(place, name, undefined, { keepFailed: true })
+    ).catch((error: unknown) => log.warn({ model: name, err: error }, `model store: ${name} is not served`));
+  }
+}

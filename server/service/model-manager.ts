@@ -1,0 +1,338 @@
+/** Registers models, under names, on engines of the pool; models of a workflow go with the last workflow that uses them. */
+import { nearNames } from '../adapters/adapter-names.js';
+import { AppError } from '../errors.js';
+import type { AdapterLog } from './adapter-service.js';
+import type { LoadModelOptions } from './load-model.js';
+import type { ModelManagement, ModelOverrides, ModelState, ModelStatus, RegisterModelRequest } from './management.js';
+import { type ModelPool, type PooledModel, poolKey } from './model-pool.js';
+import type { LoadedModel } from './ports.js';
+import type { ServedModel } from './served-models.js';
+import type { CallContext } from './types.js';
+
+/** A model that was found: how to load it, and what belongs to it. */
+export interface OpenedModel {
+  readonly options: LoadModelOptions;
+  /** Folders of adapters to register once it is loaded. */
+  readonly adapterFolders: readonly string[];
+  /** Remarks for the log. */
+  readonly warnings: readonly string[];
+}
+
+/** What the manager is made of. */
+export interface ModelManagerOptions {
+  readonly pool: ModelPool;
+  /** The models that answer, by name; the manager keeps it. */
+  readonly models: Map<string, LoadedModel>;
+  readonly adapters: {
+    addModel(name: string, model: ServedModel): void;
+    removeModel(name: string): void;
+    loadDirectory(model: string, dir: string): Promise<unknown>;
+  };
+  /** Finds the model at a url. Throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID. */
+  readonly open: (url: string, name: string, overrides: ModelOverrides, signal: AbortSignal) => Promise<OpenedModel>;
+  /** What the adapter service needs to know of a loaded model. */
+  readonly served: (model: LoadedModel, pool: string) => ServedModel;
+  /** Something else that has the name, for example a workflow; absent = nothing. */
+  readonly taken?: ((name: string) => boolean) | undefined;
+  readonly log: AdapterLog;
+}
+
+interface Registered {
+  readonly name: string;
+  readonly url: string;
+  readonly overrides: ModelOverrides;
+  readonly startup: boolean;
+  readonly createdAt: number;
+  readonly stop: AbortController;
+  readonly workflows: Set<string>;
+  direct: boolean;
+  state: ModelState;
+  error?: string;
+  /** Key of its engine, as soon as it was opened. */
+  key: Promise<string>;
+  /** Resolves when it is ready; rejects when it failed. */
+  ready: Promise<void>;
+  options?: LoadModelOptions;
+  pooled?: PooledModel;
+}
+
+/** Who registers a model, and what is known of it. */
+interface Registration {
+  readonly startup?: boolean;
+  readonly opened?: OpenedModel | undefined;
+  /** Id of the workflow that it is for; absent = it is registered by itself. */
+  readonly workflow?: string;
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$/;
+
+/** The registered models. */
+export class ModelManager implements ModelManagement {
+  readonly #options: ModelManagerOptions;
+  readonly #registered = new Map<string, Registered>();
+
+  constructor(options: ModelManagerOptions) {
+    this.#options = options;
+  }
+
+  /** Names of the models that were named at the start. */
+  startupNames(): string[] {
+    return [...this.#registered.values()].filter(({ startup }) => startup).map(({ name }) => name);
+  }
+
+  list(): readonly ModelStatus[] {
+    const all = [...this.#registered.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return all.map((model) => this.#status(model));
+  }
+
+  get(name: string): ModelStatus {
+    return this.#status(this.#find(name));
+  }
+
+  /** The refusal of a request for a model that is registered but does not answer; undefined for any other name. */
+  notReady(name: string): AppError | undefined {
+    const model = this.#registered.get(name);
+    if (model === undefined || model.state === 'ready') return undefined;
+    const what = model.state === 'failed' ? `failed to load: ${model.error}` : 'is still loading';
+    return new AppError('MODEL_NOT_READY', `model ${JSON.stringify(name)} ${what}`, {
+      metadata: { model: name, state: model.state },
+      ...(model.state === 'loading' && { retryAfterMs: 1000 }),
+    });
+  }
+
+  async register(request: RegisterModelRequest, call: CallContext): Promise<ModelStatus> {
+    return this.#register(request, call.signal, {});
+  }
+
+  /**
+   * Registers a model that the server was started with.
+   * @param opened where it was opened already
+   * @param options `keepFailed`: one that fails stays in the list, with its error
+   */
+  async registerAtStart(
+    url: string,
+    name: string,
+    opened?: OpenedModel,
+    { keepFailed = false } = {},
+  ): Promise<ModelStatus> {
+    const { signal } = new AbortController();
+    if (!keepFailed) return this.#register({ url, name }, signal, { startup: true, opened });
+    await this.#register({ url, name, wait: false }, signal, { startup: true, opened });
+    await this.#find(name).ready;
+    return this.get(name);
+  }
+
+  async unregister(name: string, _call?: CallContext, { wait = true } = {}): Promise<ModelStatus> {
+    const model = this.#find(name);
+    if (model.workflows.size > 0) {
+      const users = [...model.workflows].sort().join(', ');
+      throw new AppError('MODEL_IN_USE', `model ${JSON.stringify(name)} is used by workflows: ${users}`, {
+        metadata: { model: name, workflows: users },
+      });
+    }
+    const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
+    const gone = this.#remove(model);
+    if (wait) await gone;
+    return status;
+  }
+
+  /**
+   * Takes a model for a workflow: a registered one by its name, else the one at a url, under the local name or, where
+   * another model has that, under `workflow:local`.
+   * @returns the name it is served under
+   */
+  async retain(
+    user: { readonly workflow: string; readonly id: string },
+    local: string,
+    url: string,
+    overrides: ModelOverrides,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const byName = this.#registered.get(url);
+    if (byName?.direct) {
+      byName.workflows.add(user.id);
+      try {
+        await byName.ready;
+      } catch (error) {
+        this.release(user.id, byName.name);
+        throw error;
+      }
+      return byName.name;
+    }
+    const opened = await this.#options.open(url, local, overrides, signal);
+    const key = poolKey(opened.options);
+    for (const name of [local, `${user.workflow}:${local}`]) {
+      const known = this.#registered.get(name);
+      if (known === undefined) {
+        const options = { ...opened.options, name };
+        await this.#register({ url, name, ...overrides }, signal, {
+          opened: { ...opened, options },
+          workflow: user.id,
+        });
+        return name;
+      }
+      if ((await known.key.catch(() => undefined)) !== key || this.#registered.get(name) !== known) continue;
+      known.workflows.add(user.id);
+      try {
+        await known.ready;
+      } catch (error) {
+        this.release(user.id, name);
+        throw error;
+      }
+      return name;
+    }
+    throw new AppError('MODEL_EXISTS', `models ${local} and ${user.workflow}:${local} are others; name it differently`);
+  }
+
+  /** A workflow no longer uses the model; the model goes if nothing else does. Resolves when it has gone. */
+  async release(id: string, name: string): Promise<void> {
+    const model = this.#registered.get(name);
+    if (model === undefined || !model.workflows.delete(id)) return;
+    if (!model.direct && model.workflows.size === 0) await this.#remove(model);
+  }
+
+  async #register(
+    request: RegisterModelRequest,
+    signal: AbortSignal,
+    { startup = false, opened, workflow }: Registration,
+  ): Promise<ModelStatus> {
+    const { url, name = nameOf(url), wait = true, ...overrides } = request;
+    if (!NAME.test(name)) {
+      const description = `${JSON.stringify(name)} is no usable name: letters, digits, ".", "_", "-"`;
+      throw new AppError('INVALID_REQUEST', `model_name ${description}`, {
+        violations: [{ field: 'model_name', description }],
+      });
+    }
+    if (this.#registered.has(name) || (workflow === undefined && this.#options.taken?.(name))) {
+      throw new AppError('MODEL_EXISTS', `a model or workflow ${JSON.stringify(name)} is registered already`, {
+        metadata: { model: name },
+      });
+    }
+    const stop = new AbortController();
+    const opening = Promise.resolve(opened ?? this.#options.open(url, name, overrides, stop.signal));
+    const model: Registered = {
+      name,
+      url,
+      overrides,
+      startup,
+      createdAt: Date.now(),
+      stop,
+      workflows: new Set(workflow === undefined ? [] : [workflow]),
+      direct: workflow === undefined,
+      state: 'loading',
+      key: opening.then(({ options }) => poolKey(options)),
+      ready: Promise.resolve(),
+    };
+    this.#registered.set(name, model);
+    model.key.catch(() => {});
+    model.ready = this.#load(model, opening);
+    model.ready.catch((thrown: unknown) => {
+      model.error = AppError.from(thrown).message;
+      if (model.state === 'loading') model.state = 'failed';
+    });
+    if (!wait) return this.#status(model);
+    // Another workflow may have come to wait for the same load.
+    const leave = () => model.workflows.size < 2 && stop.abort(signal.reason);
+    signal.addEventListener('abort', leave, { once: true });
+    if (signal.aborted) leave();
+    try {
+      await model.ready;
+    } catch (error) {
+      await this.#remove(model);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', leave);
+    }
+    return this.#status(model);
+  }
+
+  async #load(model: Registered, opening: Promise<OpenedModel>): Promise<void> {
+    const { name, stop } = model;
+    const { pool, models, adapters, served, log } = this.#options;
+    try {
+      const opened = await opening;
+      stop.signal.throwIfAborted();
+      for (const warning of opened.warnings) log.warn({ model: name }, warning);
+      model.options = opened.options;
+      const pooled = await pool.lease(opened.options, stop.signal);
+      model.pooled = pooled;
+      stop.signal.throwIfAborted();
+      adapters.addModel(name, served(pooled.model, pooled.key));
+      if (opened.options.loraEnabled) {
+        for (const folder of opened.adapterFolders) await adapters.loadDirectory(name, folder);
+      }
+      stop.signal.throwIfAborted();
+      models.set(name, pooled.model);
+      model.state = 'ready';
+      log.info({ model: name, url: model.url, engines: pool.size }, 'model registered');
+    } catch (error) {
+      if (this.#registered.get(name) === model && model.pooled !== undefined) adapters.removeModel(name);
+      await model.pooled?.release();
+      delete model.pooled;
+      log.warn({ model: name, url: model.url, err: error }, `model ${name} failed: ${AppError.from(error).message}`);
+      throw error;
+    }
+  }
+
+  /** Takes the name away at once; resolves when the engine is given back. */
+  async #remove(model: Registered): Promise<void> {
+    const { name } = model;
+    if (this.#registered.get(name) !== model) return;
+    this.#registered.delete(name);
+    if (model.state === 'loading') {
+      model.state = 'unloading';
+      this.#options.adapters.removeModel(name);
+      model.stop.abort(new AppError('CANCELED', `model ${JSON.stringify(name)} was unregistered while it was loading`));
+      await model.ready.catch(() => {});
+      return;
+    }
+    model.state = 'unloading';
+    this.#options.models.delete(name);
+    this.#options.adapters.removeModel(name);
+    await model.pooled?.release();
+    this.#options.log.info({ model: name, engines: this.#options.pool.size }, 'model unregistered');
+  }
+
+  #find(name: string): Registered {
+    const model = this.#registered.get(name);
+    if (model !== undefined) return model;
+    const near = nearNames(name, this.#registered.keys());
+    const hint = near.length > 0 ? `; near names: ${near.join(', ')}` : '';
+    throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
+      metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
+    });
+  }
+
+  #status(model: Registered): ModelStatus {
+    const { name, url, state, startup, direct, workflows, createdAt, pooled, options } = model;
+    const loaded = pooled?.model;
+    const stats = loaded?.engine.stats();
+    const dead = state === 'ready' && loaded?.engine.alive === false;
+    const error = dead ? 'the engine has stopped' : model.error;
+    return {
+      name,
+      url,
+      state: dead ? 'failed' : state,
+      ...(error !== undefined && { error }),
+      ...(loaded !== undefined && { info: { ...loaded.info, ready: loaded.engine.alive } }),
+      startup,
+      direct,
+      workflows: [...workflows].sort(),
+      runningRows: stats?.runningRows ?? 0,
+      waitingRows: stats?.waitingRows ?? 0,
+      maxBatch: options?.maxBatch ?? 0,
+      maxQueue: options?.maxQueue ?? 0,
+      createdAt,
+    };
+  }
+}
+
+/** The name of a model that is given none: the last part of its url, without what an archive or weight file ends with. */
+function nameOf(url: string): string {
+  const last = url
+    .replace(/[?#].*$/, '')
+    .split(/[\\/]/)
+    .filter(Boolean)
+    .at(-1);
+  return (last ?? '').replace(/\.(tar\.gz|tgz|zip|gguf)$/i, '');
+}

@@ -1,0 +1,89 @@
+/** Adapters that workflows have registered: several workflows may name one, which then goes with the last of them. */
+import { AppError } from '../../errors.js';
+import type { AdapterService, CallContext, CreateAdapterRequest } from '../types.js';
+
+interface Claim {
+  count: number;
+  readonly source: string;
+  /** False: it was registered by somebody else, and stays. */
+  owned: boolean;
+  /** Settles when the registration is over. */
+  ready: Promise<void>;
+}
+
+/** What a claim asks for; model and name identify it. */
+export type ClaimRequest = CreateAdapterRequest & { readonly model: string };
+
+/** Registers each adapter once. */
+export class AdapterClaims {
+  readonly #adapters: AdapterService;
+  readonly #claims = new Map<string, Claim>();
+
+  constructor(adapters: AdapterService) {
+    this.#adapters = adapters;
+  }
+
+  /** Registers the adapter, or shares the one that another workflow or a client registered from the same source. */
+  async claim(request: ClaimRequest, call: CallContext): Promise<void> {
+    const key = keyOf(request);
+    for (let known = this.#claims.get(key); known !== undefined; known = this.#claims.get(key)) {
+      const settled = await known.ready.then(
+        () => true,
+        () => false,
+      );
+      if (!settled || this.#claims.get(key) !== known) continue;
+      if (known.source !== request.source) throw taken(request, known.source);
+      known.count += 1;
+      return;
+    }
+    const claim: Claim = { count: 1, source: request.source, owned: true, ready: Promise.resolve() };
+    claim.ready = this.#register(request, claim, call);
+    this.#claims.set(key, claim);
+    try {
+      await claim.ready;
+    } catch (error) {
+      this.#claims.delete(key);
+      throw error;
+    }
+  }
+
+  /** Gives a claim back; the last one deletes what workflows have registered. */
+  async release(claimed: { readonly model: string; readonly name: string }, call: CallContext): Promise<void> {
+    const key = keyOf(claimed);
+    const claim = this.#claims.get(key);
+    if (claim === undefined) return;
+    claim.count -= 1;
+    if (claim.count > 0) return;
+    this.#claims.delete(key);
+    // It may be gone already: deleted by a client, or with its model.
+    if (claim.owned) await this.#adapters.delete({ model: claimed.model, name: claimed.name }, call).catch(ifNotGone);
+  }
+
+  async #register(request: ClaimRequest, claim: Claim, call: CallContext): Promise<void> {
+    try {
+      await this.#adapters.create(request, call);
+    } catch (error) {
+      if (!(error instanceof AppError) || error.reason !== 'ADAPTER_EXISTS') throw error;
+      const { source } = await this.#adapters.get({ model: request.model, name: request.name });
+      if (source !== request.source) throw taken(request, source);
+      claim.owned = false;
+    }
+  }
+}
+
+function keyOf({ model, name }: { readonly model: string; readonly name: string }): string {
+  return JSON.stringify([model, name]);
+}
+
+function ifNotGone(error: unknown): void {
+  if (error instanceof AppError && (error.reason === 'ADAPTER_NOT_FOUND' || error.reason === 'MODEL_NOT_FOUND')) return;
+  throw error;
+}
+
+function taken({ model, name, source }: ClaimRequest, other: string): AppError {
+  return new AppError(
+    'ADAPTER_EXISTS',
+    `model ${JSON.stringify(model)} has an adapter ${JSON.stringify(name)} from ${other} already, not from ${source}`,
+    { metadata: { adapter: name, model } },
+  );
+}

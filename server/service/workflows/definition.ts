@@ -1,0 +1,236 @@
+/** A workflow's definition, read: `workflow.json`, or the same as YAML. Everything wrong with it is told with its place. */
+import { resolve } from 'node:path';
+import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
+import { AppError } from '../../errors.js';
+import type { ModelOverrides } from '../management.js';
+import { type Call, compileCalls } from './calls.js';
+
+/** A model that a workflow uses. */
+export interface ModelReference {
+  readonly url: string;
+  readonly overrides: ModelOverrides;
+}
+
+/** An adapter that a workflow uses. */
+export interface AdapterReference {
+  /** Local name of its model. */
+  readonly model: string;
+  readonly source: string;
+  readonly preload: boolean;
+  readonly pin: boolean;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** A definition that makes sense as far as can be told without looking at the models. */
+export interface WorkflowDefinition {
+  readonly name: string;
+  /** '' = none. */
+  readonly version: string;
+  readonly models: ReadonlyMap<string, ModelReference>;
+  readonly adapters: ReadonlyMap<string, AdapterReference>;
+  /** What is called, in order; the last one answers. At least one. */
+  readonly calls: readonly Call[];
+  /** Fields that mean nothing here, with their places. */
+  readonly warnings: readonly string[];
+  /** The whole as JSON, with `{model_dir}` filled in and relative paths made absolute. */
+  readonly json: string;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+/** Place of a value: keys and indices from the top. */
+export type Path = readonly (string | number)[];
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const KNOWN = ['name', 'version', 'models', 'functions', 'configs', 'workflow'];
+/** Longest definition that is read, in characters. */
+const MAX_LENGTH = 1024 * 1024;
+
+/**
+ * @param origin what messages call the definition: a file's path, or for example "the body"
+ * @param dir the folder of the file, for `{model_dir}` and for paths that begin with "./"; absent = there is none
+ * @throws AppError WORKFLOW_INVALID
+ */
+export function parseDefinition(text: string, origin: string, dir?: string): WorkflowDefinition {
+  const { top, fail } = read(text, origin, dir);
+  const warnings = Object.keys(top)
+    .filter((key) => !KNOWN.includes(key))
+    .map((key) => `${origin}: ${key} is not known and is ignored`);
+  const name = nameAt(top.name, ['name'], fail);
+  const version = versionAt(top.version, fail);
+  if (fieldsAt(top.functions ?? {}, ['functions'], fail, () => {}).length > 0) {
+    fail(['functions'], 'names classes of the Java server, which cannot run here; only id and adapter are built in');
+  }
+  const models = new Map<string, ModelReference>();
+  fieldsAt(top.models, ['models'], fail, (local, value) => {
+    nameAt(local, ['models', local], fail);
+    models.set(local, modelAt(value, ['models', local], fail, warnings, origin));
+  });
+  if (models.size === 0) fail(['models'], 'must name at least one model, such as {"m": "file:///models/demo"}');
+  const adapters = new Map<string, AdapterReference>();
+  const configs = (top.configs ?? {}) as Fields;
+  fieldsAt(configs, ['configs'], fail, (section) => {
+    if (section !== 'adapters') warnings.push(`${origin}: configs.${section} is not known and is ignored`);
+  });
+  fieldsAt(configs.adapters ?? {}, ['configs', 'adapters'], fail, (reference, value) => {
+    adapters.set(reference, adapterAt(value, ['configs', 'adapters', reference], models, fail));
+  });
+  const steps = (top.workflow ?? {}) as Fields;
+  fieldsAt(top.workflow, ['workflow'], fail, () => {});
+  const calls = compileCalls(steps, {
+    models: new Set(models.keys()),
+    adapters: new Map([...adapters].map(([reference, { model }]) => [reference, model])),
+    fail,
+  });
+  return { name, version, models, adapters, calls, warnings, json: JSON.stringify(top) };
+}
+
+/** Refuses the definition, at a place in it. */
+export type Fail = (path: Path, problem: string) => never;
+
+function read(text: string, origin: string, dir: string | undefined): { top: Fields; fail: Fail } {
+  const refuse = (where: string, problem: string): never => {
+    const message = `${origin}: ${where}${where === '' ? '' : ' '}${problem}`;
+    throw new AppError('WORKFLOW_INVALID', message, { violations: [{ field: where, description: problem }] });
+  };
+  if (text.length > MAX_LENGTH) refuse('', `holds ${text.length} characters; at most ${MAX_LENGTH} are read`);
+  const lines = new LineCounter();
+  let document: Document;
+  let top: unknown;
+  try {
+    document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
+    const [error] = document.errors;
+    if (error !== undefined) {
+      const { line, col } = lines.linePos(error.pos[0]);
+      refuse(`line ${line} column ${col}:`, error.message);
+    }
+    top = document.toJS({ maxAliasCount: 100 });
+  } catch (thrown) {
+    if (thrown instanceof AppError) throw thrown;
+    return refuse('', `cannot be read: ${(thrown as Error).message}`);
+  }
+  const fail: Fail = (path, problem) => {
+    const node = nearestNode(document, path);
+    const at = node?.range ? lines.linePos(node.range[0]) : undefined;
+    const name = path.map((part, i) => (typeof part === 'number' ? `[${part}]` : i === 0 ? part : `.${part}`)).join('');
+    return refuse(`${name || 'the top'}${at ? ` (line ${at.line} column ${at.col})` : ''}:`, problem);
+  };
+  if (!isObject(top)) return fail([], 'must be an object with name, models and workflow');
+  return { top: located(top, dir) as Fields, fail };
+}
+
+/** The node at a path, or of the innermost part of it that is there. */
+function nearestNode(document: Document, path: Path) {
+  for (let depth = path.length; depth >= 0; depth -= 1) {
+    const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
+    if (isNode(node) && !(depth === 0 && isMap(node) && path.length > 0)) return node;
+  }
+  return undefined;
+}
+
+/** Fills `{model_dir}` in, and makes paths that begin with "./" or "../" absolute. */
+function located(value: unknown, dir: string | undefined): unknown {
+  if (dir === undefined) return value;
+  if (typeof value === 'string') {
+    return /^\.\.?[\\/]/.test(value) ? resolve(dir, value) : value.replaceAll('{model_dir}', dir);
+  }
+  if (Array.isArray(value)) return value.map((entry) => located(entry, dir));
+  if (!isObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, located(entry, dir)]));
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function fieldsAt(value: unknown, path: Path, fail: Fail, each: (key: string, value: unknown) => void): string[] {
+  if (!isObject(value)) fail(path, value === undefined ? 'is missing' : 'must be an object');
+  const entries = Object.entries(value as Fields);
+  for (const [key, entry] of entries) each(key, entry);
+  return entries.map(([key]) => key);
+}
+
+function nameAt(value: unknown, path: Path, fail: Fail): string {
+  if (value === undefined) fail(path, 'is missing');
+  if (typeof value !== 'string' || !NAME.test(value)) {
+    fail(path, `${JSON.stringify(value)} is no usable name: letters, digits, ".", "_", "-", at most 128`);
+  }
+  return value as string;
+}
+
+function versionAt(value: unknown, fail: Fail): string {
+  if (value === undefined || value === null || value === '') return '';
+  // YAML reads an unquoted 0.1 as a number.
+  const text = typeof value === 'number' ? String(value) : value;
+  return nameAt(text, ['version'], fail);
+}
+
+function textAt(value: unknown, path: Path, fail: Fail): string {
+  if (typeof value !== 'string' || value === '') fail(path, value === undefined ? 'is missing' : 'must be a text');
+  return value as string;
+}
+
+function countAt(value: unknown, path: Path, fail: Fail): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!Number.isSafeInteger(value) || (value as number) < 1) fail(path, 'must be a whole number above 0');
+  return value as number;
+}
+
+/** Fields of a model that are used; the others belong to the original's worker pools and engines. */
+const MODEL_FIELDS = ['modelUrl', 'batchSize', 'queueSize', 'options'];
+
+function modelAt(value: unknown, path: Path, fail: Fail, warnings: string[], origin: string): ModelReference {
+  if (typeof value === 'string') return { url: textAt(value, path, fail), overrides: {} };
+  if (!isObject(value)) return fail(path, 'must be a url, or an object with modelUrl');
+  const ignored = Object.keys(value).filter((key) => !MODEL_FIELDS.includes(key) && value[key] !== null);
+  const options = (value.options ?? {}) as Fields;
+  fieldsAt(options, [...path, 'options'], fail, (key) => {
+    if (key !== 'dtype' && key !== 'enable_lora') ignored.push(`options.${key}`);
+  });
+  for (const key of ignored) warnings.push(`${origin}: ${path.join('.')}.${key} is ignored`);
+  const { dtype, enable_lora: enableLora } = options;
+  if (dtype !== undefined) textAt(dtype, [...path, 'options', 'dtype'], fail);
+  if (enableLora !== undefined && !/^(true|false)$/i.test(String(enableLora))) {
+    fail([...path, 'options', 'enable_lora'], 'must be true or false');
+  }
+  return {
+    url: textAt(value.modelUrl, [...path, 'modelUrl'], fail),
+    overrides: {
+      dtype: dtype as string | undefined,
+      loraEnabled: enableLora === undefined ? undefined : String(enableLora).toLowerCase() === 'true',
+      maxBatch: countAt(value.batchSize, [...path, 'batchSize'], fail),
+      maxQueue: countAt(value.queueSize, [...path, 'queueSize'], fail),
+    },
+  };
+}
+
+function adapterAt(
+  value: unknown,
+  path: Path,
+  models: ReadonlyMap<string, ModelReference>,
+  fail: Fail,
+): AdapterReference {
+  if (!isObject(value)) return fail(path, 'must be an object with model and src');
+  const model = textAt(value.model, [...path, 'model'], fail);
+  if (!models.has(model)) {
+    fail([...path, 'model'], `there is no model ${JSON.stringify(model)} (models: ${[...models.keys()].join(', ')})`);
+  }
+  const { preload, pin, ...options } = (value.options ?? {}) as Record<string, unknown>;
+  fieldsAt(value.options ?? {}, [...path, 'options'], fail, (key, option) => {
+    if (!['string', 'number', 'boolean'].includes(typeof option)) {
+      fail([...path, 'options', key], 'must be a text, a number or a boolean');
+    }
+  });
+  const flag = (given: unknown, key: string, fallback: boolean): boolean => {
+    if (given === undefined) return fallback;
+    const lower = String(given).toLowerCase();
+    if (lower !== 'true' && lower !== 'false') fail([...path, 'options', key], 'must be true or false');
+    return lower === 'true';
+  };
+  return {
+    model,
+    source: textAt(value.src, [...path, 'src'], fail),
+    preload: flag(preload, 'preload', true),
+    pin: flag(pin, 'pin', false),
+    options: Object.fromEntries(Object.entries(options).map(([key, option]) => [key, String(option)])),
+  };
+}

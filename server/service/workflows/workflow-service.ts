@@ -1,0 +1,244 @@
+/** Registers workflows: loads their models and adapters, or shares what is there; all of it or nothing. */
+import { nearNames } from '../../adapters/adapter-names.js';
+import { AppError } from '../../errors.js';
+import type { AdapterLog } from '../adapter-service.js';
+import type { ModelManager } from '../model-manager.js';
+import type { AdapterService, CallContext } from '../types.js';
+import { AdapterClaims } from './adapter-claims.js';
+import type { Call } from './calls.js';
+import type { WorkflowDefinition } from './definition.js';
+import { definitionFile, isDefinition, readDefinition } from './source.js';
+import type { WorkflowAdapter, WorkflowInfo, WorkflowModel, WorkflowService, WorkflowSource } from './types.js';
+
+/** What the service is made of. */
+export interface WorkflowServiceOptions {
+  readonly models: Pick<ModelManager, 'retain' | 'release'>;
+  readonly adapters: AdapterService;
+  /** True: a model that was registered by itself has the name. */
+  readonly taken: (name: string) => boolean;
+  /** Folders that definitions may be read from while the server runs. */
+  readonly roots: readonly string[];
+  /** Where registered workflows are kept beyond the process; absent = nowhere. */
+  readonly store?: WorkflowStore | undefined;
+  readonly log: AdapterLog;
+}
+
+/** Keeps definitions. */
+export interface WorkflowStore {
+  put(id: string, definition: string): Promise<void>;
+  delete(id: string): Promise<void>;
+}
+
+/** A registered workflow with what its calls need. */
+export interface Workflow {
+  readonly info: WorkflowInfo;
+  /** Calls with served names of models. */
+  readonly calls: readonly Call[];
+}
+
+/** The registered workflows. */
+export class Workflows implements WorkflowService {
+  readonly #options: WorkflowServiceOptions;
+  readonly #claims: AdapterClaims;
+  /** Versions by name, newest last. */
+  readonly #registered = new Map<string, Workflow[]>();
+  /** Ids whose registration is under way. */
+  readonly #reserved = new Set<string>();
+
+  constructor(options: WorkflowServiceOptions) {
+    this.#options = options;
+    this.#claims = new AdapterClaims(options.adapters);
+  }
+
+  /** The workflow that answers for a name: the version asked for, else the newest; undefined = none of that name. */
+  find(name: string, version?: string): Workflow | undefined {
+    const versions = this.#registered.get(name);
+    return version === undefined ? versions?.at(-1) : versions?.find(({ info }) => info.version === version);
+  }
+
+  /** The workflow of a name, or of `name/version`. */
+  byId(id: string): Workflow | undefined {
+    const [name, version] = id.split('/', 2);
+    return this.find(name!, version);
+  }
+
+  /** True when a workflow has the name, in any version. */
+  has(name: string): boolean {
+    return this.#registered.has(name);
+  }
+
+  /** True where a folder or file that the server was started with is a workflow. */
+  isWorkflow(place: string): boolean {
+    return isDefinition(place);
+  }
+
+  /** Names of the workflows that the server was started with. */
+  startupNames(): string[] {
+    const names = [...this.#registered.values()].flat().filter(({ info }) => info.startup);
+    return [...new Set(names.map(({ info }) => info.name))];
+  }
+
+  list(): readonly WorkflowInfo[] {
+    const key = ({ name, version }: WorkflowInfo) => `${name}\0${version}`;
+    return [...this.#registered.values()]
+      .flat()
+      .map(({ info }) => info)
+      .sort((a, b) => (key(a) < key(b) ? -1 : 1));
+  }
+
+  get(name: string, version?: string): readonly WorkflowInfo[] {
+    const versions = [...(this.#registered.get(name) ?? [])].reverse().map(({ info }) => info);
+    const found = version === undefined ? versions : versions.filter((info) => info.version === version);
+    if (found.length > 0) return found;
+    const known = versions.map((info) => info.version || 'none').join(', ');
+    const near = nearNames(name, this.#registered.keys());
+    const hint =
+      versions.length > 0 ? `; versions: ${known}` : near.length > 0 ? `; near names: ${near.join(', ')}` : '';
+    const what = version === undefined ? 'is registered' : `has version ${JSON.stringify(version)}`;
+    throw new AppError('WORKFLOW_NOT_FOUND', `no workflow ${JSON.stringify(name)} ${what}${hint}`, {
+      metadata: { workflow: name, ...(near.length > 0 && versions.length === 0 && { near: near.join(',') }) },
+    });
+  }
+
+  async register(source: WorkflowSource, call: CallContext): Promise<WorkflowInfo> {
+    return this.#register(await readDefinition(source, this.#options.roots), call, false);
+  }
+
+  async schedule(source: WorkflowSource, call: CallContext): Promise<{ name: string; version: string }> {
+    const definition = await readDefinition(source, this.#options.roots);
+    this.#checkFree(definition);
+    this.#register(definition, call, false).catch((error: unknown) => {
+      const fields = { workflow: definition.name, err: error };
+      this.#options.log.warn(fields, `workflow ${definition.name} failed: ${AppError.from(error).message}`);
+    });
+    return definition;
+  }
+
+  async definitionAt(url: string): Promise<boolean> {
+    try {
+      return (await definitionFile(url, this.#options.roots)) !== undefined;
+    } catch (error) {
+      if (error instanceof AppError) return false;
+      throw error;
+    }
+  }
+
+  /** Registers a workflow that the server was started with; its file may lie anywhere. */
+  async registerAtStart(url: string): Promise<WorkflowInfo> {
+    const call: CallContext = { requestId: 'start', signal: new AbortController().signal };
+    return this.#register(await readDefinition({ kind: 'url', url }, undefined), call, true);
+  }
+
+  /** Registers again what the store kept; what cannot be registered any more is told in the log and left there. */
+  async restore(definitions: readonly string[]): Promise<void> {
+    const call: CallContext = { requestId: 'restore', signal: new AbortController().signal };
+    for (const text of definitions) {
+      try {
+        await this.#register(await readDefinition({ kind: 'text', text }, []), call, false, false);
+      } catch (error) {
+        if (error instanceof AppError && error.reason === 'WORKFLOW_EXISTS') continue;
+        this.#options.log.warn({ err: error }, `a saved workflow is not restored: ${AppError.from(error).message}`);
+      }
+    }
+  }
+
+  async unregister(name: string, version: string | undefined, call: CallContext): Promise<readonly WorkflowInfo[]> {
+    const infos = this.get(name, version);
+    const gone = new Set(infos);
+    const left = this.#registered.get(name)!.filter(({ info }) => !gone.has(info));
+    for (const info of infos) await this.#options.store?.delete(idOf(info));
+    if (left.length > 0) this.#registered.set(name, left);
+    else this.#registered.delete(name);
+    await Promise.all(infos.map((info) => this.#free(info, call)));
+    this.#options.log.info({ workflow: name, version }, 'workflow unregistered');
+    return infos;
+  }
+
+  async #register(
+    definition: WorkflowDefinition,
+    call: CallContext,
+    startup: boolean,
+    save = !startup,
+  ): Promise<WorkflowInfo> {
+    const { name, version } = definition;
+    const id = idOf(definition);
+    this.#checkFree(definition);
+    this.#reserved.add(id);
+    const models: WorkflowModel[] = [];
+    const adapters: WorkflowAdapter[] = [];
+    try {
+      for (const warning of definition.warnings) this.#options.log.warn({ workflow: name }, warning);
+      await this.#acquire(definition, id, models, adapters, call);
+      call.signal.throwIfAborted();
+      const served = new Map(models.map((model) => [model.local, model.served]));
+      const calls = definition.calls.map((one) => ({ ...one, model: served.get(one.model)! }));
+      const info: WorkflowInfo = {
+        name,
+        version,
+        models,
+        adapters,
+        calls: calls.map(({ model, adapter }) => (adapter === undefined ? model : `adapter ${adapter} of ${model}`)),
+        definition: definition.json,
+        startup,
+        createdAt: Date.now(),
+      };
+      if (save) await this.#options.store?.put(id, definition.json);
+      this.#registered.set(name, [...(this.#registered.get(name) ?? []), { info, calls }]);
+      this.#options.log.info({ workflow: name, version }, 'workflow registered');
+      return info;
+    } catch (error) {
+      await this.#free({ name, version, models, adapters }, call);
+      throw error;
+    } finally {
+      this.#reserved.delete(id);
+    }
+  }
+
+  /** Throws WORKFLOW_EXISTS, MODEL_EXISTS. */
+  #checkFree({ name, version }: WorkflowDefinition): void {
+    const id = idOf({ name, version });
+    if (this.find(name, version) !== undefined || this.#reserved.has(id)) {
+      throw new AppError('WORKFLOW_EXISTS', `workflow ${JSON.stringify(id)} is registered already`, {
+        metadata: { workflow: name, version },
+      });
+    }
+    if (this.#options.taken(name)) {
+      throw new AppError('MODEL_EXISTS', `a model ${JSON.stringify(name)} is registered already`);
+    }
+  }
+
+  /** Fills `models` and `adapters` as it gets them, so that a failure knows what to give back. */
+  async #acquire(
+    definition: WorkflowDefinition,
+    id: string,
+    models: WorkflowModel[],
+    adapters: WorkflowAdapter[],
+    call: CallContext,
+  ): Promise<void> {
+    const user = { workflow: definition.name, id };
+    for (const [local, { url, overrides }] of definition.models) {
+      const served = await this.#options.models.retain(user, local, url, overrides, call.signal);
+      models.push({ local, served, url });
+    }
+    const served = new Map(models.map((model) => [model.local, model.served]));
+    for (const [name, { model, source, ...rest }] of definition.adapters) {
+      const adapter = { name, model: served.get(model)!, source };
+      await this.#claims.claim({ ...adapter, ...rest }, call);
+      adapters.push(adapter);
+    }
+  }
+
+  async #free(
+    workflow: Pick<WorkflowInfo, 'name' | 'version' | 'models' | 'adapters'>,
+    call: CallContext,
+  ): Promise<void> {
+    for (const adapter of workflow.adapters) await this.#claims.release(adapter, call);
+    const served = new Set(workflow.models.map((model) => model.served));
+    await Promise.all([...served].map((model) => this.#options.models.release(idOf(workflow), model)));
+  }
+}
+
+/** `name`, or `name/version`. */
+function idOf({ name, version }: { readonly name: string; readonly version: string }): string {
+  return version === '' ? name : `${name}/${version}`;
+}
