@@ -9,6 +9,7 @@ interface Command {
 const COMMANDS: Readonly<Record<string, Command>> = {
   http: { shows: 'tokens per second and latencies over HTTP', load: () => import('./http.js') },
   peers: { shows: 'the same load on us, llama.cpp, OpenVINO GenAI and PEFT', load: () => import('./peers.js') },
+  simulate: { shows: 'fairness and starvation of the scheduler, simulated', load: () => import('./simulate.js') },
 };
 
 const [name, ...args] = process.argv.slice(2);

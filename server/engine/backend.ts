@@ -52,6 +52,12 @@ export interface RowStore {
   release(): void;
 }
 
+/** A whole prompt of a joint prefill. */
+export interface PrefillSlot {
+  readonly ids: readonly number[];
+  readonly horizon: number;
+}
+
 /** Runs the steps of one model. Not re-entrant: one step at a time. */
 export interface StepBackend {
   readonly spec: DecoderSpec;
@@ -73,6 +79,12 @@ export interface StepBackend {
     logitRows: readonly number[],
     horizon?: number,
   ): Promise<Float32Array>;
+  /**
+   * Reads whole prompts of one selection in one step: that of `slots[i]` into slot i of `store`, from position 0 on.
+   * Absent where the backend has no use for it.
+   * @returns logits of each prompt's last token [slots, vocab], valid until the next step
+   */
+  prefillTogether?(slots: readonly PrefillSlot[], store: RowStore, adapter: RowAdapter): Promise<Float32Array>;
   /**
    * One token for every slot of `store`.
    * @param slots by slot number; undefined = free slot

@@ -1,87 +1,202 @@
-/** The rows that decode together, and the key/value store whose slots they own. */
+/** The rows that decode, in groups of similar length, and the stores whose slots they own. */
 import type { RowStore, StepBackend } from './backend.js';
+import { inBlocks, longestOf, mergeable, NEVER_APART, placeRow, positionsOf, slotsFor } from './placement.js';
 import type { Row } from './row.js';
-import { slotsFor } from './scheduler.js';
 
-/** Positions a new store has beyond what its rows need at once. */
-const HEADROOM = 64;
+/** Bounds of the batch; see `SchedulerLimits`. */
+export interface BatchLimits {
+  readonly maxPositions: number;
+  readonly stepPositions?: number | undefined;
+}
+
+/** Rows side by side in one store. */
+export interface DecodeGroup {
+  /** By slot; undefined = free. */
+  readonly slots: readonly (Row | undefined)[];
+  readonly store: RowStore;
+}
+
+interface Group {
+  slots: (Row | undefined)[];
+  readonly store: RowStore;
+}
+
+/** Stores grow by this factor at least where there is room, so that growing is rare. */
+const GROWTH = 1.25;
+/** Positions that a reshaped store has beyond what its rows need at once. */
+const HEADROOM = 32;
 
 export class DecodeBatch {
   readonly #backend: Pick<StepBackend, 'createStore'>;
-  #slots: (Row | undefined)[] = [];
-  #store: RowStore | undefined;
+  readonly #maxPositions: number;
+  readonly #stepPositions: number;
+  #groups: Group[] = [];
+  /** True while rows have left since the groups were last looked at. */
+  #thinned = false;
 
   /** @param backend where the batch's stores are made */
-  constructor(backend: Pick<StepBackend, 'createStore'>) {
+  constructor(backend: Pick<StepBackend, 'createStore'>, { maxPositions, stepPositions = NEVER_APART }: BatchLimits) {
     this.#backend = backend;
+    this.#maxPositions = maxPositions;
+    this.#stepPositions = stepPositions;
   }
 
-  /** By slot; undefined = free. */
-  get slots(): readonly (Row | undefined)[] {
-    return this.#slots;
+  get groups(): readonly DecodeGroup[] {
+    return this.#groups;
   }
 
-  /** Rows in slot order. */
+  /** The rows of each group in slot order. */
+  get rowsByGroup(): Row[][] {
+    return this.#groups.map(rowsOf);
+  }
+
+  /** All rows. */
   get rows(): Row[] {
-    return this.#slots.filter((row) => row !== undefined);
-  }
-
-  /** Throws when the batch is empty. */
-  get store(): RowStore {
-    if (this.#store === undefined) throw new Error('the decode batch is empty');
-    return this.#store;
+    return this.#groups.flatMap(rowsOf);
   }
 
   get bytes(): number {
-    return this.#store?.bytes ?? 0;
+    return this.#groups.reduce((sum, { store }) => sum + store.bytes, 0);
   }
 
-  /** Takes over a prefilled row: its keys and values are copied from its own store, which stays the caller's. */
-  add(row: Row, prefilled: RowStore): void {
-    let slot = this.#slots.indexOf(undefined);
-    if (slot < 0) {
-      slot = this.#slots.length;
-      this.#resize(slotsFor(slot + 1), row.length);
+  /**
+   * Takes over a prefilled row. A new group takes the row's own store where it can; else the row is copied.
+   * @param elsewhere positions of stores outside the batch, the row's own included
+   * @returns 'adopted': the store is the batch's now; 'copied': it is still the caller's; 'full': nothing was done
+   */
+  add(row: Row, store: RowStore, slot: number, elsewhere: number): 'adopted' | 'copied' | 'full' {
+    const lengths = this.#groups.map(lengthsOf);
+    const needed = lengths.reduce((sum, group) => sum + positionsOf(group), elsewhere);
+    const place = placeRow(lengths, row.length, this.#stepPositions, this.#maxPositions - needed);
+    const chosen = place === undefined ? undefined : this.#groups[place.group];
+    if (chosen === undefined && store.slots === 1) {
+      this.#groups.push({ slots: [row], store });
+      return 'adopted';
     }
-    const store = this.store;
-    store.reserve(row.length + 1);
-    prefilled.copyStretch({ slot: 0, from: 0, count: row.length }, store, slot, 0);
-    this.#slots[slot] = row;
+    if (place === undefined) return 'full';
+    const group = chosen ?? { slots: [], store: this.#backend.createStore(1, inBlocks(row.length + 1)) };
+    if (chosen === undefined) this.#groups.push(group);
+    const target = this.#freeSlot(group, row.length, elsewhere);
+    store.copyStretch({ slot, from: 0, count: row.length }, group.store, target, 0);
+    group.slots[target] = row;
+    return 'copied';
   }
 
   /** Frees the row's slot. The last row's store goes with it. */
   remove(row: Row): void {
-    const slot = this.#slots.indexOf(row);
-    if (slot < 0) return;
-    this.#slots[slot] = undefined;
-    if (this.#slots.every((other) => other === undefined)) {
-      this.#slots = [];
-      this.#store?.release();
-      this.#store = undefined;
+    for (const group of this.#groups) {
+      const slot = group.slots.indexOf(row);
+      if (slot < 0) continue;
+      group.slots[slot] = undefined;
+      this.#thinned = true;
+      if (rowsOf(group).length > 0) return;
+      group.store.release();
+      this.#groups = this.#groups.filter((other) => other !== group);
+      return;
     }
   }
 
-  /** Gives slots back when half of them or more are free; called when no row waits to take them. */
-  compact(): void {
-    const { rows } = this;
-    if (rows.length > 0 && slotsFor(rows.length) * 2 <= this.#slots.length) this.#resize(slotsFor(rows.length), 0);
+  /**
+   * Makes room for the next token of every row, and puts groups together that have become cheap to join.
+   * @param elsewhere positions of stores outside the batch
+   * @param expecting true while rows wait that may take free slots soon
+   */
+  prepare(elsewhere: number, expecting: boolean): void {
+    if (this.#thinned && !expecting) this.#compact();
+    if (this.#thinned) this.#merge(elsewhere);
+    this.#thinned = this.#thinned && expecting;
+    for (const group of this.#groups) {
+      const need = longestOf(lengthsOf(group)) + 1;
+      if (need <= group.store.capacity) continue;
+      const wanted = inBlocks(Math.max(need, group.store.capacity * GROWTH));
+      const fits = this.#fits(elsewhere, group, group.slots.length, wanted);
+      if (!fits) this.#tighten();
+      group.store.reserve(fits ? wanted : inBlocks(need));
+    }
   }
 
-  /** Moves all rows to a store of `slots` slots with room for the longest of them and for `length` positions. */
-  #resize(slots: number, length: number): void {
-    const old = this.#store;
-    const longest = this.rows.reduce((most, row) => Math.max(most, row.length), length);
-    const store = this.#backend.createStore(slots, longest + HEADROOM);
-    const moved: (Row | undefined)[] = new Array(slots).fill(undefined);
-    let next = 0;
-    for (const [slot, row] of this.#slots.entries()) {
-      if (row === undefined) continue;
-      old!.copyStretch({ slot, from: 0, count: row.length }, store, next, 0);
-      moved[next] = row;
-      next += 1;
+  /** A free slot with room for `length` positions and one more token. */
+  #freeSlot(group: Group, length: number, elsewhere: number): number {
+    const rows = rowsOf(group).length;
+    const capacity = inBlocks(Math.max(longestOf(lengthsOf(group)), length) + 1);
+    const free = group.slots.indexOf(undefined);
+    if (free >= 0 && this.#fits(elsewhere, group, group.slots.length, Math.max(capacity, group.store.capacity))) {
+      group.store.reserve(capacity);
+      return free;
     }
-    old?.release();
-    this.#slots = moved;
-    this.#store = store;
+    const slots = slotsFor(rows + 1);
+    if (this.#fits(elsewhere, group, slots, capacity + HEADROOM)) reshape(group, slots, capacity + HEADROOM);
+    else {
+      this.#tighten();
+      reshape(group, rows + 1, capacity);
+    }
+    return rows;
   }
+
+  /** True when everything stays within the budget with a group of that shape. */
+  #fits(elsewhere: number, group: Group, slots: number, capacity: number): boolean {
+    const others = this.#groups.reduce((sum, other) => (other === group ? sum : sum + heldBy(other)), elsewhere);
+    return others + slots * capacity <= this.#maxPositions;
+  }
+
+  /** Gives back everything that no row needs for its next token. */
+  #tighten(): void {
+    for (const group of this.#groups) {
+      const rows = rowsOf(group).length;
+      const capacity = inBlocks(longestOf(lengthsOf(group)) + 1);
+      if (rows < group.slots.length || capacity < group.store.capacity) reshape(group, rows, capacity);
+    }
+  }
+
+  /** Gives slots back when half of a group's or more are free. */
+  #compact(): void {
+    for (const group of this.#groups) {
+      const rows = rowsOf(group).length;
+      const slots = slotsFor(rows);
+      if (slots * 2 > group.slots.length) continue;
+      reshape(group, slots, inBlocks(longestOf(lengthsOf(group)) + 1));
+    }
+  }
+
+  #merge(elsewhere: number): void {
+    for (;;) {
+      const lengths = this.#groups.map(lengthsOf);
+      const needed = lengths.reduce((sum, group) => sum + positionsOf(group), elsewhere);
+      const pair = mergeable(lengths, this.#stepPositions, this.#maxPositions - needed);
+      if (pair === undefined) return;
+      const [first, second] = [this.#groups[pair[0]]!, this.#groups[pair[1]]!];
+      for (const [slot, row] of second.slots.entries()) {
+        if (row === undefined) continue;
+        const target = this.#freeSlot(first, row.length, elsewhere);
+        // Making a free slot may have moved the rows of the second group, too.
+        const from = second.slots[slot] === row ? slot : second.slots.indexOf(row);
+        second.store.copyStretch({ slot: from, from: 0, count: row.length }, first.store, target, 0);
+        first.slots[target] = row;
+      }
+      second.store.release();
+      this.#groups = this.#groups.filter((group) => group !== second);
+    }
+  }
+}
+
+function rowsOf({ slots }: DecodeGroup): Row[] {
+  return slots.filter((row) => row !== undefined);
+}
+
+function lengthsOf(group: DecodeGroup): number[] {
+  return rowsOf(group).map(({ length }) => length);
+}
+
+function heldBy({ store }: DecodeGroup): number {
+  return store.slots * store.capacity;
+}
+
+/** Another shape of a group's store; the rows move to its first slots, in their order. */
+function reshape(group: Group, slots: number, capacity: number): void {
+  const rows = rowsOf(group);
+  const sources = Array.from({ length: slots }, (_, slot) =>
+    slot < rows.length ? group.slots.indexOf(rows[slot]) : undefined,
+  );
+  group.store.reshape(slots, capacity, sources, longestOf(lengthsOf(group)));
+  group.slots = Array.from({ length: slots }, (_, slot) => rows[slot]);
 }

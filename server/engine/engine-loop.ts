@@ -4,12 +4,17 @@
  */
 import type { BoundAdapter } from '../adapters/types.js';
 import type { RowStore, StepBackend } from './backend.js';
-import { DecodeBatch } from './decode-batch.js';
+import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
 import type { EndEvent, EngineStats, RowRequest, TokenEvent } from './messages.js';
+import { BLOCK, inBlocks } from './placement.js';
+import { PrefixCache } from './prefix-cache.js';
+import { countStart } from './queue-order.js';
 import { Row } from './row.js';
-import { combine, type RowAdapter, selectionKey } from './row-adapter.js';
-import { type AdapterSpan, activationPoint, spansOf } from './row-spans.js';
+import { selects } from './row-adapter.js';
 import { decide, type SchedulerLimits } from './scheduler.js';
+import { Selections } from './selections.js';
+import { ServiceLedger } from './service-ledger.js';
+import { StepCosts } from './step-costs.js';
 
 /** What one step did. */
 export interface StepOutput {
@@ -17,28 +22,54 @@ export interface StepOutput {
   readonly ends: EndEvent[];
 }
 
+/** Bounds of a loop. */
+export interface LoopLimits extends SchedulerLimits {
+  /** Bytes of the prefix cache; absent or 0 = none. */
+  readonly prefixBytes?: number | undefined;
+}
+
+/** A row that is being read, in a store of its own. */
+interface Prefill {
+  readonly row: Row;
+  readonly store: RowStore;
+}
+
 export class EngineLoop {
   readonly #backend: StepBackend;
-  readonly #limits: SchedulerLimits;
+  readonly #limits: LoopLimits;
   readonly #adapters = new Map<string, BoundAdapter>();
-  /** Combined selections that started or waiting rows use, with the number of those rows. */
-  readonly #selections = new Map<string, { adapter: RowAdapter; rows: number }>();
+  readonly #selections = new Selections(this.#adapters);
+  readonly #prefixes: PrefixCache;
+  readonly #costs = new StepCosts();
+  readonly #service = new ServiceLedger();
+  /** In the order of arrival. */
   #waiting: Row[] = [];
-  #prefilling: { row: Row; store: RowStore } | undefined;
+  /** In the order of their starts. */
+  #prefills: Prefill[] = [];
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
+  #arrivals = 0;
   #lastWasPrefill = false;
-  readonly #counts = { prefillSteps: 0, decodeSteps: 0, prefillTokens: 0, decodeTokens: 0, stepMs: 0 };
+  readonly #counts = {
+    prefillSteps: 0,
+    decodeSteps: 0,
+    prefillTokens: 0,
+    decodeTokens: 0,
+    cachedTokens: 0,
+    preemptions: 0,
+    stepMs: 0,
+  };
 
-  constructor(backend: StepBackend, limits: SchedulerLimits) {
+  constructor(backend: StepBackend, limits: LoopLimits) {
     this.#backend = backend;
-    this.#limits = limits;
-    this.#batch = new DecodeBatch(backend);
+    this.#limits = backend.prefillTogether === undefined ? limits : { maxJoined: limits.maxBatch, ...limits };
+    this.#batch = new DecodeBatch(backend, limits);
+    this.#prefixes = new PrefixCache(() => backend.createStore(1, BLOCK), limits.prefixBytes ?? 0);
   }
 
   /** True while any row waits or runs. */
   get busy(): boolean {
-    return this.#waiting.length > 0 || this.#prefilling !== undefined || this.#batch.rows.length > 0;
+    return this.#waiting.length > 0 || this.#prefills.length > 0 || this.#batch.groups.length > 0;
   }
 
   /** Takes a loaded adapter. Throws when the backend cannot apply it. */
@@ -47,22 +78,26 @@ export class EngineLoop {
     this.#adapters.set(adapter.digest, adapter);
   }
 
-  /** Forgets an adapter. A row that still uses it keeps its weights alive until it ends. */
+  /** Forgets an adapter and the prefixes read with it. A row that still uses it keeps its weights alive until it ends. */
   unload(digest: string): void {
     this.#adapters.delete(digest);
+    this.#prefixes.drop((key) => selects(key, digest));
     this.#backend.unload(digest);
   }
 
   /** Enqueues a row. A row that names an adapter that is not loaded ends with an error: never the base instead. */
   submit(request: RowRequest): EndEvent | undefined {
     try {
-      this.#waiting.push(new Row(request, this.#spans(request)));
+      const spans = this.#selections.spans(request);
+      this.#waiting.push(new Row(request, spans, this.#backend.spec.ropes, this.#arrivals));
+      this.#arrivals += 1;
       return undefined;
     } catch (error) {
       return {
         id: request.id,
         cause: 'error',
         message: (error as Error).message,
+        cachedTokens: 0,
         queueMs: 0,
         prefillMs: 0,
         decodeMs: 0,
@@ -80,26 +115,14 @@ export class EngineLoop {
     const output: StepOutput = { tokens: [], ends: [] };
     this.#applyCancels(output);
     const start = performance.now();
-    const decision = decide(
-      {
-        waiting: this.#waiting,
-        prefilling: this.#prefilling && {
-          ...fields(this.#prefilling.row),
-          tokensLeft: this.#tokensLeft(this.#prefilling.row),
-        },
-        running: this.#batch.rows,
-        lastWasPrefill: this.#lastWasPrefill,
-      },
-      this.#limits,
-    );
-    if (decision.kind === 'start') {
-      this.#start(decision.id);
-      await this.#prefill(this.#limits.prefillChunk, output);
-    } else if (decision.kind === 'prefill') {
-      await this.#prefill(decision.tokens, output);
-    } else if (decision.kind === 'decode') {
-      await this.#decode(output);
+    let decision = this.#decide();
+    while (decision.kind === 'preempt') {
+      this.#preempt(decision.id);
+      decision = this.#decide();
     }
+    if (decision.kind === 'decode') await this.#decode(output);
+    else if (decision.kind === 'prefill') await this.#prefill(this.#prefills.at(-1)!, decision.tokens, output);
+    else if (decision.kind === 'start') await this.#start(decision.ids, decision.tokens, output);
     this.#lastWasPrefill = decision.kind === 'start' || decision.kind === 'prefill';
     this.#counts.stepMs += performance.now() - start;
     return output;
@@ -109,9 +132,10 @@ export class EngineLoop {
     const { stepMs, ...counts } = this.#counts;
     return {
       ...counts,
-      runningRows: this.#started().length,
+      runningRows: this.#batch.rows.length + this.#prefills.length,
       waitingRows: this.#waiting.length,
-      kvBytes: this.#batch.bytes + (this.#prefilling?.store.bytes ?? 0),
+      kvBytes: this.#prefills.reduce((sum, { store }) => sum + store.bytes, this.#batch.bytes),
+      prefixBytes: this.#prefixes.bytes,
       adaptersLoaded: this.#adapters.size,
       adapterBytes: [...this.#adapters.values()].reduce((sum, { bytes }) => sum + bytes, 0),
       runMs: this.#backend.runMs,
@@ -119,57 +143,137 @@ export class EngineLoop {
     };
   }
 
-  #started(): Row[] {
-    return this.#prefilling === undefined ? this.#batch.rows : [...this.#batch.rows, this.#prefilling.row];
+  #decide(): ReturnType<typeof decide> {
+    return decide(
+      {
+        waiting: this.#waiting,
+        prefilling: this.#prefills.map(({ row }) => row),
+        groups: this.#batch.rowsByGroup,
+        lastWasPrefill: this.#lastWasPrefill,
+        costs: this.#costs,
+        service: this.#service,
+      },
+      this.#limits,
+    );
   }
 
-  #tokensLeft(row: Row): number {
-    return row.request.promptIds.length - row.length;
+  /** Positions of the stores of rows that are being read. */
+  #positionsElsewhere(): number {
+    return this.#prefills.reduce((sum, { store }) => sum + store.slots * store.capacity, 0);
   }
 
-  #start(id: number): void {
-    const at = this.#waiting.findIndex((row) => row.id === id);
-    const [row] = this.#waiting.splice(at, 1);
-    for (const passed of this.#waiting.slice(0, at)) passed.overtaken += 1;
-    this.#prefilling = { row: row!, store: this.#backend.createStore(1, row!.request.promptIds.length) };
-    row!.start();
+  /** Takes rows from the queue. */
+  #take(ids: readonly number[]): Row[] {
+    const rows = ids.map((id) => this.#waiting.find((row) => row.id === id)!);
+    this.#waiting = this.#waiting.filter((row) => !rows.includes(row));
+    for (const row of rows) countStart(row, this.#waiting);
+    for (const { row } of this.#prefills) row.overtaken += 1;
+    for (const row of rows) row.start();
+    return rows;
   }
 
-  /** Runs the next chunk of the row being prefilled; with its last one the row gets its first token and joins the batch. */
-  async #prefill(tokens: number, output: StepOutput): Promise<void> {
-    const { row, store } = this.#prefilling!;
-    const { promptIds } = row.request;
-    // A chunk never crosses the point where an activated adapter begins.
-    const { adapter, until } = row.spanAt(row.length);
-    const end = Math.min(row.length + tokens, promptIds.length, until);
-    const ids = promptIds.slice(row.length, end);
-    const last = end === promptIds.length;
+  async #start(ids: readonly number[], tokens: number, output: StepOutput): Promise<void> {
+    const rows = this.#take(ids);
+    if (rows.length > 1) return this.#prefillTogether(rows, output);
+    const [row] = rows;
+    const store = this.#backend.createStore(1, inBlocks(row!.tokens));
+    // The last prompt token is always computed: its logits give the first token.
+    row!.length = this.#prefixes.restore(row!, row!.tokens - (row!.resumes ? 0 : 1), store, 0);
+    if (row!.preemptions === 0) row!.cachedTokens = row!.length;
+    this.#counts.cachedTokens += row!.length;
+    const prefill = { row: row!, store };
+    this.#prefills.push(prefill);
+    await this.#prefill(prefill, tokens, output);
+  }
+
+  /** Reads whole short prompts of one selection in one step. */
+  async #prefillTogether(rows: readonly Row[], output: StepOutput): Promise<void> {
+    const longest = Math.max(...rows.map((row) => row.tokens));
+    const store = this.#backend.createStore(rows.length, inBlocks(longest));
+    const start = performance.now();
     try {
-      const logits = await this.#backend.prefill(
-        ids,
-        row.length,
-        store,
-        adapter,
-        last ? [ids.length - 1] : [],
-        row.totalTokens,
-      );
-      row.length = end;
+      const slots = rows.map((row) => ({ ids: row.request.promptIds, horizon: row.totalTokens }));
+      const logits = await this.#backend.prefillTogether!(slots, store, rows[0]!.spanAt(0).adapter);
+      this.#charge(rows, performance.now() - start);
       this.#counts.prefillSteps += 1;
-      this.#counts.prefillTokens += ids.length;
-      if (!last) return;
-      this.#prefilling = undefined;
-      if (this.#pick(row, logits, output)) this.#batch.add(row, store);
-      store.release();
+      const { vocabSize } = this.#backend.spec;
+      for (const [slot, row] of rows.entries()) {
+        row.length = row.tokens;
+        this.#counts.prefillTokens += row.length;
+        if (!this.#pick(row, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), output)) continue;
+        const elsewhere = this.#positionsElsewhere() + store.slots * store.capacity;
+        if (this.#batch.add(row, store, slot, elsewhere) === 'full') this.#waitAgain(row);
+      }
     } catch (error) {
-      this.#prefilling = undefined;
-      store.release();
+      for (const row of rows) {
+        if (output.ends.some(({ id }) => id === row.id)) continue;
+        this.#batch.remove(row);
+        this.#finish(row, row.end('error', (error as Error).message), output);
+      }
+    }
+    store.release();
+  }
+
+  /** Runs the next chunk of a row; with its last one the row gets its first token and joins the batch. */
+  async #prefill(prefill: Prefill, tokens: number, output: StepOutput): Promise<void> {
+    const { row, store } = prefill;
+    try {
+      let logits: Float32Array | undefined;
+      if (row.tokensLeft > 0) logits = await this.#runChunk(prefill, tokens);
+      if (row.tokensLeft > 0) return;
+      this.#prefixes.insert(row, row.length, store, 0, this.#kept);
+      if (row.resumes || this.#pick(row, logits!, output)) this.#join(prefill);
+      else this.#drop(prefill);
+    } catch (error) {
+      this.#drop(prefill);
       this.#finish(row, row.end('error', (error as Error).message), output);
     }
   }
 
+  /** Reads up to `tokens` tokens of the row; returns the logits of the last one. */
+  async #runChunk({ row, store }: Prefill, tokens: number): Promise<Float32Array> {
+    // A chunk never crosses the point where an activated adapter begins.
+    const { adapter, until } = row.spanAt(row.length);
+    const end = Math.min(row.length + tokens, row.tokens, until);
+    const ids = row.ids(row.length, end);
+    const start = performance.now();
+    const wanted = end === row.tokens && !row.resumes ? [ids.length - 1] : [];
+    const logits = await this.#backend.prefill(ids, row.length, store, adapter, wanted, row.totalTokens);
+    const ms = performance.now() - start;
+    this.#costs.prefilled(ids.length, ms);
+    this.#charge([row], ms);
+    row.length = end;
+    this.#counts.prefillSteps += 1;
+    this.#counts.prefillTokens += ids.length;
+    return logits;
+  }
+
+  /** The row decodes from now on. */
+  #join(prefill: Prefill): void {
+    const { row, store } = prefill;
+    const outcome = this.#batch.add(row, store, 0, this.#positionsElsewhere());
+    this.#prefills = this.#prefills.filter((other) => other !== prefill);
+    if (outcome !== 'adopted') store.release();
+    if (outcome === 'full') this.#waitAgain(row);
+  }
+
+  #drop(prefill: Prefill): void {
+    this.#prefills = this.#prefills.filter((other) => other !== prefill);
+    prefill.store.release();
+  }
+
   async #decode(output: StepOutput): Promise<void> {
-    if (this.#waiting.length === 0) this.#batch.compact();
-    const { slots, store, rows } = this.#batch;
+    const start = performance.now();
+    this.#batch.prepare(this.#positionsElsewhere(), this.#waiting.length > 0);
+    const { rows } = this.#batch;
+    for (const group of [...this.#batch.groups]) await this.#decodeGroup(group, output);
+    const ms = performance.now() - start;
+    this.#costs.decoded(ms);
+    this.#charge(rows, ms);
+    this.#counts.decodeSteps += 1;
+  }
+
+  async #decodeGroup({ slots, store }: DecodeGroup, output: StepOutput): Promise<void> {
     let logits: Float32Array;
     try {
       logits = await this.#backend.decode(
@@ -185,21 +289,58 @@ export class EngineLoop {
         store,
       );
     } catch (error) {
-      for (const row of rows) {
+      for (const row of slots) {
+        if (row === undefined) continue;
         this.#batch.remove(row);
         this.#finish(row, row.end('error', (error as Error).message), output);
       }
       return;
     }
-    this.#counts.decodeSteps += 1;
-    this.#counts.decodeTokens += rows.length;
     const { vocabSize } = this.#backend.spec;
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
+      this.#counts.decodeTokens += 1;
       row.length += 1;
-      if (!this.#pick(row, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), output)) this.#batch.remove(row);
+      if (this.#pick(row, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), output)) continue;
+      this.#prefixes.insert(row, row.length, store, slot, this.#kept);
+      this.#batch.remove(row);
     }
   }
+
+  /** Puts a step's time down to the rows that it worked for. */
+  #charge(rows: readonly Row[], ms: number): void {
+    this.#service.charge(
+      rows.map(({ key }) => key),
+      ms,
+    );
+    for (const row of rows) row.servedMs += ms / rows.length;
+  }
+
+  /** Takes a row's memory away; it waits again, and is computed again with the tokens that it has. */
+  #preempt(id: number): void {
+    const prefill = this.#prefills.find(({ row }) => row.id === id);
+    if (prefill !== undefined) {
+      this.#drop(prefill);
+      this.#waitAgain(prefill.row);
+      return;
+    }
+    const row = this.#batch.rows.find((one) => one.id === id)!;
+    const group = this.#batch.groups.find(({ slots }) => slots.includes(row))!;
+    this.#prefixes.insert(row, row.length, group.store, group.slots.indexOf(row), this.#kept);
+    this.#batch.remove(row);
+    this.#waitAgain(row);
+  }
+
+  #waitAgain(row: Row): void {
+    row.preempt();
+    this.#counts.preemptions += 1;
+    const later = this.#waiting.findIndex(({ arrival }) => arrival > row.arrival);
+    this.#waiting.splice(later < 0 ? this.#waiting.length : later, 0, row);
+  }
+
+  /** Whether prefixes of a selection are worth keeping: an unloaded adapter's can never be asked for again. */
+  readonly #kept = (key: string): boolean =>
+    key === '' || key.split('+').every((part) => this.#adapters.has(part.slice(0, part.lastIndexOf('*'))));
 
   /** Samples the row's next token; false when the row has ended with it. */
   #pick(row: Row, logits: Float32Array, output: StepOutput): boolean {
@@ -220,56 +361,29 @@ export class EngineLoop {
 
   #finish(row: Row, event: EndEvent, output: StepOutput): void {
     this.#cancelled.delete(row.id);
-    for (const { adapter } of row.spans) {
-      const entry = this.#selections.get(adapter.key);
-      if (entry === undefined) continue;
-      entry.rows -= 1;
-      if (entry.rows === 0) this.#selections.delete(adapter.key);
-    }
+    if (row.servedMs > 0) this.#service.ended(row.servedMs);
+    this.#selections.release(row.spans);
     output.ends.push(event);
   }
 
   #applyCancels(output: StepOutput): void {
     if (this.#cancelled.size === 0) return;
     const gone = (row: Row) => this.#cancelled.has(row.id);
-    for (const row of this.#waiting.filter(gone)) this.#finish(row, row.end('cancelled'), output);
-    const ended = new Set(output.ends.map(({ id }) => id));
-    this.#waiting = this.#waiting.filter((row) => !ended.has(row.id));
-    if (this.#prefilling !== undefined && gone(this.#prefilling.row)) {
-      const { row, store } = this.#prefilling;
-      this.#prefilling = undefined;
-      store.release();
-      this.#finish(row, row.end('cancelled'), output);
+    const end = (row: Row) => this.#finish(row, row.end('cancelled'), output);
+    const [left, kept] = [this.#waiting.filter(gone), this.#waiting.filter((row) => !gone(row))];
+    this.#waiting = kept;
+    const prefills = this.#prefills.filter(({ row }) => gone(row));
+    const running = this.#batch.rows.filter(gone);
+    for (const row of left) end(row);
+    for (const prefill of prefills) {
+      this.#drop(prefill);
+      end(prefill.row);
     }
-    for (const row of this.#batch.rows.filter(gone)) {
+    for (const row of running) {
       this.#batch.remove(row);
-      this.#finish(row, row.end('cancelled'), output);
+      end(row);
     }
     // What is left names rows that had ended already.
     this.#cancelled.clear();
   }
-
-  /** The row's adapters by position; selections in use are combined once and shared. */
-  #spans(request: RowRequest): AdapterSpan[] {
-    const parts = request.selection.map(({ digest, weight }) => {
-      const adapter = this.#adapters.get(digest);
-      if (adapter === undefined) throw new Error(`adapter ${digest} is not loaded`);
-      return { adapter, weight, from: activationPoint(adapter, request.promptIds) };
-    });
-    return spansOf(parts, (active) => {
-      const key = selectionKey(active.map(({ adapter, weight }) => ({ digest: adapter.digest, weight })));
-      const known = this.#selections.get(key);
-      if (known !== undefined) {
-        known.rows += 1;
-        return known.adapter;
-      }
-      const adapter = combine(active);
-      if (key !== '') this.#selections.set(key, { adapter, rows: 1 });
-      return adapter;
-    });
-  }
-}
-
-function fields(row: Row): { id: number; key: string; totalTokens: number } {
-  return { id: row.id, key: row.key, totalTokens: row.totalTokens };
 }

@@ -70,7 +70,7 @@ export class KvStore implements RowStore {
     this.#capacity = capacity;
   }
 
-  /** Appends new tokens of a one-slot store: `source` holds `count * width` values for positions from `time` on. */
+  /** Appends new tokens of all slots: keys and values are [count, slots, width], for positions from `time` on. */
   append(layer: number, time: number, keys: Float32Array, values: Float32Array): void {
     this.keys[layer]!.set(keys, time * this.slots * this.width);
     this.values[layer]!.set(values, time * this.slots * this.width);

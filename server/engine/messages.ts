@@ -30,6 +30,10 @@ export interface RowRequest {
   readonly maxNewTokens: number;
   /** Ids that end the row: requested stop ids, and unless they are ignored the end-of-sequence ids. */
   readonly endIds: readonly number[];
+  /** Rows of a higher priority go first; absent = 0. */
+  readonly priority?: number | undefined;
+  /** When the answer is wanted, on the clock of `submittedAt`; absent = no matter when. */
+  readonly deadline?: number | undefined;
   /** `performance.timeOrigin + performance.now()` milliseconds at submission, comparable across threads. */
   readonly submittedAt: number;
 }
@@ -57,6 +61,8 @@ export interface EndEvent {
   /** 'end-id': the last token event was one of `endIds`. 'error': `message` says what happened. */
   readonly cause: 'end-id' | 'length' | 'cancelled' | 'error';
   readonly message?: string | undefined;
+  /** Prompt tokens whose keys and values came from the prefix cache. */
+  readonly cachedTokens: number;
   readonly queueMs: number;
   readonly prefillMs: number;
   readonly decodeMs: number;
@@ -70,7 +76,13 @@ export interface EngineStats {
   readonly decodeSteps: number;
   readonly prefillTokens: number;
   readonly decodeTokens: number;
+  /** Prompt tokens that came from the prefix cache instead. */
+  readonly cachedTokens: number;
+  /** Times that a row lost its memory to others and was computed again later. */
+  readonly preemptions: number;
   readonly kvBytes: number;
+  /** Bytes of the prefix cache; not part of `kvBytes`. */
+  readonly prefixBytes: number;
   readonly adaptersLoaded: number;
   readonly adapterBytes: number;
   /** Total milliseconds inside session.run, and outside of it within steps. */

@@ -62,6 +62,11 @@ export function selectionKey(selection: readonly { readonly digest: string; read
   return selection.map(({ digest, weight }) => `${digest}*${weight}`).join('+');
 }
 
+/** True when a selection's key names the adapter. */
+export function selects(key: string, digest: string): boolean {
+  return key.split('+').some((part) => part.startsWith(`${digest}*`));
+}
+
 /** The exact weighted sum of the adapters' updates: ranks side by side, each b times its weight. */
 export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
   if (parts.length === 0) return BASE_ROW;

@@ -1,29 +1,45 @@
-/** One sequence in the engine: what was asked, what is in its cache, what it has generated. */
+/** One sequence in the engine: what was asked, what is in its cache, what it has generated, what the scheduler sees. */
+import { frequenciesKey } from '../model/rope.js';
+import type { RopeSpec } from '../model/spec.js';
 import type { EndEvent, RowRequest } from './messages.js';
+import type { WaitingRow } from './queue-order.js';
 import type { RowAdapter } from './row-adapter.js';
 import type { AdapterSpan } from './row-spans.js';
 import { RowSampler } from './sampler.js';
 
-export class Row {
+/** Rows of at most this many tokens may be read together: for so few a step mostly reads weights. */
+const JOINABLE_TOKENS = 32;
+
+export class Row implements WaitingRow {
   readonly request: RowRequest;
   readonly sampler: RowSampler;
   /** Ascending by `from`; the first begins at 0. */
   readonly spans: readonly AdapterSpan[];
   readonly endIds: ReadonlySet<number>;
+  /** Place in the order of arrival. */
+  readonly arrival: number;
+  /** Names the rotary tables that the row uses for its whole life. */
+  readonly ropeKey: string;
   /** Tokens whose keys and values are cached. */
   length = 0;
-  generated = 0;
-  /** The newest token, not yet in the cache. */
-  lastToken = -1;
+  /** Prompt tokens that came from the prefix cache when the row was started first. */
+  cachedTokens = 0;
   overtaken = 0;
+  preemptions = 0;
+  /** Its part of the time of the steps that it was in. */
+  servedMs = 0;
+  readonly #generated: number[] = [];
   #startedAt: number | undefined;
   #firstTokenAt: number | undefined;
 
-  constructor(request: RowRequest, spans: readonly AdapterSpan[]) {
+  /** @param arrival ascending in the order in which rows came */
+  constructor(request: RowRequest, spans: readonly AdapterSpan[], ropes: readonly RopeSpec[], arrival: number) {
     this.request = request;
     this.spans = spans;
+    this.arrival = arrival;
     this.sampler = new RowSampler(request.sampling, request.promptIds);
     this.endIds = new Set(request.endIds);
+    this.ropeKey = ropes.map((rope) => frequenciesKey(rope, this.totalTokens)).join(' ');
   }
 
   get id(): number {
@@ -37,6 +53,53 @@ export class Row {
 
   get totalTokens(): number {
     return this.request.promptIds.length + this.request.maxNewTokens;
+  }
+
+  get priority(): number {
+    return this.request.priority ?? 0;
+  }
+
+  get deadline(): number {
+    return this.request.deadline ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Positions to fill before the row can decode: the prompt, and after a preemption what it had generated. */
+  get tokens(): number {
+    return this.request.promptIds.length + Math.max(0, this.#generated.length - 1);
+  }
+
+  get tokensLeft(): number {
+    return this.tokens - this.length;
+  }
+
+  /** True when the row has told something of its prompt and cannot be read anew. */
+  get fixed(): boolean {
+    return false;
+  }
+
+  get joinable(): boolean {
+    return this.#generated.length === 0 && this.tokens <= JOINABLE_TOKENS && this.spanAt(0).until >= this.tokens;
+  }
+
+  /** True once a token was picked: what is read then only restores the cache. */
+  get resumes(): boolean {
+    return this.#generated.length > 0;
+  }
+
+  /** The newest token, not yet in the cache. */
+  get lastToken(): number {
+    return this.#generated.at(-1)!;
+  }
+
+  /** Token at a position of prompt and generation. */
+  idAt(position: number): number {
+    const { promptIds } = this.request;
+    return position < promptIds.length ? promptIds[position]! : this.#generated[position - promptIds.length]!;
+  }
+
+  /** Tokens at positions `from`..`until - 1`. */
+  ids(from: number, until: number): number[] {
+    return Array.from({ length: until - from }, (_, i) => this.idAt(from + i));
   }
 
   /** The adapter at a position, and the position where it changes next. */
@@ -54,10 +117,15 @@ export class Row {
   /** Takes a picked token; returns why the row ends with it, if it does. */
   accept(token: number): 'end-id' | 'length' | undefined {
     this.#firstTokenAt ??= clock();
-    this.lastToken = token;
-    this.generated += 1;
+    this.#generated.push(token);
     if (this.endIds.has(token)) return 'end-id';
-    return this.generated >= this.request.maxNewTokens ? 'length' : undefined;
+    return this.#generated.length >= this.request.maxNewTokens ? 'length' : undefined;
+  }
+
+  /** Its keys and values are gone; what was generated stays. */
+  preempt(): void {
+    this.length = 0;
+    this.preemptions += 1;
   }
 
   /** The row's last event. */
@@ -69,6 +137,7 @@ export class Row {
       id: this.id,
       cause,
       message,
+      cachedTokens: this.cachedTokens,
       queueMs: Math.max(0, started - this.request.submittedAt),
       prefillMs: first - started,
       decodeMs: now - first,

@@ -1,44 +1,66 @@
 /**
- * What the engine does next, as a pure function of its state: a prefill chunk of one row, a decode step of all running
- * rows, or nothing. Chunks and decodes take turns, so running streams keep their pace while prompts are read.
+ * What the engine does next, as a pure function of its state: prompt tokens of one row (or of several short ones), a
+ * decode step of all running rows, or taking a row's memory away. Chunks and decodes take turns, so running streams
+ * keep their pace while prompts are read. Rows are admitted by the memory that they need now, not by what they may
+ * grow to; when it runs out, the newest row of the lowest priority gives its memory back and is recomputed later.
  */
+import { chunkTokens } from './chunk-size.js';
+import { BLOCK, inBlocks, NEVER_APART, placeRow, positionsOf } from './placement.js';
+import { firstOf, MAX_OVERTAKEN, rowsByKey, type Shares, shareOf, type WaitingRow } from './queue-order.js';
+import type { Service } from './service-ledger.js';
+import type { Costs } from './step-costs.js';
 
-/** A row that has not started. */
-export interface WaitingRow {
-  readonly id: number;
-  /** Selection of the row; rows of one key compete with each other before they compete with others. */
-  readonly key: string;
-  /** Prompt and most new tokens together. */
-  readonly totalTokens: number;
-  /** How often a later row was started before this one. */
-  readonly overtaken: number;
-}
-
-/** A row that holds key/value memory: being prefilled, or decoding. */
+/** A row that decodes. */
 export interface StartedRow {
   readonly id: number;
   readonly key: string;
-  readonly totalTokens: number;
+  readonly priority: number;
+  readonly arrival: number;
+  readonly preemptions: number;
+  /** Positions that it holds. */
+  readonly length: number;
+}
+
+/** A row whose tokens are being read. */
+export interface PrefillingRow {
+  readonly id: number;
+  readonly key: string;
+  readonly priority: number;
+  readonly arrival: number;
+  readonly overtaken: number;
+  /** Positions that it will hold before it decodes, and those still missing. */
+  readonly tokens: number;
+  readonly tokensLeft: number;
+  /** True: it has told something of its prompt already and cannot begin anew. */
+  readonly fixed: boolean;
 }
 
 /** All that a decision depends on. */
 export interface SchedulerState {
   /** In the order of arrival. */
   readonly waiting: readonly WaitingRow[];
-  readonly prefilling: (StartedRow & { readonly tokensLeft: number }) | undefined;
-  readonly running: readonly StartedRow[];
+  /** In the order of their starts; the last one is worked on. */
+  readonly prefilling: readonly PrefillingRow[];
+  /** The rows that decode, by group; see `placement.ts`. */
+  readonly groups: readonly (readonly StartedRow[])[];
   /** True when the step before was a prefill chunk. */
   readonly lastWasPrefill: boolean;
+  readonly costs: Costs;
+  readonly service: Service;
 }
 
 /** Bounds of the engine. */
 export interface SchedulerLimits {
-  /** Rows decoded together, a prefilling one included. */
+  /** Rows decoded together, those being prefilled included. */
   readonly maxBatch: number;
   /** Most tokens of one prefill step. */
   readonly prefillChunk: number;
-  /** Most positions that all slots together may hold: slots * (longest row), see {@link positionsFor}. */
+  /** Most positions of all stores together. */
   readonly maxPositions: number;
+  /** Cached positions whose reading takes as long as reading the weights once; absent = rows are never kept apart. */
+  readonly stepPositions?: number | undefined;
+  /** Short prompts that may be read in one step; absent = 1. */
+  readonly maxJoined?: number | undefined;
 }
 
 /** The next step. */
@@ -46,67 +68,129 @@ export type Decision =
   | { readonly kind: 'idle' }
   | { readonly kind: 'decode' }
   | { readonly kind: 'prefill'; readonly id: number; readonly tokens: number }
-  /** Take a waiting row, then prefill its first chunk. */
-  | { readonly kind: 'start'; readonly id: number };
+  /** Take waiting rows: one, and prefill at most `tokens`; or several, and prefill all of them in one step. */
+  | { readonly kind: 'start'; readonly ids: readonly number[]; readonly tokens: number }
+  /** Take a row's memory away; it waits again. */
+  | { readonly kind: 'preempt'; readonly id: number };
 
-/** A row that was overtaken this often goes first, whatever its selection: nobody waits for ever. */
-const MAX_OVERTAKEN = 32;
+/** Rows that are partly read at once: a long prompt, a shorter one that passed it, and one that passed that. */
+const MAX_PREFILLING = 3;
+/** A row passes the one being read if it has at most this share of what the other has left. */
+const PASSING_SHARE = 1 / 4;
+/** So often a row makes way for others while there is memory for it; then it keeps its place. */
+const MAX_YIELDS = 2;
 
 /** Decides the next step. */
 export function decide(state: SchedulerState, limits: SchedulerLimits): Decision {
-  const canDecode = state.running.length > 0;
-  if (canDecode && state.lastWasPrefill) return { kind: 'decode' };
-  if (state.prefilling !== undefined) {
-    return {
-      kind: 'prefill',
-      id: state.prefilling.id,
-      tokens: Math.min(limits.prefillChunk, state.prefilling.tokensLeft),
-    };
+  const running = state.groups.flat();
+  if (running.length > 0 && state.lastWasPrefill) return decodeOrPreempt(state, limits);
+  const shares = { rows: rowsByKey([...running, ...state.prefilling]), service: state.service };
+  const first = firstOf(state.waiting, shares);
+  const current = state.prefilling.at(-1);
+  if (first !== undefined && (current === undefined || passes(first, current, state))) {
+    if (admits(state, [first], limits)) return start(state, first, limits);
+    const victim = victimFor(first, state, shares);
+    if (victim !== undefined) return { kind: 'preempt', id: victim.id };
   }
-  const next = pickWaiting(state, limits);
-  if (next !== undefined) return { kind: 'start', id: next.id };
-  return canDecode ? { kind: 'decode' } : { kind: 'idle' };
+  if (current !== undefined) {
+    return { kind: 'prefill', id: current.id, tokens: Math.min(chunk(state, limits), current.tokensLeft) };
+  }
+  return running.length > 0 ? decodeOrPreempt(state, limits) : { kind: 'idle' };
 }
 
-/**
- * The waiting row to start: of the selection with the fewest started rows the one that came first, so that a busy
- * adapter cannot crowd out the others. Undefined while the batch or the memory is full.
- */
-export function pickWaiting(state: SchedulerState, limits: SchedulerLimits): WaitingRow | undefined {
-  const started = state.prefilling === undefined ? state.running : [...state.running, state.prefilling];
-  if (state.waiting.length === 0 || started.length >= limits.maxBatch) return undefined;
-  const [oldest] = state.waiting;
-  let best: WaitingRow | undefined;
-  if (oldest!.overtaken >= MAX_OVERTAKEN) best = oldest;
-  else {
-    const rowsOfKey = new Map<string, number>();
-    for (const { key } of started) rowsOfKey.set(key, (rowsOfKey.get(key) ?? 0) + 1);
-    let fewest = Number.POSITIVE_INFINITY;
+/** Positions that a row needs at most, alone; more than the limit can never run. */
+export function positionsFor(totalTokens: number): number {
+  return inBlocks(totalTokens);
+}
+
+/** A shorter or more urgent row may pass the one being read, but not for ever. */
+function passes(row: WaitingRow, current: PrefillingRow, { prefilling }: SchedulerState): boolean {
+  if (prefilling.length >= MAX_PREFILLING || current.overtaken >= MAX_OVERTAKEN) return false;
+  if (row.priority !== current.priority) return row.priority > current.priority;
+  return row.tokens <= current.tokensLeft * PASSING_SHARE;
+}
+
+/** True when the rows find slots and memory, with some to grow for all. A row by itself is always admitted. */
+function admits(state: SchedulerState, rows: readonly WaitingRow[], limits: SchedulerLimits): boolean {
+  const started = startedCount(state);
+  if (started + rows.length > limits.maxBatch) return false;
+  if (started === 0 && rows.length === 1) return true;
+  const most = rows.reduce((sum, { preemptions }) => Math.max(sum, preemptions), 0);
+  // A row that had to go before needs more room each time, so that two rows do not take turns in recomputing.
+  const growth = BLOCK * (started + rows.length) * 2 ** Math.min(most, 4);
+  return needed(state, rows, limits) + growth <= limits.maxPositions;
+}
+
+/** Positions for the next token of all started rows and the whole prompts of `more` rows. */
+function needed(state: SchedulerState, more: readonly { readonly tokens: number }[], limits: SchedulerLimits): number {
+  const groups = state.groups.map((rows) => rows.map(({ length }) => length));
+  let inStores = 0;
+  for (const { tokens } of [...state.prefilling, ...more]) {
+    const { group } = placeRow(groups, tokens, limits.stepPositions ?? NEVER_APART, Number.POSITIVE_INFINITY)!;
+    groups[group] = [...(groups[group] ?? []), tokens];
+    inStores += inBlocks(tokens);
+  }
+  return groups.reduce((sum, lengths) => sum + positionsOf(lengths), inStores);
+}
+
+function start(state: SchedulerState, first: WaitingRow, limits: SchedulerLimits): Decision {
+  const tokens = chunk(state, limits);
+  const rows = [first];
+  if (first.joinable) {
+    let longest = first.tokens;
     for (const row of state.waiting) {
-      const rows = rowsOfKey.get(row.key) ?? 0;
-      if (rows < fewest) {
-        best = row;
-        fewest = rows;
-      }
+      if (rows.length >= (limits.maxJoined ?? 1)) break;
+      if (row === first || !row.joinable || row.key !== first.key || row.priority < first.priority) continue;
+      const padded = Math.max(longest, row.tokens);
+      if (padded * (rows.length + 1) > tokens || !admits(state, [...rows, row], limits)) break;
+      longest = padded;
+      rows.push(row);
     }
   }
-  if (best === undefined) return undefined;
-  // A row that does not fit now waits, and holds back those behind it, until rows have ended: it must not starve.
-  const fits = started.length === 0 || positionsFor([...started, best]) <= limits.maxPositions;
-  return fits ? best : undefined;
+  return { kind: 'start', ids: rows.map(({ id }) => id), tokens };
+}
+
+function chunk(state: SchedulerState, limits: SchedulerLimits): number {
+  const free = Math.max(0, limits.maxBatch - startedCount(state));
+  return chunkTokens({
+    costs: state.costs,
+    running: state.groups.flat().length,
+    hungry: state.prefilling.length + Math.min(state.waiting.length, free),
+    limit: limits.prefillChunk,
+  });
+}
+
+/** Decodes, unless the next tokens do not fit. The last row always goes on: alone it fits. */
+function decodeOrPreempt(state: SchedulerState, limits: SchedulerLimits): Decision {
+  if (startedCount(state) > 1 && needed(state, [], limits) > limits.maxPositions) {
+    const victim = lastOf([...state.groups.flat(), ...state.prefilling.filter(({ fixed }) => !fixed)]);
+    if (victim !== undefined) return { kind: 'preempt', id: victim.id };
+  }
+  return { kind: 'decode' };
 }
 
 /**
- * Positions that a set of rows may come to hold: every slot of the batch is as long as its longest row, and the row being
- * prefilled has a store of its own.
+ * A running row that has to make way for a waiting one: of a lower priority, or of a selection that has more than the
+ * waiting row's by two rows, in rows at work and in service.
  */
-export function positionsFor(rows: readonly { readonly totalTokens: number }[]): number {
-  const longest = rows.reduce((most, { totalTokens }) => Math.max(most, totalTokens), 0);
-  return slotsFor(rows.length) * longest + longest;
+function victimFor(row: WaitingRow, { groups }: SchedulerState, shares: Shares): StartedRow | undefined {
+  const running = groups.flat().filter(({ preemptions }) => preemptions < MAX_YIELDS);
+  const lower = lastOf(running.filter(({ priority }) => priority < row.priority));
+  if (lower !== undefined) return lower;
+  const [own, ownShare] = [shares.rows.get(row.key) ?? 0, shareOf(row.key, shares)];
+  const over = (key: string) =>
+    shares.rows.get(key)! >= own + 2 && shareOf(key, shares) >= ownShare + 2 * shares.service.perRow;
+  return lastOf(running.filter(({ key, priority }) => priority <= row.priority && key !== row.key && over(key)));
 }
 
-/** Slots of a batch for a number of rows: a few sizes, so that rows that come and go rarely move the others. */
-export function slotsFor(rows: number): number {
-  for (const size of [1, 2, 4, 6, 8, 12, 16]) if (rows <= size) return size;
-  return Math.ceil(rows / 8) * 8;
+/** The newest of the rows with the lowest priority. */
+function lastOf<R extends { readonly priority: number; readonly arrival: number }>(rows: readonly R[]): R | undefined {
+  return rows.reduce<R | undefined>((last, row) => {
+    if (last === undefined || row.priority < last.priority) return row;
+    return row.priority === last.priority && row.arrival > last.arrival ? row : last;
+  }, undefined);
+}
+
+function startedCount({ groups, prefilling }: SchedulerState): number {
+  return groups.reduce((sum, rows) => sum + rows.length, prefilling.length);
 }

@@ -8,7 +8,7 @@ import { maskInput } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
 import { adaptEmbedding } from './adapted-embedding.js';
-import type { DecodeSlot, StepBackend } from './backend.js';
+import type { DecodeSlot, PrefillSlot, StepBackend } from './backend.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
 import { KvStore } from './kv-store.js';
@@ -107,6 +107,26 @@ export class StepRunner implements StepBackend {
       horizonOf: () => horizon,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, length, keys, values);
+    return outputs.logits;
+  }
+
+  /** Prompts side by side, padded at their ends: what a padded position computes is seen by no token and kept by no row. */
+  async prefillTogether(slots: readonly PrefillSlot[], store: KvStore, adapter: RowAdapter): Promise<Float32Array> {
+    const batch = slots.length;
+    const sequence = slots.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+    const outputs = await this.#run(store, {
+      shape: { sequence, batch, past: this.#reservePast(store, 0, sequence) },
+      ids: Array.from(
+        { length: sequence * batch },
+        (_, token) => slots[token % batch]!.ids[Math.floor(token / batch)] ?? 0,
+      ),
+      positions: Int32Array.from({ length: sequence * batch }, (_, token) => Math.floor(token / batch)),
+      lengths: new Int32Array(batch),
+      adapters: [adapter],
+      logitRows: slots.map(({ ids }, slot) => (ids.length - 1) * batch + slot),
+      horizonOf: (token) => slots[token % batch]!.horizon,
+    });
+    for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, 0, keys, values);
     return outputs.logits;
   }
 

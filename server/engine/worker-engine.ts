@@ -21,7 +21,10 @@ const NO_STATS: EngineStats = {
   decodeSteps: 0,
   prefillTokens: 0,
   decodeTokens: 0,
+  cachedTokens: 0,
+  preemptions: 0,
   kvBytes: 0,
+  prefixBytes: 0,
   adaptersLoaded: 0,
   adapterBytes: 0,
   runMs: 0,
@@ -90,10 +93,10 @@ class WorkerEngine implements Engine {
     const { maxPositions } = this.#options.limits;
     for (const row of rows) {
       const totalTokens = row.promptIds.length + row.maxNewTokens;
-      if (positionsFor([{ totalTokens }]) > maxPositions) {
+      if (positionsFor(totalTokens) > maxPositions) {
         throw new AppError(
           'KV_EXHAUSTED',
-          `a row of ${totalTokens} tokens needs ${positionsFor([{ totalTokens }])} cache positions, the budget holds ${maxPositions}`,
+          `a row of ${totalTokens} tokens needs ${positionsFor(totalTokens)} cache positions, the budget holds ${maxPositions}`,
         );
       }
     }
@@ -193,7 +196,7 @@ class WorkerEngine implements Engine {
     for (const resolve of this.#unloads.values()) resolve();
     const cause = this.#closing ? 'cancelled' : 'error';
     for (const [id, listener] of this.#listeners) {
-      listener.end({ id, cause, message: failure.message, queueMs: 0, prefillMs: 0, decodeMs: 0 });
+      listener.end({ id, cause, message: failure.message, cachedTokens: 0, queueMs: 0, prefillMs: 0, decodeMs: 0 });
     }
     this.#loads.clear();
     this.#unloads.clear();

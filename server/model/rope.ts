@@ -82,6 +82,12 @@ export function frequenciesFor({ inverseFrequency, rotaryDim, beyond }: RopeSpec
   return plainFrequencies(beyond.theta * stretch ** (rotaryDim / (rotaryDim - 2)), rotaryDim);
 }
 
+/** Names the frequencies of {@link frequenciesFor}: equal names mean equal frequencies. */
+export function frequenciesKey({ beyond }: RopeSpec, horizon: number): string {
+  if (beyond === undefined || horizon <= beyond.length) return 'own';
+  return beyond.kind === 'table' ? 'beyond' : String(horizon);
+}
+
 /** Tokens that a model with this table can hold: dynamic NTK reaches past the context that the config names. */
 export function reachOf({ beyond }: RopeSpec, contextLength: number): number {
   return beyond?.kind === 'dynamic'

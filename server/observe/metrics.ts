@@ -115,12 +115,20 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
   gauge('running_rows', 'Rows that generate now.', (stats) => stats.runningRows);
   gauge('waiting_rows', 'Rows that wait for a place in the batch.', (stats) => stats.waitingRows);
   gauge('kv_bytes', 'Bytes of the key/value cache in use.', (stats) => stats.kvBytes);
+  gauge('prefix_bytes', 'Bytes of the prefix cache.', (stats) => stats.prefixBytes);
   gauge('adapter_bytes', 'Bytes of adapter weights in the engine.', (stats) => stats.adapterBytes);
   gauge('adapters_loaded', 'Adapters whose weights are in the engine.', (stats) => stats.adaptersLoaded);
   total('steps', 'Engine steps.', 'kind', (stats) => ({ prefill: stats.prefillSteps, decode: stats.decodeSteps }));
   total('step_tokens', 'Tokens that engine steps worked on.', 'kind', (stats) => ({
     prefill: stats.prefillTokens,
     decode: stats.decodeTokens,
+  }));
+  total('prompt_positions', 'Positions of prompts by where they came from.', 'source', (stats) => ({
+    computed: stats.prefillTokens,
+    cache: stats.cachedTokens,
+  }));
+  total('row_interruptions', 'Rows that lost their memory to others and were computed again.', 'kind', (stats) => ({
+    preempted: stats.preemptions,
   }));
   total('step_seconds', 'Time in engine steps, inside and outside of the graph.', 'part', (stats) => ({
     run: stats.runMs / 1000,

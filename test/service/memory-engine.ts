@@ -105,7 +105,7 @@ export class MemoryEngine implements Engine {
 
   #end(running: Running, cause: EndEvent['cause'], message?: string): void {
     this.#rows = this.#rows.filter((other) => other !== running);
-    running.listener.end({ id: running.id, cause, message, queueMs: 1, prefillMs: 2, decodeMs: 3 });
+    running.listener.end({ id: running.id, cause, message, cachedTokens: 0, queueMs: 1, prefillMs: 2, decodeMs: 3 });
   }
 
   resume(): void {
