@@ -10,6 +10,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   http: { shows: 'tokens per second and latencies over HTTP', load: () => import('./http.js') },
   peers: { shows: 'the same load on us, llama.cpp, OpenVINO GenAI and PEFT', load: () => import('./peers.js') },
   simulate: { shows: 'fairness and starvation of the scheduler, simulated', load: () => import('./simulate.js') },
+  engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
+  quality: { shows: 'how far the fast arithmetic is from float32', load: () => import('./quality.js') },
 };
 
 const [name, ...args] = process.argv.slice(2);

@@ -6,7 +6,7 @@ import { type AttentionInputs, emitAttention } from './graph-attention.js';
 import type { LinearKernel } from './graph-linears.js';
 import { type GraphVariant, SiteEmitter } from './graph-sites.js';
 import { GraphBuilder, type Value } from './onnx-graph.js';
-import type { DecoderSpec, LayerSpec, LinearSpec, MlpSpec, NormSpec, ProjectionSpec } from './spec.js';
+import type { DecoderSpec, LinearSpec, MlpSpec, NormSpec, ProjectionSpec } from './spec.js';
 
 /** A finished graph and what a caller needs to feed and fetch it. */
 export interface DecoderGraph {
@@ -47,7 +47,7 @@ export function buildDecoderGraph(
   const graph = new GraphBuilder();
   const sites = new SiteEmitter(graph, kernel, variant, small);
   const windows = new Set<number>();
-  let x = graph.input('embeds', 'float32', ['rows', spec.hiddenSize]);
+  const x = graph.input('embeds', 'float32', ['rows', spec.hiddenSize]);
   const logitRows = graph.input('logit_rows', 'int64', ['logit_rows']);
   const inputs: AttentionInputs = {
     positions: spec.ropes.length > 0 ? graph.input('pos', 'int64', [1, 'rows']) : '',
@@ -70,8 +70,9 @@ export function buildDecoderGraph(
   };
   const keys: Value[] = [];
   const values: Value[] = [];
+  const stream = new ResidualStream(graph, sites, x);
   for (const [index, layer] of spec.layers.entries()) {
-    const normed = layer.preAttentionNorm === undefined ? x : sites.norm(x, layer.preAttentionNorm);
+    const normed = stream.normed(layer.preAttentionNorm);
     const [q, k, v] = emitProjection(graph, sites, normed, layer.attention.qkv);
     const attended = emitAttention(graph, sites, spec, layer.attention, index, [q!, k!, v!], inputs);
     keys.push(
@@ -80,15 +81,18 @@ export function buildDecoderGraph(
     values.push(graph.output(attended.values, 'float32', ['rows', 'kv']));
     let branch = sites.linear(attended.context, layer.attention.output);
     if (layer.postAttentionNorm !== undefined) branch = sites.norm(branch, layer.postAttentionNorm);
-    const afterAttention = addScaled(graph, x, branch, layer);
-    const mlpInput = layer.parallel ? x : afterAttention;
-    const mlpNormed =
-      layer.preMlpNorm === undefined ? (layer.parallel ? normed : mlpInput) : sites.norm(mlpInput, layer.preMlpNorm);
-    let fed = emitMlp(graph, sites, mlpNormed, layer.mlp);
+    // In the parallel form both branches read what the layer was given.
+    const mlpNormed = layer.parallel
+      ? layer.preMlpNorm === undefined
+        ? normed
+        : stream.normed(layer.preMlpNorm)
+      : undefined;
+    stream.add(branch, layer.residualScale);
+    let fed = emitMlp(graph, sites, mlpNormed ?? stream.normed(layer.preMlpNorm), layer.mlp);
     if (layer.postMlpNorm !== undefined) fed = sites.norm(fed, layer.postMlpNorm);
-    x = addScaled(graph, afterAttention, fed, layer);
+    stream.add(fed, layer.residualScale);
   }
-  const last = graph.op('Gather', [x, logitRows], { axis: 0 });
+  const last = graph.op('Gather', [stream.value, logitRows], { axis: 0 });
   let logits = sites.linear(sites.norm(last, spec.finalNorm), spec.head.linear);
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
   if (spec.head.softcap !== undefined) {
@@ -112,7 +116,7 @@ export function buildDecoderGraph(
 
 /** The outputs of a projection, one value per consumer. */
 function emitProjection(graph: GraphBuilder, sites: SiteEmitter, x: Value, projection: ProjectionSpec): Value[] {
-  if (projection.kind === 'separate') return projection.linears.map((linear) => sites.linear(x, linear));
+  if (projection.kind === 'separate') return sites.linearsOf(x, projection.linears);
   const fused = sites.linear(x, projection.linear);
   return graph.multi('Split', [fused, graph.ints(projection.sizes)], projection.sizes.length, { axis: -1 });
 }
@@ -136,8 +140,40 @@ function emitActivation(graph: GraphBuilder, x: Value, mlp: MlpSpec): Value {
   }
 }
 
-function addScaled(graph: GraphBuilder, stream: Value, branch: Value, layer: LayerSpec): Value {
-  const scaled =
-    layer.residualScale === undefined ? branch : graph.op('Mul', [branch, graph.scalar(layer.residualScale)]);
-  return graph.op('Add', [stream, scaled]);
+/** What the layers add to; the newest addition waits for the norm that reads the sum, so that both are one node. */
+class ResidualStream {
+  readonly #graph: GraphBuilder;
+  readonly #sites: SiteEmitter;
+  #value: Value;
+  #added: Value | undefined;
+
+  constructor(graph: GraphBuilder, sites: SiteEmitter, value: Value) {
+    this.#graph = graph;
+    this.#sites = sites;
+    this.#value = value;
+  }
+
+  /** [rows, hidden] */
+  get value(): Value {
+    if (this.#added !== undefined) this.#value = this.#graph.op('Add', [this.#value, this.#added]);
+    this.#added = undefined;
+    return this.#value;
+  }
+
+  /** The norm of the stream; the stream itself where there is none. */
+  normed(norm: NormSpec | undefined): Value {
+    if (norm === undefined) return this.value;
+    if (this.#added === undefined) return this.#sites.norm(this.#value, norm);
+    const { sum, normed } = this.#sites.normOfSum(this.#value, this.#added, norm);
+    this.#value = sum;
+    this.#added = undefined;
+    return normed;
+  }
+
+  /** Adds a branch times `scale`. */
+  add(branch: Value, scale: number | undefined): void {
+    const { value } = this;
+    this.#value = value;
+    this.#added = scale === undefined ? branch : this.#graph.op('Mul', [branch, this.#graph.scalar(scale)]);
+  }
 }

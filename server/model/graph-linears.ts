@@ -1,6 +1,6 @@
 /**
  * Linears as graph nodes, by kernel: `fp32` multiplies with the checkpoint's own bytes (mapped, widened to float32 when
- * the session is made), `int8` with blocks of 8-bit weights quantised beforehand.
+ * the session is made), `int8` by blocks with 8-bit weights quantised beforehand. See graph-integer.ts for whole columns.
  */
 import { AppError } from '../errors.js';
 import type { Checkpoint } from './checkpoint.js';
@@ -8,53 +8,73 @@ import type { GraphBuilder, Value } from './onnx-graph.js';
 import type { QuantisedStore } from './quantise.js';
 import type { LinearSpec } from './spec.js';
 
-/** Emits y = x W^T (+ bias) for x [rows, in]. */
+/** A linear's input. */
+export interface LinearInput {
+  /** [rows, in] */
+  readonly x: Value;
+  /** What no |x| exceeds, whatever the tokens; undefined = not known. */
+  readonly bound: number | undefined;
+}
+
+/** Emits y = x W^T (+ bias) for all linears that read the same x. */
 export interface LinearKernel {
-  /** `bias` [out] is a value of the graph or undefined. */
-  emit(graph: GraphBuilder, x: Value, linear: LinearSpec, bias: Value | undefined): Value;
+  /**
+   * @param biases [out] each, as values of the graph; undefined = none
+   * @returns one [rows, out] per linear
+   */
+  emit(
+    graph: GraphBuilder,
+    input: LinearInput,
+    linears: readonly LinearSpec[],
+    biases: readonly (Value | undefined)[],
+  ): Value[];
 }
 
 /** float32 products. Weights are named by their place in a file where they can be mapped, else by {@link memoryFile}. */
 export function fp32Kernel(checkpoint: Checkpoint): LinearKernel {
   return {
-    emit(graph, x, linear, bias) {
-      const shape = linear.conv1d ? [linear.inFeatures, linear.outFeatures] : [linear.outFeatures, linear.inFeatures];
-      const weight = mappedWeight(graph, checkpoint, linear.weight, shape);
-      const inputs = bias === undefined ? [x, weight] : [x, weight, bias];
-      return graph.op('Gemm', inputs, { transB: linear.conv1d ? 0 : 1 });
-    },
+    emit: (graph, { x }, linears, biases) =>
+      linears.map((linear, i) => {
+        const bias = biases[i];
+        const shape = linear.conv1d ? [linear.inFeatures, linear.outFeatures] : [linear.outFeatures, linear.inFeatures];
+        const weight = mappedWeight(graph, checkpoint, linear.weight, shape);
+        const inputs = bias === undefined ? [x, weight] : [x, weight, bias];
+        return graph.op('Gemm', inputs, { transB: linear.conv1d ? 0 : 1 });
+      }),
   };
 }
 
 /** 8-bit blocks of 32 with one float32 scale each; activations are quantised per block of each row inside the kernel. */
-export function int8Kernel(store: QuantisedStore): LinearKernel {
+export function blockKernel(store: QuantisedStore): LinearKernel {
   return {
-    emit(graph, x, linear, bias) {
-      const entry = store.entry(linear.weight);
-      const blocks = Math.ceil(linear.inFeatures / store.blockSize);
-      const key = `q8.${linear.weight}`;
-      const once = (name: string, make: () => Value) => (graph.declared(name) ? name : make());
-      const weight = once(key, () =>
-        graph.external(key, 'uint8', [linear.outFeatures, blocks, store.blockSize], {
-          location: store.location,
-          ...entry.weights,
-        }),
-      );
-      const scales = once(`${key}.scales`, () =>
-        graph.external(`${key}.scales`, 'float32', [linear.outFeatures * blocks], {
-          location: store.location,
-          ...entry.scales,
-        }),
-      );
-      const inputs = bias === undefined ? [x, weight, scales] : [x, weight, scales, '', '', bias];
-      return graph.contrib('MatMulNBits', inputs, {
-        K: linear.inFeatures,
-        N: linear.outFeatures,
-        bits: 8,
-        block_size: store.blockSize,
-        accuracy_level: 4,
-      });
-    },
+    emit: (graph, { x }, linears, biases) =>
+      linears.map((linear, i) => {
+        const bias = biases[i];
+        const entry = store.entry(linear.weight);
+        const blocks = Math.ceil(linear.inFeatures / store.blockSize);
+        const key = `q8.${linear.weight}`;
+        const once = (name: string, make: () => Value) => (graph.declared(name) ? name : make());
+        const weight = once(key, () =>
+          graph.external(key, 'uint8', [linear.outFeatures, blocks, store.blockSize], {
+            location: store.location,
+            ...entry.weights,
+          }),
+        );
+        const scales = once(`${key}.scales`, () =>
+          graph.external(`${key}.scales`, 'float32', [linear.outFeatures * blocks], {
+            location: store.location,
+            ...entry.scales,
+          }),
+        );
+        const inputs = bias === undefined ? [x, weight, scales] : [x, weight, scales, '', '', bias];
+        return graph.contrib('MatMulNBits', inputs, {
+          K: linear.inFeatures,
+          N: linear.outFeatures,
+          bits: 8,
+          block_size: store.blockSize,
+          accuracy_level: 4,
+        });
+      }),
   };
 }
 

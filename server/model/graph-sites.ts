@@ -36,6 +36,8 @@ export class SiteEmitter {
   readonly #variant: GraphVariant;
   /** Small float tensors read beforehand: biases and norm weights by tensor name. */
   readonly #small: ReadonlyMap<string, Float32Array>;
+  /** What the values of a norm's output cannot exceed. */
+  readonly #bounds = new Map<Value, number>();
   /** x viewed as [groups, rows per group, in], shared by the linears that read the same x. */
   readonly #grouped = new Map<string, Value>();
 
@@ -53,23 +55,53 @@ export class SiteEmitter {
 
   /** y [rows, out] of x [rows, in]. */
   linear(x: Value, linear: LinearSpec): Value {
-    this.linears.push(linear);
+    return this.linearsOf(x, [linear])[0]!;
+  }
+
+  /** The outputs of linears that all read x [rows, in]. */
+  linearsOf(x: Value, linears: readonly LinearSpec[]): Value[] {
+    this.linears.push(...linears);
+    const biases = linears.map(({ bias, outFeatures }) =>
+      bias === undefined ? undefined : this.#weight(bias, outFeatures),
+    );
+    const input = { x, bound: this.#bounds.get(x) };
+    if (this.#variant === 'base') return this.#kernel.emit(this.#graph, input, linears, biases);
+    if (this.#variant === 'lora') {
+      const base = this.#kernel.emit(this.#graph, input, linears, biases);
+      return linears.map((linear, i) => this.#adapted(x, linear, base[i]!));
+    }
+    const base = this.#kernel.emit(
+      this.#graph,
+      input,
+      linears,
+      linears.map(() => undefined),
+    );
+    return linears.map((linear, i) => this.#fullyAdapted(x, linear, base[i]!, biases[i]));
+  }
+
+  /** The low-rank update of a linear: [groups, rows per group, out]. */
+  #update(x: Value, { module, inFeatures, outFeatures }: LinearSpec): Value {
     const graph = this.#graph;
-    const bias = linear.bias === undefined ? undefined : this.#weight(linear.bias, linear.outFeatures);
-    if (this.#variant === 'base') return this.#kernel.emit(graph, x, linear, bias);
-    const { module, inFeatures, outFeatures } = linear;
     const a = graph.input(siteInputs.a(module), 'float32', ['groups', `rank.${module}`, inFeatures]);
     const b = graph.input(siteInputs.b(module), 'float32', ['groups', `rank.${module}`, outFeatures]);
     const hidden = graph.contrib('FusedMatMul', [this.#group(x, inFeatures), a], { transB: 1 }); // [groups, m, rank]
-    const update = graph.op('MatMul', [hidden, b]); // [groups, m, out]
-    if (this.#variant === 'lora') {
-      const base = this.#kernel.emit(graph, x, linear, bias);
-      return graph.op('Add', [base, graph.op('Reshape', [update, graph.ints([-1, outFeatures])])]);
-    }
-    // DoRA scales product and update together, before any bias.
+    return graph.op('MatMul', [hidden, b]);
+  }
+
+  #adapted(x: Value, linear: LinearSpec, base: Value): Value {
+    const graph = this.#graph;
+    const update = graph.op('Reshape', [this.#update(x, linear), graph.ints([-1, linear.outFeatures])]);
+    return graph.op('Add', [base, update]);
+  }
+
+  /** DoRA scales product and update together, before any bias. */
+  #fullyAdapted(x: Value, linear: LinearSpec, product: Value, bias: Value | undefined): Value {
+    const graph = this.#graph;
+    const { module, outFeatures } = linear;
+    const update = this.#update(x, linear);
     const gain = graph.input(siteInputs.gain(module), 'float32', [`gain.g.${module}`, 1, `gain.o.${module}`]);
     const groupBias = graph.input(siteInputs.bias(module), 'float32', [`bias.g.${module}`, 1, `bias.o.${module}`]);
-    const base = this.#group(this.#kernel.emit(graph, x, linear, undefined), outFeatures);
+    const base = this.#group(product, outFeatures);
     let y = graph.op('Mul', [graph.op('Add', [base, update]), gain]);
     y = graph.op('Add', [y, groupBias]);
     if (bias !== undefined) y = graph.op('Add', [y, bias]);
@@ -85,7 +117,9 @@ export class SiteEmitter {
     if (this.#variant !== 'full') {
       const weight = this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0);
       const inputs = norm.bias === undefined ? [x, weight] : [x, weight, this.#weight(norm.bias, norm.width)];
-      return graph.op(type, inputs, attributes);
+      const normed = graph.op(type, inputs, attributes);
+      this.#bounds.set(normed, normBound(this.normInputs(norm), norm.width));
+      return normed;
     }
     const key = `ones.${norm.width}`;
     if (!graph.declared(key)) graph.constant(key, new Float32Array(norm.width).fill(1), [norm.width]);
@@ -97,6 +131,22 @@ export class SiteEmitter {
       scaled = graph.op('Add', [scaled, graph.input(siteInputs.normBias(norm.module), 'float32', dims)]);
     }
     return graph.op('Reshape', [scaled, graph.ints([-1, norm.width])]);
+  }
+
+  /** The sum of two values [rows, width] and its norm, as one node where the norm has one. */
+  normOfSum(x: Value, y: Value, norm: NormSpec): { sum: Value; normed: Value } {
+    const graph = this.#graph;
+    if (this.#variant === 'full' || norm.kind !== 'rms' || norm.bias !== undefined) {
+      const sum = graph.op('Add', [x, y]);
+      return { sum, normed: this.norm(sum, norm) };
+    }
+    this.norms.push(norm);
+    const [normed, sum] = [graph.fresh('normed'), graph.fresh('sum')];
+    const inputs = [x, y, this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0)];
+    const attributes = { epsilon: { float: norm.epsilon } };
+    graph.into('SkipSimplifiedLayerNormalization', inputs, [normed, '', '', sum], attributes, 'com.microsoft');
+    this.#bounds.set(normed, normBound(this.normInputs(norm), norm.width));
+    return { sum, normed };
   }
 
   /** The weight and bias that `full` graphs take as norm inputs where no adapter replaces them. */
@@ -129,4 +179,10 @@ export class SiteEmitter {
 
 function shifted(values: Float32Array, shift: number): Float32Array {
   return shift === 0 ? values : values.map((value) => value + shift);
+}
+
+/** A normalised vector has a root mean square of 1, so none of its values is above the square root of their number. */
+function normBound({ weight, bias }: { weight: Float32Array; bias: Float32Array | undefined }, width: number): number {
+  const root = Math.sqrt(width);
+  return weight.reduce((most, value, i) => Math.max(most, Math.abs(value) * root + Math.abs(bias?.[i] ?? 0)), 0);
 }

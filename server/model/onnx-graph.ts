@@ -164,6 +164,19 @@ export class GraphBuilder {
     return name;
   }
 
+  /** A shared uint8 scalar constant, for zero points. */
+  byte(value: number): Value {
+    const key = `byte:${value}`;
+    const known = this.#constants.get(key);
+    if (known !== undefined) return known;
+    const name = this.fresh('byte');
+    const writer = tensorHead(name, 'uint8', []);
+    writer.tag(9, WireType.LengthDelimited).bytes(Uint8Array.of(value));
+    this.#initialisers.push(writer.finish());
+    this.#constants.set(key, name);
+    return name;
+  }
+
   /** A name that no other value of this graph has. */
   fresh(hint: string): Value {
     this.#counter += 1;

@@ -161,6 +161,19 @@ export function allLinears(spec: DecoderSpec): LinearSpec[] {
   return linears;
 }
 
+/** The same linears, those together that read the same input. */
+export function linearGroups(spec: DecoderSpec): (readonly LinearSpec[])[] {
+  return [
+    ...spec.layers.flatMap(({ attention, mlp }) => [
+      projectionLinears(attention.qkv),
+      [attention.output],
+      projectionLinears(mlp.input),
+      [mlp.output],
+    ]),
+    [spec.head.linear],
+  ];
+}
+
 /** Every norm of the decoder, the final one last. */
 export function allNorms(spec: DecoderSpec): NormSpec[] {
   const norms: NormSpec[] = [];

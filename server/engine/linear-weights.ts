@@ -1,0 +1,81 @@
+/** The weights of a model's linears in the form that the chosen arithmetic multiplies with. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { convertColumns } from '../model/column-store.js';
+import { integerKernel } from '../model/graph-integer.js';
+import { blockKernel, fp32Kernel, type LinearKernel, memoryFile } from '../model/graph-linears.js';
+import type { ModelFolder } from '../model/model-folder.js';
+import { quantise } from '../model/quantise.js';
+import { allLinears, linearGroups } from '../model/spec.js';
+import { integerProductsAreExact } from './integer-check.js';
+
+/** Arithmetic of the base model's linears: `fp32` is exact, `int8` rounds weights to 8 bits. */
+export type Dtype = 'fp32' | 'int8';
+
+/** Bytes that a session takes from memory, by the name that the graph knows them under. */
+export interface ExternalFile {
+  readonly path: string;
+  readonly data: Uint8Array;
+}
+
+/** Prepared weights and the nodes that use them. */
+export interface LinearWeights {
+  readonly kernel: LinearKernel;
+  /** As soon as anything comes from memory, onnxruntime wants every file named here. */
+  externalFiles(): Promise<readonly ExternalFile[]>;
+}
+
+/** Prepares all linears of the folder. */
+export async function prepareLinears(folder: ModelFolder, dtype: Dtype): Promise<LinearWeights> {
+  if (dtype === 'fp32') return exactLinears(folder);
+  // Weights that come in blocks keep them; a processor that saturates must not multiply whole columns.
+  if ((await storedInBlocks(folder)) || !(await integerProductsAreExact())) return blockLinears(folder);
+  const store = await convertColumns(linearGroups(folder.spec), ({ weight }) => folder.checkpoint.readFloat32(weight));
+  const files = [{ path: store.location, data: store.bytes }];
+  return { kernel: integerKernel(store), externalFiles: async () => files };
+}
+
+async function storedInBlocks({ spec, checkpoint }: ModelFolder): Promise<boolean> {
+  if (checkpoint.readBlocks === undefined) return false;
+  for (const { weight } of allLinears(spec)) if ((await checkpoint.readBlocks(weight)) !== undefined) return true;
+  return false;
+}
+
+async function blockLinears({ spec, checkpoint }: ModelFolder): Promise<LinearWeights> {
+  const store = await quantise(
+    allLinears(spec).map((linear) => ({
+      tensor: linear.weight,
+      outFeatures: linear.outFeatures,
+      inFeatures: linear.inFeatures,
+      transposed: linear.conv1d ?? false,
+      read: () => checkpoint.readFloat32(linear.weight),
+      readBlocks: async () => checkpoint.readBlocks?.(linear.weight),
+    })),
+  );
+  const files = [{ path: store.location, data: store.bytes }];
+  return { kernel: blockKernel(store), externalFiles: async () => files };
+}
+
+async function exactLinears({ spec, checkpoint }: ModelFolder): Promise<LinearWeights> {
+  // Weights that no file holds in a form that can be mapped: merged or dequantised ones.
+  const held = new Map<string, Float32Array>();
+  for (const { weight } of allLinears(spec)) {
+    if (held.has(weight) || checkpoint.mapped(weight) !== undefined) continue;
+    held.set(weight, checkpoint.changed?.get(weight) ?? (await checkpoint.readFloat32(weight)));
+  }
+  return {
+    kernel: fp32Kernel(checkpoint),
+    externalFiles: async () => {
+      if (held.size === 0) return [];
+      const inMemory = [...held].map(([name, { buffer, byteOffset, byteLength }]) => ({
+        path: memoryFile(name),
+        data: new Uint8Array(buffer, byteOffset, byteLength),
+      }));
+      const locations = new Set(allLinears(spec).flatMap(({ weight }) => checkpoint.mapped(weight)?.location ?? []));
+      const whole = await Promise.all(
+        [...locations].map(async (path) => ({ path, data: await readFile(join(checkpoint.folder, path)) })),
+      );
+      return [...inMemory, ...whole];
+    },
+  };
+}

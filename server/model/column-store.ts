@@ -1,0 +1,146 @@
+/**
+ * 8-bit weights for integer products: signed bytes [in, out], one float32 scale for each output column. Linears that read
+ * the same input lie side by side in one matrix.
+ */
+import type { LinearSpec } from './spec.js';
+
+/** A stretch of the store's bytes. */
+export interface StoredBytes {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Linears that share an input, as one matrix. */
+export interface ColumnGroup {
+  /** int8 [in, columns] */
+  readonly weights: StoredBytes;
+  /** float32 [columns] */
+  readonly scales: StoredBytes;
+  readonly columns: number;
+}
+
+/** All matrices of a model, as one stretch of bytes that a session takes as external data. */
+export interface ColumnStore {
+  /** Name of the external file as the graph knows it. */
+  readonly location: string;
+  readonly bytes: Uint8Array;
+  group(linears: readonly LinearSpec[]): ColumnGroup;
+}
+
+/** Largest magnitude of a weight's byte. */
+const LEVEL = 127;
+/** Rows and columns turned at a time, so that reads and writes stay in the processor's cache. */
+const TILE = 64;
+
+/** Where every group lies, from the description alone: conversion and cache agree on it. */
+export function columnLayout(groups: readonly (readonly LinearSpec[])[]): {
+  readonly bytes: number;
+  readonly places: ReadonlyMap<string, ColumnGroup>;
+} {
+  const places = new Map<string, ColumnGroup>();
+  let total = 0;
+  const take = (length: number): StoredBytes => {
+    const offset = total;
+    total = Math.ceil((offset + length) / 64) * 64;
+    return { offset, length };
+  };
+  for (const linears of groups) {
+    const key = groupKey(linears);
+    if (places.has(key)) continue;
+    const columns = linears.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+    places.set(key, { weights: take(columns * linears[0]!.inFeatures), scales: take(columns * 4), columns });
+  }
+  return { bytes: total, places };
+}
+
+/** The store over bytes that are laid out so. */
+export function columnStore(places: ReadonlyMap<string, ColumnGroup>, bytes: Uint8Array): ColumnStore {
+  return {
+    location: 'columns.bin',
+    bytes,
+    group: (linears) => {
+      const place = places.get(groupKey(linears));
+      if (place === undefined) throw new Error(`no stored columns for ${groupKey(linears)}`);
+      return place;
+    },
+  };
+}
+
+/**
+ * Converts every group, one weight after another, so that only one float copy exists at a time.
+ * @param read the weight as float32, as stored ([out, in], or [in, out] for Conv1D)
+ */
+export async function convertColumns(
+  groups: readonly (readonly LinearSpec[])[],
+  read: (linear: LinearSpec) => Promise<Float32Array>,
+): Promise<ColumnStore> {
+  const { bytes: size, places } = columnLayout(groups);
+  const bytes = new Uint8Array(size);
+  const done = new Set<string>();
+  for (const linears of groups) {
+    const key = groupKey(linears);
+    if (done.has(key)) continue;
+    done.add(key);
+    const { weights, scales, columns } = places.get(key)!;
+    const target = new Int8Array(bytes.buffer, weights.offset, weights.length);
+    const scaleTarget = new Float32Array(bytes.buffer, scales.offset, columns);
+    let column = 0;
+    for (const linear of linears) {
+      const values = await read(linear);
+      const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values;
+      quantiseColumns(rows, linear.inFeatures, target, columns, column, scaleTarget);
+      column += linear.outFeatures;
+    }
+  }
+  return columnStore(places, bytes);
+}
+
+function groupKey(linears: readonly LinearSpec[]): string {
+  return linears.map(({ weight }) => weight).join('+');
+}
+
+/** Quantises [out, in] floats into columns `from`.. of `target` [in, columns]: q = round(w / s), s = max|w| / 127. */
+function quantiseColumns(
+  values: Float32Array,
+  inFeatures: number,
+  target: Int8Array,
+  columns: number,
+  from: number,
+  scales: Float32Array,
+): void {
+  const outFeatures = values.length / inFeatures;
+  const inverse = new Float64Array(outFeatures);
+  for (let o = 0; o < outFeatures; o += 1) {
+    let most = 0;
+    for (let at = o * inFeatures, end = at + inFeatures; at < end; at += 1) {
+      const size = Math.abs(values[at]!);
+      if (size > most) most = size;
+    }
+    const scale = Math.fround(most / LEVEL);
+    scales[from + o] = scale;
+    inverse[o] = scale === 0 ? 0 : 1 / scale;
+  }
+  for (let tile = 0; tile < outFeatures; tile += TILE) {
+    const tileEnd = Math.min(tile + TILE, outFeatures);
+    for (let part = 0; part < inFeatures; part += TILE) {
+      const partEnd = Math.min(part + TILE, inFeatures);
+      for (let o = tile; o < tileEnd; o += 1) {
+        const factor = inverse[o]!;
+        const row = o * inFeatures;
+        for (let i = part, at = part * columns + from + o; i < partEnd; i += 1, at += columns) {
+          // Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, ties to even.
+          target[at] = values[row + i]! * factor + 6755399441055744 - 6755399441055744;
+        }
+      }
+    }
+  }
+}
+
+/** [rows, columns] to [columns, rows]. */
+function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
+  const turned = new Float32Array(values.length);
+  for (let r = 0; r < rows; r += 1) {
+    for (let c = 0; c < columns; c += 1) turned[c * rows + r] = values[r * columns + c]!;
+  }
+  return turned;
+}

@@ -1,0 +1,141 @@
+/** The int8 arithmetic: close to float32 on every golden model, exact sums, and rows that do not know each other. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SessionFactory } from '../../server/engine/decoder-session.js';
+import { EmbeddingTable } from '../../server/engine/embedding-table.js';
+import { integerProductsAreExact } from '../../server/engine/integer-check.js';
+import { BASE_ROW, combine, type RowAdapter } from '../../server/engine/row-adapter.js';
+import { StepRunner } from '../../server/engine/step-runner.js';
+import { convertColumns } from '../../server/model/column-store.js';
+import { type LinearSpec, linearGroups } from '../../server/model/spec.js';
+import { GOLDEN_MODELS, type GoldenModel, openGolden } from './golden-model.js';
+
+const VECTOR_UNITS = (await integerProductsAreExact())
+  ? {}
+  : { skip: 'this processor has no exact byte products (AVX-512 VNNI, AVX-VNNI); blocks are used instead' };
+
+/** Positions of a store; more than any golden prompt has. */
+const ROOM = 256;
+
+/** Logits of the last token of each prompt, prefilled alone, then one decode of all of them in one batch. */
+async function decodeTogether(
+  runner: StepRunner,
+  rows: readonly { ids: readonly number[]; adapter: RowAdapter }[],
+): Promise<Float32Array[]> {
+  const store = runner.createStore(rows.length, ROOM);
+  for (const [slot, { ids, adapter }] of rows.entries()) {
+    const alone = runner.createStore(1, ROOM);
+    await runner.prefill(ids.slice(0, -1), 0, alone, adapter, []);
+    alone.copyStretch({ slot: 0, from: 0, count: ids.length - 1 }, store, slot, 0);
+  }
+  const logits = await runner.decode(
+    rows.map(({ ids, adapter }) => ({ token: ids.at(-1)!, length: ids.length - 1, adapter, horizon: ROOM })),
+    store,
+  );
+  const { vocabSize } = runner.spec;
+  return rows.map((_, slot) => logits.slice(slot * vocabSize, (slot + 1) * vocabSize));
+}
+
+/** The model in float32 arithmetic with the weights that int8 rounds to. */
+async function openRounded({ folder }: GoldenModel): Promise<StepRunner> {
+  const { spec, checkpoint } = folder;
+  const groups = linearGroups(spec);
+  const store = await convertColumns(groups, ({ weight }) => checkpoint.readFloat32(weight));
+  const changed = new Map<string, Float32Array>();
+  for (const linears of groups) {
+    const { weights, scales, columns } = store.group(linears);
+    const q = new Int8Array(store.bytes.buffer, weights.offset, weights.length);
+    const s = new Float32Array(store.bytes.buffer, scales.offset, columns);
+    let from = 0;
+    for (const { weight, inFeatures, outFeatures, conv1d } of linears) {
+      const values = new Float32Array(inFeatures * outFeatures);
+      for (let i = 0; i < inFeatures; i += 1) {
+        for (let o = 0; o < outFeatures; o += 1) {
+          values[conv1d ? i * outFeatures + o : o * inFeatures + i] = q[i * columns + from + o]! * s[from + o]!;
+        }
+      }
+      changed.set(weight, values);
+      from += outFeatures;
+    }
+  }
+  const rounded = {
+    ...folder,
+    checkpoint: { ...checkpoint, changed, mapped: () => undefined },
+  };
+  const factory = await SessionFactory.create(rounded, 'fp32', 1);
+  const sessions = [await factory.open('base'), await factory.open('lora'), await factory.open('full')];
+  return new StepRunner(spec, await EmbeddingTable.read(folder), sessions);
+}
+
+const linear = (inFeatures: number, outFeatures: number, weight: string, conv1d = false): LinearSpec => ({
+  module: weight,
+  inFeatures,
+  outFeatures,
+  weight,
+  conv1d,
+});
+
+test('weights of one input lie side by side, each column at its own scale', async () => {
+  const values: Record<string, Float32Array> = {
+    first: Float32Array.of(1, -2, 0.5, 0, 0, 0), // [2, 3]
+    second: Float32Array.of(254, -3, 127), // [3, 1] of a Conv1D: column 254, -3, 127
+  };
+  const linears = [linear(3, 2, 'first'), linear(3, 1, 'second', true)];
+  const store = await convertColumns([linears], async ({ weight }) => values[weight]!);
+  const { weights, scales, columns } = store.group(linears);
+  assert.equal(columns, 3);
+  const q = [...new Int8Array(store.bytes.buffer, weights.offset, weights.length)];
+  assert.deepEqual(q, [64, 0, 127, -127, 0, -2, 32, 0, 64]);
+  const s = [...new Float32Array(store.bytes.buffer, scales.offset, 3)];
+  assert.deepEqual(s, [Math.fround(2 / 127), 0, 2]);
+});
+
+describe('int8', VECTOR_UNITS, () => {
+  for (const name of GOLDEN_MODELS) {
+    test(`${name}: logits are those of float32 arithmetic on the rounded weights`, async () => {
+      const fast = await openGolden(name, ['base', 'lora', 'full'], 'int8');
+      const exact = await openRounded(fast);
+      const selections = [BASE_ROW];
+      for (const { path, policy } of Object.values(fast.golden.adapters)) {
+        if (policy === 'reject') continue;
+        const adapter = await fast.adapter(path);
+        if (adapter.invocationTokens === undefined) selections.push(combine([{ adapter, weight: 1 }]));
+      }
+      const { token_ids: ids } = fast.golden.prompts[0]!;
+      for (const selection of selections) {
+        const [wanted] = await decodeTogether(exact, [{ ids, adapter: selection }]);
+        const [computed] = await decodeTogether(fast.runner, [{ ids, adapter: selection }]);
+        const size = wanted!.reduce((sum, value) => sum + value ** 2, 0);
+        const error = wanted!.reduce((sum, value, i) => sum + (value - computed![i]!) ** 2, 0);
+        const relative = Math.sqrt(error / size);
+        assert.ok(relative > 0 && relative < 3e-3, `${selection.key}: ${relative}`);
+      }
+      await fast.close();
+    });
+  }
+
+  test('a row is the same, bit for bit, alone and beside others, whatever their adapters', async () => {
+    const model = await openGolden('llama', ['base', 'lora'], 'int8');
+    const usable = Object.values(model.golden.adapters).filter(({ path }) => path.includes('lora'));
+    const adapters: RowAdapter[] = [BASE_ROW];
+    for (const { path } of usable) {
+      const adapter = await model.adapter(path).catch(() => undefined);
+      if (adapter === undefined || adapter.invocationTokens !== undefined) continue;
+      const selection = combine([{ adapter, weight: 1 }]);
+      if (!selection.needsFullGraph && adapters.length < 5) adapters.push(selection);
+    }
+    assert.ok(adapters.length >= 3);
+    const prompts = model.golden.prompts.map(({ token_ids }) => token_ids).filter((ids) => ids.length > 2);
+    const rows = adapters.map((adapter, i) => ({ ids: prompts[i % prompts.length]!, adapter }));
+    const all = await decodeTogether(model.runner, rows);
+    for (const [i, row] of rows.entries()) {
+      for (const other of rows.slice(i + 1)) {
+        const [pair] = await decodeTogether(model.runner, [row, other]);
+        assert.deepEqual(pair, all[i], `row ${i} beside one other and beside all`);
+      }
+    }
+    const reversed = (await decodeTogether(model.runner, rows.toReversed())).toReversed();
+    assert.deepEqual(reversed, all);
+    await model.close();
+  });
+});
