@@ -3,16 +3,18 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { RegistryPlace } from '../registry/open-registry.js';
+import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
+import { type SourceFlag, sourceSettings } from './source-flags.js';
 
 /** Everything the server is started with. */
 export interface ServeConfig
   extends Omit<
     SettingValues,
-    'model' | 'modelStore' | 'workflow' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry'
+    'model' | 'modelStore' | 'workflow' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry' | SourceFlag
   > {
   /** Names differ; empty only where workflows or a model store are served instead. */
   readonly models: readonly ModelSource[];
@@ -25,6 +27,8 @@ export interface ServeConfig
   /** Folder for what outlives the process, absolute, not necessarily there yet; undefined = nothing is kept. */
   readonly stateDir: string | undefined;
   readonly registry: RegistryPlace;
+  /** Remote sources: what is allowed, where it is kept, and where S3 and the hub are. */
+  readonly sources: SourceSettings;
 }
 
 /** What the command line asks for. */
@@ -141,7 +145,7 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
       raw[entry.key] = flag;
       origin.set(entry.key, entry.flag);
     } else if (variable !== undefined && variable !== '') {
-      raw[entry.key] = entry.repeatable ? variable.split(path.delimiter).filter(Boolean) : variable;
+      raw[entry.key] = entry.repeatable ? variable.split(entry.separator ?? path.delimiter).filter(Boolean) : variable;
       origin.set(entry.key, entry.env);
     }
   }
@@ -199,7 +203,14 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
     workflows,
     modelStore: modelStore === undefined ? undefined : existingFolder('--model-store', modelStore, surroundings.cwd),
   };
-  return { ...rest, ...served, allowPaths, stateDir: stateFolder(wish), registry: registryPlace(wish) };
+  return {
+    ...rest,
+    ...served,
+    allowPaths,
+    stateDir: stateFolder(wish),
+    registry: registryPlace(wish),
+    sources: sourceSettings(settings, surroundings),
+  };
 }
 
 /** What stands for the first model in the name of the state folder, where no model is named. */

@@ -12,6 +12,8 @@ export interface SettingMeta {
   readonly unset?: string | undefined;
   /** True: may be given several times; the environment variable separates values as PATH does. */
   readonly repeatable?: boolean | undefined;
+  /** What separates values in the environment variable instead. */
+  readonly separator?: string | undefined;
 }
 
 const described = <T extends z.ZodType>(schema: T, meta: SettingMeta): T => schema.meta({ setting: meta });

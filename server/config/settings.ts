@@ -7,6 +7,8 @@ import { bytes, choice, integer, optionalText, type SettingMeta, text, texts } f
 export const DTYPES = ['auto', 'fp32', 'int8'] as const;
 /** Values that `--compat` takes. */
 export const COMPAT_MODES = ['strict', 'djl'] as const;
+/** Values that `--s3-addressing` takes. */
+export const S3_ADDRESSING = ['auto', 'path', 'host'] as const;
 /** Values that `--log-level` takes, most talkative first. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -43,6 +45,53 @@ export const SETTINGS = z.object({
     value: 'DIR',
     description: 'A further folder that adapters may be registered from while the server runs.',
     unset: "the model's own adapters folder only",
+  }),
+  allowSource: texts({
+    value: 'PATTERN',
+    description:
+      'A remote source that adapters may be registered from, and all below it: `s3://bucket/prefix`, `hf://org/*`, `https://host/path`; `*` stands for anything within one part. The variable separates patterns by commas.',
+    unset: 'no remote source',
+    separator: ',',
+  }),
+  cacheDir: optionalText({
+    value: 'DIR',
+    description: 'Folder for what can be fetched or computed again; several servers may share it.',
+    unset: '`$XDG_CACHE_HOME/loramux` or `~/.cache/loramux`',
+  }),
+  cacheBytes: bytes(1, {
+    value: 'BYTES',
+    description: 'Most bytes of remote files that are kept in the cache; what was used longest ago goes first.',
+    default: '20GiB',
+  }),
+  sourceBytes: bytes(1, {
+    value: 'BYTES',
+    description: 'Most bytes of one remote source.',
+    default: '10GiB',
+  }),
+  sourceTimeoutMs: integer(1, 86_400_000, {
+    value: 'MS',
+    description: 'Longest time for bringing one remote source here; what has arrived by then is kept for the next try.',
+    default: '600000',
+  }),
+  s3Endpoint: optionalText({
+    value: 'URL',
+    description: 'Where S3 is, for servers other than Amazon.',
+    unset: '`AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, or Amazon',
+  }),
+  s3Region: optionalText({
+    value: 'REGION',
+    description: 'Region of the buckets.',
+    unset: "`AWS_REGION` or the profile's",
+  }),
+  s3Addressing: choice(S3_ADDRESSING, {
+    value: S3_ADDRESSING.join('|'),
+    description: 'Where the name of a bucket stands in a URL; auto takes the path with an endpoint, the host without.',
+    default: 'auto',
+  }),
+  hubEndpoint: optionalText({
+    value: 'URL',
+    description: 'The Hugging Face hub or a server that speaks like it.',
+    unset: '`HF_ENDPOINT` or `https://huggingface.co`',
   }),
   dtype: choice(DTYPES, {
     value: DTYPES.join('|'),

@@ -91,8 +91,8 @@ test('the environment fills what no flag says', () => {
 
 test('every setting has a flag and a variable that reach the configuration', () => {
   for (const entry of SETTING_ENTRIES) {
-    assert.match(entry.flag, /^--[a-z-]+$/);
-    assert.match(entry.env, /^LORAMUX_[A-Z_]+$/);
+    assert.match(entry.flag, /^--[a-z][a-z0-9-]+$/);
+    assert.match(entry.env, /^LORAMUX_[A-Z0-9_]+$/);
     assert.ok(entry.default !== undefined || entry.unset !== undefined, `${entry.flag} says what its absence means`);
   }
 });
@@ -174,4 +174,23 @@ test('the registry is kept for each port and model, unless it is named or there 
   const url = 'postgres://loramux@127.0.0.1:5432/registry';
   assert.deepEqual(place(['--registry', url]), { kind: 'postgres', url });
   assert.match(faultOf(['serve', '--registry', 'mysql://x']), /--registry must be a Postgres URL/);
+});
+
+test('remote sources: flags first, then the variables of the tools they belong to', () => {
+  const env = { HOME: path.join(root, 'home'), HF_TOKEN: 'hf_x', AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:9' };
+  const { sources } = configOf([], env);
+  assert.deepEqual([sources.allow, sources.hub], [[], { endpoint: 'https://huggingface.co', token: 'hf_x' }]);
+  assert.equal(sources.cacheDir, path.join(root, 'home', '.cache', 'loramux'));
+  assert.equal(sources.hubCache, path.join(root, 'home', '.cache', 'huggingface', 'hub'));
+  assert.deepEqual(sources.s3, { endpoint: 'http://127.0.0.1:9', region: undefined, pathStyle: true });
+  const given = configOf(['--cache-dir', 'c', '--hub-endpoint', 'http://hub.test', '--s3-addressing', 'host'], {
+    ...env,
+    LORAMUX_ALLOW_SOURCE: 's3://b/p,hf://org/*',
+    HF_HUB_CACHE: path.join(root, 'hf'),
+  }).sources;
+  assert.deepEqual(given.allow, ['s3://b/p', 'hf://org/*']);
+  assert.deepEqual([given.cacheDir, given.hubCache], [path.join(root, 'c'), path.join(root, 'hf')]);
+  assert.deepEqual([given.hub.endpoint, given.s3.pathStyle], ['http://hub.test', false]);
+  assert.match(faultOf(['serve', '--allow-source', 'ftp://x']), /--allow-source "ftp:\/\/x": must begin with s3:/);
+  assert.match(faultOf(['serve', '--hub-endpoint', 'https://a:b@x']), /^--hub-endpoint must be an http: or https: URL/);
 });
