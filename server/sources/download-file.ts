@@ -33,7 +33,8 @@ interface Progress {
  * Fetches `file` into `partial` and makes it durable.
  * @returns the content's SHA-256, lower-case hex
  * @throws AppError SOURCE_CORRUPT, SOURCE_UNAVAILABLE, or what the origin throws; SourceChanged; errors of the file
- * system as they are; what the signal was aborted with. The partial file stays unless its content is wrong.
+ * system as they are; what the signal was aborted with. The partial file stays unless its content is wrong or the disk
+ * is full.
  */
 export async function downloadFile(
   origin: Origin,
@@ -63,7 +64,8 @@ export async function downloadFile(
       }
     }
   } catch (error) {
-    if (error instanceof SourceChanged) keep = false;
+    // What is no longer true, and what takes the room that is missing, goes.
+    if (error instanceof SourceChanged || isFull(error)) keep = false;
     throw error;
   } finally {
     await writable.close();
@@ -155,11 +157,16 @@ async function fetchOnce(
     if (error instanceof AppError || error instanceof SourceChanged) throw error;
     const { code, syscall } = error as NodeJS.ErrnoException;
     // Errors of the disk are not the origin's.
-    if (syscall === 'write' || syscall === 'ftruncate' || code === 'ENOSPC') throw error;
+    if (syscall === 'write' || syscall === 'ftruncate' || isFull(error)) throw error;
     throw cut(`the connection broke (${code ?? 'closed'})`);
   } finally {
     clearTimeout(idle);
   }
+}
+
+function isFull(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {

@@ -13,10 +13,8 @@ import { ContentCache, type HeldSnapshot } from './content-cache.js';
 import { fetchArchive } from './fetch-archive.js';
 import { type FetchJob, fetchSnapshot, snapshotKey } from './fetch-snapshot.js';
 import { findInHubCache } from './hub-cache.js';
-import { hubOrigin } from './hub-origin.js';
 import { type Origin, SourceChanged } from './origin.js';
 import { RETRY, withRetry } from './retry.js';
-import { createS3Client, s3Origin } from './s3-origin.js';
 import { SharedWork } from './shared-work.js';
 import { describeSource, isHubId, parseHubId, parseSource, type RemoteSource, type Source } from './source.js';
 import { SourceRules } from './source-rules.js';
@@ -155,14 +153,19 @@ class Resolver implements SourceResolver {
     return trusted || this.rules.allows(hub) ? hub : parsed;
   }
 
-  private originOf(source: RemoteSource, trusted: boolean): Origin {
+  /** The libraries of S3 and of the hub take their time to load: only who needs them waits. */
+  private async originOf(source: RemoteSource, trusted: boolean): Promise<Origin> {
     const { idleMs } = this.settings;
     switch (source.kind) {
-      case 's3':
+      case 's3': {
+        const { createS3Client, s3Origin } = await import('./s3-origin.js');
         this.s3 ??= createS3Client(this.settings.s3, idleMs);
         return s3Origin(source, this.s3);
-      case 'hub':
+      }
+      case 'hub': {
+        const { hubOrigin } = await import('./hub-origin.js');
         return hubOrigin(source, this.settings.hub, idleMs);
+      }
       case 'archive':
         return archiveOrigin(source, this.rules, { idleMs, trusted });
     }
@@ -172,7 +175,7 @@ class Resolver implements SourceResolver {
     await this.cache.prepare();
     const known = request.snapshot === undefined ? undefined : await this.cache.hold(request.snapshot);
     if (known !== undefined) return local(source, request.kind, request.snapshot!, known);
-    const origin = this.originOf(source, request.trusted === true);
+    const origin = await this.originOf(source, request.trusted === true);
     const { maxBytes, idleMs, retry = RETRY } = this.settings;
     const job: FetchJob = {
       origin,
