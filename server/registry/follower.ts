@@ -18,6 +18,8 @@ export class Follower {
   private running: Promise<void> | undefined;
   private again = false;
   private stopped = false;
+  /** True from a failed look to the next that succeeds: a database that is away is told once. */
+  private failing = false;
 
   constructor(
     revision: number,
@@ -43,7 +45,15 @@ export class Follower {
       return;
     }
     this.running = this.run()
-      .catch(this.onError)
+      .then(
+        () => {
+          this.failing = false;
+        },
+        (error: unknown) => {
+          if (!this.failing) this.onError(error);
+          this.failing = true;
+        },
+      )
       .finally(() => {
         this.running = undefined;
         if (this.again) {

@@ -49,7 +49,6 @@ export async function openPostgres(url: string, onError: (error: unknown) => voi
   const listener = new Listener(settings, () => store.wake(), onError);
   const store: SqlStore = new SqlStore(db, {
     place,
-    durable: true,
     pollMs: POLL_MS,
     announce: async (transaction, revision) => {
       await sql`select pg_notify(${CHANNEL}, ${String(revision)})`.execute(transaction);

@@ -1,4 +1,5 @@
 /** Opens the registry where the configuration says. */
+import { MemoryStore } from './memory-store.js';
 import { openPostgres } from './open-postgres.js';
 import { openSqlite } from './open-sqlite.js';
 import type { RegistryStore } from './types.js';
@@ -13,7 +14,7 @@ export type RegistryPlace =
  * @param onError told of failures that heal by themselves, such as a lost connection
  * @throws AppError REGISTRY_UNAVAILABLE
  */
-export function openRegistry(place: RegistryPlace, onError: (error: unknown) => void): Promise<RegistryStore> {
-  if (place.kind === 'postgres') return openPostgres(place.url, onError);
-  return openSqlite(place.kind === 'folder' ? place.dir : undefined, onError);
+export async function openRegistry(place: RegistryPlace, onError: (error: unknown) => void): Promise<RegistryStore> {
+  if (place.kind === 'memory') return new MemoryStore();
+  return place.kind === 'postgres' ? openPostgres(place.url, onError) : openSqlite(place.dir, onError);
 }

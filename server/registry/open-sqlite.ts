@@ -1,4 +1,4 @@
-/** The registry in a file of a state folder, or in memory. */
+/** The registry in a file of a state folder. */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Kysely } from 'kysely';
@@ -12,32 +12,22 @@ import type { RegistryStore } from './types.js';
 const POLL_MS = 300;
 
 /**
- * Opens the registry of a state folder, creating both; undefined = in memory.
+ * Opens the registry of a state folder, creating both.
  * @throws AppError REGISTRY_UNAVAILABLE
  */
-export async function openSqlite(
-  stateDir: string | undefined,
-  onError: (error: unknown) => void,
-): Promise<RegistryStore> {
-  const file = stateDir === undefined ? ':memory:' : join(stateDir, 'registry.db');
+export async function openSqlite(stateDir: string, onError: (error: unknown) => void): Promise<RegistryStore> {
+  const file = join(stateDir, 'registry.db');
   let db: Kysely<RegistryTables> | undefined;
   try {
-    if (stateDir !== undefined) mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     const database = new Database(file, {});
     db = new Kysely<RegistryTables>({ dialect: libsqlDialect(database) });
-    if (stateDir !== undefined) {
-      // A commit is on the disk before it is acknowledged, and a crash at any time leaves whole transactions only.
-      await whenFree(() => database.exec('pragma journal_mode = wal'));
-      await database.exec('pragma synchronous = full');
-      chmodSync(file, 0o600);
-    }
+    // A commit is on the disk before it is acknowledged, and a crash at any time leaves whole transactions only.
+    await whenFree(() => database.exec('pragma journal_mode = wal'));
+    await database.exec('pragma synchronous = full');
+    chmodSync(file, 0o600);
     await db.transaction().execute(migrate);
-    return new SqlStore(db, {
-      place: stateDir === undefined ? 'memory' : file,
-      durable: stateDir !== undefined,
-      pollMs: stateDir === undefined ? 0 : POLL_MS,
-      onError,
-    });
+    return new SqlStore(db, { place: file, pollMs: POLL_MS, onError });
   } catch (error) {
     await db?.destroy().catch(() => {});
     throw unusable(`the registry ${file} cannot be opened`, error);

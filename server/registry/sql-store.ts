@@ -21,8 +21,7 @@ const LOOK_LIMIT = 1000;
 /** What differs between the databases. */
 export interface SqlStoreOptions {
   readonly place: string;
-  readonly durable: boolean;
-  /** How often followers look by themselves, in milliseconds; 0 = only when woken. */
+  /** How often followers look by themselves, in milliseconds. */
   readonly pollMs: number;
   /** Runs in the transaction of a write, last: for telling other processes. */
   readonly announce?: ((db: Transaction<RegistryTables>, revision: number) => Promise<void>) | undefined;
@@ -35,7 +34,7 @@ export interface SqlStoreOptions {
 /** The one implementation of {@link RegistryStore}. */
 export class SqlStore implements RegistryStore {
   readonly place: string;
-  readonly durable: boolean;
+  readonly durable = true;
   private readonly db: Kysely<RegistryTables>;
   private readonly options: SqlStoreOptions;
   private readonly followers = new Set<Follower>();
@@ -44,7 +43,6 @@ export class SqlStore implements RegistryStore {
     this.db = db;
     this.options = options;
     this.place = options.place;
-    this.durable = options.durable;
   }
 
   async get(key: RecordKey): Promise<StoredRecord | undefined> {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import pg from 'pg';
 import { AppError } from '../../server/errors.js';
+import { MemoryStore } from '../../server/registry/memory-store.js';
 import { openPostgres } from '../../server/registry/open-postgres.js';
 import { openSqlite } from '../../server/registry/open-sqlite.js';
 import { type FollowedChange, RegistryConflict, type RegistryStore } from '../../server/registry/types.js';
@@ -137,6 +138,13 @@ function contract(name: string, make: () => Promise<TestDatabase>, skip: string 
   });
 }
 
+/** Opened again it is the same one; nothing else could be asked of it. */
+async function memoryDatabase(): Promise<TestDatabase> {
+  const store = new MemoryStore();
+  return { place: 'memory', open: async () => store, drop: async () => {} };
+}
+
+contract('memory', memoryDatabase, false);
 contract('SQLite', sqliteDatabase, false);
 contract('Postgres', postgresDatabase, NO_POSTGRES);
 
