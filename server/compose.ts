@@ -7,6 +7,7 @@ import { withCors } from './listener/cors.js';
 import { createListener } from './listener/listener.js';
 import { measuredInference } from './observe/measured-inference.js';
 import { Metrics } from './observe/metrics.js';
+import { openRegistry } from './registry/open-registry.js';
 import { createRestApp } from './rest/app.js';
 import { connectHandler } from './rpc/connect-handler.js';
 import { HealthState } from './rpc/health.js';
@@ -24,6 +25,8 @@ const MAX_INPUTS = 1024;
 /** A server that is ready to listen. */
 export interface Server {
   readonly models: readonly ModelInfo[];
+  /** Where the registry is kept; undefined = it ends with the process. */
+  readonly registry: string | undefined;
   /** What is registered for a model, failures included. */
   adapters(model: string): Promise<readonly AdapterInfo[]>;
   /** Starts to answer; returns the base URL. */
@@ -34,6 +37,9 @@ export interface Server {
 
 /** Loads all models and their adapters. Throws AppError MODEL_INVALID. */
 export async function composeServer(config: ServeConfig, log: Logger): Promise<Server> {
+  const store = await openRegistry(config.registry, (error) =>
+    log.warn({ err: error }, 'the registry is not reachable'),
+  );
   const roots = [...config.allowPaths];
   const managed = manageModels(config, log, () => adapters, roots);
   const { models, manager, workflows, uses } = managed;
@@ -43,12 +49,14 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
     allowedRoots: roots,
     byteBudget: config.adapterBytes,
     log,
+    store,
   });
   try {
     await managed.start();
   } catch (error) {
     await adapters.close();
     await managed.close();
+    await store.close();
     throw error;
   }
 
@@ -111,6 +119,7 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
 
   return {
     models: modelService.list(),
+    registry: store.durable ? store.place : undefined,
     adapters: async (model) => (await adapters.list({ model, pageSize: 1000 })).adapters,
     async listen() {
       await listener.listen(config.host, config.port);
@@ -121,10 +130,12 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
     async close(graceMs) {
       draining = true;
       health.drain();
+      adapters.drain();
       await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
       await rest.close();
       await adapters.close();
       await managed.close();
+      await store.close();
     },
   };
 }

@@ -95,6 +95,14 @@ export const ERRORS = {
     'The definition of the workflow makes no sense; the message says where in the file.',
   ),
   ADAPTER_NOT_FOUND: spec('not_found', 404, false, 'No adapter of that name is registered (management routes).'),
+  VERSION_NOT_FOUND: spec('not_found', 404, false, 'The adapter never had a version of that digest.'),
+  ALIAS_NOT_FOUND: spec('not_found', 404, false, 'No alias of that name (management routes).'),
+  ADAPTER_IN_USE: spec(
+    'failed_precondition',
+    409,
+    false,
+    'An alias leads to the adapter; change or delete the alias first.',
+  ),
   ADAPTER_NOT_REGISTERED: spec(
     'not_found',
     424,

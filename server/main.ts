@@ -77,7 +77,7 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
     });
   }
   const adapters = await Promise.all(server.models.map(({ name }) => server.adapters(name)));
-  process.stdout.write(startMessage(url, server.models, adapters));
+  process.stdout.write(startMessage(url, server.models, adapters, server.registry));
 }
 
 main().catch((error: unknown) => {

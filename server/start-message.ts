@@ -1,13 +1,18 @@
 /** What the server prints when it is up: what it serves, and three commands to try. */
 import type { AdapterInfo, ModelInfo } from './service/types.js';
 
-/** @param adapters of each model, in the order of `models` */
+/**
+ * @param adapters of each model, in the order of `models`
+ * @param registry where the registry is kept; undefined = nowhere
+ */
 export function startMessage(
   url: string,
   models: readonly ModelInfo[],
   adapters: readonly (readonly AdapterInfo[])[],
+  registry: string | undefined,
 ): string {
-  const lines = [`loramux serves on ${url}`, ''];
+  const kept = registry === undefined ? 'not kept: it ends with the process' : `kept in ${registry}`;
+  const lines = [`loramux serves on ${url}`, `what is registered is ${kept}`, ''];
   for (const [i, model] of models.entries()) {
     const size =
       model.parameters >= 1e9 ? `${(model.parameters / 1e9).toFixed(1)}B` : `${(model.parameters / 1e6).toFixed(1)}M`;

@@ -1,8 +1,36 @@
-/** The registered adapters of one model: names, where their content lies, and what is known of it. */
+/** The registered names of one model: adapters with the version they point to, and aliases. */
 import { nearNames } from './adapter-names.js';
 import type { AdapterSummary } from './prepare-adapter.js';
 
-/** A registered adapter. Mutable: one object from registration to deletion. */
+/** One content that a name has or had. */
+export interface AdapterVersion {
+  /** Lower-case hex SHA-256 of config and tensors. */
+  readonly digest: string;
+  /** Where it came from, as given. */
+  readonly source: string;
+  /** When the name first pointed to it; Unix milliseconds. */
+  readonly createdAt: number;
+}
+
+/** Use of a name, over all its versions. */
+export interface AdapterUsage {
+  /** Rows that run with it. */
+  runningRows: number;
+  lastUsedAt?: number | undefined;
+}
+
+/** How far a load has come. */
+export interface AdapterProgress {
+  readonly stage: 'fetch' | 'read' | 'load';
+  readonly doneBytes: number;
+  /** Undefined while it is not known. */
+  readonly totalBytes?: number | undefined;
+}
+
+/**
+ * What a name stands for: one content, and the settings of the name. A change of either is a new entry under the name;
+ * rows that run keep the entry that they started with.
+ */
 export interface AdapterEntry {
   readonly model: string;
   /** Key of the engine that holds its weights; models that share an engine have the same. */
@@ -14,37 +42,79 @@ export interface AdapterEntry {
   readonly folder: string;
   /** Folders that its files must lie below. */
   readonly roots: readonly string[];
+  /** Digest that the content must have; '' = whatever is read first. */
+  readonly digest: string;
   readonly preload: boolean;
   readonly pin: boolean;
   readonly options: Readonly<Record<string, string>>;
+  /** When the name was registered, and when it was last changed; Unix milliseconds. */
   readonly createdAt: number;
+  readonly updatedAt: number;
+  /** Every content of the name that is known, in the order in which it first had them. */
+  versions: readonly AdapterVersion[];
+  /** Revision of the registry that wrote it; 0 = not stored, it was found in a folder. */
+  revision: number;
+  /** True: found in a folder at start, whose content may be another at the next start. */
+  readonly fromFolder: boolean;
+  readonly usage: AdapterUsage;
   /** What the files said; undefined until they were read. */
   summary?: AdapterSummary | undefined;
-  /** Why it cannot be used; it stays unusable until it is deleted. */
+  /** Why it cannot be used; it stays unusable until it is changed or deleted. */
   error?: string | undefined;
+  /** While it is being loaded. */
+  progress?: AdapterProgress | undefined;
   loadedAt?: number | undefined;
-  lastUsedAt?: number | undefined;
-  /** Rows that run with it. */
-  runningRows: number;
-  /** 'new' until its name can be found, 'deleted' once it no longer can. */
+  /** 'new' until its name points to it, 'deleted' once it no longer does. */
   state: 'new' | 'registered' | 'deleted';
   /** True while the residency counts it as a name of its content. */
   retained: boolean;
 }
 
+/** One place that an alias leads to. */
+export interface AliasTarget {
+  readonly adapter: string;
+  /** A version of the adapter; absent = the one that its name points to. */
+  readonly digest?: string | undefined;
+  /** Share of the rows, above 0, relative to those of the other targets. */
+  readonly share: number;
+}
+
+/** A name that leads to adapters. */
+export interface AdapterAlias {
+  readonly name: string;
+  readonly targets: readonly AliasTarget[];
+  readonly createdAt: number;
+  readonly updatedAt: number;
+  readonly revision: number;
+}
+
+/** Digest of an entry; '' while nobody has read its files. */
+export function digestOf(entry: AdapterEntry): string {
+  return entry.summary?.digest ?? entry.digest;
+}
+
 /** Names of one model's adapters. Iteration order is that of registration; listings sort. */
 export class AdapterRegistry {
   private readonly entries = new Map<string, AdapterEntry>();
+  private readonly aliasMap = new Map<string, AdapterAlias>();
   /** Names whose creation is under way: taken, but not to be found. */
   private readonly reserved = new Set<string>();
+  /** Entries for versions that only aliases lead to, by adapter and digest. */
+  private readonly held = new Map<string, AdapterEntry>();
+  /** Revisions of the stored records, of removed names too. */
+  private readonly revisions = new Map<string, number>();
 
   get(name: string): AdapterEntry | undefined {
     return this.entries.get(name);
   }
 
-  /** Takes a name until {@link add} or {@link unreserve}; false if it is taken. */
+  alias(name: string): AdapterAlias | undefined {
+    return this.aliasMap.get(name);
+  }
+
+  /** Takes a name until {@link unreserve}; false if it is taken. */
   reserve(name: string): boolean {
-    if (this.entries.has(name) || this.reserved.has(name)) return false;
+    if (this.entries.has(name) || this.aliasMap.has(name) || this.reserved.has(name)) return false;
     this.reserved.add(name);
     return true;
   }
@@ -53,10 +123,13 @@ export class AdapterRegistry {
     this.reserved.delete(name);
   }
 
-  add(entry: AdapterEntry): void {
-    this.reserved.delete(entry.name);
+  /** Makes a name point to an entry. Returns the one it pointed to before. */
+  put(entry: AdapterEntry): AdapterEntry | undefined {
+    const before = this.entries.get(entry.name);
+    if (before !== undefined) before.state = 'deleted';
     entry.state = 'registered';
     this.entries.set(entry.name, entry);
+    return before;
   }
 
   /** Removes the name; what runs with the entry keeps it. */
@@ -67,12 +140,71 @@ export class AdapterRegistry {
     return entry;
   }
 
+  putAlias(alias: AdapterAlias): void {
+    this.aliasMap.set(alias.name, alias);
+  }
+
+  removeAlias(name: string): void {
+    this.aliasMap.delete(name);
+  }
+
+  /** The entry of a version that an alias leads to and the name does not; made when it is first asked for. */
+  hold(adapter: string, digest: string, make: () => AdapterEntry): AdapterEntry {
+    const key = JSON.stringify([adapter, digest]);
+    let entry = this.held.get(key);
+    if (entry === undefined) {
+      entry = make();
+      entry.state = 'registered';
+      this.held.set(key, entry);
+    }
+    return entry;
+  }
+
+  /** Takes out and returns the held entries that no alias leads to any more. */
+  dropUnused(): AdapterEntry[] {
+    const used = new Set<string>();
+    for (const { targets } of this.aliasMap.values()) {
+      for (const { adapter, digest } of targets) {
+        const entry = this.entries.get(adapter);
+        if (digest !== undefined && entry !== undefined && digestOf(entry) !== digest) {
+          used.add(JSON.stringify([adapter, digest]));
+        }
+      }
+    }
+    const dropped = [...this.held].filter(([key]) => !used.has(key));
+    for (const [key, entry] of dropped) {
+      this.held.delete(key);
+      entry.state = 'deleted';
+    }
+    return dropped.map(([, entry]) => entry);
+  }
+
+  /** Revision of the record stored under a name; 0 = there is none. */
+  revisionOf(name: string): number {
+    return this.revisions.get(name) ?? 0;
+  }
+
+  setRevision(name: string, revision: number): void {
+    if (revision === 0) this.revisions.delete(name);
+    else this.revisions.set(name, revision);
+  }
+
   values(): Iterable<AdapterEntry> {
     return this.entries.values();
   }
 
+  aliases(): Iterable<AdapterAlias> {
+    return this.aliasMap.values();
+  }
+
+  /** Names pointing to a content, and names of aliases' versions of it. */
+  namesOf(pool: string, digest: string): string[] {
+    const entries = [...this.entries.values(), ...this.held.values()];
+    return entries.filter((entry) => entry.pool === pool && digestOf(entry) === digest).map(({ name }) => name);
+  }
+
   /** Up to three registered names that were probably meant. */
   near(name: string): string[] {
-    return nearNames(name, this.entries.keys());
+    return nearNames(name, [...this.entries.keys(), ...this.aliasMap.keys()]);
   }
 }

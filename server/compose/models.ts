@@ -61,7 +61,7 @@ export function manageModels(
     adapters: {
       addModel: (name, model) => adapters().addModel(name, model),
       removeModel: (name) => adapters().removeModel(name),
-      loadDirectory: (name, dir) => adapters().loadDirectory(name, dir),
+      open: (name, dirs) => adapters().open(name, dirs),
     },
     open: async (url, name, overrides) => {
       const settings = { dtype: config.dtype, adapters: undefined, merge: undefined };
@@ -82,11 +82,9 @@ export function manageModels(
   const workflows: Workflows = new Workflows({
     models: manager,
     adapters: {
-      list: (request) => adapters().list(request),
       get: (request) => adapters().get(request),
       create: (request, call) => adapters().create(request, call),
-      validate: (request) => adapters().validate(request),
-      delete: (request) => adapters().delete(request),
+      delete: (request, call) => adapters().delete(request, call),
     },
     taken: (name) => manager.list().some((model) => model.name === name && model.direct),
     roots: places,

@@ -1,7 +1,9 @@
 /** Adapter management: `/models/{model}/adapters...` and, where one model is served, `/adapters...`. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { AppError } from '../errors.js';
-import type { AdapterInfo, CreateAdapterRequest, ModelInfo, Services } from '../service/types.js';
+import type { CreateAdapterRequest, Services } from '../service/types.js';
+import { adapterJson, eventJson } from './adapter-json.js';
+import { adapterModel } from './adapter-model.js';
+import { watchAdapters } from './adapter-watch.js';
 import { callContext } from './call-context.js';
 import { invalidField } from './fields.js';
 import { parametersOf } from './parameters-of.js';
@@ -12,7 +14,7 @@ import { addRoute } from './route.js';
 export function addAdapterRoutes(app: FastifyInstance, services: Services): void {
   for (const prefix of ['/models/:model/adapters', '/adapters']) {
     addRoute(app, prefix, 'management', {
-      GET: (request) => list(services, request),
+      GET: (request, reply) => list(services, request, reply),
       POST: (request, reply) => register(services, request, reply),
     });
     addRoute(app, `${prefix}/:adapter`, 'management', {
@@ -20,7 +22,7 @@ export function addAdapterRoutes(app: FastifyInstance, services: Services): void
       DELETE: (request, reply) => unregister(services, request, reply),
     });
     addRoute(app, `${prefix}/:adapter/update`, 'management', {
-      POST: (request) => update(services, request),
+      POST: (request, reply) => update(services, request, reply),
     });
     addRoute(app, `${prefix}/validate`, 'management', {
       POST: (request) => validate(services, request),
@@ -28,14 +30,22 @@ export function addAdapterRoutes(app: FastifyInstance, services: Services): void
       GET: (request) => describe(services, request, 'validate'),
       DELETE: (request, reply) => unregister(services, request, reply, 'validate'),
     });
+    addRoute(app, prefix.replace(/adapters$/, 'adapter-events'), 'management', {
+      GET: (request) => events(services, request),
+    });
     // An unknown action of a known form is a wrong method to the original, and clients may look at that.
     addRoute(app, `${prefix}/:adapter/:action`, 'management', {});
   }
 }
 
-async function list(services: Services, request: FastifyRequest): Promise<object> {
-  const model = modelOf(services, request);
+async function list(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object | undefined> {
+  const model = adapterModel(services, request);
   const query = singleValues(request);
+  if (booleanText(query.watch, 'watch') === true) {
+    const resumeToken = query.resume_token || undefined;
+    await watchAdapters(services, request, reply, { model: model.name, resumeToken });
+    return undefined;
+  }
   const page = await services.adapters.list({
     model: model.name,
     pageSize: pageLimit(query.limit),
@@ -50,23 +60,26 @@ async function list(services: Services, request: FastifyRequest): Promise<object
 
 /** What a registration of `src` would say; faults of the adapter are in the answer, which is 200. */
 async function validate(services: Services, request: FastifyRequest): Promise<object> {
-  const model = modelOf(services, request);
+  const model = adapterModel(services, request);
   const { src } = parametersOf(request);
   if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
   return services.adapters.validate({ model: model.name, source: src });
 }
 
 async function describe(services: Services, request: FastifyRequest, name = adapterOf(request)): Promise<object> {
-  const model = modelOf(services, request);
+  const model = adapterModel(services, request);
   const info = await services.adapters.get({ model: model.name, name });
   return adapterJson(info, booleanText(singleValues(request).verbose, 'verbose') ?? false);
 }
 
 async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
-  const model = modelOf(services, request);
+  const model = adapterModel(services, request);
   const wanted = readRegistration(request);
   await services.adapters.create({ ...wanted, model: model.name }, callContext(request, reply));
-  return { status: `Adapter ${displayName(request, wanted.name)} registered` };
+  const shown = displayName(request, wanted.name);
+  if (wanted.synchronous !== false) return { status: `Adapter ${shown} registered` };
+  reply.code(202);
+  return { status: `Adapter ${shown} registration scheduled` };
 }
 
 async function unregister(
@@ -75,43 +88,46 @@ async function unregister(
   reply: FastifyReply,
   name = adapterOf(request),
 ): Promise<object> {
-  const model = modelOf(services, request);
-  await services.adapters.delete({ model: model.name, name }, callContext(request, reply));
+  const model = adapterModel(services, request);
+  const { expected_digest } = singleValues(request);
+  const asked = { model: model.name, name, ...(expected_digest && { expectedDigest: expected_digest }) };
+  await services.adapters.delete(asked, callContext(request, reply));
   return { status: `Adapter ${displayName(request, name)} unregistered` };
 }
 
-/** Accepts what changes nothing; changes to a registered adapter are not offered yet. */
-async function update(services: Services, request: FastifyRequest): Promise<object> {
-  const model = modelOf(services, request);
-  const info = await services.adapters.get({ model: model.name, name: adapterOf(request) });
-  const { src, preload, pin, ...options } = parametersOf(request);
-  const same =
-    (src === undefined || src === info.source) &&
-    (booleanText(preload, 'preload') ?? info.preload) === info.preload &&
-    (booleanText(pin, 'pin') ?? info.pin) === info.pin &&
-    Object.entries(options).every(([key, value]) => info.options[key] === value);
-  if (!same) {
-    throw new AppError(
-      'UNIMPLEMENTED',
-      `adapter ${info.name} cannot be changed while it is registered; delete it and register it again`,
-    );
-  }
-  return { status: `Adapter ${displayName(request, info.name)} updated` };
+/** Changes what is named; a `src` is read anew and taken as a whole, or nothing changes. */
+async function update(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
+  const model = adapterModel(services, request);
+  const name = adapterOf(request);
+  const { src, digest, preload, pin, expected_digest, ...options } = parametersOf(request);
+  const change = {
+    model: model.name,
+    name,
+    ...(src && { source: src }),
+    ...(digest && { digest }),
+    ...(expected_digest && { expectedDigest: expected_digest }),
+    preload: booleanText(preload, 'preload'),
+    pin: booleanText(pin, 'pin'),
+    mergeOptions: options,
+  };
+  await services.adapters.update(change, callContext(request, reply));
+  return { status: `Adapter ${displayName(request, name)} updated` };
 }
 
-/** Checks in the original's order: the model, then LoRA; the caller goes on with parameters and the adapter. */
-function modelOf(services: Services, request: FastifyRequest): ModelInfo {
-  const { model: name } = request.params as { model?: string };
-  if (name === undefined && services.models.defaultName() === undefined) {
-    throw new AppError('INVALID_REQUEST', 'no model is the only one of the start; name one: /models/{model}/adapters');
-  }
-  const resolved = services.models.resolve(name);
-  // The short form may stand for a workflow; its model has the adapters.
-  const model = name === undefined ? { ...resolved, name: resolved.answeredBy ?? resolved.name } : resolved;
-  if (!model.loraEnabled) {
-    throw new AppError('LORA_DISABLED', `model ${model.name} is served without LoRA (option.enable_lora=false)`);
-  }
-  return model;
+/** The log of changes, newest first. */
+async function events(services: Services, request: FastifyRequest): Promise<object> {
+  const model = adapterModel(services, request);
+  const query = singleValues(request);
+  const page = await services.adapters.events({
+    model: model.name,
+    name: query.name || undefined,
+    pageSize: pageLimit(query.limit),
+    pageToken: query.next_page_token ?? '',
+  });
+  return {
+    ...(page.nextPageToken === '' ? {} : { nextPageToken: page.nextPageToken }),
+    events: page.events.map(eventJson),
+  };
 }
 
 function adapterOf(request: FastifyRequest): string {
@@ -119,42 +135,23 @@ function adapterOf(request: FastifyRequest): string {
 }
 
 function readRegistration(request: FastifyRequest): CreateAdapterRequest {
-  const { name, src, preload, pin, ...options } = parametersOf(request);
+  const { name, src, preload, pin, replace, expected_digest, synchronous, ...options } = parametersOf(request);
   if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
   if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
-  return { name, source: src, preload: booleanText(preload, 'preload'), pin: booleanText(pin, 'pin'), options };
+  return {
+    name,
+    source: src,
+    preload: booleanText(preload, 'preload'),
+    pin: booleanText(pin, 'pin'),
+    replace: booleanText(replace, 'replace'),
+    synchronous: booleanText(synchronous, 'synchronous'),
+    ...(expected_digest && { expectedDigest: expected_digest }),
+    options,
+  };
 }
 
 /** The alias header stands in status texts only; nothing can be found by it. */
 function displayName(request: FastifyRequest, name: string): string {
   const alias = request.headers['x-amzn-sagemaker-adapter-alias'];
   return typeof alias === 'string' && alias !== '' ? alias : name;
-}
-
-/** Exactly the original's four fields, or with `?verbose=true` all that is known. */
-function adapterJson(info: AdapterInfo, verbose: boolean): object {
-  const short = { name: info.name, src: info.source, preload: info.preload, pin: info.pin };
-  if (!verbose) return short;
-  return {
-    ...short,
-    model: info.model,
-    digest: info.digest,
-    state: info.state,
-    ...(info.error === undefined ? {} : { error: info.error }),
-    options: info.options,
-    ranks: info.ranks,
-    scalings: info.scalings,
-    target_modules: info.targetModules,
-    features: info.features,
-    warnings: info.warnings,
-    bytes: info.bytes,
-    running_rows: info.runningRows,
-    created_at: timeJson(info.createdAt),
-    loaded_at: timeJson(info.loadedAt),
-    last_used_at: timeJson(info.lastUsedAt),
-  };
-}
-
-function timeJson(milliseconds: number | undefined): string | undefined {
-  return milliseconds === undefined ? undefined : new Date(milliseconds).toISOString();
 }

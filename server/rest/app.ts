@@ -5,6 +5,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { AppError } from '../errors.js';
 import type { Services } from '../service/types.js';
 import { addAdapterRoutes } from './adapters.js';
+import { addAliasRoutes } from './aliases.js';
 import type { Compat } from './compat.js';
 import { sendError } from './errors.js';
 import { addInferenceRoutes } from './invocations.js';
@@ -63,6 +64,7 @@ export async function createRestApp(services: Services, options: RestOptions): P
   app.addHook('onClose', async () => later.close(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
   addInferenceRoutes(app, services, { compat: options.compat ?? 'strict', later });
   addAdapterRoutes(app, services);
+  addAliasRoutes(app, services);
   addModelRoutes(app, services, options.draining ?? (() => false));
   addWorkflowRoutes(app, services);
   const { metrics } = options;

@@ -10,16 +10,17 @@ const DIGEST_DIGITS = 16;
 const MAX_LENGTH = 4096;
 
 /**
- * `name@digest` for each adapter, `*weight` where it is not 1, joined by `+` within an input; `base` for none. Names
- * are percent-encoded. Inputs are separated by `, `; a single part stands for all inputs when they are alike.
+ * `name@digest` for each adapter, `*weight` where it is not 1, joined by `+` within an input; `base` for none. A name
+ * that is an alias is `alias=name@digest`. Names are percent-encoded. Inputs are separated by `, `; a single part stands for all inputs when they are alike.
  */
 export function receiptHeader(receipts: readonly Receipt[]): string {
   const parts = receipts.map((receipt) => {
     if (receipt.adapters.length === 0) return 'base';
     return receipt.adapters
-      .map(({ name, digest, weight }) => {
+      .map(({ name, digest, weight, resolved }) => {
         const factor = weight === 1 ? '' : `*${weight}`;
-        return `${encodeURIComponent(name)}@${digest.slice(0, DIGEST_DIGITS)}${factor}`;
+        const led = resolved === undefined ? '' : `=${encodeURIComponent(resolved)}`;
+        return `${encodeURIComponent(name)}${led}@${digest.slice(0, DIGEST_DIGITS)}${factor}`;
       })
       .join('+');
   });
@@ -33,6 +34,9 @@ export function receiptJson(receipt: Receipt): object {
   return {
     model: receipt.model,
     base_fingerprint: receipt.baseFingerprint,
-    adapters: receipt.adapters.map(({ name, digest, weight }) => ({ name, digest, weight })),
+    adapters: receipt.adapters.map(({ name, digest, weight, resolved }) => ({
+      ...{ name, digest, weight },
+      ...(resolved !== undefined && { resolved }),
+    })),
   };
 }

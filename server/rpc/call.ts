@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Code, type ConnectError, createContextKey, type HandlerContext, type Interceptor } from '@connectrpc/connect';
 import { AppError } from '../errors.js';
+import { ACTOR_HEADER, callerOf } from '../listener/caller.js';
 import type { CallContext } from '../service/types.js';
 import { classify, toConnectError } from './errors.js';
 
@@ -26,9 +27,16 @@ export type RpcLog = (record: RpcRecord) => void;
 /** The request id of a call. */
 export const kRequestId = createContextKey('', { description: 'request id' });
 
+/** Address of the caller, where there is a connection. */
+export const kPeer = createContextKey<string | undefined>(undefined, { description: 'address of the caller' });
+
 /** What the service layer needs to know of a call. */
 export function callContext(context: HandlerContext): CallContext {
-  return { requestId: context.values.get(kRequestId), signal: context.signal };
+  return {
+    requestId: context.values.get(kRequestId),
+    signal: context.signal,
+    actor: callerOf(context.requestHeader.get(ACTOR_HEADER), context.values.get(kPeer)),
+  };
 }
 
 /**

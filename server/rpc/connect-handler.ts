@@ -1,4 +1,4 @@
-import { Code, ConnectError, createConnectRouter } from '@connectrpc/connect';
+import { Code, ConnectError, createConnectRouter, createContextValues } from '@connectrpc/connect';
 import {
   compressionBrotli,
   compressionGzip,
@@ -7,6 +7,7 @@ import {
 } from '@connectrpc/connect-node';
 import type { AnyRequest, AnyResponse, RequestHandler } from '../listener/exchange.js';
 import type { Services } from '../service/types.js';
+import { kPeer } from './call.js';
 import { createRpcRoutes, type RpcOptions } from './routes.js';
 
 /** Default of {@link ConnectHandlerOptions.readMaxBytes}. */
@@ -46,7 +47,8 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
     }
     let request: ReturnType<typeof universalRequestFromNodeRequest>;
     try {
-      request = universalRequestFromNodeRequest(req, res, undefined, undefined);
+      const values = createContextValues().set(kPeer, req.socket?.remoteAddress);
+      request = universalRequestFromNodeRequest(req, res, undefined, values);
     } catch {
       // No URL can be made of the Host header and the path.
       res.writeHead(400, { 'content-type': 'text/plain' });

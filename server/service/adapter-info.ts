@@ -1,9 +1,13 @@
 /** What is told about a registered adapter. */
-import type { AdapterEntry } from '../adapters/registry.js';
+import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import { versionsOf } from './adapter-records.js';
 import type { AdapterInfo } from './types.js';
 
-/** @param bytes what the engine holds of it; 0 = nothing */
-export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean): AdapterInfo {
+/**
+ * @param bytes what the engine holds of it; 0 = nothing
+ * @param versions true: with all that it was
+ */
+export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean, versions: boolean): AdapterInfo {
   const { summary } = entry;
   let state: AdapterInfo['state'] = 'registered';
   if (entry.error !== undefined) state = 'failed';
@@ -12,7 +16,7 @@ export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean
   return {
     model: entry.model,
     name: entry.name,
-    digest: summary?.digest ?? '',
+    digest: digestOf(entry),
     source: entry.source,
     preload: entry.preload,
     pin: entry.pin,
@@ -25,9 +29,13 @@ export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean
     bytes,
     features: summary?.features ?? [],
     warnings: summary?.warnings ?? [],
-    runningRows: entry.runningRows,
+    runningRows: entry.usage.runningRows,
     createdAt: entry.createdAt,
+    updatedAt: entry.updatedAt,
     loadedAt: entry.loadedAt,
-    lastUsedAt: entry.lastUsedAt,
+    lastUsedAt: entry.usage.lastUsedAt,
+    progress: state === 'loading' ? entry.progress : undefined,
+    revision: entry.revision,
+    ...(versions ? { versions: versionsOf(entry) } : {}),
   };
 }

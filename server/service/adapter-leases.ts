@@ -46,22 +46,37 @@ export function loadFailure(entry: AdapterEntry, thrown: unknown): AppError {
   return failedAdapter(entry);
 }
 
-/** The entries that the selections name. Throws ADAPTER_NOT_REGISTERED (all unknown names) or ADAPTER_FAILED. */
-function findEntries(
+/** What a name of a selection stands for. */
+export interface Resolved {
+  readonly entry: AdapterEntry;
+  /** True: the name is an alias. */
+  readonly aliased: boolean;
+}
+
+/** One adapter of one row: what was asked for, and what that is. */
+interface Chosen extends Resolved {
+  readonly name: string;
+  readonly weight: number;
+}
+
+/** What the selections stand for. Throws ADAPTER_NOT_REGISTERED (all unknown names) or ADAPTER_FAILED. */
+function choose(
   registry: AdapterRegistry,
+  resolve: (name: string) => Resolved | undefined,
   selections: readonly AdapterSelection[],
   model: string,
-): Map<string, AdapterEntry> {
-  const entries = new Map<string, AdapterEntry>();
+): Chosen[][] {
   const unknown = new Set<string>();
-  for (const { name } of selections.flat()) {
-    const entry = registry.get(name.normalize('NFC'));
-    if (entry === undefined) unknown.add(name);
-    else entries.set(name, entry);
-  }
+  const chosen = selections.map((selection) =>
+    selection.flatMap(({ name, weight }): Chosen[] => {
+      const resolved = resolve(name.normalize('NFC'));
+      if (resolved === undefined) unknown.add(name);
+      return resolved === undefined ? [] : [{ ...resolved, name: name.normalize('NFC'), weight }];
+    }),
+  );
   if (unknown.size > 0) throw unknownAdapters([...unknown], registry, model);
-  for (const entry of entries.values()) if (entry.error !== undefined) throw failedAdapter(entry);
-  return entries;
+  for (const { entry } of chosen.flat()) if (entry.error !== undefined) throw failedAdapter(entry);
+  return chosen;
 }
 
 /** Leases everything the entries need, or releases what it got and throws the first failure. */
@@ -103,17 +118,15 @@ async function leaseAll(
 }
 
 /** Refuses sums that have no meaning. The entries' files have been read by now, so their features are known. */
-function checkMixtures(selections: readonly AdapterSelection[], entries: ReadonlyMap<string, AdapterEntry>): void {
-  for (const selection of selections) {
-    for (const { name, weight } of selection) {
-      const features = notSummable(entries.get(name)!.summary?.features ?? []);
-      if (features.length === 0 || (selection.length === 1 && weight === 1)) continue;
-      throw new AppError(
-        'ADAPTER_NOT_MIXABLE',
-        `adapter ${JSON.stringify(name)} uses ${features.join(', ')}: it can only be selected alone and with weight 1`,
-        { metadata: { adapter: name, features: features.join(',') } },
-      );
-    }
+function checkMixture(selection: readonly Chosen[]): void {
+  for (const { name, weight, entry } of selection) {
+    const features = notSummable(entry.summary?.features ?? []);
+    if (features.length === 0 || (selection.length === 1 && weight === 1)) continue;
+    throw new AppError(
+      'ADAPTER_NOT_MIXABLE',
+      `adapter ${JSON.stringify(name)} uses ${features.join(', ')}: it can only be selected alone and with weight 1`,
+      { metadata: { adapter: name, features: features.join(',') } },
+    );
   }
 }
 
@@ -122,44 +135,51 @@ export function canceled(signal: AbortSignal): AppError {
   return signal.reason instanceof AppError ? signal.reason : new AppError('CANCELED', 'the request was canceled');
 }
 
+/** Where names are looked up. */
+export interface NameBook {
+  readonly model: string;
+  readonly registry: AdapterRegistry;
+  /** Draws anew for an alias each time; undefined = there is no such name. */
+  resolve(name: string): Resolved | undefined;
+}
+
 /**
  * Leases the adapters of all selections at once, or none.
  * @throws AppError ADAPTER_NOT_REGISTERED, ADAPTER_FAILED, ADAPTER_NOT_MIXABLE, ADAPTER_MEMORY_EXHAUSTED, CANCELED
  */
 export async function leaseSelections(
-  model: string,
-  registry: AdapterRegistry,
+  names: NameBook,
   loader: AdapterLoader,
   selections: readonly AdapterSelection[],
   signal: AbortSignal,
 ): Promise<readonly SelectionLease[]> {
   if (signal.aborted) throw canceled(signal);
-  const entries = findEntries(registry, selections, model);
-  const held = await leaseAll(new Set(entries.values()), loader, signal);
+  const chosen = choose(names.registry, (name) => names.resolve(name), selections, names.model);
+  const held = await leaseAll(new Set(chosen.flat().map(({ entry }) => entry)), loader, signal);
   try {
-    checkMixtures(selections, entries);
+    for (const selection of chosen) checkMixture(selection);
   } catch (error) {
     for (const lease of held.values()) lease.release();
     throw error;
   }
-  const result = selections.map((selection): SelectionLease => {
-    const used = new Set(selection.map(({ name }) => entries.get(name)!));
+  const result = chosen.map((selection): SelectionLease => {
+    const used = new Set(selection.map(({ entry }) => entry));
     const own = Array.from(used, (entry) => held.get(entry)!.again());
-    for (const entry of used) entry.runningRows += 1;
+    const usages = new Set(selection.map(({ entry }) => entry.usage));
+    for (const usage of usages) usage.runningRows += 1;
     let released = false;
     return {
-      leases: selection.map(({ name, weight }) => {
-        const entry = entries.get(name)!;
+      leases: selection.map(({ name, weight, entry, aliased }) => {
         const { digest, invocationTokens } = entry.summary!;
-        return { name: entry.name, digest, weight, invocationTokens };
+        return { name, digest, weight, invocationTokens, ...(aliased && { resolved: entry.name }) };
       }),
       release: () => {
         if (released) return;
         released = true;
         const now = Date.now();
-        for (const entry of used) {
-          entry.runningRows -= 1;
-          entry.lastUsedAt = now;
+        for (const usage of usages) {
+          usage.runningRows -= 1;
+          usage.lastUsedAt = now;
         }
         for (const lease of own) lease.release();
       },

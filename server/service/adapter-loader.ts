@@ -1,9 +1,20 @@
 /** Brings a registered adapter's weights into its model's engine, when they are not there already. */
 import type { AdapterReader } from '../adapters/adapter-reader.js';
-import type { AdapterEntry } from '../adapters/registry.js';
-import type { LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
+import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
+import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import type { ServedModel } from './served-models.js';
+
+/** Who is told of loads, besides those who wait for them. */
+export interface LoadWatch {
+  /** A load began, came on, or ended. */
+  readonly onChange?: ((entry: AdapterEntry) => void) | undefined;
+  /** Nobody knew the entry's digest before; now its summary has it. */
+  readonly onDigest?: ((entry: AdapterEntry) => void) | undefined;
+  /** Content has left an engine. */
+  readonly onUnload?: ((pool: string, digest: string) => void) | undefined;
+}
 
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {
@@ -11,11 +22,18 @@ export class AdapterLoader {
   private readonly models: ReadonlyMap<string, ServedModel>;
   private readonly reader: AdapterReader;
   private readonly residency: Residency;
+  private readonly watch: LoadWatch;
 
-  constructor(models: ReadonlyMap<string, ServedModel>, reader: AdapterReader, residency: Residency) {
+  constructor(
+    models: ReadonlyMap<string, ServedModel>,
+    reader: AdapterReader,
+    residency: Residency,
+    watch: LoadWatch = {},
+  ) {
     this.models = models;
     this.reader = reader;
     this.residency = residency;
+    this.watch = watch;
   }
 
   /** True while the entry's files are being read or handed over. */
@@ -35,6 +53,7 @@ export class AdapterLoader {
     if (known !== undefined) return (await known).again();
     const load = this.load(entry, options);
     this.loads.set(entry, load);
+    this.watch.onChange?.(entry);
     try {
       const lease = await load;
       // Those who wait for this load lease in the same turn; only then may the load's own lease go.
@@ -42,32 +61,68 @@ export class AdapterLoader {
       return lease.again();
     } finally {
       this.loads.delete(entry);
+      entry.progress = undefined;
+      this.watch.onChange?.(entry);
     }
   }
 
+  /**
+   * Reads the entry's files to know what they are, without loading them.
+   * @throws AppError of reading and binding
+   */
+  async inspect(entry: AdapterEntry): Promise<void> {
+    if (entry.summary === undefined) await this.read(entry);
+  }
+
   private async load(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease> {
-    const model = this.models.get(entry.model);
-    if (model === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(entry.model)} is gone`);
+    const adapter = await this.read(entry);
+    entry.progress = { stage: 'load', doneBytes: 0, totalBytes: adapter.bytes };
+    this.watch.onChange?.(entry);
+    const lease = await this.residency.load(entry.pool, this.host(entry), adapter, options);
+    entry.loadedAt = Date.now();
+    this.retain(entry);
+    return lease;
+  }
+
+  private async read(entry: AdapterEntry): Promise<BoundAdapter> {
     const { folder, roots } = entry;
-    const { supportedFeatures, baseCheck, base, engine } = model;
+    const { supportedFeatures, baseCheck, base } = this.model(entry);
+    entry.progress = { stage: 'read', doneBytes: 0 };
     const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
     const { adapter, summary } = await this.reader.read(
       { folder, roots, supportedFeatures, maxBytes, baseCheck },
       base,
     );
-    const before = entry.summary?.digest;
-    if (before !== undefined && before !== summary.digest) {
+    const before = digestOf(entry);
+    if (before !== '' && before !== summary.digest) {
       throw new AppError(
         'ADAPTER_INVALID',
         `its files have changed since it was registered (digest ${before}, now ${summary.digest}); ` +
-          'delete it and register it again',
+          'update it with this source to take them as a new version',
       );
     }
     entry.summary = summary;
-    const lease = await this.residency.load(entry.pool, engine, adapter, options);
-    entry.loadedAt = Date.now();
-    this.retain(entry);
-    return lease;
+    if (before === '') this.watch.onDigest?.(entry);
+    return adapter;
+  }
+
+  private model(entry: AdapterEntry): ServedModel {
+    const model = this.models.get(entry.model);
+    if (model === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(entry.model)} is gone`);
+    return model;
+  }
+
+  /** The entry's engine, which tells when content has left it. */
+  private host(entry: AdapterEntry): AdapterHost {
+    const { engine } = this.model(entry);
+    const { pool } = entry;
+    return {
+      load: (adapter) => engine.load(adapter),
+      unload: async (digest) => {
+        await engine.unload(digest);
+        this.watch.onUnload?.(pool, digest);
+      },
+    };
   }
 
   /** Ties a registered entry to its content, so that the content stays while a name points to it. */

@@ -59,9 +59,25 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
         admit();
         return adapters.create(request, call);
       },
+      async update(request, call) {
+        admit();
+        return adapters.update(request, call);
+      },
       async delete(request, call) {
         admit();
         return adapters.delete(request, call);
+      },
+      watch: (request, call) => adapters.watch(request, call),
+      events: (request) => adapters.events(request),
+      listAliases: (request) => adapters.listAliases(request),
+      getAlias: (request) => adapters.getAlias(request),
+      async setAlias(request, call) {
+        admit();
+        return adapters.setAlias(request, call);
+      },
+      async deleteAlias(request, call) {
+        admit();
+        return adapters.deleteAlias(request, call);
       },
     },
   };

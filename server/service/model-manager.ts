@@ -26,7 +26,8 @@ export interface ModelManagerOptions {
   readonly adapters: {
     addModel(name: string, model: ServedModel): void;
     removeModel(name: string): void;
-    loadDirectory(model: string, dir: string): Promise<unknown>;
+    /** Brings the adapters that are stored for the model, and those of folders. */
+    open(model: string, dirs: readonly string[]): Promise<unknown>;
   };
   /** Finds the model at a url. Throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID. */
   readonly open: (url: string, name: string, overrides: ModelOverrides, signal: AbortSignal) => Promise<OpenedModel>;
@@ -258,9 +259,7 @@ export class ModelManager implements ModelManagement {
       model.pooled = pooled;
       stop.signal.throwIfAborted();
       adapters.addModel(name, served(pooled.model, pooled.key));
-      if (opened.options.loraEnabled) {
-        for (const folder of opened.adapterFolders) await adapters.loadDirectory(name, folder);
-      }
+      if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
       stop.signal.throwIfAborted();
       models.set(name, pooled.model);
       model.state = 'ready';

@@ -20,9 +20,12 @@ export interface LoadedModel {
 
 /** An adapter that a row may use until it releases it; meanwhile neither deletion nor a new version touches it. */
 export interface AdapterLease {
+  /** As the request named it. */
   readonly name: string;
   readonly digest: string;
   readonly weight: number;
+  /** The adapter that the name led to, where the name is an alias. */
+  readonly resolved?: string | undefined;
   /** Ids that switch an activated adapter (aLoRA) on; undefined for others. */
   readonly invocationTokens?: readonly number[] | undefined;
 }

@@ -74,7 +74,10 @@ export class RowAnswer {
       receipt: {
         model: info.name,
         baseFingerprint: info.fingerprint,
-        adapters: leases.map(({ name, digest, weight }) => ({ name, digest, weight })),
+        adapters: leases.map(({ name, digest, weight, resolved }) => ({
+          ...{ name, digest, weight },
+          ...(resolved !== undefined && { resolved }),
+        })),
       },
       seed: this.#row.seed,
     };

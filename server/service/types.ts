@@ -3,6 +3,7 @@
  * these types and back, so a rule about a request lives in exactly one place.
  */
 
+import type { AdapterProgress, AdapterVersion, AliasTarget } from '../adapters/registry.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import type { ModelManagement } from './management.js';
@@ -81,6 +82,8 @@ export interface CallContext {
   readonly requestId: string;
   /** Aborts when the client goes away or its deadline passes; the rows are freed within a step. */
   readonly signal: AbortSignal;
+  /** Who asks, for the log of changes: what the caller says of itself, else its address. Not authenticated. */
+  readonly actor?: string | undefined;
 }
 
 /** One generated token. */
@@ -105,7 +108,18 @@ export interface Receipt {
   /** SHA-256 based fingerprint of the base model's files, lower-case hex. */
   readonly baseFingerprint: string;
   /** In the order of the request; empty = base. */
-  readonly adapters: readonly { readonly name: string; readonly digest: string; readonly weight: number }[];
+  readonly adapters: readonly ReceiptAdapter[];
+}
+
+/** One adapter that answered. */
+export interface ReceiptAdapter {
+  /** As the request named it. */
+  readonly name: string;
+  /** Of the content that answered. */
+  readonly digest: string;
+  readonly weight: number;
+  /** The adapter that the name led to, where the name is an alias. */
+  readonly resolved?: string | undefined;
 }
 
 /** Token counts of one row. */
@@ -156,6 +170,8 @@ export interface InferenceService {
 /** Life of a registered adapter. */
 export type AdapterState = 'registered' | 'loading' | 'ready' | 'failed' | 'deleting';
 
+export type { AdapterProgress, AdapterVersion, AliasTarget };
+
 /** What the server knows of a registered adapter. */
 export interface AdapterInfo {
   readonly model: string;
@@ -187,8 +203,15 @@ export interface AdapterInfo {
   readonly runningRows: number;
   /** Unix milliseconds. */
   readonly createdAt: number;
+  readonly updatedAt: number;
   readonly loadedAt?: number | undefined;
   readonly lastUsedAt?: number | undefined;
+  /** While the state is 'loading'. */
+  readonly progress?: AdapterProgress | undefined;
+  /** Revision of the registry that wrote it; 0 = found in a folder and never changed. */
+  readonly revision: number;
+  /** Every content that the name had, oldest first; only where one adapter is asked for. */
+  readonly versions?: readonly AdapterVersion[] | undefined;
 }
 
 /** What a registration asks for. */
@@ -202,7 +225,77 @@ export interface CreateAdapterRequest {
   /** Never evict; default false. */
   readonly pin?: boolean | undefined;
   readonly options?: Readonly<Record<string, string>> | undefined;
+  /** True: if the name is registered, this becomes its new version. Default false: that is ADAPTER_EXISTS. */
+  readonly replace?: boolean | undefined;
+  /** With `replace`: digest that the name must have now, as in {@link UpdateAdapterRequest}. */
+  readonly expectedDigest?: string | undefined;
+  /** False: answer at once and load afterwards; the state tells how it goes. Default true. */
+  readonly synchronous?: boolean | undefined;
 }
+
+/** What is to change of a registered adapter; absent fields stay. */
+export interface UpdateAdapterRequest {
+  readonly model?: string | undefined;
+  readonly name: string;
+  /** Read this source, and take its content as the new version; also where it is the present source. */
+  readonly source?: string | undefined;
+  /** Go back (or forward) to a version that the name had; its whole digest, or 8 or more digits of it. */
+  readonly digest?: string | undefined;
+  readonly preload?: boolean | undefined;
+  readonly pin?: boolean | undefined;
+  /** Becomes the options. */
+  readonly options?: Readonly<Record<string, string>> | undefined;
+  /** Set these options, leave the others. */
+  readonly mergeOptions?: Readonly<Record<string, string>> | undefined;
+  /** Digest that the name must have now, else VERSION_CONFLICT; whole, or 8 or more digits. */
+  readonly expectedDigest?: string | undefined;
+}
+
+/** A name that leads to adapters. */
+export interface AliasInfo {
+  readonly model: string;
+  readonly name: string;
+  readonly targets: readonly AliasTarget[];
+  readonly createdAt: number;
+  readonly updatedAt: number;
+  readonly revision: number;
+}
+
+/** What an alias is to lead to. */
+export interface SetAliasRequest {
+  readonly model?: string | undefined;
+  readonly name: string;
+  /** At least one; `share` defaults to 1, `digest` may be 8 or more digits of one. */
+  readonly targets: readonly {
+    readonly adapter: string;
+    readonly digest?: string | undefined;
+    readonly share?: number | undefined;
+  }[];
+}
+
+/** One line of the log of changes. */
+export interface AdapterEventInfo {
+  readonly revision: number;
+  /** Unix milliseconds. */
+  readonly at: number;
+  readonly actor: string;
+  readonly requestId: string;
+  readonly model: string;
+  readonly name: string;
+  /** `create`, `update`, `delete`, `read` (the digest became known), `alias`, `unalias`. */
+  readonly action: string;
+  readonly digestBefore: string;
+  readonly digestAfter: string;
+  /** Further facts, for readers. */
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** What a watcher is told. Tokens resume a watch after the event that has them; '' = not yet. */
+export type AdapterWatchEvent =
+  | { readonly type: 'changed'; readonly adapter: AdapterInfo; readonly resumeToken: string }
+  | { readonly type: 'deleted'; readonly model: string; readonly name: string; readonly resumeToken: string }
+  /** All that there was at the start has been told: the whole state (`snapshot`), or what changed since the token. */
+  | { readonly type: 'synced'; readonly snapshot: boolean; readonly resumeToken: string };
 
 /** A page of a listing, sorted by name. */
 export interface AdapterPage {
@@ -223,8 +316,32 @@ export interface AdapterService {
    * Throws for a model or source that cannot be asked about, never for faults of the adapter.
    */
   validate(request: { model?: string | undefined; source: string }): Promise<AdapterReport>;
+  /** Changes the name as a whole or not at all. Running rows end with the version that they began with. */
+  update(request: UpdateAdapterRequest, call: CallContext): Promise<AdapterInfo>;
   /** Running rows finish with the adapter; new requests do not find it any more. Returns what was deleted. */
-  delete(request: { model?: string | undefined; name: string }, call: CallContext): Promise<AdapterInfo>;
+  delete(
+    request: { model?: string | undefined; name: string; expectedDigest?: string | undefined },
+    call: CallContext,
+  ): Promise<AdapterInfo>;
+  /** Every adapter as it is, then every change; with a token, what changed since. Ends when `call` does. */
+  watch(
+    request: { model?: string | undefined; resumeToken?: string | undefined },
+    call: CallContext,
+  ): AsyncIterable<AdapterWatchEvent>;
+  /** The log of changes, newest first. */
+  events(request: {
+    model?: string | undefined;
+    name?: string | undefined;
+    pageSize?: number;
+    pageToken?: string;
+  }): Promise<{ readonly events: readonly AdapterEventInfo[]; readonly nextPageToken: string }>;
+  /** By name. */
+  listAliases(request: { model?: string | undefined }): Promise<readonly AliasInfo[]>;
+  getAlias(request: { model?: string | undefined; name: string }): Promise<AliasInfo>;
+  /** Creates an alias, or replaces what it leads to. */
+  setAlias(request: SetAliasRequest, call: CallContext): Promise<AliasInfo>;
+  /** Returns what was deleted. */
+  deleteAlias(request: { model?: string | undefined; name: string }, call: CallContext): Promise<AliasInfo>;
 }
 
 /** A served model, for listings and start-up output. */

@@ -88,13 +88,6 @@ test('pages walk over all adapters once', async (t) => {
   assert.equal((await call(`${url}?limit=0`, 'GET'))[0], 200);
 });
 
-test('an update that changes nothing is accepted, any other is not offered', async (t) => {
-  const url = `${await serve(t, memoryServices())}/adapters`;
-  assert.deepEqual(await call(`${url}/one/update?pin=false`, 'POST'), [200, { status: 'Adapter one updated' }]);
-  assert.equal((await call(`${url}/one/update?pin=true`, 'POST'))[0], 501);
-  assert.equal((await call(`${url}/nope/update`, 'POST'))[0], 404);
-});
-
 test('the alias stands in status texts only', async (t) => {
   const url = `${await serve(t, memoryServices())}/adapters`;
   const alias = { 'x-amzn-sagemaker-adapter-alias': 'Pretty Name' };

@@ -22,6 +22,7 @@ import type {
   TokenInfo,
 } from '../../server/service/types.js';
 import { unmanaged } from '../service/no-management.js';
+import { notManaged } from '../service/not-managed.js';
 
 const WORDS = 'amber birch cedar daisy eagle fern grove haven ivory jade koala lemon maple noble ocean pearl'.split(
   ' ',
@@ -124,6 +125,7 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
   };
 
   const service: AdapterService = {
+    ...notManaged,
     async list({ model, pageSize = 0, pageToken = '' }) {
       const sorted = [...of(model).values()].sort((a, b) => (a.name < b.name ? -1 : 1));
       const after = Buffer.from(pageToken, 'base64url').toString();
@@ -299,5 +301,7 @@ function adapterInfo(model: string, name: string, source: string, preload: boole
     warnings: [],
     runningRows: 0,
     createdAt: Date.UTC(2026, 0, 1),
+    updatedAt: Date.UTC(2026, 0, 1),
+    revision: 1,
   };
 }

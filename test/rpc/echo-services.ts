@@ -17,6 +17,7 @@ import type {
   TokenInfo,
 } from '../../server/service/types.js';
 import { unmanaged } from '../service/no-management.js';
+import { notManaged } from '../service/not-managed.js';
 
 /** The services and what a test may look at and turn. */
 export interface EchoServices extends Services {
@@ -52,6 +53,8 @@ function adapter(name: string, source: string, init: Partial<AdapterInfo> = {}):
     warnings: [],
     runningRows: 0,
     createdAt: 1_700_000_000_000,
+    updatedAt: 1_700_000_000_000,
+    revision: 1,
     ...init,
   };
 }
@@ -176,6 +179,7 @@ export function echoServices(tokenMs = 2): EchoServices {
       },
     },
     adapters: {
+      ...notManaged,
       async list({ model, pageSize = 0, pageToken = '' }) {
         checkModel(model);
         const sorted = [...registry.values()].sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -53,7 +53,7 @@ describe('models that share an engine', () => {
     const two = await service.create({ model: 'second', name: 'a', source: 'twin' }, call);
     assert.deepEqual([one.model, two.model, one.digest], ['first', 'second', two.digest]);
     assert.deepEqual([engine.loads, engine.bytes], [1, BYTES]);
-    await service.delete({ name: 'a' });
+    await service.delete({ name: 'a' }, call);
     await settle();
     assert.equal(engine.bytes, BYTES, 'the other name still needs it');
     assert.equal((await service.get({ model: 'second', name: 'a' })).bytes, BYTES);

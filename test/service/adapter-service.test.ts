@@ -129,7 +129,7 @@ describe('creating an adapter', () => {
   it('gives everything back when the engine refuses or the client has left', async () => {
     const { service, engine, reader } = setup();
     const { digest } = await service.create({ name: 'probe', source: 'a0' }, call());
-    await service.delete({ name: 'probe' });
+    await service.delete({ name: 'probe' }, call());
     await settle();
     engine.failing.add(digest);
     await assert.rejects(service.create({ name: 'x', source: 'a0' }, call()), reason('ENGINE_FAILED'));
@@ -168,10 +168,10 @@ describe('creating an adapter', () => {
     const infos = await Promise.all(['a0', 'twin'].map((source) => service.create({ name: source, source }, call())));
     assert.equal(infos[0]?.digest, infos[1]?.digest);
     assert.deepEqual([engine.loads, engine.bytes], [1, BYTES]);
-    await service.delete({ name: 'a0' });
+    await service.delete({ name: 'a0' }, call());
     await settle();
     assert.equal(engine.loaded.size, 1, 'the twin still names it');
-    await service.delete({ name: 'twin' });
+    await service.delete({ name: 'twin' }, call());
     await settle();
     assert.equal(engine.loaded.size, 0);
   });
@@ -188,7 +188,7 @@ describe('creating an adapter', () => {
       [digest, digest, digest],
     );
     for (const [one] of leased) one?.release();
-    await service.delete({ name: 'lazy' });
+    await service.delete({ name: 'lazy' }, call());
     await settle();
     assert.equal(engine.loaded.size, 0);
   });
@@ -248,10 +248,10 @@ describe('leases', () => {
     const { service, engine } = setup();
     const { digest } = await service.create({ name: 'a', source: 'a0' }, call());
     const [row] = await service.acquire('m', select('a'), forever);
-    const deleted = await service.delete({ name: 'a' });
+    const deleted = await service.delete({ name: 'a' }, call());
     assert.deepEqual([deleted.state, deleted.runningRows], ['deleting', 1]);
     await assert.rejects(service.acquire('m', select('a'), forever), reason('ADAPTER_NOT_REGISTERED'));
-    await assert.rejects(service.delete({ name: 'a' }), reason('ADAPTER_NOT_FOUND'));
+    await assert.rejects(service.delete({ name: 'a' }, call()), reason('ADAPTER_NOT_FOUND'));
     await settle();
     assert.ok(engine.loaded.has(digest));
     const again = await service.create({ name: 'a', source: 'a1' }, call());
@@ -318,7 +318,7 @@ describe('leases', () => {
     await assert.rejects(asked, reason('CANCELED'));
     while (engine.loads === 0) await turn();
     await settle();
-    await service.delete({ name: 'lazy' });
+    await service.delete({ name: 'lazy' }, call());
     await settle();
     assert.equal(engine.loaded.size, 0, 'no lease is left to keep it');
   });
@@ -345,7 +345,7 @@ describe('a directory of adapters at start', () => {
     await assert.rejects(service.acquire('m', select('broken'), forever), reason('ADAPTER_FAILED', /no lora_A/));
     assert.ok(logged.some((line) => line.includes('ignored')));
     assert.deepEqual(await service.loadDirectory('m', join(dir, 'none')), []);
-    await service.delete({ name: 'broken' });
+    await service.delete({ name: 'broken' }, call());
     await service.create({ name: 'broken', source: 'a2' }, call());
   });
 
@@ -388,7 +388,7 @@ describe('listing', () => {
       first.adapters.map(({ name }) => name),
       ['Z', 'a'],
     );
-    await service.delete({ name: 'a' });
+    await service.delete({ name: 'a' }, call());
     await service.create({ name: 'A', source: 'a0', preload: false }, call());
     const rest: string[] = [];
     for (let token = first.nextPageToken; token !== ''; ) {
@@ -452,7 +452,7 @@ describe('the service as a whole', () => {
             }
           } else if (one.op === 'delete') {
             const name = `a${one.which}`;
-            await service.delete({ name }).then(
+            await service.delete({ name }, call()).then(
               () => assert.ok(names.delete(name)),
               (error: unknown) => {
                 allowed(error, 'ADAPTER_NOT_FOUND');
@@ -486,7 +486,7 @@ describe('the service as a whole', () => {
           [...names.keys()].sort(),
         );
         assert.ok(listed.every(({ runningRows }) => runningRows === 0));
-        for (const name of names.keys()) await service.delete({ name });
+        for (const name of names.keys()) await service.delete({ name }, call());
         await settle();
         assert.deepEqual([engine.loaded.size, engine.bytes, service.residentBytes], [0, 0, 0]);
       }),

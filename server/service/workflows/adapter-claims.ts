@@ -2,6 +2,9 @@
 import { AppError } from '../../errors.js';
 import type { AdapterService, CallContext, CreateAdapterRequest } from '../types.js';
 
+/** The part of adapter management that workflows need. */
+export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get' | 'delete'>;
+
 interface Claim {
   count: number;
   readonly source: string;
@@ -16,10 +19,10 @@ export type ClaimRequest = CreateAdapterRequest & { readonly model: string };
 
 /** Registers each adapter once. */
 export class AdapterClaims {
-  readonly #adapters: AdapterService;
+  readonly #adapters: WorkflowAdapters;
   readonly #claims = new Map<string, Claim>();
 
-  constructor(adapters: AdapterService) {
+  constructor(adapters: WorkflowAdapters) {
     this.#adapters = adapters;
   }
 

@@ -3,8 +3,8 @@ import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
 import type { AdapterLog } from '../adapter-service.js';
 import type { ModelManager } from '../model-manager.js';
-import type { AdapterService, CallContext } from '../types.js';
-import { AdapterClaims } from './adapter-claims.js';
+import type { CallContext } from '../types.js';
+import { AdapterClaims, type WorkflowAdapters } from './adapter-claims.js';
 import type { Call } from './calls.js';
 import type { WorkflowDefinition } from './definition.js';
 import { definitionFile, isDefinition, readDefinition } from './source.js';
@@ -13,7 +13,7 @@ import type { WorkflowAdapter, WorkflowInfo, WorkflowModel, WorkflowService, Wor
 /** What the service is made of. */
 export interface WorkflowServiceOptions {
   readonly models: Pick<ModelManager, 'retain' | 'release'>;
-  readonly adapters: AdapterService;
+  readonly adapters: WorkflowAdapters;
   /** True: a model that was registered by itself has the name. */
   readonly taken: (name: string) => boolean;
   /** Folders that definitions may be read from while the server runs. */

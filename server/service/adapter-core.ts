@@ -1,0 +1,224 @@
+/** What the parts of adapter management share: models, names, memory, the stored side, and who is told. */
+import { checkAdapterName } from '../adapters/adapter-names.js';
+import type { AdapterReader } from '../adapters/adapter-reader.js';
+import { type AdapterEntry, type AdapterRegistry, digestOf } from '../adapters/registry.js';
+import type { Residency } from '../adapters/residency.js';
+import { sourcePath } from '../adapters/source.js';
+import { AppError } from '../errors.js';
+import type { AdapterBook } from './adapter-book.js';
+import { adapterInfo } from './adapter-info.js';
+import type { AdapterJournal } from './adapter-journal.js';
+import type { AdapterLoader } from './adapter-loader.js';
+import { type AdapterRecord, versionsOf } from './adapter-records.js';
+import type { ServedModels } from './served-models.js';
+import type { AdapterInfo } from './types.js';
+
+/** The part of a logger that is used; pino's loggers have it. */
+export interface AdapterLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+/** The shared parts. */
+export interface AdapterCore {
+  readonly models: ServedModels;
+  /** By model; live. */
+  readonly registries: ReadonlyMap<string, AdapterRegistry>;
+  /** Folders that adapters may be read from. */
+  readonly allowedRoots: readonly string[];
+  readonly residency: Residency;
+  readonly reader: AdapterReader;
+  readonly loader: AdapterLoader;
+  readonly book: AdapterBook;
+  readonly journal: AdapterJournal;
+  readonly log: AdapterLog;
+  /** 0 <= x < 1, for aliases. */
+  readonly random: () => number;
+}
+
+/** What an entry is made from, besides its model and name. */
+export type EntryFacts = Pick<AdapterEntry, 'source' | 'preload' | 'pin'> &
+  Partial<
+    Pick<
+      AdapterEntry,
+      | 'folder'
+      | 'roots'
+      | 'digest'
+      | 'options'
+      | 'createdAt'
+      | 'updatedAt'
+      | 'versions'
+      | 'revision'
+      | 'fromFolder'
+      | 'usage'
+    >
+  >;
+
+/**
+ * A new entry that no name points to yet.
+ * @throws AppError ADAPTER_SOURCE_INVALID for a source of no known form
+ */
+export function newEntry(core: AdapterCore, model: string, name: string, facts: EntryFacts): AdapterEntry {
+  const served = core.models.withLora(model);
+  const now = Date.now();
+  return {
+    digest: '',
+    options: {},
+    createdAt: now,
+    updatedAt: now,
+    versions: [],
+    revision: 0,
+    fromFolder: false,
+    usage: { runningRows: 0 },
+    roots: core.allowedRoots,
+    ...facts,
+    folder: facts.folder ?? sourcePath(facts.source, served.modelDir),
+    model,
+    pool: served.pool ?? model,
+    name,
+    state: 'new',
+    retained: false,
+  };
+}
+
+/** The entry of a stored record. */
+export function entryOfRecord(
+  core: AdapterCore,
+  model: string,
+  name: string,
+  record: AdapterRecord & { type: 'adapter' },
+  revision: number,
+  before?: AdapterEntry,
+): AdapterEntry {
+  const { type: _, ...facts } = record;
+  const entry = newEntry(core, model, name, { ...facts, revision, ...(before && { usage: before.usage }) });
+  if (before !== undefined && record.digest !== '' && digestOf(before) === record.digest) {
+    entry.summary = before.summary;
+    entry.loadedAt = before.loadedAt;
+  }
+  return entry;
+}
+
+/** An entry for a version that its name no longer points to. */
+export function entryOfVersion(core: AdapterCore, current: AdapterEntry, digest: string): AdapterEntry {
+  const version = versionsOf(current).find((one) => one.digest === digest);
+  if (version === undefined) throw noVersion(current, digest);
+  const { model, name, preload, pin, options, createdAt, fromFolder, usage } = current;
+  const kept = { preload, pin, options, createdAt, fromFolder, usage };
+  const { versions, revision } = current;
+  return newEntry(core, model, name, { ...kept, versions, revision, source: version.source, digest });
+}
+
+/** Makes a name point to an entry, frees what it pointed to, and tells watchers. */
+export function point(core: AdapterCore, registry: AdapterRegistry, entry: AdapterEntry): void {
+  const before = registry.put(entry);
+  // Equal weights are tied to the new entry before the old one lets go of them, unless they are to leave the memory.
+  const unload = before?.preload === true && !entry.preload;
+  if (!unload) core.loader.retain(entry);
+  if (before !== undefined) core.loader.forget(before);
+  core.loader.retain(entry);
+  freeUnused(core, registry);
+  core.journal.changed(entry.model, entry.name);
+}
+
+/** Frees versions that no alias leads to any more. */
+export function freeUnused(core: AdapterCore, registry: AdapterRegistry): void {
+  for (const dropped of registry.dropUnused()) core.loader.forget(dropped);
+}
+
+/** The names of a model. */
+export function registryOf(core: AdapterCore, model: string): AdapterRegistry {
+  const registry = core.registries.get(model);
+  if (registry === undefined) {
+    throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`);
+  }
+  return registry;
+}
+
+/** The entry of a name. Throws ADAPTER_NOT_FOUND with near names. */
+export function findEntry(core: AdapterCore, model: string, name: string): AdapterEntry {
+  const entry = registryOf(core, model).get(name.normalize('NFC'));
+  if (entry !== undefined) return entry;
+  throw notFound(core, model, name);
+}
+
+/** ADAPTER_NOT_FOUND, with near names. */
+export function notFound(core: AdapterCore, model: string, name: string): AppError {
+  const registry = registryOf(core, model);
+  if (registry.alias(name.normalize('NFC')) !== undefined) {
+    return new AppError('ADAPTER_NOT_FOUND', `${JSON.stringify(name)} is an alias, not an adapter`, {
+      metadata: { adapter: name, model },
+    });
+  }
+  const near = registry.near(name);
+  const hint = near.length === 0 ? '' : `; near names: ${near.map((one) => JSON.stringify(one)).join(', ')}`;
+  return new AppError('ADAPTER_NOT_FOUND', `no adapter ${JSON.stringify(name)} is registered${hint}`, {
+    metadata: { adapter: name, model, ...(near.length > 0 ? { near: near.join(',') } : {}) },
+  });
+}
+
+/** ADAPTER_EXISTS. */
+export function exists(model: string, name: string): AppError {
+  return new AppError('ADAPTER_EXISTS', `an adapter ${JSON.stringify(name)} is registered already`, {
+    metadata: { adapter: name, model },
+  });
+}
+
+/** The one form of a new name. Throws INVALID_REQUEST. */
+export function checkedName(name: string, what: string): string {
+  const checked = checkAdapterName(name);
+  if ('name' in checked) return checked.name;
+  throw new AppError('INVALID_REQUEST', `the name of the ${what} ${checked.wrong}`, {
+    violations: [{ field: 'name', description: checked.wrong }],
+  });
+}
+
+/** Everything that is told of an entry. */
+export function infoOf(core: AdapterCore, entry: AdapterEntry, versions = false): AdapterInfo {
+  const { summary, pool } = entry;
+  const bytes = summary === undefined ? 0 : core.residency.bytesOf({ pool, digest: summary.digest });
+  return adapterInfo(entry, bytes, core.loader.isLoading(entry), versions);
+}
+
+/** Fewest digits of a digest that may stand for it. */
+const MIN_DIGITS = 8;
+
+/** The whole digest of a version of an entry. Throws VERSION_NOT_FOUND, INVALID_REQUEST. */
+export function versionOf(entry: AdapterEntry, digest: string): string {
+  const known = versionsOf(entry).filter((one) => sameDigest(one.digest, digest));
+  if (known.length > 1) {
+    const description = `${digest} are the first digits of several versions; give more of them`;
+    throw new AppError('INVALID_REQUEST', description, { violations: [{ field: 'digest', description }] });
+  }
+  if (known[0] === undefined) throw noVersion(entry, digest);
+  return known[0].digest;
+}
+
+/** True if `given` is the digest, or its first 8 or more digits. */
+export function sameDigest(digest: string, given: string): boolean {
+  return given.length >= MIN_DIGITS && digest.startsWith(given.toLowerCase());
+}
+
+function noVersion(entry: AdapterEntry, digest: string): AppError {
+  const versions = versionsOf(entry);
+  const shown = versions.slice(-5).map((one) => one.digest.slice(0, 16));
+  const had = versions.length === 0 ? 'none is known' : `it had ${shown.join(', ')}`;
+  return new AppError(
+    'VERSION_NOT_FOUND',
+    `adapter ${JSON.stringify(entry.name)} never had the version ${JSON.stringify(digest)}; ${had}`,
+    { metadata: { adapter: entry.name, model: entry.model } },
+  );
+}
+
+/** Throws VERSION_CONFLICT unless the entry has the digest that the request expects. */
+export function checkExpected(entry: AdapterEntry, expected: string | undefined): void {
+  if (expected === undefined || expected === '') return;
+  const digest = digestOf(entry);
+  if (sameDigest(digest, expected)) return;
+  throw new AppError(
+    'VERSION_CONFLICT',
+    `adapter ${JSON.stringify(entry.name)} has the digest ${digest === '' ? 'that nobody has read yet' : digest}, ` +
+      `not ${expected}`,
+    { metadata: { adapter: entry.name, model: entry.model, digest, expected } },
+  );
+}

@@ -1,0 +1,106 @@
+/** Registering an adapter: reserved, read, loaded, stored, and only then to be found. */
+import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
+import type { ResidentLease } from '../adapters/residency.js';
+import { openAdapterFolder } from '../adapters/source.js';
+import { AppError } from '../errors.js';
+import { RegistryConflict } from '../registry/types.js';
+import { type AdapterCore, checkedName, exists, newEntry, point, registryOf } from './adapter-core.js';
+import { canceled, loadFailure } from './adapter-leases.js';
+import { recordOf } from './adapter-records.js';
+import type { CallContext, CreateAdapterRequest } from './types.js';
+
+/** Refuses settings that contradict each other. */
+export function checkPin(pin: boolean, preload: boolean): void {
+  if (!pin || preload) return;
+  const description = 'cannot be true where preload is false: pinned weights stay loaded';
+  throw new AppError('INVALID_REQUEST', `pin ${description}`, { violations: [{ field: 'pin', description }] });
+}
+
+/** The same error with the adapter's name. */
+export function named(thrown: unknown, model: string, name: string): AppError {
+  const error = AppError.from(thrown);
+  const prefix = `adapter ${JSON.stringify(name)}`;
+  const message = error.message.startsWith(prefix) ? error.message : `${prefix}: ${error.message}`;
+  return new AppError(error.reason, message, {
+    metadata: { ...error.metadata, adapter: name, model },
+    violations: error.violations,
+    ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+    cause: thrown,
+  });
+}
+
+/**
+ * Registers a new name. Answers when the adapter is usable, or with `synchronous` false once it is stored.
+ * @throws AppError; then nothing is registered. REGISTRY_UNAVAILABLE may come after it was stored all the same
+ */
+export async function createAdapter(
+  core: AdapterCore,
+  model: string,
+  request: CreateAdapterRequest,
+  call: CallContext,
+): Promise<AdapterEntry> {
+  core.models.withLora(model);
+  const name = checkedName(request.name, 'adapter');
+  const preload = request.preload ?? true;
+  const pin = request.pin ?? false;
+  checkPin(pin, preload);
+  const registry = registryOf(core, model);
+  if (!registry.reserve(name)) throw exists(model, name);
+  const { source, options = {} } = request;
+  const later = request.synchronous === false;
+  try {
+    const entry = newEntry(core, model, name, { source, preload, pin, options: { ...options } });
+    if (call.signal.aborted) throw canceled(call.signal);
+    let lease: ResidentLease | undefined;
+    if (preload && !later) lease = await core.loader.lease(entry);
+    else await openAdapterFolder(entry.folder, entry.roots);
+    try {
+      if (call.signal.aborted) throw canceled(call.signal);
+      await core.book.exclusive(model, name, () => store(core, registry, entry, call));
+    } finally {
+      lease?.release();
+    }
+    core.log.info({ model, adapter: name, digest: entry.summary?.digest }, 'adapter registered');
+    if (preload && later) void loadLater(core, entry);
+    return entry;
+  } catch (thrown) {
+    throw named(thrown, model, name);
+  } finally {
+    registry.unreserve(name);
+  }
+}
+
+async function store(
+  core: AdapterCore,
+  registry: AdapterRegistry,
+  entry: AdapterEntry,
+  call: CallContext,
+): Promise<void> {
+  const { model, name } = entry;
+  // Another process may have registered the name while this one read the files.
+  if (registry.get(name) !== undefined || registry.alias(name) !== undefined) throw exists(model, name);
+  if (core.registries.get(model) !== registry) registryOf(core, model);
+  const record = recordOf(entry);
+  const note = { action: 'create', digestAfter: record.digest, detail: { source: record.source } };
+  try {
+    entry.revision = await core.book.commit(registry, entry, record, note, call);
+  } catch (error) {
+    throw error instanceof RegistryConflict ? exists(model, name) : error;
+  }
+  entry.versions = record.versions;
+  point(core, registry, entry);
+}
+
+/** Loads an adapter whose name is known already; a failure is told by its state. */
+export async function loadLater(core: AdapterCore, entry: AdapterEntry, evict = true): Promise<AppError | undefined> {
+  try {
+    const lease = await core.loader.lease(entry, { evict });
+    lease.release();
+    return undefined;
+  } catch (thrown) {
+    const error = loadFailure(entry, thrown);
+    core.log.warn({ model: entry.model, adapter: entry.name, err: error }, error.message);
+    core.journal.changed(entry.model, entry.name);
+    return error;
+  }
+}

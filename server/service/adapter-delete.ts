@@ -1,0 +1,44 @@
+/** Unregistering an adapter. */
+import { digestOf } from '../adapters/registry.js';
+import { AppError } from '../errors.js';
+import { type AdapterCore, checkExpected, findEntry, freeUnused, infoOf, registryOf } from './adapter-core.js';
+import type { AdapterInfo, CallContext } from './types.js';
+
+/**
+ * Removes a name. One that lies in a folder of the start is remembered as removed, so that it stays away.
+ * @param refresh brings a name up to date with the registry, after another process has changed it
+ * @returns the adapter as it was
+ */
+export async function deleteAdapter(
+  core: AdapterCore,
+  model: string,
+  request: { readonly name: string; readonly expectedDigest?: string | undefined },
+  call: CallContext,
+  refresh: (model: string, name: string) => Promise<void>,
+): Promise<AdapterInfo> {
+  const name = request.name.normalize('NFC');
+  const remove = async (): Promise<AdapterInfo> => {
+    const registry = registryOf(core, model);
+    const entry = findEntry(core, model, name);
+    checkExpected(entry, request.expectedDigest);
+    const alias = [...registry.aliases()].find(({ targets }) => targets.some(({ adapter }) => adapter === name));
+    if (alias !== undefined) {
+      throw new AppError(
+        'ADAPTER_IN_USE',
+        `adapter ${JSON.stringify(name)} is what the alias ${JSON.stringify(alias.name)} leads to; change or delete that first`,
+        { metadata: { adapter: name, model, alias: alias.name } },
+      );
+    }
+    const info = infoOf(core, entry);
+    const note = { action: 'delete', digestBefore: digestOf(entry), detail: { source: entry.source } };
+    await core.book.commit(registry, entry, entry.fromFolder ? { type: 'removed' } : null, note, call);
+    registry.remove(name);
+    core.loader.forget(entry);
+    freeUnused(core, registry);
+    core.journal.changed(model, name);
+    core.log.info({ model, adapter: name, runningRows: entry.usage.runningRows }, 'adapter deleted');
+    return { ...info, state: 'deleting' };
+  };
+  findEntry(core, model, name);
+  return core.book.change(model, name, remove, refresh);
+}

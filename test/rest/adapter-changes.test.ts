@@ -1,0 +1,132 @@
+/** Changes of registered adapters over HTTP, against the real adapter service. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { dir, managed } from '../service/managed.js';
+import { serve } from './http.js';
+import { memoryServices } from './memory-services.js';
+
+// biome-ignore lint/suspicious/noExplicitAny: bodies of answers
+type Json = Record<string, any>;
+
+async function start(t: TestContext) {
+  const { service } = managed({ model: 'base' });
+  const url = await serve(t, { ...memoryServices(), adapters: service });
+  const ask = async (method: string, path: string, body?: object, headers: Record<string, string> = {}) => {
+    const answer = await fetch(url + path, {
+      method,
+      headers: { ...(body && { 'content-type': 'application/json' }), ...headers },
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    return [answer.status, (await answer.json()) as Json] as const;
+  };
+  return { url, ask };
+}
+
+test('update takes pin, un-pin, preload, options and a new source, and answers as the original', async (t) => {
+  const { ask } = await start(t);
+  await ask('POST', '/adapters?name=a&src=a0&color=red');
+  const updated = [200, { status: 'Adapter a updated' }];
+  assert.deepEqual(await ask('POST', '/adapters/a/update?pin=true'), updated);
+  assert.equal((await ask('GET', '/adapters/a'))[1].pin, true);
+  assert.deepEqual(await ask('POST', '/models/base/adapters/a/update', { pin: false, size: 'L' }), updated);
+  assert.deepEqual(await ask('GET', '/adapters/a'), [200, { name: 'a', src: 'a0', preload: true, pin: false }]);
+  assert.deepEqual((await ask('GET', '/adapters/a?verbose=true'))[1].options, { color: 'red', size: 'L' });
+  assert.deepEqual(await ask('POST', '/adapters/a/update?preload=false'), updated);
+  assert.equal((await ask('POST', '/adapters/a/update?preload=false&pin=true'))[0], 400);
+  assert.deepEqual(await ask('POST', '/adapters/a/update?src=a1'), updated);
+  assert.deepEqual(await ask('GET', '/adapters/a'), [200, { name: 'a', src: 'a1', preload: false, pin: false }]);
+  const [status, refused] = await ask('POST', '/adapters/a/update?src=nothing-there');
+  assert.deepEqual([status, refused.reason], [424, 'ADAPTER_SOURCE_INVALID']);
+  assert.equal((await ask('GET', '/adapters/a'))[1].src, 'a1');
+  assert.equal((await ask('POST', '/adapters/nope/update'))[0], 404);
+  const alias = { 'x-amzn-sagemaker-adapter-alias': 'Pretty' };
+  assert.deepEqual((await ask('POST', '/adapters/a/update?pin=true', undefined, alias))[1], {
+    status: 'Adapter Pretty updated',
+  });
+});
+
+test('versions are listed, gone back to, and guarded by the digest that is expected', async (t) => {
+  const { ask } = await start(t);
+  await ask('POST', '/adapters?name=a&src=a0');
+  assert.equal((await ask('POST', '/adapters?name=a&src=a1'))[0], 409);
+  assert.equal((await ask('POST', '/adapters?name=a&src=a1&replace=true'))[0], 200);
+  const [, info] = await ask('GET', '/adapters/a?verbose=true');
+  const [first, second] = info.versions as { digest: string }[];
+  assert.equal(info.digest, second!.digest);
+  const stale = `expected_digest=${first!.digest}`;
+  const [status, refused] = await ask('POST', `/adapters/a/update?src=a2&${stale}`);
+  assert.deepEqual([status, refused.reason], [409, 'VERSION_CONFLICT']);
+  assert.equal((await ask('DELETE', `/adapters/a?${stale}`))[0], 409);
+  const back = `digest=${first!.digest.slice(0, 12)}&expected_digest=${second!.digest}`;
+  assert.equal((await ask('POST', `/adapters/a/update?${back}`))[0], 200);
+  const [, now] = await ask('GET', '/adapters/a?verbose=true');
+  assert.deepEqual([now.digest, now.src, now.versions.length], [first!.digest, 'a0', 2]);
+  assert.equal((await ask('POST', '/adapters/a/update?digest=0123456789'))[0], 404);
+});
+
+test('aliases are set, read and deleted', async (t) => {
+  const { ask } = await start(t);
+  await ask('POST', '/adapters?name=a&src=a0');
+  await ask('POST', '/adapters?name=b&src=a1');
+  const [status, alias] = await ask('PUT', '/aliases/live', {
+    targets: [{ adapter: 'a', share: 9 }, { adapter: 'b' }],
+  });
+  assert.equal(status, 200);
+  assert.deepEqual(alias.targets, [
+    { adapter: 'a', share: 9 },
+    { adapter: 'b', share: 1 },
+  ]);
+  assert.equal((await ask('PUT', '/models/base/aliases/live?adapter=b'))[0], 200);
+  assert.deepEqual((await ask('GET', '/aliases'))[1].aliases[0].targets, [{ adapter: 'b', share: 1 }]);
+  assert.deepEqual((await ask('DELETE', '/adapters/b'))[1].reason, 'ADAPTER_IN_USE');
+  assert.equal((await ask('PUT', '/aliases/a?adapter=b'))[0], 409, 'an adapter has the name');
+  assert.equal((await ask('PUT', '/aliases/x?adapter=nope'))[0], 404);
+  assert.equal((await ask('PUT', '/aliases/x', { targets: [{ adapter: 'a', weight: 1 }] }))[0], 400);
+  assert.equal((await ask('PUT', '/aliases/x'))[0], 400);
+  assert.equal((await ask('DELETE', '/aliases/live'))[0], 200);
+  assert.equal((await ask('GET', '/aliases/live'))[0], 404);
+});
+
+test('the log tells who changed what, newest first', async (t) => {
+  const { ask } = await start(t);
+  await ask('POST', '/adapters?name=a&src=a0', undefined, { 'x-loramux-actor': 'ana' });
+  await ask('DELETE', '/adapters/a');
+  const [, page] = await ask('GET', '/adapter-events?limit=1');
+  assert.deepEqual([page.events[0].action, page.events[0].actor], ['delete', '127.0.0.1']);
+  const [, rest] = await ask('GET', `/models/base/adapter-events?next_page_token=${page.nextPageToken}&name=a`);
+  const [created] = rest.events as Json[];
+  assert.deepEqual([created!.action, created!.actor, created!.name], ['create', 'ana', 'a']);
+  assert.match(created!.digest_after, /^[0-9a-f]{64}$/);
+  assert.equal(rest.nextPageToken, undefined);
+});
+
+test('a watch tells what there is, then every change, and goes on from a token', async (t) => {
+  const { ask, url } = await start(t);
+  await ask('POST', `/adapters?name=a&src=${encodeURIComponent(join(dir, 'a0'))}`);
+  const lines = async function* (query: string): AsyncGenerator<Json> {
+    const answer = await fetch(`${url}/adapters?watch=true${query}`);
+    assert.equal(answer.headers.get('content-type'), 'application/jsonlines');
+    let text = '';
+    for await (const chunk of answer.body!.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n')) {
+        if (at > 0) yield JSON.parse(text.slice(0, at));
+        text = text.slice(at + 1);
+      }
+    }
+  };
+  const watch = lines('');
+  assert.equal((await watch.next()).value!.adapter.name, 'a');
+  const synced = (await watch.next()).value!;
+  assert.deepEqual([synced.type, synced.snapshot], ['synced', true]);
+  await ask('DELETE', '/adapters/a');
+  const deleted = (await watch.next()).value!;
+  assert.deepEqual([deleted.type, deleted.name], ['deleted', 'a']);
+  await watch.return(undefined);
+  const again = lines(`&resume_token=${synced.resume_token}`);
+  assert.equal((await again.next()).value!.type, 'deleted');
+  assert.deepEqual((await again.next()).value!.snapshot, false);
+  await again.return(undefined);
+  assert.equal((await ask('GET', '/adapters?watch=true&resume_token=x'))[0], 400);
+});
