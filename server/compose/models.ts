@@ -125,6 +125,7 @@ function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge 
     maxQueue: config.maxQueue,
     prefillChunk: config.prefillChunk,
     kvBytes: config.kvBytes,
+    cacheDir: config.weightCache === 'on' ? join(config.sources.cacheDir, 'converted') : undefined,
   };
 }
 

@@ -115,6 +115,11 @@ export const SETTINGS = z.object({
     unset:
       '`$XDG_STATE_HOME/loramux` or `~/.local/state/loramux`, there one folder for each port and first model; `none` for the embedded demo and with `--port 0`',
   }),
+  weightCache: choice(['on', 'off'], {
+    value: 'on|off',
+    description: 'Whether weights converted for int8 are kept in the cache folder, so that the next start is quick.',
+    default: 'on',
+  }),
   registry: optionalText({
     value: 'URL',
     description:

@@ -38,7 +38,7 @@ export class SessionFactory {
   }
 
   /** Reads biases and norms; with `int8` also quantises every linear. */
-  static async create(folder: ModelFolder, dtype: Dtype, threads: number): Promise<SessionFactory> {
+  static async create(folder: ModelFolder, dtype: Dtype, threads: number, cacheDir?: string): Promise<SessionFactory> {
     const small = new Map<string, Float32Array>();
     for (const norm of allNorms(folder.spec)) {
       for (const name of [norm.weight, norm.bias]) {
@@ -48,7 +48,7 @@ export class SessionFactory {
     for (const { bias } of allLinears(folder.spec)) {
       if (bias !== undefined) small.set(bias, await folder.checkpoint.readFloat32(bias));
     }
-    return new SessionFactory(folder, threads, small, await prepareLinears(folder, dtype));
+    return new SessionFactory(folder, threads, small, await prepareLinears(folder, dtype, cacheDir));
   }
 
   /** Builds a variant's graph and loads it. Blocks the thread while onnxruntime prepares the weights. */
@@ -65,7 +65,7 @@ export class SessionFactory {
       ...(externalData.length > 0 && { externalData: [...externalData] }),
       extra: {
         session: {
-          model_external_initializers_file_folder_path: this.#folder.checkpoint.folder,
+          model_external_initializers_file_folder_path: this.#linears.folder ?? this.#folder.checkpoint.folder,
           // The pairs of quantise and dequantise are wanted as they stand.
           disable_quant_qdq: '1',
           // Several variants have a thread pool each; one that is not running must not burn the others' cores.

@@ -1,12 +1,13 @@
 /** The weights of a model's linears in the form that the chosen arithmetic multiplies with. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { convertColumns } from '../model/column-store.js';
+import { COLUMN_FORM, columnLayout, columnStore, convertColumns } from '../model/column-store.js';
 import { integerKernel } from '../model/graph-integer.js';
 import { blockKernel, fp32Kernel, type LinearKernel, memoryFile } from '../model/graph-linears.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { quantise } from '../model/quantise.js';
 import { allLinears, linearGroups } from '../model/spec.js';
+import { convertedName, findConverted, type KeptFile, keepConverted } from './converted-weights.js';
 import { integerProductsAreExact } from './integer-check.js';
 
 /** Arithmetic of the base model's linears: `fp32` is exact, `int8` rounds weights to 8 bits. */
@@ -21,16 +22,42 @@ export interface ExternalFile {
 /** Prepared weights and the nodes that use them. */
 export interface LinearWeights {
   readonly kernel: LinearKernel;
+  /** Folder of the files that the graph names; absent = that of the checkpoint. */
+  readonly folder?: string | undefined;
   /** As soon as anything comes from memory, onnxruntime wants every file named here. */
   externalFiles(): Promise<readonly ExternalFile[]>;
 }
 
-/** Prepares all linears of the folder. */
-export async function prepareLinears(folder: ModelFolder, dtype: Dtype): Promise<LinearWeights> {
+/**
+ * Prepares all linears of the folder.
+ * @param cacheDir folder for converted weights; undefined = none are kept
+ */
+export async function prepareLinears(folder: ModelFolder, dtype: Dtype, cacheDir?: string): Promise<LinearWeights> {
   if (dtype === 'fp32') return exactLinears(folder);
   // Weights that come in blocks keep them; a processor that saturates must not multiply whole columns.
   if ((await storedInBlocks(folder)) || !(await integerProductsAreExact())) return blockLinears(folder);
-  const store = await convertColumns(linearGroups(folder.spec), ({ weight }) => folder.checkpoint.readFloat32(weight));
+  return columnLinears(folder, cacheDir);
+}
+
+/** Columns, read from the cache's file where there is one, which then needs no memory of ours. */
+async function columnLinears(folder: ModelFolder, cacheDir: string | undefined): Promise<LinearWeights> {
+  const groups = linearGroups(folder.spec);
+  const { bytes, places } = columnLayout(groups);
+  const inFile = ({ folder, name }: KeptFile): LinearWeights => ({
+    kernel: integerKernel(columnStore(places, name)),
+    folder,
+    externalFiles: async () => [],
+  });
+  // Merged weights are those of one start.
+  const name =
+    cacheDir === undefined || folder.checkpoint.changed !== undefined
+      ? undefined
+      : await convertedName(folder, COLUMN_FORM);
+  const known = name === undefined ? undefined : await findConverted(cacheDir!, name, bytes);
+  if (known !== undefined) return inFile(known);
+  const store = await convertColumns(groups, ({ weight }) => folder.checkpoint.readFloat32(weight));
+  const kept = name === undefined ? undefined : await keepConverted(cacheDir!, name, store.bytes);
+  if (kept !== undefined) return inFile(kept);
   const files = [{ path: store.location, data: store.bytes }];
   return { kernel: integerKernel(store), externalFiles: async () => files };
 }

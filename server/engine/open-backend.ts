@@ -12,11 +12,13 @@ export interface BackendOptions {
   readonly threads: number;
   /** False: only the base graph is made, and adapters are refused. */
   readonly lora: boolean;
+  /** Folder for converted weights; absent = none are kept. */
+  readonly cacheDir?: string | undefined;
 }
 
 /** Prepares the weights and opens the graphs that every adapter may need; others are opened when an adapter needs them. */
 export async function openBackend(folder: ModelFolder, options: BackendOptions): Promise<StepBackend> {
-  const factory = await SessionFactory.create(folder, options.dtype, options.threads);
+  const factory = await SessionFactory.create(folder, options.dtype, options.threads, options.cacheDir);
   const sessions = [await factory.open('base')];
   if (options.lora) sessions.push(await factory.open('lora'));
   const table = await EmbeddingTable.read(folder);

@@ -19,13 +19,15 @@ export interface ColumnGroup {
   readonly columns: number;
 }
 
-/** All matrices of a model, as one stretch of bytes that a session takes as external data. */
+/** All matrices of a model, as one file that a session reads or takes from memory. */
 export interface ColumnStore {
   /** Name of the external file as the graph knows it. */
   readonly location: string;
-  readonly bytes: Uint8Array;
   group(linears: readonly LinearSpec[]): ColumnGroup;
 }
+
+/** Changes with the layout and the rounding: bytes of another number are not these. */
+export const COLUMN_FORM = 'columns1';
 
 /** Largest magnitude of a weight's byte. */
 const LEVEL = 127;
@@ -53,11 +55,10 @@ export function columnLayout(groups: readonly (readonly LinearSpec[])[]): {
   return { bytes: total, places };
 }
 
-/** The store over bytes that are laid out so. */
-export function columnStore(places: ReadonlyMap<string, ColumnGroup>, bytes: Uint8Array): ColumnStore {
+/** The store of a file that is laid out so. */
+export function columnStore(places: ReadonlyMap<string, ColumnGroup>, location: string): ColumnStore {
   return {
-    location: 'columns.bin',
-    bytes,
+    location,
     group: (linears) => {
       const place = places.get(groupKey(linears));
       if (place === undefined) throw new Error(`no stored columns for ${groupKey(linears)}`);
@@ -73,7 +74,7 @@ export function columnStore(places: ReadonlyMap<string, ColumnGroup>, bytes: Uin
 export async function convertColumns(
   groups: readonly (readonly LinearSpec[])[],
   read: (linear: LinearSpec) => Promise<Float32Array>,
-): Promise<ColumnStore> {
+): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
   const { bytes: size, places } = columnLayout(groups);
   const bytes = new Uint8Array(size);
   const done = new Set<string>();
@@ -92,7 +93,7 @@ export async function convertColumns(
       column += linear.outFeatures;
     }
   }
-  return columnStore(places, bytes);
+  return { ...columnStore(places, 'columns.bin'), bytes };
 }
 
 function groupKey(linears: readonly LinearSpec[]): string {

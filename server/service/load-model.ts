@@ -29,6 +29,8 @@ export interface LoadModelOptions {
   readonly prefillChunk: number;
   /** Adapters to merge into the weights, by folder. */
   readonly merge: readonly { readonly name: string; readonly folder: string; readonly weight: number }[];
+  /** Folder for converted weights; undefined = none are kept. */
+  readonly cacheDir?: string | undefined;
   /** Budget of the key/value cache, in bytes. */
   readonly kvBytes: number;
 }
@@ -68,6 +70,7 @@ async function start(
       dtype,
       threads: options.threads,
       lora: options.loraEnabled,
+      cacheDir: options.cacheDir,
       ...(merge.length > 0 && { merge }),
       limits: {
         maxBatch: options.maxBatch,
