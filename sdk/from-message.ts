@@ -52,7 +52,11 @@ export function fromResult(message: ResultMessage): PredictResult {
     text: message.text,
     finishReason: known(FINISH_REASONS[message.finishReason], 'finish reason'),
     ...(stopString !== undefined && { stopString }),
-    usage: { promptTokens: usage?.promptTokens ?? 0, completionTokens: usage?.completionTokens ?? 0 },
+    usage: {
+      promptTokens: usage?.promptTokens ?? 0,
+      completionTokens: usage?.completionTokens ?? 0,
+      cachedTokens: usage?.cachedTokens ?? 0,
+    },
     timings: {
       queueMs: timings?.queueMs ?? 0,
       prefillMs: timings?.prefillMs ?? 0,

@@ -82,5 +82,6 @@ export function toRequest(params: PredictParams): RequestMessage {
     defaultAdapters: selection(request.adapter),
     ...(own && { parameters: own }),
     returnTokens: request.returnTokens ?? false,
+    ...(request.priority !== undefined && { priority: request.priority }),
   });
 }

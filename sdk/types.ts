@@ -77,6 +77,8 @@ export interface PredictRequest {
   parameters?: GenerationParameters | undefined;
   /** True: answers list their tokens; `logprobs` implies it. */
   returnTokens?: boolean | undefined;
+  /** -100 to 100, default 0: while requests wait for a place, those of a higher priority go first. */
+  priority?: number | undefined;
 }
 
 /** A request, or just what to answer. */
@@ -110,7 +112,8 @@ export interface PredictResult {
   text: string;
   finishReason: FinishReason;
   stopString?: string | undefined;
-  usage: { promptTokens: number; completionTokens: number };
+  /** `cachedTokens` of the prompt were known to the server from earlier requests and cost next to nothing. */
+  usage: { promptTokens: number; completionTokens: number; cachedTokens: number };
   timings: { queueMs: number; prefillMs: number; decodeMs: number };
   receipt: Receipt;
   /** The seed that was used. */

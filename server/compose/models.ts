@@ -126,6 +126,7 @@ function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge 
     prefillChunk: config.prefillChunk,
     kvBytes: config.kvBytes,
     cacheDir: config.weightCache === 'on' ? join(config.sources.cacheDir, 'converted') : undefined,
+    prefixCacheBytes: config.prefixCacheBytes,
   };
 }
 

@@ -176,10 +176,21 @@ export const SETTINGS = z.object({
   }),
   prefillChunk: integer(1, 65_536, {
     value: 'TOKENS',
-    description: 'Most prompt tokens that one step works on, so that long prompts do not stall running streams.',
+    description:
+      'Most prompt tokens that one step works on; while inputs run it is less, by what their steps and tokens cost.',
     default: '256',
   }),
-  kvBytes: bytes(1, { value: 'BYTES', description: 'Memory budget of the key/value cache.', default: '512MiB' }),
+  kvBytes: bytes(1, {
+    value: 'BYTES',
+    description:
+      'Memory budget of the keys and values of running inputs; when it runs out, the newest ones wait and are computed again.',
+    default: '512MiB',
+  }),
+  prefixCacheBytes: bytes(0, {
+    value: 'BYTES',
+    description: 'Memory budget of keys and values that are kept for prompts with the same beginning; 0 turns it off.',
+    default: '256MiB',
+  }),
   adapterBytes: bytes(1, { value: 'BYTES', description: 'Memory budget of loaded adapter weights.', default: '1GiB' }),
   threads: integer(0, 1024, {
     value: 'COUNT',

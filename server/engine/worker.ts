@@ -5,15 +5,14 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
-import { EngineLoop } from './engine-loop.js';
+import { EngineLoop, type LoopLimits } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
 import { type BackendOptions, openBackend } from './open-backend.js';
-import type { SchedulerLimits } from './scheduler.js';
 
 /** What the main thread passes to the worker. */
 export interface WorkerOptions extends BackendOptions {
   readonly modelDir: string;
-  readonly limits: SchedulerLimits;
+  readonly limits: LoopLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
   readonly merge?: readonly MergePart[] | undefined;
 }

@@ -1,6 +1,7 @@
 /** The ways to answer a request: whole, as a stream, or later, to be fetched by a token. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
@@ -47,10 +48,11 @@ export async function answerLater(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
+  const priority = readPriority(header(request, PRIORITY_HEADER));
   const sink = later.open();
   let events: AsyncIterable<PredictEvent>;
   try {
-    events = await services.inference.stream(predict, { requestId: request.id, signal: sink.signal });
+    events = await services.inference.stream(predict, { requestId: request.id, signal: sink.signal, priority });
   } catch (refused) {
     sink.drop();
     throw refused;

@@ -26,6 +26,7 @@ export function streamDetailsJson(result: PredictResult, prompt: Prompt): object
     generated_tokens: result.usage.completionTokens,
     ...(prompt.kind === 'text' ? { inputs: prompt.text } : {}),
     input_length: result.usage.promptTokens,
+    cached_tokens: result.usage.cachedTokens,
     seed: result.seed,
     ...(result.stopString === undefined ? {} : { stop_string: result.stopString }),
     timings: {

@@ -114,6 +114,7 @@ class Fields {
 function answerJson(results: readonly PredictResult[], kind: 'chat' | 'completion'): object {
   const promptTokens = results.reduce((sum, result) => sum + result.usage.promptTokens, 0);
   const completionTokens = results.reduce((sum, result) => sum + result.usage.completionTokens, 0);
+  const cachedTokens = results.reduce((sum, result) => sum + result.usage.cachedTokens, 0);
   return {
     id: `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`,
     object: kind === 'chat' ? 'chat.completion' : 'text_completion',
@@ -129,6 +130,7 @@ function answerJson(results: readonly PredictResult[], kind: 'chat' | 'completio
       prompt_tokens: promptTokens,
       completion_tokens: completionTokens,
       total_tokens: promptTokens + completionTokens,
+      prompt_tokens_details: { cached_tokens: cachedTokens },
     },
   };
 }

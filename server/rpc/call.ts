@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Code, type ConnectError, createContextKey, type HandlerContext, type Interceptor } from '@connectrpc/connect';
 import { AppError } from '../errors.js';
 import { ACTOR_HEADER, callerOf } from '../listener/caller.js';
+import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import type { CallContext } from '../service/types.js';
 import { classify, toConnectError } from './errors.js';
 
@@ -30,12 +31,15 @@ export const kRequestId = createContextKey('', { description: 'request id' });
 /** Address of the caller, where there is a connection. */
 export const kPeer = createContextKey<string | undefined>(undefined, { description: 'address of the caller' });
 
-/** What the service layer needs to know of a call. */
-export function callContext(context: HandlerContext): CallContext {
+/** What the service layer needs to know of a call; a `priority` of the message precedes that of the header. */
+export function callContext(context: HandlerContext, priority?: number): CallContext {
+  const leftMs = context.timeoutMs();
   return {
     requestId: context.values.get(kRequestId),
     signal: context.signal,
     actor: callerOf(context.requestHeader.get(ACTOR_HEADER), context.values.get(kPeer)),
+    priority: priority ?? readPriority(context.requestHeader.get(PRIORITY_HEADER)),
+    ...(leftMs !== undefined && { deadline: performance.timeOrigin + performance.now() + leftMs }),
   };
 }
 

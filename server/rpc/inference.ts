@@ -11,7 +11,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
   return {
     async predict(request, context) {
       assertValid(request);
-      const call = callContext(context);
+      const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const results = await service.predict(fromRequest(request), call);
       const header = adapterHeader(results.map(({ receipt }) => receipt));
@@ -21,7 +21,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
 
     async *streamPredict(request, context) {
       assertValid(request);
-      const call = callContext(context);
+      const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const receipts: Receipt[] = [];
       for await (const event of await service.stream(fromRequest(request), call)) {

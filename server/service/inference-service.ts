@@ -39,7 +39,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
   };
 
   return {
-    async predict(request, { signal }) {
+    async predict(request, call) {
       const { model, rows } = plan(request);
       const results: PredictResult[] = new Array(rows.length);
       const leave = uses?.enter(model.engine);
@@ -52,11 +52,11 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
           done: () => resolve(results),
           failed: reject,
         };
-        startRun(model, leases, rows, signal, sink).catch(reject);
+        startRun(model, leases, rows, call, sink).catch(reject);
       }).finally(leave);
     },
 
-    async stream(request, { signal }) {
+    async stream(request, call) {
       const { model, rows } = plan(request);
       const leave = uses?.enter(model.engine);
       let run: RequestRun | undefined;
@@ -66,7 +66,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
         run?.cancel(reason);
       });
       for (const { index, promptText } of rows) if (promptText !== '') channel.delta(index, promptText, []);
-      run = await startRun(model, leases, rows, signal, {
+      run = await startRun(model, leases, rows, call, {
         tokens: (index, tokens) => channel.delta(index, tokens.map(({ text }) => text).join(''), tokens),
         result: (result) => channel.final(result),
         done: () => {

@@ -31,8 +31,9 @@ export interface LoadModelOptions {
   readonly merge: readonly { readonly name: string; readonly folder: string; readonly weight: number }[];
   /** Folder for converted weights; undefined = none are kept. */
   readonly cacheDir?: string | undefined;
-  /** Budget of the key/value cache, in bytes. */
+  /** Budget of the keys and values of running rows, and of the prefix cache, in bytes. */
   readonly kvBytes: number;
+  readonly prefixCacheBytes: number;
 }
 
 /** Models below this many weights lose nothing noticeable in speed by exact arithmetic. */
@@ -76,6 +77,9 @@ async function start(
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
         maxPositions: Math.floor(options.kvBytes / positionBytes),
+        // A step reads every weight once; reading as many bytes of keys and values takes about as long.
+        stepPositions: Math.ceil((parameters * (dtype === 'int8' ? 1 : 4)) / positionBytes),
+        prefixBytes: options.prefixCacheBytes,
       },
     },
     { maxQueue: options.maxQueue },

@@ -5,7 +5,7 @@ import { AppError } from '../errors.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
-import type { PredictResult, TokenInfo } from './types.js';
+import type { CallContext, PredictResult, TokenInfo } from './types.js';
 
 /** Receives what a request produces. Nothing is called after `done` or `failed`. */
 export interface RunSink {
@@ -18,6 +18,9 @@ export interface RunSink {
   /** The request is over; its rows are being cancelled. */
   failed(error: AppError): void;
 }
+
+/** What a run needs to know of its call. */
+type Urgent = Pick<CallContext, 'signal' | 'priority' | 'deadline'>;
 
 /** A request that runs. */
 export interface RequestRun {
@@ -34,15 +37,16 @@ export async function startRun(
   model: LoadedModel,
   leasing: AdapterLeases,
   rows: readonly PlannedRow[],
-  signal: AbortSignal,
+  call: Urgent,
   sink: RunSink,
 ): Promise<RequestRun> {
+  const { signal } = call;
   if (signal.aborted) throw abortError(signal);
   const selections = rows.map(({ selection }) => selection);
   const leased = await leasing.acquire(model.info.name, selections, signal).catch((thrown: unknown) => {
     throw signal.aborted ? abortError(signal) : thrown;
   });
-  const run = new Run(model, sink, signal, rows, leased);
+  const run = new Run(model, sink, call, rows, leased);
   run.start();
   return run;
 }
@@ -53,6 +57,7 @@ class Run implements RequestRun {
   readonly #model: LoadedModel;
   readonly #sink: RunSink;
   readonly #signal: AbortSignal;
+  readonly #urgency: Pick<EngineRow, 'priority' | 'deadline'>;
   readonly #rows: readonly PlannedRow[];
   readonly #leased: Leased;
   readonly #answers: readonly RowAnswer[];
@@ -60,10 +65,11 @@ class Run implements RequestRun {
   #rowsLeft: number;
   #over = false;
 
-  constructor(model: LoadedModel, sink: RunSink, signal: AbortSignal, rows: readonly PlannedRow[], leased: Leased) {
+  constructor(model: LoadedModel, sink: RunSink, call: Urgent, rows: readonly PlannedRow[], leased: Leased) {
     this.#model = model;
     this.#sink = sink;
-    this.#signal = signal;
+    this.#signal = call.signal;
+    this.#urgency = { priority: call.priority, deadline: call.deadline };
     this.#rows = rows;
     this.#leased = leased;
     this.#answers = rows.map((row) => new RowAnswer(row, model));
@@ -119,6 +125,7 @@ class Run implements RequestRun {
       },
       maxNewTokens: parameters.maxNewTokens,
       endIds: this.#answers[at]!.endIds,
+      ...this.#urgency,
     };
   }
 

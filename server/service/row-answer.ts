@@ -69,7 +69,11 @@ export class RowAnswer {
       tokens: this.#tokens,
       finishReason: this.#finish!,
       ...(this.#stop !== undefined && { stopString: this.#stop }),
-      usage: { promptTokens: this.#row.promptIds.length, completionTokens: this.#tokens.length },
+      usage: {
+        promptTokens: this.#row.promptIds.length,
+        completionTokens: this.#tokens.length,
+        cachedTokens: end.cachedTokens,
+      },
       timings: { queueMs: end.queueMs, prefillMs: end.prefillMs, decodeMs: end.decodeMs },
       receipt: {
         model: info.name,

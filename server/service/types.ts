@@ -77,13 +77,17 @@ export interface PredictRequest {
   readonly parameters?: Partial<GenerationParameters> | undefined;
 }
 
-/** Who asks: for logs, cancelation and deadlines. */
+/** Who asks, and how urgently: for logs, cancelation, and the order of the queue. */
 export interface CallContext {
   readonly requestId: string;
   /** Aborts when the client goes away or its deadline passes; the rows are freed within a step. */
   readonly signal: AbortSignal;
   /** Who asks, for the log of changes: what the caller says of itself, else its address. Not authenticated. */
   readonly actor?: string | undefined;
+  /** Rows of a higher priority go first; absent = 0. */
+  readonly priority?: number | undefined;
+  /** When the answer is wanted: milliseconds of `performance.timeOrigin + performance.now()`; absent = no matter when. */
+  readonly deadline?: number | undefined;
 }
 
 /** One generated token. */
@@ -126,6 +130,8 @@ export interface ReceiptAdapter {
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Prompt tokens whose keys and values an earlier row had left behind. */
+  readonly cachedTokens: number;
 }
 
 /** Where a row's time went, in milliseconds. */

@@ -175,3 +175,18 @@ test('an answered request leaves its signal alone', async (t) => {
   await (await postJson(`${url}/invocations`, { inputs: 'x' })).text();
   assert.equal(services.calls[0]!.signal.aborted, false);
 });
+
+test('a priority in the header reaches the service, nonsense is refused', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const ask = async (priority?: string) =>
+    (await postJson(`${url}/invocations`, { inputs: 'x' }, priority === undefined ? {} : { 'x-priority': priority }))
+      .status;
+  assert.deepEqual([await ask('5'), await ask()], [200, 200]);
+  assert.deepEqual(
+    services.calls.map(({ priority }) => priority),
+    [5, undefined],
+  );
+  assert.deepEqual([await ask('urgent'), await ask('101'), await ask('1.5')], [400, 400, 400]);
+  assert.equal(services.calls.length, 2);
+});

@@ -250,7 +250,7 @@ function result(
     text,
     tokens,
     finishReason,
-    usage: { promptTokens: prompt.split(/\s+/).length, completionTokens: tokens.length },
+    usage: { promptTokens: prompt.split(/\s+/).length, completionTokens: tokens.length, cachedTokens: 0 },
     timings: { queueMs: 1, prefillMs: 2, decodeMs: 3 },
     receipt: {
       model: model.name,

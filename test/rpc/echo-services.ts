@@ -25,6 +25,8 @@ export interface EchoServices extends Services {
   readonly activeRows: () => number;
   /** What reached the service layer, in order. */
   readonly requests: PredictRequest[];
+  /** The calls that they came with. */
+  readonly calls: CallContext[];
   /** Answers every further call with this error. */
   fail: AppError | Error | undefined;
   /** Fails streams after this many tokens. */
@@ -128,7 +130,7 @@ export function echoServices(tokenMs = 2): EchoServices {
         text: tokens.map(({ text }) => text).join(''),
         tokens,
         finishReason: 'length',
-        usage: { promptTokens: prompt.length, completionTokens: tokens.length },
+        usage: { promptTokens: prompt.length, completionTokens: tokens.length, cachedTokens: 0 },
         timings: { queueMs: 1, prefillMs: 2, decodeMs: 3 },
         receipt: proof,
         seed: parameters.seed ?? 7,
@@ -155,6 +157,7 @@ export function echoServices(tokenMs = 2): EchoServices {
 
   const start = (request: PredictRequest, call: CallContext): AsyncGenerator<PredictEvent> => {
     fixture.requests.push(request);
+    fixture.calls.push(call);
     if (fixture.fail) throw fixture.fail;
     checkModel(request.model);
     for (const input of request.inputs) receipt(input.adapters ?? request.adapters ?? []);
@@ -164,6 +167,7 @@ export function echoServices(tokenMs = 2): EchoServices {
   const fixture: EchoServices = {
     activeRows: () => active,
     requests: [],
+    calls: [],
     fail: undefined,
     failAfterTokens: undefined,
     inference: {

@@ -99,6 +99,14 @@ describe('results', () => {
     await settled();
   });
 
+  it('reach the engine with the priority and the deadline of the call', async () => {
+    const { service, call, engine, settled } = setup();
+    await service.predict({ inputs: [text('a')] }, { ...call(), priority: 4, deadline: 1e15 });
+    assert.equal(engine.submitted[0]!.priority, 4);
+    assert.equal(engine.submitted[0]!.deadline, 1e15);
+    await settled();
+  });
+
   it('take parameters from the input, then the request, then the defaults; undefined overrides nothing', async () => {
     const { service, call, engine } = setup();
     await service.predict(
