@@ -18,6 +18,7 @@ import { createInferenceService } from './service/inference-service.js';
 import { createModelService } from './service/model-service.js';
 import type { AdapterInfo, ModelInfo, Services } from './service/types.js';
 import { workflowInference } from './service/workflows/workflow-inference.js';
+import { createSourceResolver } from './sources/source-resolver.js';
 
 /** Inputs of one request. */
 const MAX_INPUTS = 1024;
@@ -40,6 +41,7 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
   const store = await openRegistry(config.registry, (error) =>
     log.warn({ err: error }, 'the registry is not reachable'),
   );
+  const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
   const managed = manageModels(config, log, () => adapters, roots);
   const { models, manager, workflows, uses } = managed;
@@ -49,11 +51,13 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
     allowedRoots: roots,
     byteBudget: config.adapterBytes,
     log,
+    sources,
     store,
   });
   try {
     await managed.start();
   } catch (error) {
+    await sources.close();
     await adapters.close();
     await managed.close();
     await store.close();
@@ -133,6 +137,7 @@ export async function composeServer(config: ServeConfig, log: Logger): Promise<S
       adapters.drain();
       await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
       await rest.close();
+      await sources.close();
       await adapters.close();
       await managed.close();
       await store.close();

@@ -143,8 +143,8 @@ export const ERRORS = {
   SOURCE_CORRUPT: spec(
     'failed_precondition',
     424,
-    false,
-    'What the source delivered is not what its digest says; nothing of it is used.',
+    true,
+    'What the source delivered is not what its digest says; nothing of it is used, and the next use fetches it anew.',
   ),
   SOURCE_TOO_LARGE: spec(
     'failed_precondition',

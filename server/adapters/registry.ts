@@ -8,6 +8,8 @@ export interface AdapterVersion {
   readonly digest: string;
   /** Where it came from, as given. */
   readonly source: string;
+  /** Where the cache of remote files has it; absent for local folders. */
+  readonly snapshot?: string | undefined;
   /** When the name first pointed to it; Unix milliseconds. */
   readonly createdAt: number;
 }
@@ -38,7 +40,7 @@ export interface AdapterEntry {
   readonly name: string;
   /** As given at registration. */
   readonly source: string;
-  /** Absolute path of the folder. */
+  /** Absolute path of the folder; '' where the source is not on this machine. */
   readonly folder: string;
   /** Folders that its files must lie below. */
   readonly roots: readonly string[];
@@ -61,6 +63,8 @@ export interface AdapterEntry {
   summary?: AdapterSummary | undefined;
   /** Why it cannot be used; it stays unusable until it is changed or deleted. */
   error?: string | undefined;
+  /** Where the cache of remote files has its content; undefined for local folders, and until it was fetched. */
+  snapshot?: string | undefined;
   /** While it is being loaded. */
   progress?: AdapterProgress | undefined;
   loadedAt?: number | undefined;

@@ -3,8 +3,10 @@ import { checkAdapterName } from '../adapters/adapter-names.js';
 import type { AdapterReader } from '../adapters/adapter-reader.js';
 import { type AdapterEntry, type AdapterRegistry, digestOf } from '../adapters/registry.js';
 import type { Residency } from '../adapters/residency.js';
-import { sourcePath } from '../adapters/source.js';
+import { openAdapterFolder, sourcePath } from '../adapters/source.js';
 import { AppError } from '../errors.js';
+import { isRemoteUri } from '../sources/source.js';
+import type { SourceResolver } from '../sources/source-resolver.js';
 import type { AdapterBook } from './adapter-book.js';
 import { adapterInfo } from './adapter-info.js';
 import type { AdapterJournal } from './adapter-journal.js';
@@ -26,6 +28,8 @@ export interface AdapterCore {
   readonly registries: ReadonlyMap<string, AdapterRegistry>;
   /** Folders that adapters may be read from. */
   readonly allowedRoots: readonly string[];
+  /** Brings sources to this machine. */
+  readonly sources: SourceResolver;
   readonly residency: Residency;
   readonly reader: AdapterReader;
   readonly loader: AdapterLoader;
@@ -44,6 +48,7 @@ export type EntryFacts = Pick<AdapterEntry, 'source' | 'preload' | 'pin'> &
       | 'folder'
       | 'roots'
       | 'digest'
+      | 'snapshot'
       | 'options'
       | 'createdAt'
       | 'updatedAt'
@@ -72,13 +77,24 @@ export function newEntry(core: AdapterCore, model: string, name: string, facts: 
     usage: { runningRows: 0 },
     roots: core.allowedRoots,
     ...facts,
-    folder: facts.folder ?? sourcePath(facts.source, served.modelDir),
+    folder: facts.folder ?? (isRemoteUri(facts.source) ? '' : sourcePath(facts.source, served.modelDir)),
     model,
     pool: served.pool ?? model,
     name,
     state: 'new',
     retained: false,
   };
+}
+
+/**
+ * Checks without any network that a new entry's source may be used.
+ * @throws AppError ADAPTER_SOURCE_INVALID, ADAPTER_SOURCE_FORBIDDEN
+ */
+export async function checkSource(core: AdapterCore, entry: AdapterEntry): Promise<void> {
+  const base = core.models.withLora(entry.model).modelDir;
+  const { source, roots, options } = entry;
+  const checked = await core.sources.check({ source, base, roots, sha256: options.sha256 });
+  if (checked.kind === 'folder') await openAdapterFolder(checked.path, roots);
 }
 
 /** The entry of a stored record. */
@@ -106,7 +122,14 @@ export function entryOfVersion(core: AdapterCore, current: AdapterEntry, digest:
   const { model, name, preload, pin, options, createdAt, fromFolder, usage } = current;
   const kept = { preload, pin, options, createdAt, fromFolder, usage };
   const { versions, revision } = current;
-  return newEntry(core, model, name, { ...kept, versions, revision, source: version.source, digest });
+  return newEntry(core, model, name, {
+    ...kept,
+    versions,
+    revision,
+    source: version.source,
+    snapshot: version.snapshot,
+    digest,
+  });
 }
 
 /** Makes a name point to an entry, frees what it pointed to, and tells watchers. */

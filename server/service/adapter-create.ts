@@ -1,10 +1,10 @@
 /** Registering an adapter: reserved, read, loaded, stored, and only then to be found. */
 import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
-import { openAdapterFolder } from '../adapters/source.js';
 import { AppError } from '../errors.js';
 import { RegistryConflict } from '../registry/types.js';
-import { type AdapterCore, checkedName, exists, newEntry, point, registryOf } from './adapter-core.js';
+import { redactSource } from '../sources/source.js';
+import { type AdapterCore, checkedName, checkSource, exists, newEntry, point, registryOf } from './adapter-core.js';
 import { canceled, loadFailure } from './adapter-leases.js';
 import { recordOf } from './adapter-records.js';
 import type { CallContext, CreateAdapterRequest } from './types.js';
@@ -53,7 +53,7 @@ export async function createAdapter(
     if (call.signal.aborted) throw canceled(call.signal);
     let lease: ResidentLease | undefined;
     if (preload && !later) lease = await core.loader.lease(entry);
-    else await openAdapterFolder(entry.folder, entry.roots);
+    else await checkSource(core, entry);
     try {
       if (call.signal.aborted) throw canceled(call.signal);
       await core.book.exclusive(model, name, () => store(core, registry, entry, call));
@@ -81,7 +81,7 @@ async function store(
   if (registry.get(name) !== undefined || registry.alias(name) !== undefined) throw exists(model, name);
   if (core.registries.get(model) !== registry) registryOf(core, model);
   const record = recordOf(entry);
-  const note = { action: 'create', digestAfter: record.digest, detail: { source: record.source } };
+  const note = { action: 'create', digestAfter: record.digest, detail: { source: redactSource(record.source) } };
   try {
     entry.revision = await core.book.commit(registry, entry, record, note, call);
   } catch (error) {

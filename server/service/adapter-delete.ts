@@ -1,6 +1,7 @@
 /** Unregistering an adapter. */
 import { digestOf } from '../adapters/registry.js';
 import { AppError } from '../errors.js';
+import { redactSource } from '../sources/source.js';
 import { type AdapterCore, checkExpected, findEntry, freeUnused, infoOf, registryOf } from './adapter-core.js';
 import type { AdapterInfo, CallContext } from './types.js';
 
@@ -30,7 +31,7 @@ export async function deleteAdapter(
       );
     }
     const info = infoOf(core, entry);
-    const note = { action: 'delete', digestBefore: digestOf(entry), detail: { source: entry.source } };
+    const note = { action: 'delete', digestBefore: digestOf(entry), detail: { source: redactSource(entry.source) } };
     await core.book.commit(registry, entry, entry.fromFolder ? { type: 'removed' } : null, note, call);
     registry.remove(name);
     core.loader.forget(entry);

@@ -1,5 +1,6 @@
 /** What is told about a registered adapter. */
 import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import { redactSource } from '../sources/source.js';
 import { versionsOf } from './adapter-records.js';
 import type { AdapterInfo } from './types.js';
 
@@ -17,7 +18,7 @@ export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean
     model: entry.model,
     name: entry.name,
     digest: digestOf(entry),
-    source: entry.source,
+    source: redactSource(entry.source),
     preload: entry.preload,
     pin: entry.pin,
     options: entry.options,
@@ -36,6 +37,12 @@ export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean
     lastUsedAt: entry.usage.lastUsedAt,
     progress: state === 'loading' ? entry.progress : undefined,
     revision: entry.revision,
-    ...(versions ? { versions: versionsOf(entry) } : {}),
+    ...(versions ? { versions: versionsOf(entry).map(told) } : {}),
   };
 }
+
+const told = ({ digest, source, createdAt }: AdapterEntry['versions'][number]) => ({
+  digest,
+  source: redactSource(source),
+  createdAt,
+});

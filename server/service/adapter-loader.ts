@@ -1,9 +1,11 @@
 /** Brings a registered adapter's weights into its model's engine, when they are not there already. */
 import type { AdapterReader } from '../adapters/adapter-reader.js';
+import type { ReadAdapter } from '../adapters/prepare-adapter.js';
 import { type AdapterEntry, digestOf } from '../adapters/registry.js';
 import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
+import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
 import type { ServedModel } from './served-models.js';
 
 /** Who is told of loads, besides those who wait for them. */
@@ -16,23 +18,31 @@ export interface LoadWatch {
   readonly onUnload?: ((pool: string, digest: string) => void) | undefined;
 }
 
+/** What a loader works with. */
+export interface LoaderParts {
+  readonly models: ReadonlyMap<string, ServedModel>;
+  readonly reader: AdapterReader;
+  readonly residency: Residency;
+  readonly sources: SourceResolver;
+}
+
+/** Least time between two reports of a download's progress, in milliseconds. */
+const REPORT_MS = 250;
+
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {
   private readonly loads = new Map<AdapterEntry, Promise<ResidentLease>>();
   private readonly models: ReadonlyMap<string, ServedModel>;
   private readonly reader: AdapterReader;
   private readonly residency: Residency;
+  private readonly sources: SourceResolver;
   private readonly watch: LoadWatch;
 
-  constructor(
-    models: ReadonlyMap<string, ServedModel>,
-    reader: AdapterReader,
-    residency: Residency,
-    watch: LoadWatch = {},
-  ) {
+  constructor({ models, reader, residency, sources }: LoaderParts, watch: LoadWatch = {}) {
     this.models = models;
     this.reader = reader;
     this.residency = residency;
+    this.sources = sources;
     this.watch = watch;
   }
 
@@ -85,15 +95,16 @@ export class AdapterLoader {
   }
 
   private async read(entry: AdapterEntry): Promise<BoundAdapter> {
-    const { folder, roots } = entry;
-    const { supportedFeatures, baseCheck, base } = this.model(entry);
-    entry.progress = { stage: 'read', doneBytes: 0 };
-    const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
-    const { adapter, summary } = await this.reader.read(
-      { folder, roots, supportedFeatures, maxBytes, baseCheck },
-      base,
-    );
+    const known = entry.snapshot;
+    const local = await this.fetch(entry);
+    const { adapter, summary } = await this.readFolder(entry, local).finally(() => local.release());
     const before = digestOf(entry);
+    if (before !== '' && before !== summary.digest && known !== undefined) {
+      // What the cache has is not what it had: it is fetched again, once.
+      await this.sources.discard(known);
+      entry.snapshot = undefined;
+      return this.read(entry);
+    }
     if (before !== '' && before !== summary.digest) {
       throw new AppError(
         'ADAPTER_INVALID',
@@ -102,8 +113,34 @@ export class AdapterLoader {
       );
     }
     entry.summary = summary;
+    entry.snapshot = local.snapshot;
     if (before === '') this.watch.onDigest?.(entry);
     return adapter;
+  }
+
+  /** Brings the entry's files to this machine. */
+  private async fetch(entry: AdapterEntry): Promise<LocalSource> {
+    const { source, folder, roots, options, snapshot } = entry;
+    const base = this.model(entry).modelDir;
+    let reported = 0;
+    return this.sources.open({
+      ...{ kind: 'adapter', base, roots, sha256: options.sha256, snapshot },
+      source: entry.fromFolder ? folder : source,
+      onProgress: ({ bytes, totalBytes }) => {
+        entry.progress = { stage: 'fetch', doneBytes: bytes, totalBytes };
+        const now = performance.now();
+        if (now - reported < REPORT_MS) return;
+        reported = now;
+        this.watch.onChange?.(entry);
+      },
+    });
+  }
+
+  private async readFolder(entry: AdapterEntry, { path: folder, roots }: LocalSource): Promise<ReadAdapter> {
+    const { supportedFeatures, baseCheck, base } = this.model(entry);
+    entry.progress = { stage: 'read', doneBytes: 0 };
+    const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
+    return this.reader.read({ folder, roots, supportedFeatures, maxBytes, baseCheck }, base);
   }
 
   private model(entry: AdapterEntry): ServedModel {

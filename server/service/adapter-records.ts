@@ -9,13 +9,20 @@ export const ADAPTER_KIND = 'adapter';
 /** Versions that a name remembers; the log of changes has all of them. */
 const MAX_VERSIONS = 100;
 
-const version = z.object({ digest: z.string(), source: z.string(), createdAt: z.number() });
+const version = z.object({
+  digest: z.string(),
+  source: z.string(),
+  snapshot: z.string().optional(),
+  createdAt: z.number(),
+});
 
 const adapter = z.object({
   type: z.literal('adapter'),
   source: z.string(),
   /** '' until its files were read. */
   digest: z.string(),
+  /** Where the cache of remote files has it; absent for local folders. */
+  snapshot: z.string().optional(),
   preload: z.boolean(),
   pin: z.boolean(),
   options: z.record(z.string(), z.string()),
@@ -47,11 +54,12 @@ export function readRecord(body: unknown): AdapterRecord {
 
 /** The record of an entry. */
 export function recordOf(entry: AdapterEntry): AdapterRecord & { type: 'adapter' } {
-  const { source, preload, pin, options, fromFolder, createdAt, updatedAt } = entry;
+  const { source, snapshot, preload, pin, options, fromFolder, createdAt, updatedAt } = entry;
   return {
     type: 'adapter',
     ...{ source, preload, pin, fromFolder, createdAt, updatedAt },
     digest: digestOf(entry),
+    ...(snapshot !== undefined && { snapshot }),
     options: { ...options },
     versions: versionsOf(entry).slice(-MAX_VERSIONS),
   };
@@ -62,7 +70,8 @@ export function versionsOf(entry: AdapterEntry): AdapterEntry['versions'][number
   const digest = digestOf(entry);
   const known = entry.versions.some((one) => one.digest === digest);
   if (digest === '' || known) return [...entry.versions];
-  return [...entry.versions, { digest, source: entry.source, createdAt: entry.updatedAt }];
+  const { source, snapshot, updatedAt: createdAt } = entry;
+  return [...entry.versions, { digest, source, ...(snapshot !== undefined && { snapshot }), createdAt }];
 }
 
 /** The record of an alias. */

@@ -2,11 +2,11 @@
 import { type AdapterReader, createAdapterReader } from '../adapters/adapter-reader.js';
 import { AdapterRegistry } from '../adapters/registry.js';
 import { Residency } from '../adapters/residency.js';
-import { sourcePath } from '../adapters/source.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import { AppError } from '../errors.js';
 import { MemoryStore } from '../registry/memory-store.js';
 import type { RegistryStore } from '../registry/types.js';
+import { localSources, type SourceResolver } from '../sources/source-resolver.js';
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';
 import { AdapterBook } from './adapter-book.js';
 import { type AdapterCore, type AdapterLog, findEntry, infoOf, registryOf } from './adapter-core.js';
@@ -48,6 +48,8 @@ export interface AdapterServiceOptions {
   readonly log: AdapterLog;
   /** How adapters are read; default: worker threads, two at a time. */
   readonly reader?: AdapterReader | undefined;
+  /** Brings remote sources here; default: only folders can be used. The service does not close it. */
+  readonly sources?: SourceResolver | undefined;
   /** Where names are kept; default: nowhere. The service does not close it. */
   readonly store?: RegistryStore | undefined;
   /** 0 <= x < 1, for aliases of several targets. */
@@ -73,28 +75,33 @@ export class Adapters implements AdapterService, AdapterLeases {
       log.warn({ err: error }, 'unloading an adapter failed'),
     );
     const reader = options.reader ?? createAdapterReader();
+    const sources = options.sources ?? localSources();
     const journal = new AdapterJournal((model, name) => {
       const entry = this.registries.get(model)?.get(name);
       return entry && infoOf(this.core, entry);
     });
-    const loader = new AdapterLoader(this.served, reader, residency, {
-      onChange: ({ model, name, state }) => {
-        if (state === 'registered') journal.changed(model, name);
+    const loader = new AdapterLoader(
+      { models: this.served, reader, residency, sources },
+      {
+        onChange: ({ model, name, state }) => {
+          if (state === 'registered') journal.changed(model, name);
+        },
+        onDigest: (entry) => {
+          if (entry.revision > 0) void this.sync.keepDigest(entry);
+        },
+        onUnload: (pool, digest) => {
+          for (const [model, registry] of this.registries) {
+            for (const name of registry.namesOf(pool, digest)) journal.changed(model, name);
+          }
+        },
       },
-      onDigest: (entry) => {
-        if (entry.revision > 0) void this.sync.keepDigest(entry);
-      },
-      onUnload: (pool, digest) => {
-        for (const [model, registry] of this.registries) {
-          for (const name of registry.namesOf(pool, digest)) journal.changed(model, name);
-        }
-      },
-    });
+    );
     this.core = {
       ...{ residency, reader, loader, journal, log },
       models: new ServedModels(this.served, options.defaultModel),
       registries: this.registries,
       allowedRoots: options.allowedRoots,
+      sources,
       book: new AdapterBook(options.store ?? new MemoryStore()),
       random: options.random ?? Math.random,
     };
@@ -171,9 +178,14 @@ export class Adapters implements AdapterService, AdapterLeases {
   async validate(request: OfModel & { source: string }): Promise<AdapterReport> {
     const model = this.core.models.name(request.model);
     const { modelDir, base, supportedFeatures, baseCheck } = this.core.models.withLora(model);
-    const folder = sourcePath(request.source, modelDir);
-    const roots = this.core.allowedRoots;
-    return this.core.reader.validate({ folder, roots, supportedFeatures, baseCheck }, base);
+    const { source } = request;
+    const wanted = { source, kind: 'adapter', base: modelDir, roots: this.core.allowedRoots } as const;
+    const { path: folder, roots, release } = await this.core.sources.open(wanted);
+    try {
+      return await this.core.reader.validate({ folder, roots, supportedFeatures, baseCheck }, base);
+    } finally {
+      release();
+    }
   }
 
   async update(request: UpdateAdapterRequest, call: CallContext): Promise<AdapterInfo> {

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { type AdapterEntry, digestOf } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
+import { redactSource } from '../sources/source.js';
 import {
   type AdapterCore,
   checkExpected,
@@ -110,7 +111,7 @@ async function change(
   };
   const record = recordOf(next);
   const detail = {
-    ...(content !== undefined && { source: next.source }),
+    ...(content !== undefined && { source: redactSource(next.source) }),
     ...(request.digest !== undefined && { rollback: true }),
     ...(preload !== current.preload && { preload }),
     ...(pin !== current.pin && { pin }),

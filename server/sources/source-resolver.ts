@@ -82,6 +82,12 @@ export function createSourceResolver(settings: SourceSettings): SourceResolver {
   return new Resolver(settings);
 }
 
+/** A resolver for folders alone: every remote source is refused, so it needs no cache. */
+export function localSources(): SourceResolver {
+  const none = { cacheDir: '', cacheBytes: 0, maxBytes: 0, allow: [], timeoutMs: 0, idleMs: 0, s3: {} };
+  return new Resolver({ ...none, hub: { endpoint: 'https://huggingface.co' } });
+}
+
 class Resolver implements SourceResolver {
   private readonly settings: SourceSettings;
   private readonly rules: SourceRules;

@@ -113,7 +113,7 @@ describe('creating an adapter', () => {
       ['broken', 'ADAPTER_INVALID'],
       ['nothing-there', 'ADAPTER_SOURCE_INVALID'],
       ['/', 'ADAPTER_SOURCE_FORBIDDEN'],
-      ['s3://bucket/x', 'ADAPTER_SOURCE_INVALID'],
+      ['s3://bucket/x', 'ADAPTER_SOURCE_FORBIDDEN'],
       [`${GOLDEN}adapters/llama/dora`, 'ADAPTER_UNSUPPORTED'],
       [`${GOLDEN}invalid/adapters/pissa-init`, 'ADAPTER_UNSUPPORTED'],
     ] as const) {
