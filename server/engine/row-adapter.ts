@@ -17,6 +17,8 @@ export interface LowRank {
 export interface RowAdapter {
   /** Equal keys mean equal selections, order included. '' is the base. */
   readonly key: string;
+  /** What was selected, without what has weight 0. */
+  readonly parts: readonly WeightedAdapter[];
   /** By module path; modules that no selected adapter touches are absent. */
   readonly linears: ReadonlyMap<string, LowRank>;
   /** DoRA gains [out], biases to add [out], and whole norm weights and biases [width], by module path. */
@@ -33,6 +35,7 @@ export interface RowAdapter {
 /** The base model's "selection". */
 export const BASE_ROW: RowAdapter = {
   key: '',
+  parts: [],
   linears: new Map(),
   gains: new Map(),
   biases: new Map(),
@@ -92,6 +95,7 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
   for (const [module, list] of grouped) linears.set(module, stack(list));
   return {
     key: selectionKey(parts.map(({ adapter, weight }) => ({ digest: adapter.digest, weight }))),
+    parts: parts.filter(({ weight }) => weight !== 0),
     linears,
     gains,
     biases,

@@ -1,0 +1,142 @@
+/**
+ * The WebGPU provider as a device with buffers. The Node binding can make device buffers only as outputs of sessions, so
+ * small sessions allocate, upload and read back. Every buffer is owned by somebody and counted: nothing is freed by the
+ * garbage collector.
+ */
+import * as ort from 'onnxruntime-node';
+import { type DataTypeName, GraphBuilder } from '../../model/onnx-graph.js';
+import type { GpuTensorData } from '../../model/webgpu/gpu-weights.js';
+import { int64 } from '../step-inputs.js';
+
+/** A tensor in the device's memory. Never read its `data`: the process would end. */
+export type GpuTensor = ort.Tensor;
+
+/** What a buffer can hold. */
+type BufferType = GpuTensorData['type'] | 'bool';
+
+const BYTES: Readonly<Record<BufferType, number>> = { float32: 4, float16: 2, uint8: 1, bool: 1 };
+
+/** A session on the device. */
+export interface GpuSession {
+  /**
+   * Runs the graph.
+   * @param fetches `null` = to the host, a tensor = into that buffer. Without it every output becomes a new buffer; then
+   * the caller must {@link GpuDevice.adopt} or dispose them.
+   */
+  run(
+    feeds: Readonly<Record<string, ort.Tensor>>,
+    fetches?: Readonly<Record<string, ort.Tensor | null>>,
+  ): Promise<Record<string, ort.Tensor>>;
+}
+
+/** Opens sessions, makes buffers, counts them. All of it from one thread: the provider is not safe across threads. */
+export class GpuDevice {
+  readonly #sessions = new Set<ort.InferenceSession>();
+  readonly #helpers = new Map<string, Promise<GpuSession>>();
+  readonly #owned = new Map<GpuTensor, number>();
+  #closed = false;
+
+  /** Buffers that are alive, and their bytes. */
+  get usage(): { readonly buffers: number; readonly bytes: number } {
+    let bytes = 0;
+    for (const size of this.#owned.values()) bytes += size;
+    return { buffers: this.#owned.size, bytes };
+  }
+
+  /**
+   * Opens a graph; it is refused if any node would run on the processor.
+   * @param toBuffers every output becomes a new buffer, instead of going to the host or into given ones
+   */
+  async session(
+    bytes: Uint8Array,
+    toBuffers: boolean,
+    more: ort.InferenceSession.SessionOptions = {},
+  ): Promise<GpuSession> {
+    const session = await ort.InferenceSession.create(bytes, {
+      executionProviders: ['webgpu'],
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 4,
+      ...(toBuffers && { preferredOutputLocation: 'gpu-buffer' as const }),
+      extra: { session: { disable_cpu_ep_fallback: '1' } },
+      ...more,
+    });
+    this.#sessions.add(session);
+    return {
+      run: async (feeds, fetches) => {
+        if (this.#closed) throw new Error('the device is closed');
+        const outputs =
+          fetches === undefined ? session.run(feeds) : session.run(feeds, fetches as ort.InferenceSession.FetchesType);
+        return (await outputs) as Record<string, ort.Tensor>;
+      },
+    };
+  }
+
+  /** Copies values from the host into a new buffer. A tensor without elements stays on the host: it needs no memory. */
+  async upload(type: BufferType, data: GpuTensorData['data'], dims: readonly number[]): Promise<GpuTensor> {
+    const tensor = new ort.Tensor(type as 'float32', data as Float32Array, dims);
+    if (data.length === 0) return tensor;
+    const session = await this.#helper(`upload.${type}`, (graph) => {
+      const flat = graph.input('x', type as DataTypeName, ['count']);
+      graph.output(graph.op('Reshape', [flat, graph.input('shape', 'int64', ['rank'])]), type as DataTypeName, ['any']);
+    });
+    const flat = new ort.Tensor(type as 'float32', data as Float32Array, [data.length]);
+    const [buffer] = Object.values(await session.run({ x: flat, shape: int64(dims) }));
+    return this.adopt(buffer!);
+  }
+
+  /** A buffer of zeros. */
+  async zeros(type: 'float32' | 'float16', dims: readonly number[]): Promise<GpuTensor> {
+    const session = await this.#helper(`zeros.${type}`, (graph) => {
+      const zero = graph.scalar(0);
+      const value = type === 'float16' ? graph.op('Cast', [zero], { to: 10 }) : zero;
+      graph.output(graph.op('Expand', [value, graph.input('shape', 'int64', ['rank'])]), type, ['any']);
+    });
+    const [buffer] = Object.values(await session.run({ shape: int64(dims) }));
+    return this.adopt(buffer!);
+  }
+
+  /** Reads a float32 buffer back. For tests and checks: a step never does. */
+  async read(tensor: GpuTensor): Promise<Float32Array> {
+    const session = await this.#helper(`read.${tensor.dims.length}`, (graph) => {
+      const dims = tensor.dims.map((_, i) => `d${i}`);
+      graph.output(graph.op('Identity', [graph.input('x', 'float32', dims)]), 'float32', dims);
+    });
+    const [output] = Object.values(await session.run({ x: tensor }));
+    return output!.data as Float32Array;
+  }
+
+  /** Takes over an output buffer: it is counted until it is freed. */
+  adopt(tensor: GpuTensor): GpuTensor {
+    if (tensor.location !== 'gpu-buffer') return tensor;
+    this.#owned.set(tensor, tensor.size * BYTES[tensor.type as BufferType]);
+    return tensor;
+  }
+
+  /** Gives a buffer's memory back. Harmless for tensors that are no buffers, or were freed before. */
+  free(tensor: GpuTensor | undefined): void {
+    if (tensor === undefined || !this.#owned.delete(tensor)) return;
+    tensor.dispose();
+  }
+
+  /** Frees all buffers and ends all sessions. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const tensor of this.#owned.keys()) tensor.dispose();
+    this.#owned.clear();
+    // After a device was lost, releasing may fail as well; there is nothing left to save then.
+    await Promise.allSettled([...this.#sessions].map((session) => session.release()));
+    this.#sessions.clear();
+  }
+
+  /** A small session, made when it is first needed. */
+  #helper(name: string, emit: (graph: GraphBuilder) => void): Promise<GpuSession> {
+    let helper = this.#helpers.get(name);
+    if (helper === undefined) {
+      const graph = new GraphBuilder();
+      emit(graph);
+      helper = this.session(graph.finish(name), !name.startsWith('read'));
+      this.#helpers.set(name, helper);
+    }
+    return helper;
+  }
+}

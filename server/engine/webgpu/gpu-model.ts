@@ -1,0 +1,132 @@
+/** A model on the device: its weights, one session per graph variant, caches and adapters. Made anew when a device is lost. */
+import type * as ort from 'onnxruntime-node';
+import type { GraphVariant } from '../../model/graph-sites.js';
+import type { ModelFolder } from '../../model/model-folder.js';
+import { allLinears, allNorms } from '../../model/spec.js';
+import { buildGpuGraph, type GpuGraph } from '../../model/webgpu/gpu-graph.js';
+import type { GpuPrecision } from '../../model/webgpu/gpu-precision.js';
+import { groupWeights } from '../../model/webgpu/gpu-weights.js';
+import { allGroups } from '../../model/webgpu/linear-groups.js';
+import { AdapterFeeds } from './adapter-feeds.js';
+import { AdapterResidency } from './adapter-residency.js';
+import { AdapterSets } from './adapter-sets.js';
+import { type AttentionKernels, checkAttention } from './attention-check.js';
+import { GpuCaches } from './gpu-caches.js';
+import { GpuDevice, type GpuSession } from './gpu-device.js';
+import { GpuQueue } from './gpu-store.js';
+
+/** A graph that can be run. */
+export interface OpenGraph {
+  readonly graph: GpuGraph;
+  readonly session: GpuSession;
+  readonly feeds: AdapterFeeds;
+}
+
+/** How a model is kept on the device. */
+export interface GpuModelOptions {
+  readonly precision: GpuPrecision;
+  /** Most bytes of adapters that are not in use. */
+  readonly adapterBytes: number;
+  /** Options for the sessions of the graphs; profiling wants some. */
+  readonly session?: ort.InferenceSession.SessionOptions | undefined;
+}
+
+export class GpuModel {
+  readonly device: GpuDevice;
+  readonly queue = new GpuQueue();
+  readonly caches: GpuCaches;
+  readonly residency: AdapterResidency;
+  readonly sets: AdapterSets;
+  /** What of the provider's attention computes rightly on this device. */
+  readonly kernels: AttentionKernels;
+  /** Every graph's weight inputs. */
+  readonly weights: Readonly<Record<string, ort.Tensor>>;
+  readonly #folder: ModelFolder;
+  readonly #options: GpuModelOptions;
+  readonly #small: ReadonlyMap<string, Float32Array>;
+  readonly #graphs = new Map<GraphVariant, Promise<OpenGraph>>();
+
+  private constructor(
+    folder: ModelFolder,
+    options: GpuModelOptions,
+    small: ReadonlyMap<string, Float32Array>,
+    parts: Pick<GpuModel, 'device' | 'caches' | 'residency' | 'sets' | 'kernels' | 'weights'>,
+  ) {
+    this.#folder = folder;
+    this.#options = options;
+    this.#small = small;
+    this.device = parts.device;
+    this.caches = parts.caches;
+    this.residency = parts.residency;
+    this.sets = parts.sets;
+    this.kernels = parts.kernels;
+    this.weights = parts.weights;
+  }
+
+  /** Puts the weights on the device. What was made is freed again if that fails. */
+  static async open(folder: ModelFolder, options: GpuModelOptions): Promise<GpuModel> {
+    const { spec, checkpoint } = folder;
+    const { precision, adapterBytes } = options;
+    const device = new GpuDevice();
+    try {
+      const kernels = await checkAttention(device, spec, precision);
+      const small = await readSmall(folder);
+      const weights: Record<string, ort.Tensor> = {};
+      const groups = allGroups(spec);
+      for (const group of groups) {
+        for (const [name, { type, data, dims }] of await groupWeights(checkpoint, group, precision))
+          weights[name] = await device.upload(type, data, dims);
+      }
+      const residency = new AdapterResidency(device, groups, precision, adapterBytes);
+      return new GpuModel(folder, options, small, {
+        device,
+        weights,
+        residency,
+        kernels,
+        caches: await GpuCaches.open(device, spec, precision),
+        sets: await AdapterSets.open(device, residency, groups, precision),
+      });
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+
+  /** The session of a graph variant; opened when it is first asked for. */
+  graph(variant: GraphVariant): Promise<OpenGraph> {
+    let open = this.#graphs.get(variant);
+    if (open === undefined) {
+      open = this.#open(variant);
+      this.#graphs.set(variant, open);
+      // A failure is the caller's; the next call tries again.
+      open.catch(() => this.#graphs.delete(variant));
+    }
+    return open;
+  }
+
+  /** Frees everything. */
+  async close(): Promise<void> {
+    await this.queue.drained();
+    await this.device.close();
+  }
+
+  async #open(variant: GraphVariant): Promise<OpenGraph> {
+    const { precision, session: more } = this.#options;
+    const graph = buildGpuGraph(this.#folder.spec, variant, precision, this.#small, this.kernels.usable);
+    const session = await this.device.session(graph.bytes, false, more);
+    return { graph, session, feeds: new AdapterFeeds(this.device, graph, precision, this.#small) };
+  }
+}
+
+/** Biases and norm weights by tensor name. */
+async function readSmall({ spec, checkpoint }: ModelFolder): Promise<Map<string, Float32Array>> {
+  const small = new Map<string, Float32Array>();
+  const names = [
+    ...allNorms(spec).flatMap(({ weight, bias }) => [weight, bias]),
+    ...allLinears(spec).map(({ bias }) => bias),
+  ];
+  for (const name of names) {
+    if (name !== undefined && !small.has(name)) small.set(name, await checkpoint.readFloat32(name));
+  }
+  return small;
+}

@@ -1,0 +1,247 @@
+/**
+ * Runs steps on the WebGPU provider. What crosses to the device in a step is the tokens' embeddings, rotary rows and
+ * lengths; what comes back is logits. Weights, caches and adapters stay there.
+ */
+import * as ort from 'onnxruntime-node';
+import type { BoundAdapter } from '../../adapters/types.js';
+import type { GraphVariant } from '../../model/graph-sites.js';
+import type { ModelFolder } from '../../model/model-folder.js';
+import type { DecoderSpec } from '../../model/spec.js';
+import { cacheNames } from '../../model/webgpu/gpu-attention.js';
+import { elementType } from '../../model/webgpu/gpu-precision.js';
+import { adaptEmbedding } from '../adapted-embedding.js';
+import type { DecodeSlot, StepBackend } from '../backend.js';
+import type { EmbeddingTable } from '../embedding-table.js';
+import { BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
+import { int64, ropeFeeds } from '../step-inputs.js';
+import { gpuFault } from './gpu-faults.js';
+import { GpuModel, type GpuModelOptions, type OpenGraph } from './gpu-model.js';
+import { GpuStore } from './gpu-store.js';
+import { placeFeeds } from './place-feeds.js';
+
+/** A step's tokens, in the order [batch, sequence]. */
+interface Step {
+  readonly batch: number;
+  readonly ids: readonly number[];
+  readonly positions: Int32Array;
+  /** Past positions by slot; 0 for a free one. */
+  readonly lengths: Int32Array;
+  /** One selection for all rows, or one for each. */
+  readonly adapters: readonly RowAdapter[];
+  readonly logitRows: readonly number[];
+  readonly horizonOf: (token: number) => number;
+}
+
+/** Runs steps of one model on the device. Not re-entrant: one step at a time. */
+export class GpuRunner implements StepBackend {
+  readonly spec: DecoderSpec;
+  readonly #folder: ModelFolder;
+  readonly #table: EmbeddingTable;
+  readonly #options: GpuModelOptions;
+  #model: GpuModel;
+  /** Under way while the model is put on a device anew. */
+  #restart: Promise<void> | undefined;
+  runMs = 0;
+  /** How often the device was lost and the model put on it again. */
+  restarts = 0;
+
+  private constructor(folder: ModelFolder, table: EmbeddingTable, options: GpuModelOptions, model: GpuModel) {
+    this.spec = folder.spec;
+    this.#folder = folder;
+    this.#table = table;
+    this.#options = options;
+    this.#model = model;
+  }
+
+  /** Puts the model on the device. Throws when there is none, or when it has too little memory. */
+  static async open(folder: ModelFolder, table: EmbeddingTable, options: GpuModelOptions): Promise<GpuRunner> {
+    const model = await GpuModel.open(folder, options);
+    try {
+      await model.graph('base');
+    } catch (error) {
+      await model.close();
+      throw error;
+    }
+    return new GpuRunner(folder, table, options, model);
+  }
+
+  /** The model as it is on the device now. */
+  get model(): GpuModel {
+    return this.#model;
+  }
+
+  createStore(slots: number, capacity: number): GpuStore {
+    const { device, caches, queue } = this.#model;
+    return new GpuStore(device, caches, queue, slots, capacity);
+  }
+
+  async prefill(
+    ids: readonly number[],
+    length: number,
+    store: GpuStore,
+    adapter: RowAdapter,
+    logitRows: readonly number[],
+    horizon = length + ids.length,
+  ): Promise<Float32Array> {
+    store.reserve(length + ids.length);
+    const { vocabSize } = this.spec;
+    const logits = new Float32Array(logitRows.length * vocabSize);
+    const most = this.#model.kernels.maxTokens;
+    for (let from = 0; from < ids.length; from += most) {
+      const block = ids.slice(from, from + most);
+      const wanted = [...logitRows.entries()].filter(([, row]) => row >= from && row < from + block.length);
+      const got = await this.#step(store, {
+        batch: 1,
+        ids: block,
+        positions: Int32Array.from(block, (_, i) => length + from + i),
+        lengths: Int32Array.of(length + from),
+        adapters: [adapter],
+        // The graph wants at least one row; the last one is cheap.
+        logitRows: wanted.length === 0 ? [block.length - 1] : wanted.map(([, row]) => row - from),
+        horizonOf: () => horizon,
+      });
+      for (const [i, [at]] of wanted.entries())
+        logits.set(got.subarray(i * vocabSize, (i + 1) * vocabSize), at * vocabSize);
+    }
+    return logits;
+  }
+
+  async decode(slots: readonly (DecodeSlot | undefined)[], store: GpuStore): Promise<Float32Array> {
+    // A free slot writes its first position again and again, where nobody reads.
+    const lengths = Int32Array.from(slots, (slot) => slot?.length ?? 0);
+    store.reserve(Math.max(...lengths) + 1);
+    const live = slots.filter((slot) => slot !== undefined).map(({ adapter }) => adapter);
+    const same = live.every(({ key }) => key === live[0]!.key);
+    return this.#step(store, {
+      batch: slots.length,
+      ids: slots.map((slot) => slot?.token ?? 0),
+      positions: lengths,
+      lengths,
+      adapters: same ? [live[0] ?? BASE_ROW] : slots.map((slot) => slot?.adapter ?? BASE_ROW),
+      logitRows: slots.map((_, slot) => slot),
+      horizonOf: (slot) => slots[slot]?.horizon ?? 0,
+    });
+  }
+
+  /** Uploads the adapter, in turns with running steps, and opens the graphs that it needs. */
+  async load(adapter: BoundAdapter): Promise<void> {
+    await this.#restart;
+    const model = this.#model;
+    try {
+      await model.graph(needsFullGraph(adapter) ? 'full' : 'lora');
+      await model.residency.load(adapter);
+    } catch (error) {
+      throw this.#failed(error, model);
+    }
+  }
+
+  unload(digest: string): void {
+    this.#model.sets.forget(digest);
+    this.#model.residency.unload(digest);
+  }
+
+  async close(): Promise<void> {
+    await this.#restart?.catch(() => {});
+    await this.#model.close();
+  }
+
+  async #step(store: GpuStore, step: Step): Promise<Float32Array> {
+    await this.#restart;
+    const model = this.#model;
+    try {
+      if (store.device !== model.device) throw new Error('the caches of these rows were lost with the device');
+      await model.queue.drained();
+      return await this.#run(model, store, step);
+    } catch (error) {
+      throw this.#failed(error, model);
+    } finally {
+      model.residency.done();
+    }
+  }
+
+  async #run(model: GpuModel, store: GpuStore, step: Step): Promise<Float32Array> {
+    const { spec } = this;
+    const { batch, ids, positions, lengths, adapters } = step;
+    const sequence = ids.length / batch;
+    const open = await model.graph(variantFor(adapters));
+    const { graph, session } = open;
+    const feeds: Record<string, ort.Tensor> = {
+      ...model.weights,
+      ...(await this.#adapterFeeds(model, open, adapters)),
+      ...ropeFeeds(spec.ropes, positions, step.horizonOf),
+      ...placeFeeds(spec, graph, elementType(this.#options.precision), lengths, sequence, store.tensors[0]!.dims[2]!),
+      embeds: new ort.Tensor('float32', this.#embed(step, sequence), [ids.length, spec.hiddenSize]),
+      logit_rows: new ort.Tensor('int32', Int32Array.from(step.logitRows), [step.logitRows.length]),
+      shape: int64([batch, sequence, -1]),
+    };
+    const fetches: Record<string, ort.Tensor | null> = { [graph.logits]: null };
+    for (let layer = 0; layer < spec.layers.length; layer += 1) {
+      const [keys, values] = [store.tensors[layer * 2]!, store.tensors[layer * 2 + 1]!];
+      feeds[cacheNames.pastKeys(layer)] = keys;
+      feeds[cacheNames.pastValues(layer)] = values;
+      fetches[cacheNames.keys(layer)] = keys;
+      fetches[cacheNames.values(layer)] = values;
+    }
+    const start = performance.now();
+    const outputs = await session.run(feeds, fetches);
+    this.runMs += performance.now() - start;
+    const { [graph.logits]: logits, ...caches } = outputs;
+    // These are names for the stores' own buffers.
+    for (const wrapper of Object.values(caches)) wrapper.dispose();
+    return logits!.data as Float32Array;
+  }
+
+  async #adapterFeeds(
+    model: GpuModel,
+    { graph, feeds }: OpenGraph,
+    rows: readonly RowAdapter[],
+  ): Promise<Record<string, ort.Tensor>> {
+    if (graph.variant === 'base') return {};
+    const adapters = new Map<string, BoundAdapter>();
+    for (const { parts } of rows) {
+      for (const { adapter } of parts) {
+        if (adapter.linears.some(({ rank }) => rank > 0)) adapters.set(adapter.digest, adapter);
+      }
+    }
+    return feeds.feeds(await model.sets.setFor([...adapters.values()]), rows);
+  }
+
+  /** Embedding rows [tokens, hidden]; a row's selection may change its own. */
+  #embed({ ids, positions, adapters }: Step, sequence: number): Float32Array {
+    const { hidden } = this.#table;
+    const rows = new Float32Array(ids.length * hidden);
+    for (const [i, id] of ids.entries()) {
+      const { embeddings } = adapters.length === 1 ? adapters[0]! : adapters[Math.floor(i / sequence)]!;
+      this.#table.row(id, rows, i * hidden);
+      if (embeddings.length > 0) adaptEmbedding(embeddings, id, rows.subarray(i * hidden, (i + 1) * hidden));
+      this.#table.finish(positions[i]!, rows, i * hidden);
+    }
+    return rows;
+  }
+
+  /** What to tell the rows of a failed step. After a lost device the model is put on it again before the next one. */
+  #failed(error: unknown, model: GpuModel): Error {
+    const { kind, message } = gpuFault(error);
+    if (kind === 'lost' && model === this.#model && this.#restart === undefined) {
+      const restart = this.#reopen(model).finally(() => {
+        this.#restart = undefined;
+      });
+      // If it fails, the next step tries again and says so.
+      restart.catch(() => {});
+      this.#restart = restart;
+    }
+    return new Error(message, { cause: error });
+  }
+
+  async #reopen(lost: GpuModel): Promise<void> {
+    await lost.device.close();
+    this.#model = await GpuModel.open(this.#folder, this.#options);
+    this.restarts += 1;
+  }
+}
+
+/** The smallest graph that can serve all rows of a step. */
+function variantFor(adapters: readonly RowAdapter[]): GraphVariant {
+  if (adapters.some((adapter) => adapter.needsFullGraph)) return 'full';
+  return adapters.some(({ linears }) => linears.size > 0) ? 'lora' : 'base';
+}

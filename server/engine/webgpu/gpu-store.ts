@@ -1,0 +1,93 @@
+/**
+ * Rows' keys and values on the device. What the engine asks of a store is carried out in order by a queue that starts at
+ * once; steps wait for it. A store whose memory could not be had fails at the step that needs it.
+ */
+import type { RowStore } from '../backend.js';
+import type { GpuCaches } from './gpu-caches.js';
+import type { GpuDevice, GpuTensor } from './gpu-device.js';
+
+/** Carries out what stores were asked for, in order. */
+export class GpuQueue {
+  #tail: Promise<void> = Promise.resolve();
+
+  /** Adds work. It must not throw. */
+  add(work: () => Promise<void>): void {
+    this.#tail = this.#tail.then(work);
+  }
+
+  /** Resolves when everything that was added has been done. */
+  drained(): Promise<void> {
+    return this.#tail;
+  }
+}
+
+export class GpuStore implements RowStore {
+  readonly slots: number;
+  readonly #device: GpuDevice;
+  readonly #caches: GpuCaches;
+  readonly #queue: GpuQueue;
+  #capacity: number;
+  #tensors: GpuTensor[] = [];
+  #failure: Error | undefined;
+
+  constructor(device: GpuDevice, caches: GpuCaches, queue: GpuQueue, slots: number, capacity: number) {
+    this.slots = slots;
+    this.#device = device;
+    this.#caches = caches;
+    this.#queue = queue;
+    this.#capacity = capacity;
+    this.#do(async () => {
+      this.#tensors = await caches.allocate(slots, capacity);
+    });
+  }
+
+  /** The device that holds it: after a restart it is not the model's any more. */
+  get device(): GpuDevice {
+    return this.#device;
+  }
+
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  get bytes(): number {
+    return this.#caches.bytes(this.slots, this.#capacity);
+  }
+
+  /** Keys of layer 0, values of layer 0, keys of layer 1, ...: to be called when the queue is drained. Throws what failed. */
+  get tensors(): readonly GpuTensor[] {
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#tensors;
+  }
+
+  reserve(time: number): void {
+    if (time <= this.#capacity) return;
+    const capacity = Math.max(time, Math.ceil(this.#capacity * 1.5));
+    this.#capacity = capacity;
+    this.#do(() => this.#caches.grow(this.#tensors, this.slots, capacity));
+  }
+
+  copyRow(slot: number, length: number, target: GpuStore, targetSlot: number): void {
+    target.#do(() => this.#caches.copyRow(this.tensors, slot, length, target.#tensors, targetSlot));
+  }
+
+  release(): void {
+    this.#queue.add(async () => {
+      for (const tensor of this.#tensors) this.#device.free(tensor);
+      this.#tensors = [];
+      this.#failure ??= new Error('the store was released');
+    });
+  }
+
+  /** Queues work on this store; the first failure is kept, and what follows is skipped. */
+  #do(work: () => Promise<void>): void {
+    this.#queue.add(async () => {
+      if (this.#failure !== undefined) return;
+      try {
+        await work();
+      } catch (error) {
+        this.#failure = error as Error;
+      }
+    });
+  }
+}

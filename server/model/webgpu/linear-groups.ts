@@ -1,0 +1,44 @@
+/**
+ * Linears that read the same input, taken as one product: q, k and v; gate and up; or a linear alone. On a GPU the number
+ * of dispatches is what a small step costs, so weights of a group lie below each other and one product serves them all.
+ */
+import type { DecoderSpec, LinearSpec, ProjectionSpec } from '../spec.js';
+import { projectionLinears } from '../spec.js';
+
+/** One product: y [rows, out] of x [rows, in], where `out` is that of all linears together. */
+export interface LinearGroup {
+  /** Names the group's inputs in every graph; unique in the model. */
+  readonly key: string;
+  readonly linears: readonly LinearSpec[];
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+}
+
+/** The group of some linears with one input. */
+export function groupOf(linears: readonly LinearSpec[]): LinearGroup {
+  const [first] = linears;
+  return {
+    key: linears.map(({ module }) => module).join('+'),
+    linears,
+    inFeatures: first!.inFeatures,
+    outFeatures: linears.reduce((sum, { outFeatures }) => sum + outFeatures, 0),
+  };
+}
+
+/** The group of a projection, and the widths into which its result is split. */
+export function groupOfProjection(projection: ProjectionSpec): { group: LinearGroup; sizes: readonly number[] } {
+  const group = groupOf(projectionLinears(projection));
+  const sizes = projection.kind === 'fused' ? projection.sizes : group.linears.map(({ outFeatures }) => outFeatures);
+  return { group, sizes };
+}
+
+/** All groups of a decoder, head included, in the order of the graph. */
+export function allGroups(spec: DecoderSpec): LinearGroup[] {
+  const groups: LinearGroup[] = [];
+  for (const { attention, mlp } of spec.layers) {
+    groups.push(groupOfProjection(attention.qkv).group, groupOf([attention.output]));
+    groups.push(groupOfProjection(mlp.input).group, groupOf([mlp.output]));
+  }
+  groups.push(groupOf([spec.head.linear]));
+  return groups;
+}
