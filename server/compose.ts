@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import { manageModels } from './compose/models.js';
 import type { ServeConfig } from './config/parse.js';
+import type { GraphicsHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { withCors } from './listener/cors.js';
 import { createListener } from './listener/listener.js';
@@ -36,14 +37,21 @@ export interface Server {
   close(graceMs: number): Promise<void>;
 }
 
-/** Loads all models and their adapters. Throws AppError MODEL_INVALID. */
-export async function composeServer(config: ServeConfig, log: Logger): Promise<Server> {
+/**
+ * Loads all models and their adapters. Throws AppError MODEL_INVALID.
+ * @param hardware what `--device auto` decides by
+ */
+export async function composeServer(
+  config: ServeConfig,
+  log: Logger,
+  hardware: GraphicsHardware = { devices: [], software: undefined },
+): Promise<Server> {
   const store = await openRegistry(config.registry, (error) =>
     log.warn({ err: error }, 'the registry is not reachable'),
   );
   const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
-  const managed = manageModels(config, log, () => adapters, roots);
+  const managed = manageModels(config, log, () => adapters, roots, hardware);
   const { models, manager, workflows, uses } = managed;
   const adapters: Adapters = createAdapterService({
     models: new Map(),

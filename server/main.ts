@@ -5,6 +5,7 @@ import { checkAdapter } from './check-adapter.js';
 import { composeServer, type Server } from './compose.js';
 import { ConfigError } from './config/config-error.js';
 import { parseInvocation, type ServeConfig } from './config/parse.js';
+import { findHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { createLogger } from './observe/logger.js';
 import { startMessage } from './start-message.js';
@@ -40,7 +41,7 @@ async function main(): Promise<void> {
   }
   const { config } = invocation;
   const log = createLogger(config.logLevel, process.stderr);
-  const server = await composeServer(config, log);
+  const server = await composeServer(config, log, findHardware({ platform: process.platform, env: process.env }));
   await serve(server, config, log);
 }
 

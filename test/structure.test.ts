@@ -40,7 +40,18 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     ],
     ...['rpc', 'rest'],
   ],
-  main: ['errors', 'check-adapter', 'compose', 'config', 'observe', 'start-message', 'service', 'adapters', 'model'],
+  main: [
+    'errors',
+    'check-adapter',
+    'compose',
+    'config',
+    'observe',
+    'start-message',
+    'service',
+    'adapters',
+    'model',
+    'engine',
+  ],
 };
 
 interface Source {

@@ -7,6 +7,7 @@ import { modelsOfStore, openModelUrl } from '../config/open-model.js';
 import type { ServeConfig } from '../config/parse.js';
 import { DTYPES } from '../config/settings.js';
 import { SUPPORTED_FEATURES } from '../engine/features.js';
+import type { GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
 import { isGgufModel } from '../model/gguf/gguf-model.js';
 import type { Adapters } from '../service/adapter-service.js';
@@ -17,6 +18,7 @@ import { ModelPool } from '../service/model-pool.js';
 import { ModelUses } from '../service/model-uses.js';
 import type { LoadedModel } from '../service/ports.js';
 import { Workflows } from '../service/workflows/workflow-service.js';
+import { onDevice } from './device.js';
 
 /** What is made of the configuration. */
 export interface ManagedModels {
@@ -37,6 +39,7 @@ export interface ManagedModels {
 
 /**
  * @param adapters made after this, so it is asked for when it is needed
+ * @param hardware what `--device auto` decides by
  * @param roots folders that adapters may be registered from; those of each model are added
  */
 export function manageModels(
@@ -44,10 +47,11 @@ export function manageModels(
   log: Logger,
   adapters: () => Adapters,
   roots: string[],
+  hardware: GraphicsHardware,
 ): ManagedModels {
   const models = new Map<string, LoadedModel>();
   const uses = new ModelUses();
-  const pool = new ModelPool(loadModel, uses, config.graceMs);
+  const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
     const { path, folder, adapterFolders, warnings } = source;
@@ -120,6 +124,7 @@ export function manageModels(
 function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge }: ModelSource) {
   return {
     ...{ name, path, dtype, loraEnabled, merge },
+    deviceAdapterBytes: config.deviceAdapterBytes,
     threads: config.threads || availableParallelism(),
     maxBatch: config.maxBatch,
     maxQueue: config.maxQueue,

@@ -9,6 +9,8 @@ export const DTYPES = ['auto', 'fp32', 'int8'] as const;
 export const COMPAT_MODES = ['strict', 'djl'] as const;
 /** Values that `--s3-addressing` takes. */
 export const S3_ADDRESSING = ['auto', 'path', 'host'] as const;
+/** Values that `--device` takes. */
+export const DEVICES = ['auto', 'cpu', 'webgpu'] as const;
 /** Values that `--log-level` takes, most talkative first. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -97,6 +99,16 @@ export const SETTINGS = z.object({
     value: DTYPES.join('|'),
     description: 'Arithmetic of the base model: fp32 is exact, int8 is faster, auto chooses for the machine.',
     default: 'auto',
+  }),
+  device: choice(DEVICES, {
+    value: DEVICES.join('|'),
+    description: 'Where models run: the processor, a GPU through WebGPU, or a GPU if one is found (see docs/gpu.md).',
+    default: 'cpu',
+  }),
+  deviceAdapterBytes: bytes(1, {
+    value: 'BYTES',
+    description: "Most bytes of a GPU's own memory for adapters that wait to be used; others are sent again.",
+    default: '1GiB',
   }),
   merge: optionalText({
     value: 'NAME[:WEIGHT],...',

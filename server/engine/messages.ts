@@ -92,7 +92,8 @@ export interface EngineStats {
 
 /** Engine to main thread. */
 export type FromEngine =
-  | { readonly type: 'ready' }
+  /** `device`: where the model runs, and `why` there. */
+  | { readonly type: 'ready'; readonly device: string; readonly why: string }
   | { readonly type: 'failed'; readonly message: string }
   /** Everything one step produced, in one message. */
   | {

@@ -1,4 +1,4 @@
-/** Opens the backend that a model's engine thread runs its steps on. */
+/** Opens the backend that runs a model's steps on the processor. */
 import type { ModelFolder } from '../model/model-folder.js';
 import type { StepBackend } from './backend.js';
 import { type Dtype, SessionFactory } from './decoder-session.js';

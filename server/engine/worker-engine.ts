@@ -56,6 +56,7 @@ export async function startEngine(options: WorkerOptions, limits: EngineLimits, 
 class WorkerEngine implements Engine {
   readonly ready: Promise<void>;
   alive = true;
+  device: Engine['device'];
   readonly #worker: Worker;
   readonly #options: WorkerOptions;
   readonly #limits: EngineLimits;
@@ -157,6 +158,7 @@ class WorkerEngine implements Engine {
   #receive(message: FromEngine): void {
     switch (message.type) {
       case 'ready':
+        this.device = { name: message.device, why: message.why };
         this.#settleReady.resolve();
         return;
       case 'failed':

@@ -7,10 +7,10 @@ import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
 import { EngineLoop, type LoopLimits } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
-import { type BackendOptions, openBackend } from './open-backend.js';
+import { type DeviceOptions, openOnDevice } from './open-device.js';
 
 /** What the main thread passes to the worker. */
-export interface WorkerOptions extends BackendOptions {
+export interface WorkerOptions extends DeviceOptions {
   readonly modelDir: string;
   readonly limits: LoopLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
@@ -21,7 +21,8 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const post = (message: FromEngine) => port.postMessage(message);
   const opened = await openModelFolder(options.modelDir);
   const folder = options.merge === undefined ? opened : await mergeInto(opened, options.merge);
-  const engine = new EngineLoop(await openBackend(folder, options), options.limits);
+  const { backend, device, why } = await openOnDevice(folder, options);
+  const engine = new EngineLoop(backend, options.limits);
 
   let stepping = false;
   let closed = false;
@@ -50,6 +51,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
         return;
       case 'close':
         closed = true;
+        await backend.close();
         port.close();
     }
   };
@@ -69,7 +71,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       .then(run)
       .catch((error: Error) => post({ type: 'failed', message: error.message }));
   });
-  post({ type: 'ready' });
+  post({ type: 'ready', device, why });
 }
 
 if (parentPort !== null) {

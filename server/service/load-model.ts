@@ -5,6 +5,7 @@ import { notSummable } from '../adapters/mixture.js';
 import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Dtype } from '../engine/decoder-session.js';
+import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
 import { startEngine } from '../engine/worker-engine.js';
 import { AppError } from '../errors.js';
 import { fingerprintOf } from '../model/fingerprint.js';
@@ -22,6 +23,10 @@ export interface LoadModelOptions {
   readonly path: string;
   readonly dtype: 'auto' | Dtype;
   readonly loraEnabled: boolean;
+  /** Where the model runs; absent = the processor. */
+  readonly device?: DeviceChoice;
+  /** Most bytes of adapters in a device's own memory, those in use not counted. */
+  readonly deviceAdapterBytes?: number;
   /** Arithmetic threads, >= 1. */
   readonly threads: number;
   readonly maxBatch: number;
@@ -72,6 +77,8 @@ async function start(
       threads: options.threads,
       lora: options.loraEnabled,
       cacheDir: options.cacheDir,
+      device: options.device,
+      deviceAdapterBytes: options.deviceAdapterBytes,
       ...(merge.length > 0 && { merge }),
       limits: {
         maxBatch: options.maxBatch,

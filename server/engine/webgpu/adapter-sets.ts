@@ -12,6 +12,8 @@ import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 
 /** Adapters that one run of the joining graph appends. */
 const AT_ONCE = 4;
+/** Joined sets that are kept: groups of rows that decode apart from each other take turns. */
+const KEPT = 3;
 
 /** Ranks of one group: whose they are, in order. */
 export interface Segment {
@@ -42,7 +44,8 @@ export class AdapterSets {
   readonly #groups: readonly LinearGroup[];
   readonly #join: GpuSession;
   readonly #empty: AdapterSet;
-  #joined: AdapterSet | undefined;
+  /** The one used last comes last. */
+  #joined: AdapterSet[] = [];
 
   private constructor(
     device: GpuDevice,
@@ -93,31 +96,39 @@ export class AdapterSets {
   async setFor(adapters: readonly BoundAdapter[]): Promise<AdapterSet> {
     if (adapters.length === 0) return this.#empty;
     const wanted = new Set(adapters.map(({ digest }) => digest));
-    const old = this.#joined;
-    const union = new Set([...(old?.digests ?? []), ...wanted]);
-    // Ranks that no row has any more cost time in every step; joining costs time once.
-    const extend = old !== undefined && union.size <= 2 * wanted.size;
-    if (extend && union.size === old.digests.size && wanted.size > 1) return old;
+    // Ranks that no row has any more cost time in every step; joining costs time once. So up to half may be idle.
+    const union = (set: AdapterSet) => new Set([...set.digests, ...wanted]).size;
+    const near = adapters.length === 1 ? [] : this.#joined.filter((set) => union(set) <= 2 * wanted.size);
+    const ready = near.find((set) => union(set) === set.digests.size);
+    if (ready !== undefined) return this.#keep(ready, ready);
     const resident = await this.#residency.acquire(adapters);
     if (adapters.length === 1) return this.#alone(adapters[0]!.digest, resident[0]!);
-    const fresh = adapters.map((adapter, i) => [adapter.digest, resident[i]!] as const);
-    const added = extend ? fresh.filter(([digest]) => !old.digests.has(digest)) : fresh;
-    let set = extend ? old : this.#empty;
+    const old = near.at(-1);
+    const added = adapters.flatMap(({ digest }, i) =>
+      old?.digests.has(digest) === true ? [] : [[digest, resident[i]!] as const],
+    );
+    let set = old ?? this.#empty;
     for (let at = 0; at < added.length; at += AT_ONCE) {
       const next = await this.#append(set, added.slice(at, at + AT_ONCE));
       if (set !== old) this.#free(set);
       set = next;
     }
-    this.#joined = set;
-    if (old !== undefined && old !== set) this.#free(old);
-    return set;
+    return this.#keep(set, old);
   }
 
   /** Frees joined buffers that hold an adapter; called when it is unloaded, after steps that use it. */
   forget(digest: string): void {
-    if (this.#joined?.digests.has(digest) !== true) return;
-    this.#free(this.#joined);
-    this.#joined = undefined;
+    for (const set of this.#joined) if (set.digests.has(digest)) this.#free(set);
+    this.#joined = this.#joined.filter((set) => !set.digests.has(digest));
+  }
+
+  /** Makes `set` the one used last, in the place of `instead`. */
+  #keep(set: AdapterSet, instead: AdapterSet | undefined): AdapterSet {
+    const others = this.#joined.filter((other) => other !== instead);
+    if (instead !== undefined && instead !== set) this.#free(instead);
+    if (others.length === KEPT) this.#free(others.shift()!);
+    this.#joined = [...others, set];
+    return set;
   }
 
   #alone(digest: string, resident: ResidentAdapter): AdapterSet {

@@ -3,6 +3,7 @@ import * as ort from 'onnxruntime-node';
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { elementBytes, elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
+import type { Stretch } from '../backend.js';
 import { int64 } from '../step-inputs.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 
@@ -15,14 +16,14 @@ export class GpuCaches {
   /** Keys and values of all layers. */
   readonly count: number;
   readonly #copy: GpuSession;
-  readonly #grow: GpuSession;
+  readonly #reshape: GpuSession;
 
   private constructor(
     device: GpuDevice,
     spec: DecoderSpec,
     precision: GpuPrecision,
     copy: GpuSession,
-    grow: GpuSession,
+    reshape: GpuSession,
   ) {
     this.#device = device;
     this.#precision = precision;
@@ -30,7 +31,7 @@ export class GpuCaches {
     this.#headDim = spec.headDim;
     this.count = spec.layers.length * 2;
     this.#copy = copy;
-    this.#grow = grow;
+    this.#reshape = reshape;
   }
 
   static async open(device: GpuDevice, spec: DecoderSpec, precision: GpuPrecision): Promise<GpuCaches> {
@@ -45,18 +46,26 @@ export class GpuCaches {
       copy.into('ScatterND', [target, to, copy.op('GatherND', [source, from])], [`out.${i}`]);
       copy.output(`out.${i}`, type, ['to.slots', kvHeads, 'to.capacity', headDim]);
     }
-    const grow = new GraphBuilder();
-    const old = grow.input('old', type, ['slots', kvHeads, 'capacity', headDim]);
-    const zero = grow.scalar(0);
-    const value = precision.half ? grow.op('Cast', [zero], { to: 10 }) : zero;
-    const more = grow.op('Expand', [value, grow.input('more', 'int64', [4])]);
-    grow.output(grow.op('Concat', [old, more], { axis: 2 }), type, ['slots', kvHeads, 'grown', headDim]);
+    const reshape = new GraphBuilder();
+    const old = reshape.input('old', type, ['slots', kvHeads, 'capacity', headDim]);
+    const rows = reshape.op('Gather', [old, reshape.input('sources', 'int32', ['to.slots'])], { axis: 0 });
+    const kept = reshape.op('Slice', [
+      rows,
+      reshape.ints([0]),
+      reshape.input('length', 'int64', [1]),
+      reshape.ints([2]),
+    ]);
+    const zero = reshape.scalar(0);
+    const value = precision.half ? reshape.op('Cast', [zero], { to: 10 }) : zero;
+    const rest = reshape.op('Expand', [value, reshape.input('rest', 'int64', [4])]);
+    const grown = reshape.op('Concat', [kept, rest], { axis: 2 });
+    reshape.output(grown, type, ['to.slots', kvHeads, 'to.capacity', headDim]);
     return new GpuCaches(
       device,
       spec,
       precision,
       await device.session(copy.finish('copy-rows'), false),
-      await device.session(grow.finish('grow'), true),
+      await device.session(reshape.finish('reshape'), true),
     );
   }
 
@@ -80,28 +89,45 @@ export class GpuCaches {
     }
   }
 
-  /** Replaces each cache by one with room for `capacity` positions, one after the other, so that little is held twice. */
-  async grow(tensors: GpuTensor[], slots: number, capacity: number): Promise<void> {
+  /**
+   * Replaces each cache by one of another shape, one after the other, so that little is held twice.
+   * @param sources by new slot: the old slot whose positions 0..length-1 it holds afterwards; undefined = free
+   */
+  async reshape(
+    tensors: GpuTensor[],
+    capacity: number,
+    sources: readonly (number | undefined)[],
+    length: number,
+  ): Promise<void> {
+    const feeds = {
+      // A free slot gets a copy of some other: finite numbers that nobody looks at.
+      sources: new ort.Tensor(
+        'int32',
+        Int32Array.from(sources, (slot) => slot ?? 0),
+        [sources.length],
+      ),
+      length: int64([length]),
+      rest: int64([sources.length, this.#kvHeads, capacity - length, this.#headDim]),
+    };
     for (const [i, old] of tensors.entries()) {
-      const more = int64([slots, this.#kvHeads, capacity - old.dims[2]!, this.#headDim]);
-      const [grown] = Object.values(await this.#grow.run({ old, more }));
-      tensors[i] = this.#device.adopt(grown!);
+      const [fresh] = Object.values(await this.#reshape.run({ old, ...feeds }));
+      tensors[i] = this.#device.adopt(fresh!);
       this.#device.free(old);
     }
   }
 
-  /** Copies positions 0..length-1 of a slot to a slot of other caches, in place. */
-  async copyRow(
+  /** Copies a stretch of positions of a slot to a slot of other caches, in place. */
+  async copyStretch(
     source: readonly GpuTensor[],
-    slot: number,
-    length: number,
+    { slot, from, count }: Stretch,
     target: readonly GpuTensor[],
     targetSlot: number,
+    targetFrom: number,
   ): Promise<void> {
-    if (length === 0) return;
+    if (count === 0) return;
     const feeds: Record<string, ort.Tensor> = {
-      from: this.#places(slot, length),
-      to: this.#places(targetSlot, length),
+      from: this.#places(slot, from, count),
+      to: this.#places(targetSlot, targetFrom, count),
     };
     const fetches: Record<string, ort.Tensor> = {};
     for (let i = 0; i < this.count; i += 1) {
@@ -112,9 +138,9 @@ export class GpuCaches {
     for (const wrapper of Object.values(await this.#copy.run(feeds, fetches))) wrapper.dispose();
   }
 
-  /** [kvHeads * length, 3]: a slot's places, head by head. */
-  #places(slot: number, length: number): ort.Tensor {
-    return placesTensor(this.#kvHeads * length, (i) => [slot, Math.floor(i / length), i % length]);
+  /** [kvHeads * count, 3]: places of a stretch, head by head. */
+  #places(slot: number, from: number, count: number): ort.Tensor {
+    return placesTensor(this.#kvHeads * count, (i) => [slot, Math.floor(i / count), from + (i % count)]);
   }
 }
 

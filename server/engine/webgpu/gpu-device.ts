@@ -34,6 +34,11 @@ export class GpuDevice {
   readonly #sessions = new Set<ort.InferenceSession>();
   readonly #helpers = new Map<string, Promise<GpuSession>>();
   readonly #owned = new Map<GpuTensor, number>();
+  /** Freed while a run may still read them. */
+  #dying: GpuTensor[] = [];
+  /** Runs and steps under way. */
+  #held = 0;
+  #idle: (() => void)[] = [];
   #closed = false;
 
   /** Buffers that are alive, and their bytes. */
@@ -64,9 +69,16 @@ export class GpuDevice {
     return {
       run: async (feeds, fetches) => {
         if (this.#closed) throw new Error('the device is closed');
-        const outputs =
-          fetches === undefined ? session.run(feeds) : session.run(feeds, fetches as ort.InferenceSession.FetchesType);
-        return (await outputs) as Record<string, ort.Tensor>;
+        const letGo = this.hold();
+        try {
+          const outputs =
+            fetches === undefined
+              ? session.run(feeds)
+              : session.run(feeds, fetches as ort.InferenceSession.FetchesType);
+          return (await outputs) as Record<string, ort.Tensor>;
+        } finally {
+          letGo();
+        }
       },
     };
   }
@@ -115,12 +127,30 @@ export class GpuDevice {
   /** Gives a buffer's memory back. Harmless for tensors that are no buffers, or were freed before. */
   free(tensor: GpuTensor | undefined): void {
     if (tensor === undefined || !this.#owned.delete(tensor)) return;
-    tensor.dispose();
+    if (this.#held > 0) this.#dying.push(tensor);
+    else tensor.dispose();
   }
 
-  /** Frees all buffers and ends all sessions. */
+  /**
+   * Keeps buffers that are freed from now on until the returned function is called: a run starts some time after it was
+   * asked for, and messages are handled in between.
+   */
+  hold(): () => void {
+    this.#held += 1;
+    return () => {
+      this.#held -= 1;
+      if (this.#held > 0) return;
+      for (const tensor of this.#dying) tensor.dispose();
+      this.#dying = [];
+      for (const resolve of this.#idle) resolve();
+      this.#idle = [];
+    };
+  }
+
+  /** Frees all buffers and ends all sessions, when what is under way has ended. */
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#held > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
     for (const tensor of this.#owned.keys()) tensor.dispose();
     this.#owned.clear();
     // After a device was lost, releasing may fail as well; there is nothing left to save then.

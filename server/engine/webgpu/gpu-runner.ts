@@ -148,14 +148,17 @@ export class GpuRunner implements StepBackend {
   async #step(store: GpuStore, step: Step): Promise<Float32Array> {
     await this.#restart;
     const model = this.#model;
+    let letGo: (() => void) | undefined;
     try {
       if (store.device !== model.device) throw new Error('the caches of these rows were lost with the device');
       await model.queue.drained();
+      letGo = model.device.hold();
       return await this.#run(model, store, step);
     } catch (error) {
       throw this.#failed(error, model);
     } finally {
       model.residency.done();
+      letGo?.();
     }
   }
 

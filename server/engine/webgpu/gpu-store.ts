@@ -2,7 +2,7 @@
  * Rows' keys and values on the device. What the engine asks of a store is carried out in order by a queue that starts at
  * once; steps wait for it. A store whose memory could not be had fails at the step that needs it.
  */
-import type { RowStore } from '../backend.js';
+import type { RowStore, Stretch } from '../backend.js';
 import type { GpuCaches } from './gpu-caches.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
 
@@ -22,16 +22,16 @@ export class GpuQueue {
 }
 
 export class GpuStore implements RowStore {
-  readonly slots: number;
   readonly #device: GpuDevice;
   readonly #caches: GpuCaches;
   readonly #queue: GpuQueue;
+  #slots: number;
   #capacity: number;
   #tensors: GpuTensor[] = [];
   #failure: Error | undefined;
 
   constructor(device: GpuDevice, caches: GpuCaches, queue: GpuQueue, slots: number, capacity: number) {
-    this.slots = slots;
+    this.#slots = slots;
     this.#device = device;
     this.#caches = caches;
     this.#queue = queue;
@@ -46,12 +46,16 @@ export class GpuStore implements RowStore {
     return this.#device;
   }
 
+  get slots(): number {
+    return this.#slots;
+  }
+
   get capacity(): number {
     return this.#capacity;
   }
 
   get bytes(): number {
-    return this.#caches.bytes(this.slots, this.#capacity);
+    return this.#caches.bytes(this.#slots, this.#capacity);
   }
 
   /** Keys of layer 0, values of layer 0, keys of layer 1, ...: to be called when the queue is drained. Throws what failed. */
@@ -62,13 +66,18 @@ export class GpuStore implements RowStore {
 
   reserve(time: number): void {
     if (time <= this.#capacity) return;
-    const capacity = Math.max(time, Math.ceil(this.#capacity * 1.5));
-    this.#capacity = capacity;
-    this.#do(() => this.#caches.grow(this.#tensors, this.slots, capacity));
+    const all = Array.from({ length: this.#slots }, (_, slot) => slot);
+    this.reshape(this.#slots, time, all, this.#capacity);
   }
 
-  copyRow(slot: number, length: number, target: GpuStore, targetSlot: number): void {
-    target.#do(() => this.#caches.copyRow(this.tensors, slot, length, target.#tensors, targetSlot));
+  reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void {
+    this.#slots = slots;
+    this.#capacity = capacity;
+    this.#do(() => this.#caches.reshape(this.#tensors, capacity, sources, length));
+  }
+
+  copyStretch(stretch: Stretch, target: GpuStore, targetSlot: number, targetFrom: number): void {
+    target.#do(() => this.#caches.copyStretch(this.tensors, stretch, target.#tensors, targetSlot, targetFrom));
   }
 
   release(): void {

@@ -1,0 +1,44 @@
+/** Loads models on the device that the configuration asks for. Only one at a time can be on a GPU. */
+import type { Logger } from 'pino';
+import { chooseDevice, type DeviceSetting, type GraphicsHardware } from '../engine/webgpu/choose-device.js';
+import { AppError } from '../errors.js';
+import type { loadModel } from '../service/load-model.js';
+
+/**
+ * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it.
+ * @returns a function that throws what `load` throws, and MODEL_INVALID when the device is taken or missing
+ */
+export function onDevice(
+  load: typeof loadModel,
+  setting: DeviceSetting,
+  hardware: GraphicsHardware,
+  log: Logger,
+): typeof loadModel {
+  let taken = false;
+  const choose = () => {
+    try {
+      return chooseDevice(setting, taken, hardware);
+    } catch (error) {
+      throw new AppError('MODEL_INVALID', `--device ${setting}: ${(error as Error).message}`, { cause: error });
+    }
+  };
+  return async (options, ...rest) => {
+    const device = choose();
+    let held = device.device === 'webgpu';
+    if (held) taken = true;
+    const giveBack = () => {
+      if (held) taken = false;
+      held = false;
+    };
+    try {
+      const loaded = await load({ ...options, device }, ...rest);
+      const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
+      log.info({ model: options.name, device: name, why }, 'model loaded');
+      if (name !== 'webgpu') giveBack();
+      return { ...loaded, close: () => loaded.close().finally(giveBack) };
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+  };
+}
