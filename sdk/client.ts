@@ -77,7 +77,7 @@ export class TransportClient {
           });
           return afterFirst(source[Symbol.asyncIterator](), fromEvent);
         }),
-      request.inputs.length,
+      request.inputs.map((input) => input.parameters?.n ?? request.parameters?.n ?? 1),
       resolved.signal,
     );
   }

@@ -49,6 +49,7 @@ export function fromResult(message: ResultMessage): PredictResult {
   const { usage, timings, receipt, stopString } = message;
   return {
     inputIndex: message.inputIndex,
+    sampleIndex: message.sampleIndex,
     text: message.text,
     finishReason: known(FINISH_REASONS[message.finishReason], 'finish reason'),
     ...(stopString !== undefined && { stopString }),
@@ -70,15 +71,16 @@ export function fromResult(message: ResultMessage): PredictResult {
     },
     seed: message.seed,
     tokens: message.tokens.map(token),
+    promptTokens: message.promptTokens.map(token),
   };
 }
 
 /** Plain object of an event. */
-export function fromEvent({ inputIndex, event }: StreamPredictResponse): StreamEvent {
+export function fromEvent({ inputIndex, sampleIndex, event }: StreamPredictResponse): StreamEvent {
   if (event.case === 'delta') {
-    return { type: 'delta', inputIndex, text: event.value.text, tokens: event.value.tokens.map(token) };
+    return { type: 'delta', inputIndex, sampleIndex, text: event.value.text, tokens: event.value.tokens.map(token) };
   }
-  return { type: 'final', inputIndex, result: fromResult(known(event.value, 'kind of event')) };
+  return { type: 'final', inputIndex, sampleIndex, result: fromResult(known(event.value, 'kind of event')) };
 }
 
 const date = (time: Timestamp | undefined): Date | undefined => time && timestampDate(time);

@@ -29,11 +29,12 @@ function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K]
 
 function parameters(value: GenerationParameters | undefined): ParametersMessage | undefined {
   if (value === undefined) return undefined;
-  const { stop = [], stopTokenIds = [], ...scalars } = value;
+  const { stop = [], stopTokenIds = [], logitBias = {}, ...scalars } = value;
   return create(GenerationParametersSchema, {
     ...definedOnly(scalars),
     stop: [...stop],
     stopTokenIds: [...stopTokenIds],
+    logitBias: { ...logitBias },
   });
 }
 

@@ -19,7 +19,9 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
   readonly #controller = new AbortController();
   readonly #outer: AbortSignal | undefined;
   readonly #source: Promise<AsyncIterator<StreamEvent>>;
-  readonly #inputCount: number;
+  /** Place of each input's first answer among all answers. */
+  readonly #firsts: readonly number[];
+  readonly #answerCount: number;
   readonly #results: PredictResult[] = [];
   readonly #partial: string[] = [];
   #consumed = false;
@@ -27,10 +29,11 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
   #error: LoramuxError | undefined;
   #requestId: string | undefined;
 
-  /** Used by the client; `inputCount` inputs are answered. */
-  constructor(open: OpenStream, inputCount: number, outer?: AbortSignal) {
+  /** Used by the client; `answers` has the number of answers to each input. */
+  constructor(open: OpenStream, answers: readonly number[], outer?: AbortSignal) {
     this.#outer = outer;
-    this.#inputCount = inputCount;
+    this.#firsts = answers.map((_, input) => answers.slice(0, input).reduce((sum, n) => sum + n, 0));
+    this.#answerCount = answers.reduce((sum, n) => sum + n, 0);
     if (outer?.aborted) this.#controller.abort(outer.reason);
     else outer?.addEventListener('abort', this.#onOuterAbort, { once: true });
     this.#source = open(this.#controller.signal, (id) => {
@@ -46,9 +49,9 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     return this.#requestId;
   }
 
-  /** Text of an input as far as it was read; also after an error. */
-  partialText(inputIndex = 0): string {
-    return this.#partial[inputIndex] ?? '';
+  /** Text of an answer as far as it was read; also after an error. */
+  partialText(inputIndex = 0, sampleIndex = 0): string {
+    return this.#partial[this.#place({ inputIndex, sampleIndex })] ?? '';
   }
 
   /** Cancels the request. */
@@ -63,9 +66,9 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     return this.#iterate();
   }
 
-  /** Texts of the only input as they come. Throws for a request with several inputs: iterate the events instead. */
+  /** Texts of the only answer as they come. Throws where there are several: iterate the events instead. */
   text(): AsyncGenerator<string, void, undefined> {
-    this.#assertOneInput('text()');
+    this.#assertOneAnswer('text()');
     return texts(this[Symbol.asyncIterator]());
   }
 
@@ -74,20 +77,20 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     return tee(this[Symbol.asyncIterator]());
   }
 
-  /** Reads what was not read yet, and gives the result of the only input. Throws for several: {@link finalResults}. */
+  /** Reads what was not read yet, and gives the only result. Throws for several: {@link finalResults}. */
   async finalResult(): Promise<PredictResult> {
-    this.#assertOneInput('finalResult()');
+    this.#assertOneAnswer('finalResult()');
     return (await this.finalResults())[0]!;
   }
 
-  /** Reads what was not read yet, and gives all results in the order of the inputs. */
+  /** Reads what was not read yet, and gives all results in the order of the inputs and their answers. */
   async finalResults(): Promise<PredictResult[]> {
     this.#consumed = true;
     while ((await this.#next()) !== undefined);
     return [...this.#results];
   }
 
-  /** The whole text of the only input. */
+  /** The whole text of the only answer. */
   async finalText(): Promise<string> {
     return (await this.finalResult()).text;
   }
@@ -99,10 +102,14 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
 
   readonly #onOuterAbort = (): void => this.#controller.abort(this.#outer?.reason);
 
-  #assertOneInput(method: string): void {
-    if (this.#inputCount !== 1) {
-      throw new TypeError(`${method} is for requests with one input; this one has ${this.#inputCount}`);
+  #assertOneAnswer(method: string): void {
+    if (this.#answerCount !== 1) {
+      throw new TypeError(`${method} is for requests with one answer; this one has ${this.#answerCount}`);
     }
+  }
+
+  #place({ inputIndex, sampleIndex }: { inputIndex: number; sampleIndex: number }): number {
+    return (this.#firsts[inputIndex] ?? inputIndex) + sampleIndex;
   }
 
   #leave(): void {
@@ -136,14 +143,15 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
       const result = await (await this.#source).next();
       if (result.done) {
         // After an abort the end may be read elsewhere first; it is not the end of the answer.
-        const complete = Object.keys(this.#results).length === this.#inputCount;
+        const complete = Object.keys(this.#results).length === this.#answerCount;
         if (this.#controller.signal.aborted && !complete) throw this.#controller.signal.reason;
         this.#end();
         return undefined;
       }
       const event = result.value;
-      if (event.type === 'final') this.#results[event.inputIndex] = event.result;
-      else this.#partial[event.inputIndex] = this.partialText(event.inputIndex) + event.text;
+      const place = this.#place(event);
+      if (event.type === 'final') this.#results[place] = event.result;
+      else this.#partial[place] = (this.#partial[place] ?? '') + event.text;
       return event;
     } catch (thrown) {
       const error = this.#error ?? toLoramuxError(thrown, this.#controller.signal);

@@ -47,6 +47,18 @@ export interface GenerationParameters {
   logprobs?: number | undefined;
   /** True: the text begins with the prompt. Default false. */
   returnFullText?: boolean | undefined;
+  /** Answers to each input, 1 to 128. Default 1. */
+  n?: number | undefined;
+  /** Answers that are drawn, of which the `n` most probable per token are returned; not for streams. Default `n`. */
+  bestOf?: number | undefined;
+  /** Added to the scores of single tokens, by id: -100 to 100. Default none. */
+  logitBias?: Readonly<Record<number, number>> | undefined;
+  /** Log-probabilities of the prompt's tokens and of this many alternatives, 0 to 32. Default none. */
+  promptLogprobs?: number | undefined;
+  /** Use only the last tokens of the prompt, at most this many. Default the whole prompt. */
+  truncate?: number | undefined;
+  /** Draw from the tokens of about the expected surprise, above 0 to 1. Default 1, off. */
+  typicalP?: number | undefined;
 }
 
 /** A prompt: text, token ids, or a conversation. */
@@ -84,7 +96,7 @@ export interface PredictRequest {
 /** A request, or just what to answer. */
 export type PredictParams = PredictRequest | string | readonly PredictInput[];
 
-/** A generated token. */
+/** A generated token, or one of the prompt. */
 export interface Token {
   id: number;
   text: string;
@@ -106,9 +118,11 @@ export interface Receipt {
   requestId: string;
 }
 
-/** The answer to one input. */
+/** An answer to one input. */
 export interface PredictResult {
   inputIndex: number;
+  /** Which of the input's answers, from 0. */
+  sampleIndex: number;
   text: string;
   finishReason: FinishReason;
   stopString?: string | undefined;
@@ -120,11 +134,13 @@ export interface PredictResult {
   seed: number;
   /** Empty unless asked for. */
   tokens: Token[];
+  /** Empty unless their log-probabilities were asked for; the first has none. */
+  promptTokens: Token[];
 }
 
 /** The answers to a request. */
 export interface PredictResponse {
-  /** In the order of the inputs. */
+  /** In the order of the inputs, and of the answers to each. */
   results: PredictResult[];
   /** Text of the first result. */
   text: string;
@@ -134,8 +150,8 @@ export interface PredictResponse {
 
 /** One event of a stream. */
 export type StreamEvent =
-  | { type: 'delta'; inputIndex: number; text: string; tokens: Token[] }
-  | { type: 'final'; inputIndex: number; result: PredictResult };
+  | { type: 'delta'; inputIndex: number; sampleIndex: number; text: string; tokens: Token[] }
+  | { type: 'final'; inputIndex: number; sampleIndex: number; result: PredictResult };
 
 /** Life of an adapter. */
 export type AdapterState = 'registered' | 'loading' | 'ready' | 'failed' | 'deleting';

@@ -5,9 +5,10 @@
 import type { BoundAdapter } from '../adapters/types.js';
 import type { RowStore, StepBackend } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
-import type { EndEvent, EngineStats, RowRequest, TokenEvent } from './messages.js';
+import type { EndEvent, EngineStats, PromptEvent, RowRequest, TokenEvent } from './messages.js';
 import { BLOCK, inBlocks } from './placement.js';
 import { PrefixCache } from './prefix-cache.js';
+import { mostScored } from './prompt-logprobs.js';
 import { countStart } from './queue-order.js';
 import { Row } from './row.js';
 import { selects } from './row-adapter.js';
@@ -18,6 +19,7 @@ import { StepCosts } from './step-costs.js';
 
 /** What one step did. */
 export interface StepOutput {
+  readonly prompts: PromptEvent[];
   readonly tokens: TokenEvent[];
   readonly ends: EndEvent[];
 }
@@ -112,7 +114,7 @@ export class EngineLoop {
 
   /** Runs one step, if there is anything to do. */
   async step(): Promise<StepOutput> {
-    const output: StepOutput = { tokens: [], ends: [] };
+    const output: StepOutput = { prompts: [], tokens: [], ends: [] };
     this.#applyCancels(output);
     const start = performance.now();
     let decision = this.#decide();
@@ -178,7 +180,8 @@ export class EngineLoop {
     const [row] = rows;
     const store = this.#backend.createStore(1, inBlocks(row!.tokens));
     // The last prompt token is always computed: its logits give the first token.
-    row!.length = this.#prefixes.restore(row!, row!.tokens - (row!.resumes ? 0 : 1), store, 0);
+    const reusable = row!.scores ? 0 : row!.tokens - (row!.resumes ? 0 : 1);
+    row!.length = this.#prefixes.restore(row!, reusable, store, 0);
     if (row!.preemptions === 0) row!.cachedTokens = row!.length;
     this.#counts.cachedTokens += row!.length;
     const prefill = { row: row!, store };
@@ -219,7 +222,7 @@ export class EngineLoop {
     const { row, store } = prefill;
     try {
       let logits: Float32Array | undefined;
-      if (row.tokensLeft > 0) logits = await this.#runChunk(prefill, tokens);
+      if (row.tokensLeft > 0) logits = await this.#runChunk(prefill, tokens, output);
       if (row.tokensLeft > 0) return;
       this.#prefixes.insert(row, row.length, store, 0, this.#kept);
       if (row.resumes || this.#pick(row, logits!, output)) this.#join(prefill);
@@ -231,21 +234,25 @@ export class EngineLoop {
   }
 
   /** Reads up to `tokens` tokens of the row; returns the logits of the last one. */
-  async #runChunk({ row, store }: Prefill, tokens: number): Promise<Float32Array> {
+  async #runChunk({ row, store }: Prefill, tokens: number, output: StepOutput): Promise<Float32Array> {
     // A chunk never crosses the point where an activated adapter begins.
     const { adapter, until } = row.spanAt(row.length);
-    const end = Math.min(row.length + tokens, row.tokens, until);
+    const { vocabSize } = this.#backend.spec;
+    const most = row.scores ? Math.min(tokens, mostScored(vocabSize)) : tokens;
+    const end = Math.min(row.length + most, row.tokens, until);
     const ids = row.ids(row.length, end);
     const start = performance.now();
-    const wanted = end === row.tokens && !row.resumes ? [ids.length - 1] : [];
+    const last = end === row.tokens && !row.resumes ? [ids.length - 1] : [];
+    const wanted = row.scores ? [...ids.keys()] : last;
     const logits = await this.#backend.prefill(ids, row.length, store, adapter, wanted, row.totalTokens);
     const ms = performance.now() - start;
     this.#costs.prefilled(ids.length, ms);
     this.#charge([row], ms);
+    if (row.scores) output.prompts.push(row.promptScorer!.score(row.id, row.length, ids.length, logits));
     row.length = end;
     this.#counts.prefillSteps += 1;
     this.#counts.prefillTokens += ids.length;
-    return logits;
+    return logits.subarray(-vocabSize);
   }
 
   /** The row decodes from now on. */

@@ -3,7 +3,7 @@
  * behind it is in `worker.ts`; what crosses is in `messages.ts`.
  */
 import type { BoundAdapter } from '../adapters/types.js';
-import type { EndEvent, EngineStats, RowRequest, TokenEvent } from './messages.js';
+import type { EndEvent, EngineStats, PromptEvent, RowRequest, TokenEvent } from './messages.js';
 
 /** What a caller fills in of a {@link RowRequest}; the engine numbers and stamps it. */
 export type EngineRow = Omit<RowRequest, 'id' | 'submittedAt'>;
@@ -11,6 +11,8 @@ export type EngineRow = Omit<RowRequest, 'id' | 'submittedAt'>;
 /** Receives what happens to a row, in order; called synchronously once per engine step with that step's events. */
 export interface RowListener {
   token(event: TokenEvent): void;
+  /** Log-probabilities of prompt tokens, for rows that asked for them. */
+  prompt?(event: PromptEvent): void;
   /** Exactly once, last. */
   end(event: EndEvent): void;
 }

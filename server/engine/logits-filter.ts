@@ -1,9 +1,10 @@
 /**
- * Temperature, top-k, top-p and min-p: from logits to the tokens that may be drawn and their weights. The order and the
+ * Temperature, top-k, top-p, min-p and typical-p: from logits to the tokens that may be drawn and their weights. The order and the
  * borders are those of Hugging Face's logits warpers; the work is linear in the vocabulary.
  */
 import { expOfMinus } from './logits-exp.js';
 import { argmax, largest } from './logits-select.js';
+import { keepTypical } from './logits-typical.js';
 
 /** How to narrow the distribution. */
 export interface FilterOptions {
@@ -15,6 +16,8 @@ export interface FilterOptions {
   readonly topP: number;
   /** 0 = off. */
   readonly minP: number;
+  /** 1 = off. */
+  readonly typicalP?: number | undefined;
 }
 
 /**
@@ -38,10 +41,10 @@ let scratchWeights = new Float64Array(0);
 let scratchBuckets = new Uint16Array(0);
 const bucketMass = new Float64Array(BUCKET_COUNT);
 
-/** Applies temperature, top-k (ties at the cut stay), top-p and min-p, in this order. */
+/** Applies temperature, top-k (ties at the cut stay), top-p, min-p and typical-p, in this order. */
 export function filterLogits(logits: Float32Array, options: FilterOptions): Candidates {
   const best = logits[argmax(logits)]!;
-  const { temperature, topK, topP, minP } = options;
+  const { temperature, topK, topP, minP, typicalP = 1 } = options;
   let bound = Number.NEGATIVE_INFINITY;
   if (topK > 0 && topK < logits.length) bound = logits[largest(logits, topK).at(-1)!]!;
   // Without top-p nobody needs the weights of what min-p drops. The exact cut, on weights, is below.
@@ -65,6 +68,7 @@ export function filterLogits(logits: Float32Array, options: FilterOptions): Cand
     }
     size = kept;
   }
+  if (typicalP < 1) size = keepTypical(ids, weights, size, typicalP);
   let total = 0;
   for (let index = 0; index < size; index++) total += weights[index]!;
   return { ids: ids.subarray(0, size), weights: weights.subarray(0, size), total };

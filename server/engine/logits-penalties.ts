@@ -1,4 +1,4 @@
-/** Penalties on tokens that the row has seen already. */
+/** Penalties on tokens that the row has seen already, and biases of single tokens. */
 
 /** Strengths of the penalties; 1, 0, 0 = off. */
 export interface Penalties {
@@ -28,6 +28,14 @@ export class TokenHistory {
 /** True when any penalty would change a logit. */
 export function hasPenalties(options: Penalties): boolean {
   return options.repetitionPenalty !== 1 || options.presencePenalty !== 0 || options.frequencyPenalty !== 0;
+}
+
+/**
+ * Adds to the logits of single tokens, in place, before anything else: OpenAI's logit_bias.
+ * @param logits // [vocab]
+ */
+export function applyBias(logits: Float32Array, bias: ReadonlyMap<number, number>): void {
+  for (const [id, value] of bias) if (id < logits.length) logits[id] = finite(logits[id]! + value);
 }
 
 /**

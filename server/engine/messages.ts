@@ -13,6 +13,10 @@ export interface SamplingOptions {
   readonly repetitionPenalty: number;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
+  /** 1 or absent = off. */
+  readonly typicalP?: number | undefined;
+  /** Added to the logits of single ids; absent = nothing. */
+  readonly logitBias?: ReadonlyMap<number, number> | undefined;
   /** Unsigned 32-bit seed of the row's generator. */
   readonly seed: number;
   /** undefined = no log-probabilities; n = the chosen token's and the n best. */
@@ -30,6 +34,8 @@ export interface RowRequest {
   readonly maxNewTokens: number;
   /** Ids that end the row: requested stop ids, and unless they are ignored the end-of-sequence ids. */
   readonly endIds: readonly number[];
+  /** Absent = none; n = the log-probability of every prompt token and of the n best in its place. */
+  readonly promptLogprobs?: number | undefined;
   /** Rows of a higher priority go first; absent = 0. */
   readonly priority?: number | undefined;
   /** When the answer is wanted, on the clock of `submittedAt`; absent = no matter when. */
@@ -53,6 +59,18 @@ export interface TokenEvent {
   readonly token: number;
   readonly logprob?: number | undefined;
   readonly top?: readonly { readonly id: number; readonly logprob: number }[] | undefined;
+}
+
+/** Log-probabilities of a stretch of a row's prompt; the stretches of a row come in order, before its first token. */
+export interface PromptEvent {
+  readonly id: number;
+  /** Position of the first token that is scored here; the prompt's first token never is. */
+  readonly from: number;
+  /** Natural logs, one per token. */
+  readonly logprobs: Float64Array;
+  /** The best tokens in each place, best first: [tokens, alternatives], and their natural logs. */
+  readonly topIds: Int32Array;
+  readonly topLogprobs: Float64Array;
 }
 
 /** A row ended; no event follows for its id. */
@@ -98,6 +116,7 @@ export type FromEngine =
   /** Everything one step produced, in one message. */
   | {
       readonly type: 'step';
+      readonly prompts: readonly PromptEvent[];
       readonly tokens: readonly TokenEvent[];
       readonly ends: readonly EndEvent[];
       readonly stats: EngineStats;

@@ -2,6 +2,7 @@
 import { frequenciesKey } from '../model/rope.js';
 import type { RopeSpec } from '../model/spec.js';
 import type { EndEvent, RowRequest } from './messages.js';
+import { PromptScorer } from './prompt-logprobs.js';
 import type { WaitingRow } from './queue-order.js';
 import type { RowAdapter } from './row-adapter.js';
 import type { AdapterSpan } from './row-spans.js';
@@ -16,6 +17,8 @@ export class Row implements WaitingRow {
   /** Ascending by `from`; the first begins at 0. */
   readonly spans: readonly AdapterSpan[];
   readonly endIds: ReadonlySet<number>;
+  /** Scores the prompt as it is read; absent = nobody asked. */
+  readonly promptScorer: PromptScorer | undefined;
   /** Place in the order of arrival. */
   readonly arrival: number;
   /** Names the rotary tables that the row uses for its whole life. */
@@ -39,6 +42,8 @@ export class Row implements WaitingRow {
     this.arrival = arrival;
     this.sampler = new RowSampler(request.sampling, request.promptIds);
     this.endIds = new Set(request.endIds);
+    const { promptIds, promptLogprobs } = request;
+    this.promptScorer = promptLogprobs === undefined ? undefined : new PromptScorer(promptIds, promptLogprobs);
     this.ropeKey = ropes.map((rope) => frequenciesKey(rope, this.totalTokens)).join(' ');
   }
 
@@ -74,11 +79,16 @@ export class Row implements WaitingRow {
 
   /** True when the row has told something of its prompt and cannot be read anew. */
   get fixed(): boolean {
-    return false;
+    return this.scores && this.length > 0;
   }
 
   get joinable(): boolean {
-    return this.#generated.length === 0 && this.tokens <= JOINABLE_TOKENS && this.spanAt(0).until >= this.tokens;
+    return !this.resumes && !this.scores && this.tokens <= JOINABLE_TOKENS && this.spanAt(0).until >= this.tokens;
+  }
+
+  /** True while every position of the prompt has to be computed, for its log-probabilities. */
+  get scores(): boolean {
+    return this.promptScorer !== undefined && !this.resumes;
   }
 
   /** True once a token was picked: what is read then only restores the cache. */

@@ -1,7 +1,7 @@
 /** Picks the next token of one row from its logits. */
 import { drawFrom, filterLogits } from './logits-filter.js';
 import { rawLogprobs, type TokenLogprob } from './logits-logprobs.js';
-import { applyPenalties, hasPenalties, TokenHistory } from './logits-penalties.js';
+import { applyBias, applyPenalties, hasPenalties, TokenHistory } from './logits-penalties.js';
 import { argmax } from './logits-select.js';
 import type { SamplingOptions } from './messages.js';
 import { uniformAt } from './random.js';
@@ -9,15 +9,15 @@ import { uniformAt } from './random.js';
 /** A picked token; the log-probabilities are there when the row asked for them. */
 export interface Picked {
   readonly token: number;
-  /** Natural log of the token's probability in the raw distribution (penalties and temperature not applied). */
+  /** Natural log of the token's probability in the raw distribution (bias, penalties and temperature not applied). */
   readonly logprob?: number;
   /** The n most likely tokens of the raw distribution, best first; absent for n = 0. */
   readonly top?: readonly TokenLogprob[];
 }
 
 /**
- * The sampler of one row. Logits are processed in this order: repetition penalty, frequency and presence penalty,
- * temperature, top-k, top-p, min-p. Temperature 0 takes the largest penalised logit (the lowest id on ties). What is
+ * The sampler of one row. Logits are processed in this order: logit bias, repetition penalty, frequency and
+ * presence penalty, temperature, top-k, top-p, min-p, typical-p. Temperature 0 takes the largest penalised logit (the lowest id on ties). What is
  * picked depends on the logits, the options and the number of tokens picked before, and on nothing else: equal seeds
  * give equal tokens whatever else is in the batch.
  */
@@ -40,9 +40,10 @@ export class RowSampler {
   pick(logits: Float32Array): Picked {
     const options = this.#options;
     let scores = logits;
-    if (this.#history !== undefined) {
+    if (this.#history !== undefined || options.logitBias !== undefined) {
       scores = logits.slice();
-      applyPenalties(scores, options, this.#history);
+      if (options.logitBias !== undefined) applyBias(scores, options.logitBias);
+      if (this.#history !== undefined) applyPenalties(scores, options, this.#history);
     }
     const token =
       options.temperature === 0

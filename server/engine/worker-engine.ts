@@ -166,6 +166,7 @@ class WorkerEngine implements Engine {
         return;
       case 'step':
         this.#stats = message.stats;
+        for (const event of message.prompts) this.#listeners.get(event.id)?.prompt?.(event);
         for (const event of message.tokens) this.#listeners.get(event.id)?.token(event);
         for (const event of message.ends) {
           const listener = this.#listeners.get(event.id);

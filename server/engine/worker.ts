@@ -30,7 +30,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
     switch (message.type) {
       case 'submit': {
         const ends = message.rows.flatMap((row) => engine.submit(row) ?? []);
-        if (ends.length > 0) post({ type: 'step', tokens: [], ends, stats: engine.stats() });
+        if (ends.length > 0) post({ type: 'step', prompts: [], tokens: [], ends, stats: engine.stats() });
         return;
       }
       case 'cancel':
@@ -59,8 +59,10 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
     if (stepping) return;
     stepping = true;
     while (engine.busy && !closed) {
-      const { tokens, ends } = await engine.step();
-      if (tokens.length > 0 || ends.length > 0) post({ type: 'step', tokens, ends, stats: engine.stats() });
+      const output = await engine.step();
+      if (Object.values(output).some(({ length }) => length > 0)) {
+        post({ type: 'step', ...output, stats: engine.stats() });
+      }
       // Lets messages in: a session's run alone does not always pass through the event loop.
       await new Promise((resolve) => setImmediate(resolve));
     }

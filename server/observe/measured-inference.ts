@@ -24,13 +24,14 @@ export function measuredInference(
 
 /** Passes calls on as they come, so that leaving the stream reaches the service at once. */
 function measured(source: AsyncIterator<PredictEvent>, metrics: Metrics, model: string): AsyncIterator<PredictEvent> {
-  const counted = new Map<number, number>();
+  const counted = new Map<string, number>();
   const see = (event: PredictEvent) => {
+    const row = `${event.index}/${event.sample}`;
     if (event.type === 'final') {
-      observe(metrics, event.result, counted.get(event.index) ?? 0);
+      observe(metrics, event.result, counted.get(row) ?? 0);
       return;
     }
-    counted.set(event.index, (counted.get(event.index) ?? 0) + event.tokens.length);
+    counted.set(row, (counted.get(row) ?? 0) + event.tokens.length);
     // Counted as they come: a stream that is left early has no final event.
     metrics.generatedTokens.inc({ model }, event.tokens.length);
   };

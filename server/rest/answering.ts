@@ -8,7 +8,7 @@ import type { Ask, StreamRenderer } from './dialect.js';
 import { logFault } from './errors.js';
 import { CUSTOM_ATTRIBUTES, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
-import { ADAPTER_HEADER, receiptHeader } from './receipt.js';
+import { ADAPTER_HEADER, receiptHeader, receiptsOf } from './receipt.js';
 import { sendStream } from './streaming.js';
 
 /** `x-synchronous: false` asks for a token instead of an answer. */
@@ -35,7 +35,7 @@ export async function answerNow(
     return;
   }
   const results = await services.inference.predict(predict, call);
-  reply.header(ADAPTER_HEADER, receiptHeader(results.map((result) => result.receipt)));
+  reply.header(ADAPTER_HEADER, receiptHeader(receiptsOf(results)));
   reply.send(ask.answer(results));
 }
 
@@ -91,7 +91,7 @@ async function collect(
     if (event.type === 'final') results[event.index] = event.result;
     if (renderer !== undefined) lines(renderer.event(event));
   }
-  sink.headers({ [ADAPTER_HEADER]: receiptHeader(results.map(({ receipt }) => receipt)) });
+  sink.headers({ [ADAPTER_HEADER]: receiptHeader(receiptsOf(results)) });
   if (renderer === undefined) sink.push(JSON.stringify(ask.answer(results)));
   else lines(renderer.end());
 }

@@ -35,6 +35,29 @@ export function streamDetailsJson(result: PredictResult, prompt: Prompt): object
       decode_ms: result.timings.decodeMs,
     },
     receipt: receiptJson(result.receipt),
+    ...(result.promptTokens === undefined ? {} : prefillJson(result.promptTokens)),
+  };
+}
+
+/** The tokens of the prompt; the first has no log-probability, and says so. */
+function prefillJson(tokens: readonly TokenInfo[]): object {
+  const alternatives = tokens.map(({ top = [] }) =>
+    top.map(({ id, text, logprob }) => ({ id, text, log_prob: logprob })),
+  );
+  return {
+    prefill: tokens.map((token) => ({ log_prob: null, ...tokenJson(token) })),
+    ...(alternatives.some(({ length }) => length > 0) ? { prefill_top_tokens: alternatives } : {}),
+  };
+}
+
+/** A further answer to an input whose details show the first one. */
+export function sequenceJson(result: PredictResult): object {
+  return {
+    generated_text: result.text,
+    finish_reason: FINISH_REASONS[result.finishReason],
+    generated_tokens: result.usage.completionTokens,
+    seed: result.seed,
+    tokens: result.tokens.map(tokenJson),
   };
 }
 

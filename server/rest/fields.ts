@@ -1,5 +1,6 @@
 /** Reads fields of JSON objects with messages that name the field, what it is and what it must be. */
 import { AppError } from '../errors.js';
+import { isObject } from './body.js';
 
 /** INVALID_REQUEST for one field. */
 export function invalidField(field: string, description: string): AppError {
@@ -46,6 +47,19 @@ export function textsField(value: unknown, field: string): readonly string[] | u
     );
   });
   return list as string[];
+}
+
+/** An object of token ids and numbers, as OpenAI writes a logit bias; absent and null count as not given. */
+export function biasField(value: unknown, field: string): ReadonlyMap<number, number> | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (!isObject(value)) throw invalidField(field, `must be an object such as {"42": -100}, not ${kindOf(value)}`);
+  const entries = Object.entries(value).map(([id, bias]): [number, number] => {
+    if (!/^\d{1,10}$/.test(id)) throw invalidField(field, `must have token ids as its keys, not ${kindOf(id)}`);
+    const number = numberField(bias, `${field}[${id}]`);
+    if (number === undefined) throw invalidField(`${field}[${id}]`, 'must be a number, not null');
+    return [Number(id), number];
+  });
+  return entries.length === 0 ? undefined : new Map(entries);
 }
 
 /** A list of token ids; absent and null count as not given. */

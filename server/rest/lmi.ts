@@ -1,7 +1,7 @@
 /** The LMI schema of DJL Serving: `inputs`, `parameters`, `stream` in; `generated_text` and token lines out. */
 import type { AppError } from '../errors.js';
 import type { PredictEvent, PredictResult, Prompt, TokenInfo } from '../service/types.js';
-import { detailsJson, streamDetailsJson, tokenJson } from './details.js';
+import { detailsJson, sequenceJson, streamDetailsJson, tokenJson } from './details.js';
 import type { Ask, StreamRenderer } from './dialect.js';
 import { booleanField, invalidField, kindOf } from './fields.js';
 import { type RestParameters, readParameters } from './parameters.js';
@@ -24,7 +24,12 @@ export function readLmi(body: Record<string, unknown>): Ask {
     stream,
     ignored: [...Object.keys(body).filter((key) => !KNOWN.has(key)), ...parameters.ignored],
     answer: (results) => {
-      const list = results.map((result) => answerJson(result, view));
+      const list = prompts.map((_, index) =>
+        answerJson(
+          results.filter((result) => result.index === index),
+          view,
+        ),
+      );
       return isList ? list : list[0];
     },
     renderer: (sse) => new LmiStream(view, sse),
@@ -56,42 +61,54 @@ function isTokenIds(value: unknown): value is number[] {
   return Array.isArray(value) && value.length > 0 && value.every((entry) => Number.isSafeInteger(entry) && entry >= 0);
 }
 
-function answerJson(result: PredictResult, view: View): object {
+/** The first sample is the answer; further ones stand in its details. */
+function answerJson([first, ...others]: readonly PredictResult[], view: View): object {
   const { details, topTokens } = view.parameters;
+  const { index, text } = first!;
+  if (!details) return { generated_text: text };
   return {
-    generated_text: result.text,
-    ...(details ? { details: detailsJson(result, view.prompts[result.index]!, topTokens) } : {}),
+    generated_text: text,
+    details: {
+      ...detailsJson(first!, view.prompts[index]!, topTokens),
+      ...(others.length > 0 ? { best_of_sequences: others.map(sequenceJson) } : {}),
+    },
   };
 }
 
+/** What a stream knows of one row. */
+interface LineRow {
+  readonly index: number;
+  readonly sample: number;
+  /** Its newest token, not given out yet. */
+  held: TokenInfo | undefined;
+  seen: number;
+}
+
 /**
- * Token lines. The last line of an input carries its token and the whole text, so the newest token is held until it is
+ * Token lines. The last line of an answer carries its token and the whole text, so the newest token is held until it is
  * known whether another follows: that is known at once, because a step delivers a row's last token and its end together.
  */
 class LmiStream implements StreamRenderer {
   readonly contentType: string;
-  /** Newest token of each input, not given out yet. */
-  readonly #held = new Map<number, TokenInfo>();
-  readonly #seen: number[];
+  readonly #rows = new Map<string, LineRow>();
 
   constructor(
     readonly view: View,
     readonly sse: boolean,
   ) {
     this.contentType = sse ? 'text/event-stream; charset=utf-8' : 'application/jsonlines';
-    this.#seen = view.prompts.map(() => 0);
   }
 
   event(event: PredictEvent): string {
-    return event.type === 'delta' ? this.#tokens(event.index, event.tokens) : this.#final(event.result);
+    return event.type === 'delta' ? this.#tokens(this.#row(event), event.tokens) : this.#final(event.result);
   }
 
   get holding(): boolean {
-    return [...this.#held.keys()].some((index) => !this.#surelyLast(index));
+    return [...this.#rows.values()].some((row) => row.held !== undefined && !this.#surelyLast(row));
   }
 
   flush(): string {
-    return [...this.#held.keys()].map((index) => (this.#surelyLast(index) ? '' : this.#giveOut(index))).join('');
+    return [...this.#rows.values()].map((row) => (this.#surelyLast(row) ? '' : this.#giveOut(row))).join('');
   }
 
   end(): string {
@@ -102,44 +119,52 @@ class LmiStream implements StreamRenderer {
     return this.flush() + this.#line({ code: error.spec.http, error: error.message, reason: error.reason });
   }
 
-  #tokens(index: number, tokens: readonly TokenInfo[]): string {
+  #row({ index, sample }: { readonly index: number; readonly sample: number }): LineRow {
+    const key = `${index}/${sample}`;
+    const row = this.#rows.get(key) ?? { index, sample, held: undefined, seen: 0 };
+    this.#rows.set(key, row);
+    return row;
+  }
+
+  #tokens(row: LineRow, tokens: readonly TokenInfo[]): string {
     let text = '';
     for (const token of tokens) {
-      text += this.#giveOut(index);
-      this.#held.set(index, token);
-      this.#seen[index]!++;
+      text += this.#giveOut(row);
+      row.held = token;
+      row.seen++;
     }
     return text;
   }
 
   #final(result: PredictResult): string {
-    const { index } = result;
-    let text = this.#tokens(index, result.tokens.slice(this.#seen[index]!));
-    const last = this.#held.get(index);
-    this.#held.delete(index);
+    const row = this.#row(result);
+    let text = this.#tokens(row, result.tokens.slice(row.seen));
+    const last = row.held;
+    row.held = undefined;
     text += this.#line({
-      ...this.#indexField(index),
+      ...this.#placeFields(row),
       ...(last ? { token: tokenJson(last) } : {}),
       generated_text: result.text,
-      ...(this.view.parameters.details ? { details: streamDetailsJson(result, this.view.prompts[index]!) } : {}),
+      ...(this.view.parameters.details ? { details: streamDetailsJson(result, this.view.prompts[row.index]!) } : {}),
     });
     return text;
   }
 
-  #giveOut(index: number): string {
-    const token = this.#held.get(index);
+  #giveOut(row: LineRow): string {
+    const token = row.held;
     if (!token) return '';
-    this.#held.delete(index);
-    return this.#line({ ...this.#indexField(index), token: tokenJson(token) });
+    row.held = undefined;
+    return this.#line({ ...this.#placeFields(row), token: tokenJson(token) });
   }
 
   /** A token that is certainly the last one need not be given out before the end comes. */
-  #surelyLast(index: number): boolean {
-    return this.#seen[index]! >= this.view.parameters.generation.maxNewTokens;
+  #surelyLast({ seen }: LineRow): boolean {
+    return seen >= this.view.parameters.generation.maxNewTokens;
   }
 
-  #indexField(index: number): object {
-    return this.view.isList ? { index } : {};
+  #placeFields({ index, sample }: LineRow): object {
+    const several = (this.view.parameters.generation.n ?? 1) > 1;
+    return { ...(this.view.isList ? { index } : {}), ...(several ? { sample } : {}) };
   }
 
   #line(value: object): string {

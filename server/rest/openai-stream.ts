@@ -1,15 +1,8 @@
 /** Streams of the chat and completions bodies: server-sent events that end with `[DONE]`. */
 import type { AppError } from '../errors.js';
-import type { FinishReason, PredictEvent } from '../service/types.js';
+import type { PredictEvent } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-
-/** Finish reasons in OpenAI's words. */
-export const OPENAI_FINISH: Readonly<Record<FinishReason, string>> = {
-  eos: 'stop',
-  stop: 'stop',
-  length: 'length',
-  cancelled: 'abort',
-};
+import { choiceIndex, logprobsJson, newId, OPENAI_FINISH, type OpenAiView } from './openai-answer.js';
 
 /** Renders chunks; nothing is held, because the end has a chunk of its own. */
 export class OpenAiStream implements StreamRenderer {
@@ -17,15 +10,21 @@ export class OpenAiStream implements StreamRenderer {
   readonly holding = false;
   readonly #id: string;
   readonly #created = Math.floor(Date.now() / 1000);
-  readonly #begun = new Set<number>();
+  /** Characters that each choice has had, by its index. */
+  readonly #lengths = new Map<number, number>();
 
-  constructor(readonly kind: 'chat' | 'completion') {
-    this.#id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`;
+  constructor(readonly view: OpenAiView) {
+    this.#id = newId(view.kind);
   }
 
   event(event: PredictEvent): string {
-    if (event.type === 'delta') return event.text === '' ? '' : this.#chunk(event.index, event.text, null);
-    return this.#chunk(event.index, undefined, OPENAI_FINISH[event.result.finishReason], event.result.receipt.model);
+    const index = choiceIndex(event, this.view.n);
+    if (event.type === 'final') {
+      const { finishReason, receipt } = event.result;
+      return this.#chunk(index, undefined, null, OPENAI_FINISH[finishReason], receipt.model);
+    }
+    const logprobs = logprobsJson(event.tokens, this.view.kind, [], this.#lengths.get(index));
+    return event.text === '' && logprobs === null ? '' : this.#chunk(index, event.text, logprobs, null);
   }
 
   flush(): string {
@@ -40,17 +39,24 @@ export class OpenAiStream implements StreamRenderer {
     return `data: ${JSON.stringify({ code: error.spec.http, error: error.message, reason: error.reason })}\n\n`;
   }
 
-  #chunk(index: number, text: string | undefined, finishReason: string | null, model?: string): string {
-    const role = this.#begun.has(index) ? {} : { role: 'assistant' };
-    this.#begun.add(index);
+  #chunk(
+    index: number,
+    text: string | undefined,
+    logprobs: object | null,
+    finishReason: string | null,
+    model?: string,
+  ): string {
+    const { kind } = this.view;
+    const role = this.#lengths.has(index) ? {} : { role: 'assistant' };
+    this.#lengths.set(index, (this.#lengths.get(index) ?? 0) + (text ?? '').length);
     const content = text === undefined ? {} : { content: text };
-    const choice = this.kind === 'chat' ? { delta: { ...role, ...content } } : { text: text ?? '' };
+    const choice = kind === 'chat' ? { delta: { ...role, ...content } } : { text: text ?? '' };
     const chunk = {
       id: this.#id,
-      object: this.kind === 'chat' ? 'chat.completion.chunk' : 'text_completion',
+      object: kind === 'chat' ? 'chat.completion.chunk' : 'text_completion',
       created: this.#created,
       ...(model === undefined ? {} : { model }),
-      choices: [{ index, ...choice, logprobs: null, finish_reason: finishReason }],
+      choices: [{ index, ...choice, logprobs, finish_reason: finishReason }],
     };
     return `data: ${JSON.stringify(chunk)}\n\n`;
   }

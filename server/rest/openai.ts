@@ -2,12 +2,21 @@
  * The two other bodies that DJL Serving's inference routes take: `messages` (chat) and `prompt` (completions). Only
  * what its contract names; errors stay in DJL's form on these routes.
  */
-import { AppError } from '../errors.js';
-import type { ChatMessage, GenerationParameters, PredictResult, Prompt } from '../service/types.js';
+import type { ChatMessage, GenerationParameters, Prompt } from '../service/types.js';
 import { isObject } from './body.js';
 import type { Ask } from './dialect.js';
-import { booleanField, integerField, invalidField, kindOf, numberField, textsField, tokenIdsField } from './fields.js';
-import { OPENAI_FINISH, OpenAiStream } from './openai-stream.js';
+import {
+  biasField,
+  booleanField,
+  integerField,
+  invalidField,
+  kindOf,
+  numberField,
+  textsField,
+  tokenIdsField,
+} from './fields.js';
+import { answerJson, type OpenAiKind } from './openai-answer.js';
+import { OpenAiStream } from './openai-stream.js';
 
 /** `max_tokens` of completions where the body has none. */
 const DEFAULT_COMPLETION_TOKENS = 16;
@@ -19,7 +28,7 @@ export function readChat(body: Record<string, unknown>): Ask {
   const maxTokens = fields.take(integerField, 'max_tokens') ?? fields.take(integerField, 'max_completion_tokens');
   const wantsLogprobs = fields.take(booleanField, 'logprobs') ?? false;
   const top = fields.take(integerField, 'top_logprobs') ?? 0;
-  return fields.ask([prompt], false, 'chat', {
+  return fields.ask([prompt], false, 'chat', false, {
     ...(maxTokens === undefined ? {} : { maxNewTokens: maxTokens }),
     ...(wantsLogprobs ? { logprobs: top } : {}),
   });
@@ -31,9 +40,15 @@ export function readCompletion(body: Record<string, unknown>): Ask {
   if (!texts || texts.length === 0) throw invalidField('prompt', 'must be a text or a list of texts');
   const fields = new Fields(body, ['prompt', 'adapters', 'model', 'user']);
   const prompts = texts.map((text): Prompt => ({ kind: 'text', text }));
-  return fields.ask(prompts, Array.isArray(body.prompt), 'completion', {
+  const logprobs = fields.take(integerField, 'logprobs');
+  const echo = fields.take(booleanField, 'echo') ?? false;
+  return fields.ask(prompts, Array.isArray(body.prompt), 'completion', echo, {
     maxNewTokens: fields.take(integerField, 'max_tokens') ?? DEFAULT_COMPLETION_TOKENS,
-    returnFullText: fields.take(booleanField, 'echo') ?? false,
+    returnFullText: echo,
+    bestOf: fields.take(integerField, 'best_of'),
+    logprobs,
+    // An echoed prompt is part of the text, so its tokens are part of the log-probabilities.
+    ...(echo && logprobs !== undefined ? { promptLogprobs: logprobs } : {}),
   });
 }
 
@@ -77,18 +92,23 @@ class Fields {
   ask(
     prompts: readonly Prompt[],
     isList: boolean,
-    kind: 'chat' | 'completion',
+    kind: OpenAiKind,
+    echo: boolean,
     own: Partial<GenerationParameters>,
   ): Ask {
-    const n = this.take(integerField, 'n');
-    if (n !== undefined && n !== 1)
-      throw new AppError('UNIMPLEMENTED', 'n must be 1: one answer is made for each input');
+    const n = this.take(integerField, 'n') ?? 1;
+    const promptLogprobs = this.take(integerField, 'prompt_logprobs');
     const shared = {
       // Greedy unless a temperature is given, like the other bodies of these routes.
       temperature: this.take(numberField, 'temperature') ?? 0,
       topK: this.take(integerField, 'top_k'),
       topP: this.take(numberField, 'top_p'),
       minP: this.take(numberField, 'min_p'),
+      typicalP: this.take(numberField, 'typical_p'),
+      logitBias: this.take(biasField, 'logit_bias'),
+      truncate: this.take(integerField, 'truncate_prompt_tokens'),
+      n,
+      promptLogprobs,
       repetitionPenalty: this.take(numberField, 'repetition_penalty'),
       presencePenalty: this.take(numberField, 'presence_penalty'),
       frequencyPenalty: this.take(numberField, 'frequency_penalty'),
@@ -98,50 +118,16 @@ class Fields {
       ignoreEos: this.take(booleanField, 'ignore_eos'),
     };
     const stream = this.take(booleanField, 'stream') ?? false;
-    const given = Object.entries(shared).filter(([, value]) => value !== undefined);
+    const given = [...Object.entries(own), ...Object.entries(shared)].filter(([, value]) => value !== undefined);
+    const view = { kind, n, echo, promptLogprobs: promptLogprobs !== undefined };
     return {
       prompts,
       isList,
-      parameters: { ...Object.fromEntries(given), ...own },
+      parameters: Object.fromEntries(given),
       stream,
       ignored: [...this.#left.keys()],
-      answer: (results) => answerJson(results, kind),
-      renderer: () => new OpenAiStream(kind),
+      answer: (results) => answerJson(results, view),
+      renderer: () => new OpenAiStream(view),
     };
   }
-}
-
-function answerJson(results: readonly PredictResult[], kind: 'chat' | 'completion'): object {
-  const promptTokens = results.reduce((sum, result) => sum + result.usage.promptTokens, 0);
-  const completionTokens = results.reduce((sum, result) => sum + result.usage.completionTokens, 0);
-  const cachedTokens = results.reduce((sum, result) => sum + result.usage.cachedTokens, 0);
-  return {
-    id: `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`,
-    object: kind === 'chat' ? 'chat.completion' : 'text_completion',
-    created: Math.floor(Date.now() / 1000),
-    model: results[0]?.receipt.model,
-    choices: results.map((result) => ({
-      index: result.index,
-      ...(kind === 'chat' ? { message: { role: 'assistant', content: result.text } } : { text: result.text }),
-      logprobs: kind === 'chat' ? chatLogprobs(result) : null,
-      finish_reason: OPENAI_FINISH[result.finishReason],
-    })),
-    usage: {
-      prompt_tokens: promptTokens,
-      completion_tokens: completionTokens,
-      total_tokens: promptTokens + completionTokens,
-      prompt_tokens_details: { cached_tokens: cachedTokens },
-    },
-  };
-}
-
-function chatLogprobs(result: PredictResult): object | null {
-  if (!result.tokens.some((token) => token.logprob !== undefined)) return null;
-  return {
-    content: result.tokens.map((token) => ({
-      token: token.text,
-      logprob: token.logprob,
-      top_logprobs: (token.top ?? []).map(({ text, logprob }) => ({ token: text, logprob })),
-    })),
-  };
 }

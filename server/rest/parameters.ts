@@ -2,7 +2,16 @@
 import { AppError } from '../errors.js';
 import type { GenerationParameters } from '../service/types.js';
 import { isObject } from './body.js';
-import { booleanField, integerField, invalidField, kindOf, numberField, textsField, tokenIdsField } from './fields.js';
+import {
+  biasField,
+  booleanField,
+  integerField,
+  invalidField,
+  kindOf,
+  numberField,
+  textsField,
+  tokenIdsField,
+} from './fields.js';
 
 /** DJL's LMI default of `max_new_tokens`. */
 export const DEFAULT_MAX_NEW_TOKENS = 30;
@@ -10,16 +19,13 @@ export const DEFAULT_MAX_NEW_TOKENS = 30;
 /** What `parameters` asks for. */
 export interface RestParameters {
   readonly generation: Partial<GenerationParameters> & { readonly maxNewTokens: number };
-  /** True: answers have `details`. */
+  /** True: answers have `details`, because they or something that is shown in them was asked for. */
   readonly details: boolean;
   /** Alternatives wanted per token (`top_n_tokens`); 0 = none. */
   readonly topTokens: number;
   /** Names that mean nothing here; they are told in the header `x-loramux-ignored`. */
   readonly ignored: readonly string[];
 }
-
-/** Sequences per input that DJL can make and this server does not: refused unless they ask for one. */
-const ONE_ONLY = ['n', 'best_of', 'num_beams', 'num_return_sequences'];
 
 /** @throws INVALID_REQUEST naming the parameter; ranges are the service's to check */
 export function readParameters(value: unknown): RestParameters {
@@ -35,31 +41,41 @@ export function readParameters(value: unknown): RestParameters {
     }
     return found;
   };
-  const details = take(booleanField, 'details') ?? false;
+  const asked = take(booleanField, 'details') ?? false;
   const topTokens = take(integerField, 'top_n_tokens') ?? 0;
   const logprobs = take(logprobsField, 'logprobs');
   const stop = [...(take(textsField, 'stop_sequences') ?? []), ...(take(textsField, 'stop') ?? [])];
   const topK = take(integerField, 'top_k');
-  for (const name of ONE_ONLY) {
-    const count = take(integerField, name);
-    if (count !== undefined && count !== 1) {
-      throw new AppError('UNIMPLEMENTED', `parameters.${name} must be 1: one sequence is generated for each input`);
-    }
+  const beams = take(integerField, 'num_beams');
+  if (beams !== undefined && beams !== 1) {
+    throw new AppError('UNIMPLEMENTED', 'parameters.num_beams must be 1: beam search is not offered; best_of is');
   }
+  const n = take(integerField, 'n', 'num_return_sequences');
+  const bestOf = take(integerField, 'best_of');
+  const promptDetails = take(booleanField, 'decoder_input_details') ?? false;
+  const promptLogprobs = take(logprobsField, 'prompt_logprobs') ?? (promptDetails ? 0 : undefined);
+  // Further answers and the prompt's tokens have no other place.
+  const details = asked || (bestOf ?? n ?? 1) > 1 || promptLogprobs !== undefined;
   const generation = {
     maxNewTokens: take(integerField, 'max_new_tokens') ?? DEFAULT_MAX_NEW_TOKENS,
     temperature: temperatureOf(take(booleanField, 'do_sample'), take(numberField, 'temperature')),
     topK: topK === -1 ? 0 : topK,
     topP: take(numberField, 'top_p'),
     minP: take(numberField, 'min_p'),
+    typicalP: take(numberField, 'typical_p'),
     repetitionPenalty: take(numberField, 'repetition_penalty'),
     presencePenalty: take(numberField, 'presence_penalty'),
     frequencyPenalty: take(numberField, 'frequency_penalty'),
+    logitBias: take(biasField, 'logit_bias'),
     seed: take(integerField, 'seed'),
     stop: stop.length > 0 ? stop : undefined,
     stopTokenIds: take(tokenIdsField, 'stop_token_ids'),
     ignoreEos: take(booleanField, 'ignore_eos_token', 'ignore_eos'),
     returnFullText: take(booleanField, 'return_full_text'),
+    truncate: take(integerField, 'truncate'),
+    n,
+    bestOf,
+    promptLogprobs,
     // Details hold the log-probability of each token, so they ask for it.
     logprobs: details || topTokens > 0 ? Math.max(logprobs ?? 0, topTokens) : logprobs,
   };
@@ -72,7 +88,7 @@ function temperatureOf(doSample: boolean | undefined, temperature: number | unde
   return temperature ?? (doSample ? 1 : 0);
 }
 
-/** `logprobs`: a number of alternatives, or true for the chosen token's alone. */
+/** `logprobs`, `prompt_logprobs`: a number of alternatives, or true for the chosen token's alone. */
 function logprobsField(value: unknown, field: string): number | undefined {
   if (value === true) return 0;
   if (value === false) return undefined;

@@ -1,5 +1,5 @@
 /** The header that says which weights answered: the short form of a receipt, one part per input. */
-import type { Receipt } from '../service/types.js';
+import type { PredictResult, Receipt } from '../service/types.js';
 
 /** Name of the header (of answers) and of the trailer (of streams). */
 export const ADAPTER_HEADER = 'x-loramux-adapter';
@@ -27,6 +27,11 @@ export function receiptHeader(receipts: readonly Receipt[]): string {
   const distinct = [...new Set(parts)];
   const text = (distinct.length === 1 ? distinct : parts).join(', ');
   return text.length <= MAX_LENGTH ? text : `${parts.length} inputs; see details.receipt`;
+}
+
+/** The receipts of all inputs: the samples of one share theirs. */
+export function receiptsOf(results: readonly PredictResult[]): Receipt[] {
+  return results.filter(({ sample }) => sample === 0).map(({ receipt }) => receipt);
 }
 
 /** A receipt as JSON, in the style of the DJL routes. */

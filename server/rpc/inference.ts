@@ -14,7 +14,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
       const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const results = await service.predict(fromRequest(request), call);
-      const header = adapterHeader(results.map(({ receipt }) => receipt));
+      const header = adapterHeader(results.filter(({ sample }) => sample === 0).map(({ receipt }) => receipt));
       if (header !== undefined) context.responseHeader.set(ADAPTER_HEADER, header);
       return { results: results.map((result) => toResult(result, call.requestId, tokens(result.index))) };
     },

@@ -23,12 +23,14 @@ function selection(choice: SelectionCase): AdapterSelection | undefined {
 /** Only what the message carries: an absent field must not hide the default or the request-wide value. */
 function parameters(message: ParametersMessage | undefined): Partial<GenerationParameters> | undefined {
   if (message === undefined) return undefined;
-  const { $typeName: _, $unknown: __, stop, stopTokenIds, ...scalars } = message;
+  const { $typeName: _, $unknown: __, stop, stopTokenIds, logitBias, ...scalars } = message;
+  const biases = Object.entries(logitBias);
   const present = Object.entries(scalars).filter(([, value]) => value !== undefined);
   return {
     ...(Object.fromEntries(present) as Partial<GenerationParameters>),
     ...(stop.length > 0 && { stop }),
     ...(stopTokenIds.length > 0 && { stopTokenIds }),
+    ...(biases.length > 0 && { logitBias: new Map(biases.map(([id, bias]) => [Number(id), bias])) }),
   };
 }
 

@@ -33,6 +33,7 @@ export function toResult(
   const { receipt } = result;
   return {
     inputIndex: result.index,
+    sampleIndex: result.sample,
     text: result.text,
     finishReason: FINISH_REASONS[result.finishReason],
     ...(result.stopString !== undefined && { stopString: result.stopString }),
@@ -46,6 +47,7 @@ export function toResult(
     },
     seed: result.seed,
     tokens: tokens ? result.tokens.map(token) : [],
+    promptTokens: result.promptTokens?.map(token) ?? [],
   };
 }
 
@@ -58,12 +60,14 @@ export function toEvent(
   if (event.type === 'final') {
     return {
       inputIndex: event.index,
+      sampleIndex: event.sample,
       event: { case: 'final', value: toResult(event.result, requestId, tokens) },
     };
   }
   if (event.text === '' && !tokens) return undefined;
   return {
     inputIndex: event.index,
+    sampleIndex: event.sample,
     event: { case: 'delta', value: { text: event.text, tokens: tokens ? event.tokens.map(token) : [] } },
   };
 }

@@ -2,9 +2,14 @@
 import { AppError } from '../errors.js';
 import type { PredictEvent, PredictResult, TokenInfo } from './types.js';
 
-interface WaitingDelta {
-  readonly type: 'delta';
+/** A row of a request. */
+export interface RowPlace {
   readonly index: number;
+  readonly sample: number;
+}
+
+interface WaitingDelta extends RowPlace {
+  readonly type: 'delta';
   text: string;
   readonly tokens: TokenInfo[];
 }
@@ -20,7 +25,7 @@ interface Consumer {
  */
 export class EventChannel implements AsyncIterableIterator<PredictEvent> {
   #queue: (WaitingDelta | Extract<PredictEvent, { type: 'final' }>)[] = [];
-  readonly #openDeltas = new Map<number, WaitingDelta>();
+  readonly #openDeltas = new Map<string, WaitingDelta>();
   #waitingTokens = 0;
   readonly #consumers: Consumer[] = [];
   #state: 'open' | 'closed' | { readonly error: AppError } = 'open';
@@ -34,15 +39,16 @@ export class EventChannel implements AsyncIterableIterator<PredictEvent> {
   }
 
   /** Adds text to a row's answer. */
-  delta(index: number, text: string, tokens: readonly TokenInfo[]): void {
+  delta(place: RowPlace, text: string, tokens: readonly TokenInfo[]): void {
     if (this.#state !== 'open') return;
-    const open = this.#openDeltas.get(index);
+    const { index, sample } = place;
+    const open = this.#openDeltas.get(keyOf(place));
     if (open !== undefined) {
       open.text += text;
       open.tokens.push(...tokens);
     } else {
-      const delta: WaitingDelta = { type: 'delta', index, text, tokens: [...tokens] };
-      this.#openDeltas.set(index, delta);
+      const delta: WaitingDelta = { type: 'delta', index, sample, text, tokens: [...tokens] };
+      this.#openDeltas.set(keyOf(place), delta);
       this.#queue.push(delta);
     }
     this.#waitingTokens += tokens.length;
@@ -60,7 +66,7 @@ export class EventChannel implements AsyncIterableIterator<PredictEvent> {
   /** Ends a row. */
   final(result: PredictResult): void {
     if (this.#state !== 'open') return;
-    this.#queue.push({ type: 'final', index: result.index, result });
+    this.#queue.push({ type: 'final', index: result.index, sample: result.sample, result });
     this.#deliver();
   }
 
@@ -104,7 +110,7 @@ export class EventChannel implements AsyncIterableIterator<PredictEvent> {
       const event = this.#queue.shift();
       if (event !== undefined) {
         if (event.type === 'delta') {
-          this.#openDeltas.delete(event.index);
+          this.#openDeltas.delete(keyOf(event));
           this.#waitingTokens -= event.tokens.length;
         }
         this.#consumers.shift()!.resolve({ done: false, value: event });
@@ -117,4 +123,8 @@ export class EventChannel implements AsyncIterableIterator<PredictEvent> {
       }
     }
   }
+}
+
+function keyOf({ index, sample }: RowPlace): string {
+  return `${index}/${sample}`;
 }

@@ -1,5 +1,6 @@
 /** Answers requests: plans the rows, runs them in the model's engine, and hands out results or a stream of events. */
 import { AppError } from '../errors.js';
+import { type Candidate, pickBest } from './best-of.js';
 import { EventChannel } from './event-channel.js';
 import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
@@ -9,7 +10,7 @@ import type { InferenceService, ModelService, PredictRequest, PredictResult } fr
 
 /** Bounds of requests. */
 export interface InferenceLimits {
-  /** Inputs of one request. */
+  /** Inputs of one request, and rows that they may become. */
   readonly maxInputs: number;
   /** Tokens of one stream that may wait for its reader; default 8192. */
   readonly maxWaitingTokens?: number;
@@ -31,25 +32,25 @@ const MAX_WAITING_TOKENS = 8192;
 export function createInferenceService(options: InferenceOptions): InferenceService {
   const { models, modelService, leases, limits, uses } = options;
 
-  const plan = (request: PredictRequest): { model: LoadedModel; rows: PlannedRow[] } => {
+  const plan = (request: PredictRequest, streamed: boolean): { model: LoadedModel; rows: PlannedRow[] } => {
     const { name, ready } = modelService.resolve(request.model);
     const model = models.get(name)!;
     if (!ready) throw new AppError('ENGINE_FAILED', `the engine of model ${JSON.stringify(name)} has stopped`);
-    return { model, rows: planRows(request, model, limits.maxInputs) };
+    return { model, rows: planRows(request, model, limits.maxInputs, streamed) };
   };
 
   return {
     async predict(request, call) {
-      const { model, rows } = plan(request);
-      const results: PredictResult[] = new Array(rows.length);
+      const { model, rows } = plan(request, false);
+      const candidates: Candidate[] = new Array(rows.length);
       const leave = uses?.enter(model.engine);
       return new Promise<PredictResult[]>((resolve, reject) => {
         const sink = {
           tokens: () => {},
-          result: (result: PredictResult) => {
-            results[result.index] = result;
+          result: (at: number, candidate: Candidate) => {
+            candidates[at] = candidate;
           },
-          done: () => resolve(results),
+          done: () => resolve(pickBest(rows, candidates)),
           failed: reject,
         };
         startRun(model, leases, rows, call, sink).catch(reject);
@@ -57,7 +58,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     },
 
     async stream(request, call) {
-      const { model, rows } = plan(request);
+      const { model, rows } = plan(request, true);
       const leave = uses?.enter(model.engine);
       let run: RequestRun | undefined;
       let left: AppError | undefined;
@@ -65,10 +66,10 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
         left = reason;
         run?.cancel(reason);
       });
-      for (const { index, promptText } of rows) if (promptText !== '') channel.delta(index, promptText, []);
+      for (const row of rows) if (row.promptText !== '') channel.delta(row, row.promptText, []);
       run = await startRun(model, leases, rows, call, {
-        tokens: (index, tokens) => channel.delta(index, tokens.map(({ text }) => text).join(''), tokens),
-        result: (result) => channel.final(result),
+        tokens: (at, tokens) => channel.delta(rows[at]!, tokens.map(({ text }) => text).join(''), tokens),
+        result: (_, { result }) => channel.final(result),
         done: () => {
           leave?.();
           channel.close();

@@ -9,17 +9,26 @@ export const DEFAULT_PARAMETERS: GenerationParameters = {
   topK: 0,
   topP: 1,
   minP: 0,
+  typicalP: 1,
   repetitionPenalty: 1,
   presencePenalty: 0,
   frequencyPenalty: 0,
   stop: [],
   stopTokenIds: [],
   ignoreEos: false,
+  n: 1,
   returnFullText: false,
 };
 
 /** Most alternatives that an input may ask log-probabilities of. */
 export const MAX_LOGPROBS = 256;
+/** Most alternatives that an input may ask of each prompt token. */
+export const MAX_PROMPT_LOGPROBS = 32;
+/** Most answers to one input. */
+export const MAX_SAMPLES = 128;
+/** Most ids with a bias, and the largest bias to either side. */
+export const MAX_LOGIT_BIASES = 1024;
+export const MAX_LOGIT_BIAS = 100;
 const MAX_STOPS = 64;
 const MAX_STOP_TOKEN_IDS = 1024;
 
@@ -52,6 +61,7 @@ const RULES: readonly Rule[] = [
   { field: 'topK', wire: 'top_k', holds: integer(0, UINT32), range: 'an integer of at least 0 (0 = off)' },
   { field: 'topP', wire: 'top_p', holds: (v) => v > 0 && v <= 1, range: 'above 0 and at most 1' },
   { field: 'minP', wire: 'min_p', holds: (v) => v >= 0 && v <= 1, range: 'between 0 and 1' },
+  { field: 'typicalP', wire: 'typical_p', holds: (v) => v > 0 && v <= 1, range: 'above 0 and at most 1 (1 = off)' },
   {
     field: 'repetitionPenalty',
     wire: 'repetition_penalty',
@@ -66,6 +76,20 @@ const RULES: readonly Rule[] = [
     wire: 'logprobs',
     holds: integer(0, MAX_LOGPROBS),
     range: `an integer between 0 and ${MAX_LOGPROBS}`,
+  },
+  {
+    field: 'promptLogprobs',
+    wire: 'prompt_logprobs',
+    holds: integer(0, MAX_PROMPT_LOGPROBS),
+    range: `an integer between 0 and ${MAX_PROMPT_LOGPROBS}`,
+  },
+  { field: 'truncate', wire: 'truncate', holds: integer(1, UINT32), range: 'an integer of at least 1' },
+  { field: 'n', wire: 'n', holds: integer(1, MAX_SAMPLES), range: `an integer between 1 and ${MAX_SAMPLES}` },
+  {
+    field: 'bestOf',
+    wire: 'best_of',
+    holds: integer(1, MAX_SAMPLES),
+    range: `an integer between 1 and ${MAX_SAMPLES}`,
   },
 ];
 
@@ -87,7 +111,21 @@ export function parameterViolations(
     const value = parameters[field] as number | undefined;
     if (value !== undefined && !holds(value)) add(wire, `must be ${range}, but is ${value}`);
   }
-  const { stop, stopTokenIds } = parameters;
+  const { stop, stopTokenIds, logitBias, n, bestOf } = parameters;
+  if (bestOf !== undefined && bestOf < n) add('best_of', `must be at least n (${n}), but is ${bestOf}`);
+  if (logitBias !== undefined) {
+    if (logitBias.size > MAX_LOGIT_BIASES) {
+      add('logit_bias', `may hold at most ${MAX_LOGIT_BIASES} ids, but holds ${logitBias.size}`);
+    }
+    for (const [id, bias] of logitBias) {
+      if (!integer(0, vocabSize - 1)(id)) {
+        add(`logit_bias[${id}]`, `must be for an id between 0 and ${vocabSize - 1}`);
+      }
+      if (!(Math.abs(bias) <= MAX_LOGIT_BIAS)) {
+        add(`logit_bias[${id}]`, `must be between -${MAX_LOGIT_BIAS} and ${MAX_LOGIT_BIAS}, but is ${bias}`);
+      }
+    }
+  }
   if (stop.length > MAX_STOPS) add('stop', `may hold at most ${MAX_STOPS} strings, but holds ${stop.length}`);
   for (const [index, text] of stop.entries()) {
     if (text === '') add(`stop[${index}]`, 'must not be empty');

@@ -1,13 +1,17 @@
 /** From a request to rows that can be submitted: everything that can be wrong with a request is found here. */
 import { randomInt } from 'node:crypto';
 import { AppError, type FieldViolation } from '../errors.js';
+import { drawnSamples } from './best-of.js';
 import { mergeParameters, parameterViolations } from './parameters.js';
 import type { LoadedModel } from './ports.js';
 import type { AdapterSelection, GenerationParameters, PredictRequest, Prompt } from './types.js';
 
-/** One input, checked and encoded. */
+/** One sample of an input, checked and encoded. */
 export interface PlannedRow {
+  /** Of the input. */
   readonly index: number;
+  /** Which of the input's samples, from 0. */
+  readonly sample: number;
   readonly promptIds: readonly number[];
   /** What the answer begins with when the full text is asked for, else ''. */
   readonly promptText: string;
@@ -17,10 +21,17 @@ export interface PlannedRow {
 }
 
 /**
- * Checks a whole request against the model and encodes its prompts.
+ * Checks a whole request against the model and encodes its prompts. The rows of an input lie side by side.
+ * @param maxInputs bound of the inputs, and of the rows that they become
+ * @param streamed true: the rows' tokens are given out as they come
  * @throws AppError INVALID_REQUEST (all broken fields), CHAT_TEMPLATE_FAILED, CONTEXT_LENGTH_EXCEEDED
  */
-export function planRows(request: PredictRequest, model: LoadedModel, maxInputs: number): PlannedRow[] {
+export function planRows(
+  request: PredictRequest,
+  model: LoadedModel,
+  maxInputs: number,
+  streamed = false,
+): PlannedRow[] {
   const { inputs } = request;
   const { vocabSize } = model.info;
   const count = inputs.length;
@@ -36,6 +47,7 @@ export function planRows(request: PredictRequest, model: LoadedModel, maxInputs:
   ];
   refuse(shared);
   const violations: FieldViolation[] = [];
+  let rows = 0;
   for (const [index, input] of inputs.entries()) {
     const path = `inputs[${index}]`;
     const parameters = mergeParameters(request.parameters, input.parameters);
@@ -44,22 +56,33 @@ export function planRows(request: PredictRequest, model: LoadedModel, maxInputs:
       ...(input.parameters ? parameterViolations(parameters, `${path}.parameters`, vocabSize) : []),
       ...selectionViolations(input.adapters ?? [], `${path}.adapters`),
     );
+    const drawn = drawnSamples(parameters);
+    rows += drawn;
+    if (streamed && drawn > parameters.n) {
+      const description = `must equal n (${parameters.n}) in a stream: which samples are the best is known at the end`;
+      violations.push({ field: `${path}.parameters.best_of`, description });
+    }
+  }
+  if (rows > maxInputs) {
+    const description = `ask for ${rows} answers in all (inputs times samples), at most ${maxInputs} are made`;
+    violations.push({ field: 'parameters.n', description });
   }
   refuse(violations);
 
-  return inputs.map((input, index) => {
+  return inputs.flatMap((input, index) => {
     const parameters = mergeParameters(request.parameters, input.parameters);
-    const promptIds = encode(input.prompt, model);
+    const whole = encode(input.prompt, model);
+    const promptIds = parameters.truncate === undefined ? whole : whole.slice(-parameters.truncate);
     if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
     checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
-    return {
-      index,
-      promptIds,
-      promptText: parameters.returnFullText ? promptTextOf(input.prompt, promptIds, model) : '',
-      selection: input.adapters ?? request.adapters ?? [],
-      parameters,
-      seed: parameters.seed ?? randomInt(2 ** 32),
-    };
+    const cut = promptIds.length < whole.length;
+    const promptText = parameters.returnFullText ? promptTextOf(input.prompt, promptIds, cut, model) : '';
+    const selection = input.adapters ?? request.adapters ?? [];
+    const firstSeed = parameters.seed ?? randomInt(2 ** 32);
+    return Array.from({ length: drawnSamples(parameters) }, (_, sample) => {
+      const seed = (firstSeed + sample) % 2 ** 32;
+      return { index, sample, promptIds, promptText, selection, parameters, seed };
+    });
   });
 }
 
@@ -101,14 +124,15 @@ function encode(prompt: Prompt, { tokenizer, chatTemplate }: LoadedModel): reado
   }
 }
 
-function promptTextOf(prompt: Prompt, promptIds: readonly number[], { tokenizer }: LoadedModel): string {
-  return prompt.kind === 'text' ? prompt.text : tokenizer.decode(promptIds, true);
+function promptTextOf(prompt: Prompt, promptIds: readonly number[], cut: boolean, { tokenizer }: LoadedModel): string {
+  return prompt.kind === 'text' && !cut ? prompt.text : tokenizer.decode(promptIds, true);
 }
 
 function checkLength(promptTokens: number, maxNewTokens: number, contextLength: number, index: number): void {
   if (promptTokens + maxNewTokens <= contextLength) return;
   const room = contextLength - promptTokens;
-  const advice = room > 0 ? `at most ${room} new tokens fit` : 'the prompt alone leaves no room';
+  const advice =
+    room > 0 ? `at most ${room} new tokens fit` : 'the prompt alone leaves no room (truncate keeps its last tokens)';
   const message =
     `inputs[${index}]: ${promptTokens} prompt tokens and ${maxNewTokens} new tokens are ` +
     `${promptTokens + maxNewTokens}, but the context holds ${contextLength}; ${advice}`;

@@ -1,18 +1,19 @@
 /** One request in the engine: leases its adapters, submits its rows together, and frees everything in every case. */
 import type { EngineRow, RowHandle } from '../engine/engine.js';
-import type { EndEvent, TokenEvent } from '../engine/messages.js';
+import type { EndEvent, PromptEvent, TokenEvent } from '../engine/messages.js';
 import { AppError } from '../errors.js';
+import type { Candidate } from './best-of.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
-import type { CallContext, PredictResult, TokenInfo } from './types.js';
+import type { CallContext, TokenInfo } from './types.js';
 
 /** Receives what a request produces. Nothing is called after `done` or `failed`. */
 export interface RunSink {
-  /** Tokens of a row that became final. */
-  tokens(index: number, tokens: readonly TokenInfo[]): void;
-  /** A row's answer is complete. */
-  result(result: PredictResult): void;
+  /** Tokens of the `at`-th row that became final. */
+  tokens(at: number, tokens: readonly TokenInfo[]): void;
+  /** The answer of the `at`-th row is complete. */
+  result(at: number, candidate: Candidate): void;
   /** Every row is complete. */
   done(): void;
   /** The request is over; its rows are being cancelled. */
@@ -82,6 +83,7 @@ class Run implements RequestRun {
       this.#handles = this.#model.engine.submit(
         this.#rows.map((row, at) => this.#engineRow(row, at)),
         this.#rows.map((_, at) => ({
+          prompt: (event) => this.#prompt(at, event),
           token: (event) => this.#token(at, event),
           end: (event) => this.#end(at, event),
         })),
@@ -107,8 +109,8 @@ class Run implements RequestRun {
 
   #engineRow(row: PlannedRow, at: number): EngineRow {
     const { parameters, promptIds, seed } = row;
-    const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logprobs } =
-      parameters;
+    const { temperature, topK, topP, minP, typicalP, logitBias } = parameters;
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = parameters;
     return {
       promptIds,
       selection: this.#leased[at]!.leases.map(({ digest, weight }) => ({ digest, weight })),
@@ -117,23 +119,30 @@ class Run implements RequestRun {
         topK,
         topP,
         minP,
+        typicalP,
+        logitBias,
         repetitionPenalty,
         presencePenalty,
         frequencyPenalty,
         seed,
-        logprobs,
+        logprobs: this.#answers[at]!.logprobs,
       },
       maxNewTokens: parameters.maxNewTokens,
       endIds: this.#answers[at]!.endIds,
       ...this.#urgency,
+      promptLogprobs: parameters.promptLogprobs,
     };
+  }
+
+  #prompt(at: number, event: PromptEvent): void {
+    if (!this.#over) this.#answers[at]!.scorePrompt(event);
   }
 
   #token(at: number, event: TokenEvent): void {
     const answer = this.#answers[at]!;
     if (this.#over || answer.complete) return;
     this.#guard(() => {
-      this.#deliver(answer, answer.push(event));
+      this.#deliver(at, answer.push(event));
       if (answer.stopped) this.#handles[at]?.cancel();
     });
   }
@@ -149,16 +158,17 @@ class Run implements RequestRun {
       return;
     }
     this.#guard(() => {
-      this.#deliver(answer, answer.end(event));
+      this.#deliver(at, answer.end(event));
       // Delivering may have ended the request: its reader was too slow.
       if (this.#over) return;
-      this.#sink.result(answer.result(event, leases));
+      const { meanLogprob } = answer;
+      this.#sink.result(at, { result: answer.result(event, leases), meanLogprob });
       if (this.#rowsLeft === 0) this.#finish(() => this.#sink.done());
     });
   }
 
-  #deliver(answer: RowAnswer, tokens: readonly TokenInfo[]): void {
-    if (tokens.length > 0) this.#sink.tokens(answer.index, tokens);
+  #deliver(at: number, tokens: readonly TokenInfo[]): void {
+    if (tokens.length > 0) this.#sink.tokens(at, tokens);
   }
 
   /** A fault in here must end this request, and not reach the engine's other rows. */

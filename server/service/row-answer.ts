@@ -1,29 +1,34 @@
 /** The answer of one row as it grows: takes the engine's events, gives out whole tokens and the result. */
-import type { EndEvent, TokenEvent } from '../engine/messages.js';
+import type { EndEvent, PromptEvent, TokenEvent } from '../engine/messages.js';
 import { type Released, TextStream } from '../text/text-stream.js';
-import type { Tokenizer } from '../text/tokenizer.js';
+import { tokenText } from '../text/token-text.js';
+import { drawnSamples } from './best-of.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLease, LoadedModel } from './ports.js';
+import { promptTokens } from './prompt-tokens.js';
 import type { FinishReason, PredictResult, TokenInfo } from './types.js';
 
 /** Collects one row's tokens. */
 export class RowAnswer {
-  readonly index: number;
   /** Ids that end the row in the engine. */
   readonly endIds: readonly number[];
+  /** What to ask of the engine: the best of several samples is found by log-probabilities. */
+  readonly logprobs: number | undefined;
   readonly #row: PlannedRow;
   readonly #model: LoadedModel;
   readonly #stream: TextStream;
   readonly #tokens: TokenInfo[] = [];
   /** Engine events of the tokens that the text stream has not released yet. */
   readonly #events: TokenEvent[] = [];
+  readonly #scores: PromptEvent[] = [];
+  #logprobSum = 0;
   #text: string;
   #finish: FinishReason | undefined;
   #stop: string | undefined;
 
   constructor(row: PlannedRow, model: LoadedModel) {
-    const { stop, stopTokenIds, ignoreEos, returnFullText } = row.parameters;
-    this.index = row.index;
+    const { stop, stopTokenIds, ignoreEos, returnFullText, logprobs, n } = row.parameters;
+    this.logprobs = logprobs ?? (drawnSamples(row.parameters) > n ? 0 : undefined);
     this.#row = row;
     this.#model = model;
     this.#text = row.promptText;
@@ -39,6 +44,16 @@ export class RowAnswer {
   /** True once a stop string ended the text: the engine knows nothing of it and must be told. */
   get stopped(): boolean {
     return this.#stop !== undefined;
+  }
+
+  /** Mean log-probability of the tokens; -Infinity without any. Means something only where `logprobs` is there. */
+  get meanLogprob(): number {
+    return this.#tokens.length === 0 ? Number.NEGATIVE_INFINITY : this.#logprobSum / this.#tokens.length;
+  }
+
+  /** Takes log-probabilities of prompt tokens. */
+  scorePrompt(event: PromptEvent): void {
+    this.#scores.push(event);
   }
 
   /** Takes a token; returns those that became final. */
@@ -64,9 +79,13 @@ export class RowAnswer {
   result(end: EndEvent, leases: readonly AdapterLease[]): PredictResult {
     const { info } = this.#model;
     return {
-      index: this.index,
+      index: this.#row.index,
+      sample: this.#row.sample,
       text: this.#text,
       tokens: this.#tokens,
+      ...(this.#row.parameters.promptLogprobs !== undefined && {
+        promptTokens: promptTokens(this.#row.promptIds, this.#scores, this.#model.tokenizer),
+      }),
       finishReason: this.#finish!,
       ...(this.#stop !== undefined && { stopString: this.#stop }),
       usage: {
@@ -88,12 +107,14 @@ export class RowAnswer {
   }
 
   #accept({ pieces, stop }: Released): readonly TokenInfo[] {
+    const asked = this.#row.parameters.logprobs !== undefined;
     const tokens = pieces.map(({ id, text }): TokenInfo => {
       const { logprob, top } = this.#events.shift()!;
+      this.#logprobSum += logprob ?? 0;
       return {
         id,
         text,
-        ...(logprob !== undefined && { logprob }),
+        ...(asked && logprob !== undefined && { logprob }),
         ...(top !== undefined && {
           top: top.map((other) => ({
             id: other.id,
@@ -114,10 +135,4 @@ export class RowAnswer {
     }
     return tokens;
   }
-}
-
-/** Text of a token by itself, inside a text: with its leading space, and special tokens by name. */
-function tokenText(tokenizer: Tokenizer, id: number): string {
-  const decoder = tokenizer.incrementalDecoder({ skipSpecialTokens: false, continuation: true });
-  return [...decoder.push(id), ...decoder.end()].join('');
 }

@@ -32,13 +32,17 @@ export interface GenerationParameters {
   readonly topP: number;
   /** 0 = off. */
   readonly minP: number;
+  /** 1 = off: keeps the tokens whose surprise is closest to the expected one, up to this much probability. */
+  readonly typicalP: number;
   /** 1 = off; looks at prompt and generated ids. */
   readonly repetitionPenalty: number;
   /** 0 = off; generated ids only. */
   readonly presencePenalty: number;
   /** 0 = off; generated ids only. */
   readonly frequencyPenalty: number;
-  /** Seed of this row's random numbers; absent = a random one. Equal seeds give equal tokens whatever the batch. */
+  /** Added to the logits of single ids, before everything else: -100 to 100. */
+  readonly logitBias?: ReadonlyMap<number, number> | undefined;
+  /** Seed of the random numbers of the first sample, the next sample has the next seed; absent = a random one. Equal seeds give equal tokens whatever the batch. */
   readonly seed?: number | undefined;
   /** Texts that end the generation; they are not part of the answer. */
   readonly stop: readonly string[];
@@ -48,6 +52,16 @@ export interface GenerationParameters {
   readonly ignoreEos: boolean;
   /** Absent = none; n >= 0: log-probability of each generated token and of the n best alternatives. */
   readonly logprobs?: number | undefined;
+  /**
+   * Absent = none; n >= 0: log-probability of each prompt token given those before it, and of the n best alternatives.
+   */
+  readonly promptLogprobs?: number | undefined;
+  /** Absent = the whole prompt; else only its last tokens are used, at most this many. */
+  readonly truncate?: number | undefined;
+  /** Answers to each input (>= 1). */
+  readonly n: number;
+  /** Answers that are drawn, of which the `n` most probable per token are returned; absent = `n`. Not for streams. */
+  readonly bestOf?: number | undefined;
   /** True: the answer's text begins with the prompt. */
   readonly returnFullText: boolean;
 }
@@ -67,7 +81,7 @@ export interface PredictInput {
   readonly parameters?: Partial<GenerationParameters> | undefined;
 }
 
-/** A request for answers; every input becomes one row. */
+/** A request for answers; every sample of every input becomes one row. */
 export interface PredictRequest {
   /** Absent = the only model served. */
   readonly model?: string | undefined;
@@ -90,7 +104,7 @@ export interface CallContext {
   readonly deadline?: number | undefined;
 }
 
-/** One generated token. */
+/** One generated token, or one of the prompt. */
 export interface TokenInfo {
   readonly id: number;
   /** The text this token adds; the texts of all tokens joined are the answer's text. Never splits a character. */
@@ -146,10 +160,15 @@ export interface Timings {
 
 /** The complete answer to one input. */
 export interface PredictResult {
+  /** Of the input. */
   readonly index: number;
+  /** Which of the input's answers, from 0. */
+  readonly sample: number;
   readonly text: string;
   /** All generated tokens, end-of-sequence included when it was generated. */
   readonly tokens: readonly TokenInfo[];
+  /** The prompt's tokens, when their log-probabilities were asked for; the first has none. */
+  readonly promptTokens?: readonly TokenInfo[] | undefined;
   readonly finishReason: FinishReason;
   /** The stop string that ended the row, if one did. */
   readonly stopString?: string | undefined;
@@ -162,12 +181,18 @@ export interface PredictResult {
 
 /** What a stream delivers: deltas of any row in the order they come, and one final event per row. */
 export type PredictEvent =
-  | { readonly type: 'delta'; readonly index: number; readonly text: string; readonly tokens: readonly TokenInfo[] }
-  | { readonly type: 'final'; readonly index: number; readonly result: PredictResult };
+  | {
+      readonly type: 'delta';
+      readonly index: number;
+      readonly sample: number;
+      readonly text: string;
+      readonly tokens: readonly TokenInfo[];
+    }
+  | { readonly type: 'final'; readonly index: number; readonly sample: number; readonly result: PredictResult };
 
 /** Answers. Both methods validate the whole request first: on a fault nothing is enqueued. */
 export interface InferenceService {
-  /** Waits for every row; results in the order of the inputs. Throws AppError. */
+  /** Waits for every row; results in the order of the inputs and of their samples. Throws AppError. */
   predict(request: PredictRequest, call: CallContext): Promise<readonly PredictResult[]>;
   /** Resolves once the request is accepted; ending the iteration early cancels the rows. Throws AppError. */
   stream(request: PredictRequest, call: CallContext): Promise<AsyncIterable<PredictEvent>>;

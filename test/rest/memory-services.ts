@@ -203,8 +203,8 @@ async function* merge(
         rows[index]!.next().then((step) => ({ index, step })),
       );
       const { token, result } = step.value;
-      if (token) yield { type: 'delta', index, text: token.text, tokens: [token] };
-      if (result) yield { type: 'final', index, result };
+      if (token) yield { type: 'delta', index, sample: 0, text: token.text, tokens: [token] };
+      if (result) yield { type: 'final', index, sample: 0, result };
     }
   } finally {
     for (const row of rows) row.return(undefined).catch(() => {});
@@ -247,6 +247,7 @@ function result(
 ): PredictResult {
   return {
     index,
+    sample: 0,
     text,
     tokens,
     finishReason,

@@ -35,6 +35,12 @@ test('every parameter reaches the service under its name there', () => {
     ignore_eos_token: true,
     return_full_text: true,
     logprobs: 2,
+    n: 2,
+    best_of: 3,
+    truncate: 9,
+    typical_p: 0.8,
+    logit_bias: { 7: -1.5 },
+    prompt_logprobs: 1,
   });
   assert.deepEqual(generation, {
     maxNewTokens: 5,
@@ -51,6 +57,12 @@ test('every parameter reaches the service under its name there', () => {
     ignoreEos: true,
     returnFullText: true,
     logprobs: 2,
+    n: 2,
+    bestOf: 3,
+    truncate: 9,
+    typicalP: 0.8,
+    logitBias: new Map([[7, -1.5]]),
+    promptLogprobs: 1,
   });
   assert.equal(readParameters({ ignore_eos: true }).generation.ignoreEos, true);
 });
@@ -61,8 +73,17 @@ test('details ask for the log-probability of each token', () => {
   assert.equal(readParameters({}).generation.logprobs, undefined);
 });
 
+test('several answers and the prompt’s tokens have their place in the details', () => {
+  assert.equal(readParameters({ n: 2 }).details, true);
+  assert.equal(readParameters({ best_of: 2 }).details, true);
+  assert.equal(readParameters({ n: 1, best_of: 1 }).details, false);
+  const { details, generation } = readParameters({ decoder_input_details: true });
+  assert.deepEqual([details, generation.promptLogprobs], [true, 0]);
+  assert.equal(readParameters({ num_return_sequences: 4 }).generation.n, 4);
+});
+
 test('unknown names are told, not dropped in silence', () => {
-  assert.deepEqual(readParameters({ max_tokens: 5, typical_p: 0.9 }).ignored, ['max_tokens', 'typical_p']);
+  assert.deepEqual(readParameters({ max_tokens: 5, length_penalty: 0.9 }).ignored, ['max_tokens', 'length_penalty']);
 });
 
 test('a wrong type is refused with the name of the parameter', () => {
@@ -72,10 +93,13 @@ test('a wrong type is refused with the name of the parameter', () => {
     [{ max_new_tokens: 1.5 }, /^parameters\.max_new_tokens must be a whole number/],
     [{ details: 'yes' }, /^parameters\.details must be true or false/],
     [{ stop: ['a', 1] }, /^parameters\.stop\[1\] must be a text/],
+    [{ logit_bias: [1] }, /^parameters\.logit_bias must be an object/],
+    [{ logit_bias: { a: 1 } }, /^parameters\.logit_bias must have token ids as its keys, not "a"/],
+    [{ logit_bias: { 7: '1' } }, /^parameters\.logit_bias\[7\] must be a number/],
     [{ stop_token_ids: [-1] }, /^parameters\.stop_token_ids\[0\] must be a token id/],
   ] as const) {
     assert.throws(() => readParameters(given), { reason: 'INVALID_REQUEST', message });
   }
-  assert.throws(() => readParameters({ best_of: 4 }), { reason: 'UNIMPLEMENTED' });
+  assert.throws(() => readParameters({ num_beams: 4 }), { reason: 'UNIMPLEMENTED' });
   assert.doesNotThrow(() => readParameters({ n: 1, num_beams: 1 }));
 });

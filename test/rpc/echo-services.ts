@@ -117,7 +117,7 @@ export function echoServices(tokenMs = 2): EchoServices {
         const top = parameters.logprobs ? [{ id: i, text, logprob: -i }] : undefined;
         const token = { id: i, text, logprob, top, special: false };
         tokens.push(token);
-        yield { type: 'delta', index, text, tokens: [token] };
+        yield { type: 'delta', index, sample: 0, text, tokens: [token] };
       }
     } finally {
       active -= 1;
@@ -125,8 +125,10 @@ export function echoServices(tokenMs = 2): EchoServices {
     yield {
       type: 'final',
       index,
+      sample: 0,
       result: {
         index,
+        sample: 0,
         text: tokens.map(({ text }) => text).join(''),
         tokens,
         finishReason: 'length',

@@ -88,6 +88,17 @@ export class MemoryEngine implements Engine {
         continue;
       }
       if (!this.running) continue;
+      const { promptIds, promptLogprobs: top } = running.row;
+      if (top !== undefined && running.generated.length === 0) {
+        const scored = promptIds.slice(1);
+        running.listener.prompt?.({
+          id: running.id,
+          from: 1,
+          logprobs: Float64Array.from(scored, (id) => -id / 100),
+          topIds: Int32Array.from(scored.flatMap((id) => new Array<number>(top).fill(id))),
+          topLogprobs: Float64Array.from(scored.flatMap((id) => new Array<number>(top).fill(-id / 100))),
+        });
+      }
       const token = this.next(running);
       running.generated.push(token);
       const asked = running.row.sampling.logprobs;

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file loramux/v1/inference.proto.
  */
 export const file_loramux_v1_inference: GenFile = /*@__PURE__*/
-  fileDesc("Chpsb3JhbXV4L3YxL2luZmVyZW5jZS5wcm90bxIKbG9yYW11eC52MSKUAgoOUHJlZGljdFJlcXVlc3QSDQoFbW9kZWwYASABKAkSKAoGaW5wdXRzGAIgAygLMhgubG9yYW11eC52MS5QcmVkaWN0SW5wdXQSEQoHYWRhcHRlchgDIAEoCUgAEjEKCXNlbGVjdGlvbhgEIAEoCzIcLmxvcmFtdXgudjEuQWRhcHRlclNlbGVjdGlvbkgAEjQKCnBhcmFtZXRlcnMYBSABKAsyIC5sb3JhbXV4LnYxLkdlbmVyYXRpb25QYXJhbWV0ZXJzEhUKDXJldHVybl90b2tlbnMYBiABKAgSFQoIcHJpb3JpdHkYByABKAVIAYgBAUISChBkZWZhdWx0X2FkYXB0ZXJzQgsKCV9wcmlvcml0eSI9Cg9QcmVkaWN0UmVzcG9uc2USKgoHcmVzdWx0cxgBIAMoCzIZLmxvcmFtdXgudjEuUHJlZGljdFJlc3VsdCKaAgoUU3RyZWFtUHJlZGljdFJlcXVlc3QSDQoFbW9kZWwYASABKAkSKAoGaW5wdXRzGAIgAygLMhgubG9yYW11eC52MS5QcmVkaWN0SW5wdXQSEQoHYWRhcHRlchgDIAEoCUgAEjEKCXNlbGVjdGlvbhgEIAEoCzIcLmxvcmFtdXgudjEuQWRhcHRlclNlbGVjdGlvbkgAEjQKCnBhcmFtZXRlcnMYBSABKAsyIC5sb3JhbXV4LnYxLkdlbmVyYXRpb25QYXJhbWV0ZXJzEhUKDXJldHVybl90b2tlbnMYBiABKAgSFQoIcHJpb3JpdHkYByABKAVIAYgBAUISChBkZWZhdWx0X2FkYXB0ZXJzQgsKCV9wcmlvcml0eSKFAQoVU3RyZWFtUHJlZGljdFJlc3BvbnNlEhMKC2lucHV0X2luZGV4GAEgASgNEiIKBWRlbHRhGAIgASgLMhEubG9yYW11eC52MS5EZWx0YUgAEioKBWZpbmFsGAMgASgLMhkubG9yYW11eC52MS5QcmVkaWN0UmVzdWx0SABCBwoFZXZlbnQiOAoFRGVsdGESDAoEdGV4dBgBIAEoCRIhCgZ0b2tlbnMYAiADKAsyES5sb3JhbXV4LnYxLlRva2VuIv0BCgxQcmVkaWN0SW5wdXQSDgoEdGV4dBgBIAEoCUgAEikKCXRva2VuX2lkcxgCIAEoCzIULmxvcmFtdXgudjEuVG9rZW5JZHNIABIgCgRjaGF0GAMgASgLMhAubG9yYW11eC52MS5DaGF0SAASEQoHYWRhcHRlchgEIAEoCUgBEjEKCXNlbGVjdGlvbhgFIAEoCzIcLmxvcmFtdXgudjEuQWRhcHRlclNlbGVjdGlvbkgBEjQKCnBhcmFtZXRlcnMYBiABKAsyIC5sb3JhbXV4LnYxLkdlbmVyYXRpb25QYXJhbWV0ZXJzQggKBnByb21wdEIKCghhZGFwdGVycyIXCghUb2tlbklkcxILCgNpZHMYASADKA0iMQoEQ2hhdBIpCghtZXNzYWdlcxgBIAMoCzIXLmxvcmFtdXgudjEuQ2hhdE1lc3NhZ2UiLAoLQ2hhdE1lc3NhZ2USDAoEcm9sZRgBIAEoCRIPCgdjb250ZW50GAIgASgJIkEKEEFkYXB0ZXJTZWxlY3Rpb24SLQoIYWRhcHRlcnMYASADKAsyGy5sb3JhbXV4LnYxLldlaWdodGVkQWRhcHRlciI/Cg9XZWlnaHRlZEFkYXB0ZXISDAoEbmFtZRgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBAUIJCgdfd2VpZ2h0Iq4EChRHZW5lcmF0aW9uUGFyYW1ldGVycxIbCg5tYXhfbmV3X3Rva2VucxgBIAEoDUgAiAEBEhgKC3RlbXBlcmF0dXJlGAIgASgBSAGIAQESEgoFdG9wX2sYAyABKA1IAogBARISCgV0b3BfcBgEIAEoAUgDiAEBEhIKBW1pbl9wGAUgASgBSASIAQESHwoScmVwZXRpdGlvbl9wZW5hbHR5GAYgASgBSAWIAQESHQoQcHJlc2VuY2VfcGVuYWx0eRgHIAEoAUgGiAEBEh4KEWZyZXF1ZW5jeV9wZW5hbHR5GAggASgBSAeIAQESEQoEc2VlZBgJIAEoDUgIiAEBEgwKBHN0b3AYCiADKAkSFgoOc3RvcF90b2tlbl9pZHMYCyADKA0SFwoKaWdub3JlX2VvcxgMIAEoCEgJiAEBEhUKCGxvZ3Byb2JzGA0gASgNSAqIAQESHQoQcmV0dXJuX2Z1bGxfdGV4dBgOIAEoCEgLiAEBQhEKD19tYXhfbmV3X3Rva2Vuc0IOCgxfdGVtcGVyYXR1cmVCCAoGX3RvcF9rQggKBl90b3BfcEIICgZfbWluX3BCFQoTX3JlcGV0aXRpb25fcGVuYWx0eUITChFfcHJlc2VuY2VfcGVuYWx0eUIUChJfZnJlcXVlbmN5X3BlbmFsdHlCBwoFX3NlZWRCDQoLX2lnbm9yZV9lb3NCCwoJX2xvZ3Byb2JzQhMKEV9yZXR1cm5fZnVsbF90ZXh0IqwCCg1QcmVkaWN0UmVzdWx0EhMKC2lucHV0X2luZGV4GAEgASgNEgwKBHRleHQYAiABKAkSLwoNZmluaXNoX3JlYXNvbhgDIAEoDjIYLmxvcmFtdXgudjEuRmluaXNoUmVhc29uEhgKC3N0b3Bfc3RyaW5nGAQgASgJSACIAQESIAoFdXNhZ2UYBSABKAsyES5sb3JhbXV4LnYxLlVzYWdlEiQKB3RpbWluZ3MYBiABKAsyEy5sb3JhbXV4LnYxLlRpbWluZ3MSJAoHcmVjZWlwdBgHIAEoCzITLmxvcmFtdXgudjEuUmVjZWlwdBIMCgRzZWVkGAggASgNEiEKBnRva2VucxgJIAMoCzIRLmxvcmFtdXgudjEuVG9rZW5CDgoMX3N0b3Bfc3RyaW5nIlAKBVVzYWdlEhUKDXByb21wdF90b2tlbnMYASABKA0SGQoRY29tcGxldGlvbl90b2tlbnMYAiABKA0SFQoNY2FjaGVkX3Rva2VucxgDIAEoDSJCCgdUaW1pbmdzEhAKCHF1ZXVlX21zGAEgASgBEhIKCnByZWZpbGxfbXMYAiABKAESEQoJZGVjb2RlX21zGAMgASgBInQKB1JlY2VpcHQSDQoFbW9kZWwYASABKAkSGAoQYmFzZV9maW5nZXJwcmludBgCIAEoCRIsCghhZGFwdGVycxgDIAMoCzIaLmxvcmFtdXgudjEuQWRhcHRlclJlY2VpcHQSEgoKcmVxdWVzdF9pZBgEIAEoCSI+Cg5BZGFwdGVyUmVjZWlwdBIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIOCgZ3ZWlnaHQYAyABKAEifwoFVG9rZW4SCgoCaWQYASABKA0SDAoEdGV4dBgCIAEoCRIUCgdsb2dwcm9iGAMgASgBSACIAQESKQoDdG9wGAQgAygLMhwubG9yYW11eC52MS5Ub2tlbkFsdGVybmF0aXZlEg8KB3NwZWNpYWwYBSABKAhCCgoIX2xvZ3Byb2IiPQoQVG9rZW5BbHRlcm5hdGl2ZRIKCgJpZBgBIAEoDRIMCgR0ZXh0GAIgASgJEg8KB2xvZ3Byb2IYAyABKAEqkwEKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFQoRRklOSVNIX1JFQVNPTl9FT1MQARIWChJGSU5JU0hfUkVBU09OX1NUT1AQAhIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBADEhsKF0ZJTklTSF9SRUFTT05fQ0FOQ0VMTEVEEAQyrgEKEEluZmVyZW5jZVNlcnZpY2USQgoHUHJlZGljdBIaLmxvcmFtdXgudjEuUHJlZGljdFJlcXVlc3QaGy5sb3JhbXV4LnYxLlByZWRpY3RSZXNwb25zZRJWCg1TdHJlYW1QcmVkaWN0EiAubG9yYW11eC52MS5TdHJlYW1QcmVkaWN0UmVxdWVzdBohLmxvcmFtdXgudjEuU3RyZWFtUHJlZGljdFJlc3BvbnNlMAFiBnByb3RvMw");
+  fileDesc("Chpsb3JhbXV4L3YxL2luZmVyZW5jZS5wcm90bxIKbG9yYW11eC52MSKUAgoOUHJlZGljdFJlcXVlc3QSDQoFbW9kZWwYASABKAkSKAoGaW5wdXRzGAIgAygLMhgubG9yYW11eC52MS5QcmVkaWN0SW5wdXQSEQoHYWRhcHRlchgDIAEoCUgAEjEKCXNlbGVjdGlvbhgEIAEoCzIcLmxvcmFtdXgudjEuQWRhcHRlclNlbGVjdGlvbkgAEjQKCnBhcmFtZXRlcnMYBSABKAsyIC5sb3JhbXV4LnYxLkdlbmVyYXRpb25QYXJhbWV0ZXJzEhUKDXJldHVybl90b2tlbnMYBiABKAgSFQoIcHJpb3JpdHkYByABKAVIAYgBAUISChBkZWZhdWx0X2FkYXB0ZXJzQgsKCV9wcmlvcml0eSI9Cg9QcmVkaWN0UmVzcG9uc2USKgoHcmVzdWx0cxgBIAMoCzIZLmxvcmFtdXgudjEuUHJlZGljdFJlc3VsdCKaAgoUU3RyZWFtUHJlZGljdFJlcXVlc3QSDQoFbW9kZWwYASABKAkSKAoGaW5wdXRzGAIgAygLMhgubG9yYW11eC52MS5QcmVkaWN0SW5wdXQSEQoHYWRhcHRlchgDIAEoCUgAEjEKCXNlbGVjdGlvbhgEIAEoCzIcLmxvcmFtdXgudjEuQWRhcHRlclNlbGVjdGlvbkgAEjQKCnBhcmFtZXRlcnMYBSABKAsyIC5sb3JhbXV4LnYxLkdlbmVyYXRpb25QYXJhbWV0ZXJzEhUKDXJldHVybl90b2tlbnMYBiABKAgSFQoIcHJpb3JpdHkYByABKAVIAYgBAUISChBkZWZhdWx0X2FkYXB0ZXJzQgsKCV9wcmlvcml0eSKbAQoVU3RyZWFtUHJlZGljdFJlc3BvbnNlEhMKC2lucHV0X2luZGV4GAEgASgNEiIKBWRlbHRhGAIgASgLMhEubG9yYW11eC52MS5EZWx0YUgAEioKBWZpbmFsGAMgASgLMhkubG9yYW11eC52MS5QcmVkaWN0UmVzdWx0SAASFAoMc2FtcGxlX2luZGV4GAQgASgNQgcKBWV2ZW50IjgKBURlbHRhEgwKBHRleHQYASABKAkSIQoGdG9rZW5zGAIgAygLMhEubG9yYW11eC52MS5Ub2tlbiL9AQoMUHJlZGljdElucHV0Eg4KBHRleHQYASABKAlIABIpCgl0b2tlbl9pZHMYAiABKAsyFC5sb3JhbXV4LnYxLlRva2VuSWRzSAASIAoEY2hhdBgDIAEoCzIQLmxvcmFtdXgudjEuQ2hhdEgAEhEKB2FkYXB0ZXIYBCABKAlIARIxCglzZWxlY3Rpb24YBSABKAsyHC5sb3JhbXV4LnYxLkFkYXB0ZXJTZWxlY3Rpb25IARI0CgpwYXJhbWV0ZXJzGAYgASgLMiAubG9yYW11eC52MS5HZW5lcmF0aW9uUGFyYW1ldGVyc0IICgZwcm9tcHRCCgoIYWRhcHRlcnMiFwoIVG9rZW5JZHMSCwoDaWRzGAEgAygNIjEKBENoYXQSKQoIbWVzc2FnZXMYASADKAsyFy5sb3JhbXV4LnYxLkNoYXRNZXNzYWdlIiwKC0NoYXRNZXNzYWdlEgwKBHJvbGUYASABKAkSDwoHY29udGVudBgCIAEoCSJBChBBZGFwdGVyU2VsZWN0aW9uEi0KCGFkYXB0ZXJzGAEgAygLMhsubG9yYW11eC52MS5XZWlnaHRlZEFkYXB0ZXIiPwoPV2VpZ2h0ZWRBZGFwdGVyEgwKBG5hbWUYASABKAkSEwoGd2VpZ2h0GAIgASgBSACIAQFCCQoHX3dlaWdodCLZBgoUR2VuZXJhdGlvblBhcmFtZXRlcnMSGwoObWF4X25ld190b2tlbnMYASABKA1IAIgBARIYCgt0ZW1wZXJhdHVyZRgCIAEoAUgBiAEBEhIKBXRvcF9rGAMgASgNSAKIAQESEgoFdG9wX3AYBCABKAFIA4gBARISCgVtaW5fcBgFIAEoAUgEiAEBEh8KEnJlcGV0aXRpb25fcGVuYWx0eRgGIAEoAUgFiAEBEh0KEHByZXNlbmNlX3BlbmFsdHkYByABKAFIBogBARIeChFmcmVxdWVuY3lfcGVuYWx0eRgIIAEoAUgHiAEBEhEKBHNlZWQYCSABKA1ICIgBARIMCgRzdG9wGAogAygJEhYKDnN0b3BfdG9rZW5faWRzGAsgAygNEhcKCmlnbm9yZV9lb3MYDCABKAhICYgBARIVCghsb2dwcm9icxgNIAEoDUgKiAEBEh0KEHJldHVybl9mdWxsX3RleHQYDiABKAhIC4gBARIOCgFuGA8gASgNSAyIAQESFAoHYmVzdF9vZhgQIAEoDUgNiAEBEkMKCmxvZ2l0X2JpYXMYESADKAsyLy5sb3JhbXV4LnYxLkdlbmVyYXRpb25QYXJhbWV0ZXJzLkxvZ2l0Qmlhc0VudHJ5EhwKD3Byb21wdF9sb2dwcm9icxgSIAEoDUgOiAEBEhUKCHRydW5jYXRlGBMgASgNSA+IAQESFgoJdHlwaWNhbF9wGBQgASgBSBCIAQEaMAoOTG9naXRCaWFzRW50cnkSCwoDa2V5GAEgASgNEg0KBXZhbHVlGAIgASgBOgI4AUIRCg9fbWF4X25ld190b2tlbnNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3Bfa0IICgZfdG9wX3BCCAoGX21pbl9wQhUKE19yZXBldGl0aW9uX3BlbmFsdHlCEwoRX3ByZXNlbmNlX3BlbmFsdHlCFAoSX2ZyZXF1ZW5jeV9wZW5hbHR5QgcKBV9zZWVkQg0KC19pZ25vcmVfZW9zQgsKCV9sb2dwcm9ic0ITChFfcmV0dXJuX2Z1bGxfdGV4dEIECgJfbkIKCghfYmVzdF9vZkISChBfcHJvbXB0X2xvZ3Byb2JzQgsKCV90cnVuY2F0ZUIMCgpfdHlwaWNhbF9wIuwCCg1QcmVkaWN0UmVzdWx0EhMKC2lucHV0X2luZGV4GAEgASgNEgwKBHRleHQYAiABKAkSLwoNZmluaXNoX3JlYXNvbhgDIAEoDjIYLmxvcmFtdXgudjEuRmluaXNoUmVhc29uEhgKC3N0b3Bfc3RyaW5nGAQgASgJSACIAQESIAoFdXNhZ2UYBSABKAsyES5sb3JhbXV4LnYxLlVzYWdlEiQKB3RpbWluZ3MYBiABKAsyEy5sb3JhbXV4LnYxLlRpbWluZ3MSJAoHcmVjZWlwdBgHIAEoCzITLmxvcmFtdXgudjEuUmVjZWlwdBIMCgRzZWVkGAggASgNEiEKBnRva2VucxgJIAMoCzIRLmxvcmFtdXgudjEuVG9rZW4SFAoMc2FtcGxlX2luZGV4GAogASgNEigKDXByb21wdF90b2tlbnMYCyADKAsyES5sb3JhbXV4LnYxLlRva2VuQg4KDF9zdG9wX3N0cmluZyJQCgVVc2FnZRIVCg1wcm9tcHRfdG9rZW5zGAEgASgNEhkKEWNvbXBsZXRpb25fdG9rZW5zGAIgASgNEhUKDWNhY2hlZF90b2tlbnMYAyABKA0iQgoHVGltaW5ncxIQCghxdWV1ZV9tcxgBIAEoARISCgpwcmVmaWxsX21zGAIgASgBEhEKCWRlY29kZV9tcxgDIAEoASJ0CgdSZWNlaXB0Eg0KBW1vZGVsGAEgASgJEhgKEGJhc2VfZmluZ2VycHJpbnQYAiABKAkSLAoIYWRhcHRlcnMYAyADKAsyGi5sb3JhbXV4LnYxLkFkYXB0ZXJSZWNlaXB0EhIKCnJlcXVlc3RfaWQYBCABKAkiPgoOQWRhcHRlclJlY2VpcHQSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSDgoGd2VpZ2h0GAMgASgBIn8KBVRva2VuEgoKAmlkGAEgASgNEgwKBHRleHQYAiABKAkSFAoHbG9ncHJvYhgDIAEoAUgAiAEBEikKA3RvcBgEIAMoCzIcLmxvcmFtdXgudjEuVG9rZW5BbHRlcm5hdGl2ZRIPCgdzcGVjaWFsGAUgASgIQgoKCF9sb2dwcm9iIj0KEFRva2VuQWx0ZXJuYXRpdmUSCgoCaWQYASABKA0SDAoEdGV4dBgCIAEoCRIPCgdsb2dwcm9iGAMgASgBKpMBCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhUKEUZJTklTSF9SRUFTT05fRU9TEAESFgoSRklOSVNIX1JFQVNPTl9TVE9QEAISGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAxIbChdGSU5JU0hfUkVBU09OX0NBTkNFTExFRBAEMq4BChBJbmZlcmVuY2VTZXJ2aWNlEkIKB1ByZWRpY3QSGi5sb3JhbXV4LnYxLlByZWRpY3RSZXF1ZXN0GhsubG9yYW11eC52MS5QcmVkaWN0UmVzcG9uc2USVgoNU3RyZWFtUHJlZGljdBIgLmxvcmFtdXgudjEuU3RyZWFtUHJlZGljdFJlcXVlc3QaIS5sb3JhbXV4LnYxLlN0cmVhbVByZWRpY3RSZXNwb25zZTABYgZwcm90bzM");
 
 /**
  * What Predict is asked for.
@@ -94,7 +94,7 @@ export const PredictRequestSchema: GenMessage<PredictRequest> = /*@__PURE__*/
  */
 export type PredictResponse = Message<"loramux.v1.PredictResponse"> & {
   /**
-   * One result for each input, in the order of the inputs.
+   * One result for each sample of each input, in the order of the inputs and of their samples.
    *
    * @generated from field: repeated loramux.v1.PredictResult results = 1;
    */
@@ -208,13 +208,20 @@ export type StreamPredictResponse = Message<"loramux.v1.StreamPredictResponse"> 
     case: "delta";
   } | {
     /**
-     * The answer is complete; no further event has this input_index.
+     * The answer is complete; no further event has this input_index and sample_index.
      *
      * @generated from field: loramux.v1.PredictResult final = 3;
      */
     value: PredictResult;
     case: "final";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Which of the input's answers the event belongs to, counted from 0.
+   *
+   * @generated from field: uint32 sample_index = 4;
+   */
+  sampleIndex: number;
 };
 
 /**
@@ -553,6 +560,51 @@ export type GenerationParameters = Message<"loramux.v1.GenerationParameters"> & 
    * @generated from field: optional bool return_full_text = 14;
    */
   returnFullText?: boolean | undefined;
+
+  /**
+   * Answers to each input, each with a seed of its own: that of the first one plus its place. Default: 1.
+   *
+   * @generated from field: optional uint32 n = 15;
+   */
+  n?: number | undefined;
+
+  /**
+   * Answers that are drawn for each input, of which the n with the highest mean log-probability per token are
+   * returned, best first. At least n; not for streams. Default: n.
+   *
+   * @generated from field: optional uint32 best_of = 16;
+   */
+  bestOf?: number | undefined;
+
+  /**
+   * Added to the scores of single tokens, by their ids, before everything else. Default: none.
+   *
+   * @generated from field: map<uint32, double> logit_bias = 17;
+   */
+  logitBias: { [key: number]: number };
+
+  /**
+   * Log-probability of every token of the prompt given those before it, and of this many alternatives, at most 32; 0
+   * is the prompt's token alone. Default: absent, none.
+   *
+   * @generated from field: optional uint32 prompt_logprobs = 18;
+   */
+  promptLogprobs?: number | undefined;
+
+  /**
+   * Use only the last tokens of the prompt, at most this many. Default: absent, the whole prompt.
+   *
+   * @generated from field: optional uint32 truncate = 19;
+   */
+  truncate?: number | undefined;
+
+  /**
+   * Draw from the tokens whose surprise is closest to the expected one, up to this much probability: above 0, at most
+   * 1; 1 is off. Default: 1.
+   *
+   * @generated from field: optional double typical_p = 20;
+   */
+  typicalP?: number | undefined;
 };
 
 /**
@@ -563,7 +615,7 @@ export const GenerationParametersSchema: GenMessage<GenerationParameters> = /*@_
   messageDesc(file_loramux_v1_inference, 11);
 
 /**
- * The complete answer to one input.
+ * A complete answer to one input.
  *
  * @generated from message loramux.v1.PredictResult
  */
@@ -630,6 +682,20 @@ export type PredictResult = Message<"loramux.v1.PredictResult"> & {
    * @generated from field: repeated loramux.v1.Token tokens = 9;
    */
   tokens: Token[];
+
+  /**
+   * Which of the input's answers this is, counted from 0.
+   *
+   * @generated from field: uint32 sample_index = 10;
+   */
+  sampleIndex: number;
+
+  /**
+   * The tokens of the prompt, when their log-probabilities were asked for; the first one has none.
+   *
+   * @generated from field: repeated loramux.v1.Token prompt_tokens = 11;
+   */
+  promptTokens: Token[];
 };
 
 /**
@@ -787,7 +853,7 @@ export const AdapterReceiptSchema: GenMessage<AdapterReceipt> = /*@__PURE__*/
   messageDesc(file_loramux_v1_inference, 16);
 
 /**
- * One generated token.
+ * One generated token, or one of the prompt.
  *
  * @generated from message loramux.v1.Token
  */
