@@ -21,18 +21,13 @@ describe('prompt log-probabilities', async () => {
 
   /** Runs rows together; returns what each was told of its prompt, and its tokens. */
   async function run(prefillChunk: number, rows: readonly Partial<RowRequest>[]) {
-<<<<<<< HEAD
     const engine = new EngineLoop(model.runner, {
       maxBatch: 8,
       prefillChunk,
       maxPositions: 10_000,
       prefixBytes: 2 ** 24,
     });
-    engine.load(adapter);
-=======
-    const engine = new EngineLoop(model.runner, { maxBatch: 8, prefillChunk, maxPositions: 10_000 });
     await engine.load(adapter);
->>>>>>> 0585bb6 (Prompt log-probability test waits for its adapter)
     for (const [id, row] of rows.entries()) {
       const request = { id, selection: [], sampling: GREEDY, maxNewTokens: 2, endIds: [], submittedAt: 0, ...row };
       assert.equal(engine.submit(request as RowRequest), undefined);
