@@ -68,6 +68,9 @@ export class SessionFactory {
           model_external_initializers_file_folder_path: this.#linears.folder ?? this.#folder.checkpoint.folder,
           // The pairs of quantise and dequantise are wanted as they stand.
           disable_quant_qdq: '1',
+          // A masked score's weight is a denormal number, which costs a softmax most of its time. The first session of a
+          // process decides for its own thread, so every session says so.
+          set_denormal_as_zero: '1',
           // Several variants have a thread pool each; one that is not running must not burn the others' cores.
           intra_op: { allow_spinning: '1', spin_duration_us: '200' },
         },

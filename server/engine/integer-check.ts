@@ -31,6 +31,7 @@ async function check(): Promise<boolean> {
     executionProviders: ['cpu'],
     intraOpNumThreads: 1,
     externalData: [{ path: location, data: new Uint8Array(weights.buffer) }],
+    extra: { session: { set_denormal_as_zero: '1' } },
   });
   try {
     for (const rows of [1, 4, 32]) {
