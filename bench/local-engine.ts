@@ -2,12 +2,14 @@
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { prepareAdapter } from '../server/adapters/prepare-adapter.js';
+import type { BoundAdapter } from '../server/adapters/types.js';
 import type { Dtype } from '../server/engine/decoder-session.js';
 import { EngineLoop } from '../server/engine/engine-loop.js';
 import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { adapterBaseOf } from '../server/model/module-table.js';
+import type { DecoderSpec } from '../server/model/spec.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
 
 /** One generation: prompt ids, and the digest of its adapter or undefined for the base. */
@@ -35,7 +37,9 @@ export interface LocalResult {
 export interface LocalEngine {
   readonly digests: ReadonlyMap<string, string>;
   readonly adapterBytes: ReadonlyMap<string, number>;
+  readonly spec: DecoderSpec;
   encode(text: string): readonly number[];
+  load(adapter: BoundAdapter): Promise<void>;
   generate(rows: readonly LocalRow[], maxNewTokens: number): Promise<LocalResult>;
   close(): Promise<void>;
 }
@@ -75,6 +79,8 @@ export async function openLocalEngine(options: {
     digests,
     adapterBytes,
     encode: (text) => tokenizer.encode(text, true),
+    spec: folder.spec,
+    load: (adapter) => engine.load(adapter),
     close: () => folder.close(),
     generate: async (rows, maxNewTokens) => {
       for (const { promptIds, digest } of rows) {

@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   peers: { shows: 'the same load on us, llama.cpp, OpenVINO GenAI and PEFT', load: () => import('./peers.js') },
   simulate: { shows: 'fairness and starvation of the scheduler, simulated', load: () => import('./simulate.js') },
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
+  retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },
   quality: { shows: 'how far the fast arithmetic is from float32', load: () => import('./quality.js') },
 };
 
