@@ -1,8 +1,20 @@
 import type { Client, CallOptions as ConnectCallOptions } from '@connectrpc/connect';
 import type { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
-import { fromAdapter, fromReport } from './from-message.js';
+import { AliasesResource } from './aliases.js';
+import { VersionConflictError } from './errors.js';
+import { fromAdapter, fromLogEntry, fromReport } from './from-adapter.js';
 import { PagedList } from './pagination.js';
-import type { Adapter, AdapterReport, CallOptions, CreateAdapterParams } from './types.js';
+import type { ResolvedOptions } from './retry.js';
+import type {
+  Adapter,
+  AdapterEvent,
+  AdapterLogEntry,
+  AdapterReport,
+  CallOptions,
+  CreateAdapterParams,
+  UpdateAdapterParams,
+} from './types.js';
+import { watchAdapters } from './watch.js';
 
 /** Runs one call with the client's options: `idempotent` calls may be repeated after a broken connection. */
 export type RunCall = <T>(
@@ -15,10 +27,15 @@ export type RunCall = <T>(
 export class AdaptersResource {
   readonly #rpc: Client<typeof AdapterService>;
   readonly #run: RunCall;
+  readonly #resolve: (options?: CallOptions) => ResolvedOptions;
+  /** Names that lead to adapters. */
+  readonly aliases: AliasesResource;
 
-  constructor(rpc: Client<typeof AdapterService>, run: RunCall) {
+  constructor(rpc: Client<typeof AdapterService>, run: RunCall, resolve: (options?: CallOptions) => ResolvedOptions) {
     this.#rpc = rpc;
     this.#run = run;
+    this.#resolve = resolve;
+    this.aliases = new AliasesResource(rpc, run);
   }
 
   /** Lists by name: `await` gives a page, `for await` every adapter. */
@@ -42,8 +59,10 @@ export class AdaptersResource {
 
   /** Registers an adapter; it is usable when this returns. Throws AdapterExistsError, AdapterInvalidError. */
   async create(params: CreateAdapterParams, options?: CallOptions): Promise<Adapter> {
-    const { name, source, model = '', preload, pin } = params;
+    const { name, source, model = '', preload, pin, replace = false, expectedDigest = '', synchronous } = params;
     const request = {
+      ...{ replace, expectedDigest },
+      ...(synchronous !== undefined && { synchronous }),
       model,
       name,
       source,
@@ -60,9 +79,75 @@ export class AdaptersResource {
     return fromReport(await this.#run(options, true, (call) => this.#rpc.validateAdapter(request, call)));
   }
 
-  /** Removes an adapter; answers that run with it are finished. Throws AdapterNotFoundError. */
-  async delete(name: string, params: { model?: string } = {}, options?: CallOptions): Promise<Adapter> {
-    const request = { model: params.model ?? '', name };
+  /**
+   * Changes an adapter as a whole or not at all; the change is in effect when this returns. Answers that run end with
+   * the version that they began with. Throws AdapterNotFoundError, VersionConflictError, AdapterInvalidError.
+   */
+  async update(name: string, params: UpdateAdapterParams, options?: CallOptions): Promise<Adapter> {
+    const { model = '', source, digest, preload, pin, expectedDigest = '' } = params;
+    const request = {
+      ...{ model, name, expectedDigest },
+      options: { ...params.options },
+      ...(source !== undefined && { source }),
+      ...(digest !== undefined && { digest }),
+      ...(preload !== undefined && { preload }),
+      ...(pin !== undefined && { pin }),
+    };
+    return fromAdapter((await this.#run(options, false, (call) => this.#rpc.updateAdapter(request, call))).adapter);
+  }
+
+  /**
+   * Goes back to the version before the present one; with `digest`, to that one. If others change the name meanwhile,
+   * nothing happens: VersionConflictError.
+   */
+  async rollback(
+    name: string,
+    params: { model?: string; digest?: string } = {},
+    options?: CallOptions,
+  ): Promise<Adapter> {
+    const { digest: now, versions } = await this.get(name, params, options);
+    const at = versions.findIndex(({ digest }) => digest === now);
+    const digest = params.digest ?? versions[at - 1]?.digest;
+    if (digest === undefined) {
+      throw new VersionConflictError(`adapter ${name} has no version before the present one`, {
+        ...{ reason: 'VERSION_NOT_FOUND', code: 'not_found' },
+        metadata: { adapter: name, digest: now },
+      });
+    }
+    return this.update(name, { ...params, digest, expectedDigest: now }, options);
+  }
+
+  /**
+   * Every adapter as it is, a `synced` event, then every change, until the loop is left or `signal` aborts. A lost
+   * connection is made again, from where it was lost; an event that says so comes as `synced`.
+   */
+  watch(
+    params: { model?: string; resumeToken?: string } = {},
+    options?: CallOptions,
+  ): AsyncIterableIterator<AdapterEvent> {
+    return watchAdapters(this.#rpc, params, this.#resolve(options));
+  }
+
+  /** The log of changes, newest first: `await` gives a page, `for await` everything. */
+  log(
+    params: { model?: string; name?: string; pageSize?: number; pageToken?: string } = {},
+    options?: CallOptions,
+  ): PagedList<AdapterLogEntry> {
+    const { model = '', name = '', pageSize = 0, pageToken: firstToken } = params;
+    return new PagedList(async (pageToken) => {
+      const request = { model, name, pageSize, pageToken };
+      const page = await this.#run(options, true, (call) => this.#rpc.listAdapterEvents(request, call));
+      return { items: page.events.map(fromLogEntry), nextPageToken: page.nextPageToken };
+    }, firstToken);
+  }
+
+  /** Removes an adapter; answers that run with it are finished. Throws AdapterNotFoundError, VersionConflictError. */
+  async delete(
+    name: string,
+    params: { model?: string; expectedDigest?: string } = {},
+    options?: CallOptions,
+  ): Promise<Adapter> {
+    const request = { model: params.model ?? '', name, expectedDigest: params.expectedDigest ?? '' };
     return fromAdapter((await this.#run(options, false, (call) => this.#rpc.deleteAdapter(request, call))).adapter);
   }
 }

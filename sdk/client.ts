@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { type Client, type CallOptions as ConnectCallOptions, createClient, type Transport } from '@connectrpc/connect';
 import { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
 import { InferenceService, StreamPredictRequestSchema } from '../gen/loramux/v1/inference_pb.js';
-import { AdaptersResource } from './adapters.js';
+import { AdaptersResource, type RunCall } from './adapters.js';
 import { fromEvent, fromResult } from './from-message.js';
 import { type ResolvedOptions, withRetries } from './retry.js';
 import { toRequest } from './to-request.js';
@@ -38,10 +38,11 @@ export class TransportClient {
       inference: createClient(InferenceService, transport),
       adapters: createClient(AdapterService, transport),
     };
-    this.adapters = new AdaptersResource(this.raw.adapters, (callOptions, idempotent, call) => {
+    const run: RunCall = (callOptions, idempotent, call) => {
       const resolved = this.#resolve(callOptions);
       return withRetries(resolved, idempotent, (timeoutMs) => call(connectOptions(resolved, timeoutMs)));
-    });
+    };
+    this.adapters = new AdaptersResource(this.raw.adapters, run, (callOptions) => this.#resolve(callOptions));
   }
 
   /**

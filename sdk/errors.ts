@@ -60,6 +60,10 @@ export class ModelNotFoundError extends LoramuxError {}
 export class AdapterNotFoundError extends LoramuxError {}
 /** An adapter of that name is registered already. */
 export class AdapterExistsError extends LoramuxError {}
+/** No alias of that name. */
+export class AliasNotFoundError extends LoramuxError {}
+/** The adapter has another version than the call expects, or never had the one it names; or an alias leads to it. */
+export class VersionConflictError extends LoramuxError {}
 /** The adapter is broken, does not fit the model, or may not be read. */
 export class AdapterInvalidError extends LoramuxError {}
 /** The server has no room for the request right now. */
@@ -96,6 +100,11 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   ADAPTER_NOT_FOUND: AdapterNotFoundError,
   ADAPTER_NOT_REGISTERED: AdapterNotFoundError,
   ADAPTER_EXISTS: AdapterExistsError,
+  ALIAS_NOT_FOUND: AliasNotFoundError,
+  VERSION_CONFLICT: VersionConflictError,
+  VERSION_NOT_FOUND: VersionConflictError,
+  ADAPTER_IN_USE: VersionConflictError,
+  REGISTRY_UNAVAILABLE: UnavailableError,
   ADAPTER_INVALID: AdapterInvalidError,
   ADAPTER_UNSUPPORTED: AdapterInvalidError,
   ADAPTER_SOURCE_INVALID: AdapterInvalidError,

@@ -1,16 +1,10 @@
-import { type Timestamp, timestampDate } from '@bufbuild/protobuf/wkt';
-import {
-  type Adapter as AdapterMessage,
-  AdapterState as AdapterStateMessage,
-  type ValidateAdapterResponse,
-} from '../gen/loramux/v1/adapters_pb.js';
 import {
   FinishReason as FinishReasonMessage,
   type PredictResult as ResultMessage,
   type StreamPredictResponse,
   type Token as TokenMessage,
 } from '../gen/loramux/v1/inference_pb.js';
-import type { Adapter, AdapterReport, AdapterState, FinishReason, PredictResult, StreamEvent, Token } from './types.js';
+import type { FinishReason, PredictResult, StreamEvent, Token } from './types.js';
 
 const FINISH_REASONS: Readonly<Record<FinishReasonMessage, FinishReason | undefined>> = {
   [FinishReasonMessage.UNSPECIFIED]: undefined,
@@ -20,16 +14,8 @@ const FINISH_REASONS: Readonly<Record<FinishReasonMessage, FinishReason | undefi
   [FinishReasonMessage.CANCELLED]: 'cancelled',
 };
 
-const STATES: Readonly<Record<AdapterStateMessage, AdapterState | undefined>> = {
-  [AdapterStateMessage.UNSPECIFIED]: undefined,
-  [AdapterStateMessage.REGISTERED]: 'registered',
-  [AdapterStateMessage.LOADING]: 'loading',
-  [AdapterStateMessage.READY]: 'ready',
-  [AdapterStateMessage.FAILED]: 'failed',
-  [AdapterStateMessage.DELETING]: 'deleting',
-};
-
-function known<T>(value: T | undefined, what: string): T {
+/** Throws where this version does not know what a newer server sent. */
+export function known<T>(value: T | undefined, what: string): T {
   if (value === undefined) throw new TypeError(`the server sent a ${what} that this version does not know`);
   return value;
 }
@@ -66,7 +52,10 @@ export function fromResult(message: ResultMessage): PredictResult {
     receipt: {
       model: receipt?.model ?? '',
       baseFingerprint: receipt?.baseFingerprint ?? '',
-      adapters: (receipt?.adapters ?? []).map(({ name, digest, weight }) => ({ name, digest, weight })),
+      adapters: (receipt?.adapters ?? []).map(({ name, digest, weight, resolved }) => ({
+        ...{ name, digest, weight },
+        ...(resolved !== undefined && { resolved }),
+      })),
       requestId: receipt?.requestId ?? '',
     },
     seed: message.seed,
@@ -81,44 +70,4 @@ export function fromEvent({ inputIndex, sampleIndex, event }: StreamPredictRespo
     return { type: 'delta', inputIndex, sampleIndex, text: event.value.text, tokens: event.value.tokens.map(token) };
   }
   return { type: 'final', inputIndex, sampleIndex, result: fromResult(known(event.value, 'kind of event')) };
-}
-
-const date = (time: Timestamp | undefined): Date | undefined => time && timestampDate(time);
-
-/** Plain object of an adapter. */
-export function fromAdapter(message: AdapterMessage | undefined): Adapter {
-  const { $typeName: _, $unknown: __, ...adapter } = known(message, 'response without an adapter');
-  return {
-    ...adapter,
-    state: known(STATES[adapter.state], 'state of an adapter'),
-    weightBytes: Number(adapter.weightBytes),
-    createTime: date(adapter.createTime),
-    loadTime: date(adapter.loadTime),
-    lastUseTime: date(adapter.lastUseTime),
-  };
-}
-
-/** Plain object of a validation report. */
-export function fromReport(message: ValidateAdapterResponse): AdapterReport {
-  const { valid, reason, faults, digest, weightBytes, features, warnings } = message;
-  return {
-    valid,
-    ...(reason !== '' && { reason }),
-    faults: [...faults],
-    tensors: message.tensors.map(({ file, name, dtype, shape, storedBytes, module, use, rank, scaling }) => ({
-      file,
-      name,
-      dtype,
-      shape: shape.map(Number),
-      storedBytes: Number(storedBytes),
-      module,
-      use,
-      ...(rank !== undefined && { rank }),
-      ...(scaling !== undefined && { scaling }),
-    })),
-    digest,
-    weightBytes: Number(weightBytes),
-    features: [...features],
-    warnings: [...warnings],
-  };
 }

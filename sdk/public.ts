@@ -1,11 +1,13 @@
 /** What both entries of the package export. */
 export { AdaptersResource } from './adapters.js';
+export { AliasesResource } from './aliases.js';
 export { type ClientOptions, TransportClient } from './client.js';
 export {
   AbortedError,
   AdapterExistsError,
   AdapterInvalidError,
   AdapterNotFoundError,
+  AliasNotFoundError,
   ConnectionError,
   ContextLengthError,
   DeadlineError,
@@ -18,14 +20,20 @@ export {
   SlowConsumerError,
   UnavailableError,
   UnimplementedError,
+  VersionConflictError,
 } from './errors.js';
 export { type Page, PagedList } from './pagination.js';
 export { TokenStream } from './token-stream.js';
 export type {
   Adapter,
   AdapterChoice,
+  AdapterEvent,
+  AdapterLogEntry,
   AdapterReport,
   AdapterState,
+  AdapterVersion,
+  Alias,
+  AliasTarget,
   CallOptions,
   ChatMessage,
   CreateAdapterParams,
@@ -40,5 +48,6 @@ export type {
   Receipt,
   StreamEvent,
   Token,
+  UpdateAdapterParams,
   WeightedAdapter,
 } from './types.js';

@@ -1,13 +1,14 @@
 import { AbortedError, DeadlineError, type LoramuxError, toLoramuxError } from './errors.js';
 import type { CallOptions } from './types.js';
 
-/** Reasons with which the server says that it did nothing and that a later try may succeed. */
+/** Reasons with which the server says that a later try may succeed. */
 export const RETRYABLE_REASONS: ReadonlySet<string> = new Set([
   'ADAPTER_MEMORY_EXHAUSTED',
   'KV_EXHAUSTED',
   'QUEUE_FULL',
   'SHUTTING_DOWN',
   'ENGINE_FAILED',
+  'REGISTRY_UNAVAILABLE',
 ]);
 
 /** Options of a call with all defaults filled in. */
@@ -33,7 +34,8 @@ function delayOf(error: LoramuxError, attempt: number): number {
   return Math.max(backoff, error.retryAfterMs ?? 0);
 }
 
-function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Waits. Rejects with AbortedError when `signal` aborts. */
+export function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       signal?.removeEventListener('abort', abort);

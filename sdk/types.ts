@@ -114,7 +114,14 @@ export interface Receipt {
   model: string;
   baseFingerprint: string;
   /** In the order of the request; empty = base model. */
-  adapters: { name: string; digest: string; weight: number }[];
+  adapters: {
+    /** As the request named it. */
+    name: string;
+    digest: string;
+    weight: number;
+    /** The adapter that the name led to, where it is an alias. */
+    resolved?: string;
+  }[];
   requestId: string;
 }
 
@@ -206,8 +213,22 @@ export interface Adapter {
   weightBytes: number;
   runningRows: number;
   createTime?: Date | undefined;
+  updateTime?: Date | undefined;
   loadTime?: Date | undefined;
   lastUseTime?: Date | undefined;
+  /** Revision of the registry that last changed it; 0: found in a folder and never changed. */
+  revision: number;
+  /** While the state is 'loading'. */
+  progress?: { stage: string; doneBytes: number; totalBytes?: number } | undefined;
+  /** Every content that the name had, oldest first; empty in lists and watches. */
+  versions: AdapterVersion[];
+}
+
+/** One content that an adapter's name has or had. */
+export interface AdapterVersion {
+  digest: string;
+  source: string;
+  createTime?: Date | undefined;
 }
 
 /** What a new adapter is made from. */
@@ -221,6 +242,70 @@ export interface CreateAdapterParams {
   /** Never drop its weights. Default false. */
   pin?: boolean | undefined;
   options?: Record<string, string> | undefined;
+  /** True: where the name is registered, this becomes its new version. Default false: AdapterExistsError. */
+  replace?: boolean | undefined;
+  /** With `replace`: digest that the name must have now, else VersionConflictError. */
+  expectedDigest?: string | undefined;
+  /** False: return once the name is stored, in state 'loading'; `watch` tells how it goes. Default true. */
+  synchronous?: boolean | undefined;
+}
+
+/** What is to change of an adapter; what is left out stays. */
+export interface UpdateAdapterParams {
+  model?: string | undefined;
+  /** Read this source and take its content as the new version, also where it is the source already. */
+  source?: string | undefined;
+  /** Go to a version that the name had: its digest, or the first 8 or more digits. */
+  digest?: string | undefined;
+  preload?: boolean | undefined;
+  pin?: boolean | undefined;
+  /** Set these, leave the others. */
+  options?: Record<string, string> | undefined;
+  /** Digest that the name must have now, else VersionConflictError. */
+  expectedDigest?: string | undefined;
+}
+
+/** What a watch tells. `resumeToken` resumes it after this event; '' before the first 'synced'. */
+export type AdapterEvent =
+  | { type: 'changed'; adapter: Adapter; resumeToken: string }
+  | { type: 'deleted'; model: string; name: string; resumeToken: string }
+  /** All there was at the beginning has been told: everything (`snapshot`), or what changed since the token. */
+  | { type: 'synced'; snapshot: boolean; resumeToken: string };
+
+/** One line of the log of changes. */
+export interface AdapterLogEntry {
+  revision: number;
+  time?: Date | undefined;
+  /** What the caller called itself (header `x-loramux-actor`), else its address. */
+  actor: string;
+  requestId: string;
+  model: string;
+  name: string;
+  /** create, update, delete, read, alias or unalias. */
+  action: string;
+  /** '' where there was none. */
+  digestBefore: string;
+  digestAfter: string;
+  detail: Record<string, unknown>;
+}
+
+/** Where an alias leads. */
+export interface AliasTarget {
+  adapter: string;
+  /** A version of the adapter; default: the one that its name has. */
+  digest?: string | undefined;
+  /** Share of the inputs, relative to the other targets. Default 1. */
+  share?: number | undefined;
+}
+
+/** A name that leads to adapters. */
+export interface Alias {
+  name: string;
+  model: string;
+  targets: AliasTarget[];
+  createTime?: Date | undefined;
+  updateTime?: Date | undefined;
+  revision: number;
 }
 
 /** Options of one call; they win over those of the client. */

@@ -1,49 +1,13 @@
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
-import {
-  type AdapterSchema,
-  type AdapterService as AdapterServiceDesc,
-  AdapterState as AdapterStateMessage,
-} from '../../gen/loramux/v1/adapters_pb.js';
-import type { AdapterInfo, AdapterService, AdapterState } from '../service/types.js';
+import type { AdapterService as AdapterServiceDesc } from '../../gen/loramux/v1/adapters_pb.js';
+import type { AdapterService } from '../service/types.js';
+import { toAdapter, toAlias, toEvent, toWatch } from './adapter-message.js';
 import { callContext } from './call.js';
+import { updateRequest } from './update-request.js';
 import { assertValid } from './validation.js';
 
 /** Largest page; a larger request gets this many (https://google.aip.dev/158). */
 const MAX_PAGE_SIZE = 1000;
-
-const STATES: Readonly<Record<AdapterState, AdapterStateMessage>> = {
-  registered: AdapterStateMessage.REGISTERED,
-  loading: AdapterStateMessage.LOADING,
-  ready: AdapterStateMessage.READY,
-  failed: AdapterStateMessage.FAILED,
-  deleting: AdapterStateMessage.DELETING,
-};
-
-function toAdapter(info: AdapterInfo): MessageInitShape<typeof AdapterSchema> {
-  return {
-    name: info.name,
-    model: info.model,
-    digest: info.digest,
-    source: info.source,
-    state: STATES[info.state],
-    ...(info.error !== undefined && { error: info.error }),
-    preload: info.preload,
-    pin: info.pin,
-    options: { ...info.options },
-    ranks: [...info.ranks],
-    scalings: [...info.scalings],
-    targetModules: [...info.targetModules],
-    features: [...info.features],
-    warnings: [...info.warnings],
-    weightBytes: BigInt(info.bytes),
-    runningRows: info.runningRows,
-    createTime: timestampFromMs(info.createdAt),
-    ...(info.loadedAt !== undefined && { loadTime: timestampFromMs(info.loadedAt) }),
-    ...(info.lastUsedAt !== undefined && { lastUseTime: timestampFromMs(info.lastUsedAt) }),
-  };
-}
 
 /** An empty model name is no choice. */
 const modelOf = (model: string): string | undefined => (model === '' ? undefined : model);
@@ -66,8 +30,10 @@ export function adapterRpc(service: AdapterService): ServiceImpl<typeof AdapterS
 
     async createAdapter(request, context) {
       assertValid(request);
-      const { name, source, preload, pin, options } = request;
-      const create = { model: modelOf(request.model), name, source, preload, pin, options };
+      const { name, source, preload, pin, options, replace, synchronous, expectedDigest } = request;
+      const expected = expectedDigest !== '' && { expectedDigest };
+      const settings = { source, preload, pin, options, replace, synchronous, ...expected };
+      const create = { model: modelOf(request.model), name, ...settings };
       return { adapter: toAdapter(await service.create(create, callContext(context))) };
     },
 
@@ -95,8 +61,52 @@ export function adapterRpc(service: AdapterService): ServiceImpl<typeof AdapterS
 
     async deleteAdapter(request, context) {
       assertValid(request);
-      const deleted = await service.delete({ model: modelOf(request.model), name: request.name }, callContext(context));
-      return { adapter: toAdapter(deleted) };
+      const { name, expectedDigest } = request;
+      const asked = { model: modelOf(request.model), name, ...(expectedDigest !== '' && { expectedDigest }) };
+      return { adapter: toAdapter(await service.delete(asked, callContext(context))) };
+    },
+
+    async updateAdapter(request, context) {
+      assertValid(request);
+      return { adapter: toAdapter(await service.update(updateRequest(request), callContext(context))) };
+    },
+
+    async *watchAdapters(request, context) {
+      assertValid(request);
+      const { resumeToken } = request;
+      const asked = { model: modelOf(request.model), resumeToken };
+      for await (const event of service.watch(asked, callContext(context))) yield toWatch(event);
+    },
+
+    async listAdapterEvents(request) {
+      assertValid(request);
+      const { name, pageToken } = request;
+      const pageSize = Math.min(request.pageSize, MAX_PAGE_SIZE);
+      const asked = { model: modelOf(request.model), ...(name !== '' && { name }), pageSize, pageToken };
+      const page = await service.events(asked);
+      return { events: page.events.map(toEvent), nextPageToken: page.nextPageToken };
+    },
+
+    async setAlias(request, context) {
+      assertValid(request);
+      const asked = { model: modelOf(request.model), name: request.name, targets: request.targets };
+      return { alias: toAlias(await service.setAlias(asked, callContext(context))) };
+    },
+
+    async getAlias(request) {
+      assertValid(request);
+      return { alias: toAlias(await service.getAlias({ model: modelOf(request.model), name: request.name })) };
+    },
+
+    async listAliases(request) {
+      assertValid(request);
+      return { aliases: (await service.listAliases({ model: modelOf(request.model) })).map(toAlias) };
+    },
+
+    async deleteAlias(request, context) {
+      assertValid(request);
+      const asked = { model: modelOf(request.model), name: request.name };
+      return { alias: toAlias(await service.deleteAlias(asked, callContext(context))) };
     },
   };
 }

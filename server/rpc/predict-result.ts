@@ -82,16 +82,17 @@ const DIGEST_LENGTH = 12;
 function receiptEntry({ adapters, baseFingerprint }: Receipt): string {
   if (adapters.length === 0) return `base@${baseFingerprint.slice(0, DIGEST_LENGTH)}`;
   return adapters
-    .map(({ name, digest, weight }) => {
+    .map(({ name, digest, weight, resolved }) => {
       const factor = weight === 1 ? '' : `*${weight}`;
-      return `${encodeURIComponent(name)}@${digest.slice(0, DIGEST_LENGTH)}${factor}`;
+      const led = resolved === undefined ? '' : `=${encodeURIComponent(resolved)}`;
+      return `${encodeURIComponent(name)}${led}@${digest.slice(0, DIGEST_LENGTH)}${factor}`;
     })
     .join('+');
 }
 
 /**
  * The receipts of all inputs in one header value: `name@digest`, inputs separated by commas, adapters of one input by
- * `+` with `*weight` where it is not 1; names percent-encoded. Undefined when it would be too long for a header.
+ * `+` with `*weight` where it is not 1, an alias as `alias=name@digest`; names percent-encoded. Undefined when it would be too long for a header.
  */
 export function adapterHeader(receipts: readonly Receipt[]): string | undefined {
   const value = receipts.map(receiptEntry).join(',');

@@ -1,10 +1,17 @@
 import { createFileRegistry, type DescFile, type FileRegistry, fromBinary } from '@bufbuild/protobuf';
-import { FileDescriptorSetSchema, file_google_protobuf_timestamp } from '@bufbuild/protobuf/wkt';
+import {
+  FileDescriptorSetSchema,
+  file_google_protobuf_field_mask,
+  file_google_protobuf_struct,
+  file_google_protobuf_timestamp,
+} from '@bufbuild/protobuf/wkt';
 import { file_buf_validate_validate } from '@bufbuild/protovalidate/gen/buf/validate/validate_pb.js';
 import { SCHEMA_BASE64 } from '../../gen/schema.js';
 
 const IMPORTS: Readonly<Record<string, DescFile>> = {
   'buf/validate/validate.proto': file_buf_validate_validate,
+  'google/protobuf/field_mask.proto': file_google_protobuf_field_mask,
+  'google/protobuf/struct.proto': file_google_protobuf_struct,
   'google/protobuf/timestamp.proto': file_google_protobuf_timestamp,
 };
 

@@ -37,6 +37,11 @@ export class AdapterJournal {
     this.info = info;
   }
 
+  /** How many watch. */
+  get watching(): number {
+    return this.watchers.size;
+  }
+
   /** Notes that a name came, changed or went. */
   changed(model: string, name: string): void {
     const key = keyOf(model, name);

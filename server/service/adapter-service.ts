@@ -114,6 +114,11 @@ export class Adapters implements AdapterService, AdapterLeases {
     return this.core.residency.bytes;
   }
 
+  /** How many watch. */
+  get watchers(): number {
+    return this.core.journal.watching;
+  }
+
   /** Takes a model in that was loaded while the server runs; {@link open} brings its adapters. */
   addModel(name: string, model: ServedModel): void {
     this.served.set(name, model);

@@ -7,20 +7,6 @@ import { startServer } from './served.js';
 /** Cases that the strict server is meant to fail, and why docs/compatibility.md says so. */
 const DEVIATIONS = ['rt-inv-target-multi'];
 
-/** Cases that nobody has met yet; each is named in docs/compatibility.md. */
-const NOT_YET = [
-  'adm-update-unpin',
-  'adm-update-src',
-  'adm-update-src-kept',
-  'short-crud',
-  'sel-unloaded',
-  'sel-update-live',
-  'str-reg-text',
-  'str-update-src',
-  'asy-reg-text',
-  'asy-update-src',
-];
-
 /** What no run of the same kinds of cases may need: these are the original's own. */
 const ORIGINAL_ONLY =
   /^(hx-|hp-|adm-close$|via-query-repeat$|rt-handler$|ct-multipart$|asy-token$|asy-bad-token$|op-register-nourl$)/;
@@ -47,17 +33,16 @@ test('the recorded cases of DJL Serving', { timeout: 300_000 }, async (t) => {
     const url = await startServer(t, [...server(dir), ...folder('base')]);
     const { MODEL_NOLORA: _none, ...rest } = variables;
     const have = 'single,lmi,limit64m,destructive,clean';
-    expectAll(await runSuite(place, { url, have, variables: rest }), NOT_YET);
+    expectAll(await runSuite(place, { url, have, variables: rest }), []);
     // The cases that only the original need meet, where ours does the same.
-    expectAll(await runSuite(place, { url, have: 'djl', variables: rest, only: '^(ct-multi|asy-|rt-handler|via-q)' }), [
-      ...NOT_YET,
-    ]);
+    const only = '^(ct-multi|asy-|rt-handler|via-q)';
+    expectAll(await runSuite(place, { url, have: 'djl', variables: rest, only }), []);
   });
 
   await t.test('several models', async (t) => {
     const url = await startServer(t, [...server(dir), ...folder('base'), ...folder('nolora')]);
     const have = 'multi,nolora,lmi,limit64m,destructive';
-    expectAll(await runSuite(place, { url, have, variables }), [...NOT_YET, ...DEVIATIONS]);
+    expectAll(await runSuite(place, { url, have, variables }), DEVIATIONS);
   });
 
   await t.test('workflows', async (t) => {
@@ -72,7 +57,7 @@ test('the recorded cases of DJL Serving', { timeout: 300_000 }, async (t) => {
   await t.test('the original’s order of places', async (t) => {
     const url = await startServer(t, [...server(dir), ...folder('base'), ...folder('nolora'), '--compat', 'djl']);
     const have = 'multi,nolora,lmi';
-    expectAll(await runSuite(place, { url, have, variables, only: '^(sel|via|prec|rt|str-id|asy-id)' }), NOT_YET);
+    expectAll(await runSuite(place, { url, have, variables, only: '^(sel|via|prec|rt|str-id|asy-id)' }), []);
   });
 
   await t.test('a budget for four adapters', async (t) => {

@@ -6,15 +6,15 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file loramux/v1/adapters.proto.
  */
 export const file_loramux_v1_adapters: GenFile = /*@__PURE__*/
-  fileDesc("Chlsb3JhbXV4L3YxL2FkYXB0ZXJzLnByb3RvEgpsb3JhbXV4LnYxIqoECgdBZGFwdGVyEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGZGlnZXN0GAMgASgJEg4KBnNvdXJjZRgEIAEoCRInCgVzdGF0ZRgFIAEoDjIYLmxvcmFtdXgudjEuQWRhcHRlclN0YXRlEhIKBWVycm9yGAYgASgJSACIAQESDwoHcHJlbG9hZBgHIAEoCBILCgNwaW4YCCABKAgSMQoHb3B0aW9ucxgJIAMoCzIgLmxvcmFtdXgudjEuQWRhcHRlci5PcHRpb25zRW50cnkSDQoFcmFua3MYCiADKA0SEAoIc2NhbGluZ3MYCyADKAESFgoOdGFyZ2V0X21vZHVsZXMYDCADKAkSEAoIZmVhdHVyZXMYDSADKAkSEAoId2FybmluZ3MYDiADKAkSFAoMd2VpZ2h0X2J5dGVzGA8gASgEEhQKDHJ1bm5pbmdfcm93cxgQIAEoDRIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbG9hZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIICgZfZXJyb3IiSwoTTGlzdEFkYXB0ZXJzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJWChRMaXN0QWRhcHRlcnNSZXNwb25zZRIlCghhZGFwdGVycxgBIAMoCzITLmxvcmFtdXgudjEuQWRhcHRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoRR2V0QWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSI6ChJHZXRBZGFwdGVyUmVzcG9uc2USJAoHYWRhcHRlchgBIAEoCzITLmxvcmFtdXgudjEuQWRhcHRlciLvAQoUQ3JlYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzb3VyY2UYAyABKAkSFAoHcHJlbG9hZBgEIAEoCEgAiAEBEhAKA3BpbhgFIAEoCEgBiAEBEj4KB29wdGlvbnMYBiADKAsyLS5sb3JhbXV4LnYxLkNyZWF0ZUFkYXB0ZXJSZXF1ZXN0Lk9wdGlvbnNFbnRyeRouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfcHJlbG9hZEIGCgRfcGluIj0KFUNyZWF0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIjcKFlZhbGlkYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDgoGc291cmNlGAIgASgJIr4BChdWYWxpZGF0ZUFkYXB0ZXJSZXNwb25zZRINCgV2YWxpZBgBIAEoCBIOCgZyZWFzb24YAiABKAkSDgoGZmF1bHRzGAMgAygJEioKB3RlbnNvcnMYBCADKAsyGS5sb3JhbXV4LnYxLkFkYXB0ZXJUZW5zb3ISDgoGZGlnZXN0GAUgASgJEhQKDHdlaWdodF9ieXRlcxgGIAEoBBIQCghmZWF0dXJlcxgHIAMoCRIQCgh3YXJuaW5ncxgIIAMoCSK6AQoNQWRhcHRlclRlbnNvchIMCgRmaWxlGAEgASgJEgwKBG5hbWUYAiABKAkSDQoFZHR5cGUYAyABKAkSDQoFc2hhcGUYBCADKAQSFAoMc3RvcmVkX2J5dGVzGAUgASgEEg4KBm1vZHVsZRgGIAEoCRILCgN1c2UYByABKAkSEQoEcmFuaxgIIAEoDUgAiAEBEhQKB3NjYWxpbmcYCSABKAFIAYgBAUIHCgVfcmFua0IKCghfc2NhbGluZyIzChREZWxldGVBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIj0KFURlbGV0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyKrUBCgxBZGFwdGVyU3RhdGUSHQoZQURBUFRFUl9TVEFURV9VTlNQRUNJRklFRBAAEhwKGEFEQVBURVJfU1RBVEVfUkVHSVNURVJFRBABEhkKFUFEQVBURVJfU1RBVEVfTE9BRElORxACEhcKE0FEQVBURVJfU1RBVEVfUkVBRFkQAxIYChRBREFQVEVSX1NUQVRFX0ZBSUxFRBAEEhoKFkFEQVBURVJfU1RBVEVfREVMRVRJTkcQBTLHAwoOQWRhcHRlclNlcnZpY2USVgoMTGlzdEFkYXB0ZXJzEh8ubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXF1ZXN0GiAubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXNwb25zZSIDkAIBElAKCkdldEFkYXB0ZXISHS5sb3JhbXV4LnYxLkdldEFkYXB0ZXJSZXF1ZXN0Gh4ubG9yYW11eC52MS5HZXRBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1DcmVhdGVBZGFwdGVyEiAubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuQ3JlYXRlQWRhcHRlclJlc3BvbnNlEl8KD1ZhbGlkYXRlQWRhcHRlchIiLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVxdWVzdBojLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1EZWxldGVBZGFwdGVyEiAubG9yYW11eC52MS5EZWxldGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuRGVsZXRlQWRhcHRlclJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Chlsb3JhbXV4L3YxL2FkYXB0ZXJzLnByb3RvEgpsb3JhbXV4LnYxIsoFCgdBZGFwdGVyEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGZGlnZXN0GAMgASgJEg4KBnNvdXJjZRgEIAEoCRInCgVzdGF0ZRgFIAEoDjIYLmxvcmFtdXgudjEuQWRhcHRlclN0YXRlEhIKBWVycm9yGAYgASgJSACIAQESDwoHcHJlbG9hZBgHIAEoCBILCgNwaW4YCCABKAgSMQoHb3B0aW9ucxgJIAMoCzIgLmxvcmFtdXgudjEuQWRhcHRlci5PcHRpb25zRW50cnkSDQoFcmFua3MYCiADKA0SEAoIc2NhbGluZ3MYCyADKAESFgoOdGFyZ2V0X21vZHVsZXMYDCADKAkSEAoIZmVhdHVyZXMYDSADKAkSEAoId2FybmluZ3MYDiADKAkSFAoMd2VpZ2h0X2J5dGVzGA8gASgEEhQKDHJ1bm5pbmdfcm93cxgQIAEoDRIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbG9hZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YFSABKAQSLQoIcHJvZ3Jlc3MYFiABKAsyGy5sb3JhbXV4LnYxLkFkYXB0ZXJQcm9ncmVzcxIsCgh2ZXJzaW9ucxgXIAMoCzIaLmxvcmFtdXgudjEuQWRhcHRlclZlcnNpb24aLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2Vycm9yImEKDkFkYXB0ZXJWZXJzaW9uEg4KBmRpZ2VzdBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSLwoLY3JlYXRlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl4KD0FkYXB0ZXJQcm9ncmVzcxINCgVzdGFnZRgBIAEoCRISCgpkb25lX2J5dGVzGAIgASgEEhgKC3RvdGFsX2J5dGVzGAMgASgESACIAQFCDgoMX3RvdGFsX2J5dGVzIksKE0xpc3RBZGFwdGVyc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiVgoUTGlzdEFkYXB0ZXJzUmVzcG9uc2USJQoIYWRhcHRlcnMYASADKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKEUdldEFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkiOgoSR2V0QWRhcHRlclJlc3BvbnNlEiQKB2FkYXB0ZXIYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXIiwwIKFENyZWF0ZUFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc291cmNlGAMgASgJEhQKB3ByZWxvYWQYBCABKAhIAIgBARIQCgNwaW4YBSABKAhIAYgBARI+CgdvcHRpb25zGAYgAygLMi0ubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVxdWVzdC5PcHRpb25zRW50cnkSDwoHcmVwbGFjZRgHIAEoCBIXCg9leHBlY3RlZF9kaWdlc3QYCCABKAkSGAoLc3luY2hyb25vdXMYCSABKAhIAogBARouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfcHJlbG9hZEIGCgRfcGluQg4KDF9zeW5jaHJvbm91cyI9ChVDcmVhdGVBZGFwdGVyUmVzcG9uc2USJAoHYWRhcHRlchgBIAEoCzITLmxvcmFtdXgudjEuQWRhcHRlciLpAgoUVXBkYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRITCgZzb3VyY2UYAyABKAlIAIgBARITCgZkaWdlc3QYBCABKAlIAYgBARIUCgdwcmVsb2FkGAUgASgISAKIAQESEAoDcGluGAYgASgISAOIAQESPgoHb3B0aW9ucxgHIAMoCzItLmxvcmFtdXgudjEuVXBkYXRlQWRhcHRlclJlcXVlc3QuT3B0aW9uc0VudHJ5Ei8KC3VwZGF0ZV9tYXNrGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIXCg9leHBlY3RlZF9kaWdlc3QYCSABKAkaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHX3NvdXJjZUIJCgdfZGlnZXN0QgoKCF9wcmVsb2FkQgYKBF9waW4iPQoVVXBkYXRlQWRhcHRlclJlc3BvbnNlEiQKB2FkYXB0ZXIYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXIiNwoWVmFsaWRhdGVBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIOCgZzb3VyY2UYAiABKAkivgEKF1ZhbGlkYXRlQWRhcHRlclJlc3BvbnNlEg0KBXZhbGlkGAEgASgIEg4KBnJlYXNvbhgCIAEoCRIOCgZmYXVsdHMYAyADKAkSKgoHdGVuc29ycxgEIAMoCzIZLmxvcmFtdXgudjEuQWRhcHRlclRlbnNvchIOCgZkaWdlc3QYBSABKAkSFAoMd2VpZ2h0X2J5dGVzGAYgASgEEhAKCGZlYXR1cmVzGAcgAygJEhAKCHdhcm5pbmdzGAggAygJIroBCg1BZGFwdGVyVGVuc29yEgwKBGZpbGUYASABKAkSDAoEbmFtZRgCIAEoCRINCgVkdHlwZRgDIAEoCRINCgVzaGFwZRgEIAMoBBIUCgxzdG9yZWRfYnl0ZXMYBSABKAQSDgoGbW9kdWxlGAYgASgJEgsKA3VzZRgHIAEoCRIRCgRyYW5rGAggASgNSACIAQESFAoHc2NhbGluZxgJIAEoAUgBiAEBQgcKBV9yYW5rQgoKCF9zY2FsaW5nIkwKFERlbGV0ZUFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkSFwoPZXhwZWN0ZWRfZGlnZXN0GAMgASgJIj0KFURlbGV0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIjsKFFdhdGNoQWRhcHRlcnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEhQKDHJlc3VtZV90b2tlbhgCIAEoCSK4AQoVV2F0Y2hBZGFwdGVyc1Jlc3BvbnNlEiYKB2NoYW5nZWQYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXJIABItCgdkZWxldGVkGAIgASgLMhoubG9yYW11eC52MS5EZWxldGVkQWRhcHRlckgAEikKBnN5bmNlZBgDIAEoCzIXLmxvcmFtdXgudjEuV2F0Y2hTeW5jZWRIABIUCgxyZXN1bWVfdG9rZW4YBCABKAlCBwoFZXZlbnQiLQoORGVsZXRlZEFkYXB0ZXISDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSIfCgtXYXRjaFN5bmNlZBIQCghzbmFwc2hvdBgBIAEoCCJeChhMaXN0QWRhcHRlckV2ZW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJeChlMaXN0QWRhcHRlckV2ZW50c1Jlc3BvbnNlEigKBmV2ZW50cxgBIAMoCzIYLmxvcmFtdXgudjEuQWRhcHRlckV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLwAQoMQWRhcHRlckV2ZW50EhAKCHJldmlzaW9uGAEgASgEEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkSDQoFbW9kZWwYBSABKAkSDAoEbmFtZRgGIAEoCRIOCgZhY3Rpb24YByABKAkSFQoNZGlnZXN0X2JlZm9yZRgIIAEoCRIUCgxkaWdlc3RfYWZ0ZXIYCSABKAkSJwoGZGV0YWlsGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCLCAQoFQWxpYXMSDAoEbmFtZRgBIAEoCRINCgVtb2RlbBgCIAEoCRIoCgd0YXJnZXRzGAMgAygLMhcubG9yYW11eC52MS5BbGlhc1RhcmdldBIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgEIkwKC0FsaWFzVGFyZ2V0Eg8KB2FkYXB0ZXIYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKBXNoYXJlGAMgASgBSACIAQFCCAoGX3NoYXJlIlgKD1NldEFsaWFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJEigKB3RhcmdldHMYAyADKAsyFy5sb3JhbXV4LnYxLkFsaWFzVGFyZ2V0IjQKEFNldEFsaWFzUmVzcG9uc2USIAoFYWxpYXMYASABKAsyES5sb3JhbXV4LnYxLkFsaWFzIi4KD0dldEFsaWFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIjQKEEdldEFsaWFzUmVzcG9uc2USIAoFYWxpYXMYASABKAsyES5sb3JhbXV4LnYxLkFsaWFzIiMKEkxpc3RBbGlhc2VzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSI5ChNMaXN0QWxpYXNlc1Jlc3BvbnNlEiIKB2FsaWFzZXMYASADKAsyES5sb3JhbXV4LnYxLkFsaWFzIjEKEkRlbGV0ZUFsaWFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIjcKE0RlbGV0ZUFsaWFzUmVzcG9uc2USIAoFYWxpYXMYASABKAsyES5sb3JhbXV4LnYxLkFsaWFzKrUBCgxBZGFwdGVyU3RhdGUSHQoZQURBUFRFUl9TVEFURV9VTlNQRUNJRklFRBAAEhwKGEFEQVBURVJfU1RBVEVfUkVHSVNURVJFRBABEhkKFUFEQVBURVJfU1RBVEVfTE9BRElORxACEhcKE0FEQVBURVJfU1RBVEVfUkVBRFkQAxIYChRBREFQVEVSX1NUQVRFX0ZBSUxFRBAEEhoKFkFEQVBURVJfU1RBVEVfREVMRVRJTkcQBTKZCAoOQWRhcHRlclNlcnZpY2USVgoMTGlzdEFkYXB0ZXJzEh8ubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXF1ZXN0GiAubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXNwb25zZSIDkAIBElAKCkdldEFkYXB0ZXISHS5sb3JhbXV4LnYxLkdldEFkYXB0ZXJSZXF1ZXN0Gh4ubG9yYW11eC52MS5HZXRBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1DcmVhdGVBZGFwdGVyEiAubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuQ3JlYXRlQWRhcHRlclJlc3BvbnNlEl8KD1ZhbGlkYXRlQWRhcHRlchIiLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVxdWVzdBojLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1VcGRhdGVBZGFwdGVyEiAubG9yYW11eC52MS5VcGRhdGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuVXBkYXRlQWRhcHRlclJlc3BvbnNlElQKDURlbGV0ZUFkYXB0ZXISIC5sb3JhbXV4LnYxLkRlbGV0ZUFkYXB0ZXJSZXF1ZXN0GiEubG9yYW11eC52MS5EZWxldGVBZGFwdGVyUmVzcG9uc2USVgoNV2F0Y2hBZGFwdGVycxIgLmxvcmFtdXgudjEuV2F0Y2hBZGFwdGVyc1JlcXVlc3QaIS5sb3JhbXV4LnYxLldhdGNoQWRhcHRlcnNSZXNwb25zZTABEmUKEUxpc3RBZGFwdGVyRXZlbnRzEiQubG9yYW11eC52MS5MaXN0QWRhcHRlckV2ZW50c1JlcXVlc3QaJS5sb3JhbXV4LnYxLkxpc3RBZGFwdGVyRXZlbnRzUmVzcG9uc2UiA5ACARJKCghTZXRBbGlhcxIbLmxvcmFtdXgudjEuU2V0QWxpYXNSZXF1ZXN0GhwubG9yYW11eC52MS5TZXRBbGlhc1Jlc3BvbnNlIgOQAgISSgoIR2V0QWxpYXMSGy5sb3JhbXV4LnYxLkdldEFsaWFzUmVxdWVzdBocLmxvcmFtdXgudjEuR2V0QWxpYXNSZXNwb25zZSIDkAIBElMKC0xpc3RBbGlhc2VzEh4ubG9yYW11eC52MS5MaXN0QWxpYXNlc1JlcXVlc3QaHy5sb3JhbXV4LnYxLkxpc3RBbGlhc2VzUmVzcG9uc2UiA5ACARJOCgtEZWxldGVBbGlhcxIeLmxvcmFtdXgudjEuRGVsZXRlQWxpYXNSZXF1ZXN0Gh8ubG9yYW11eC52MS5EZWxldGVBbGlhc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A registered adapter.
@@ -154,6 +154,34 @@ export type Adapter = Message<"loramux.v1.Adapter"> & {
    * @generated from field: google.protobuf.Timestamp last_use_time = 19;
    */
   lastUseTime?: Timestamp | undefined;
+
+  /**
+   * When it was last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 20;
+   */
+  updateTime?: Timestamp | undefined;
+
+  /**
+   * Revision of the registry that last changed it; 0 when it was found in a folder and never changed.
+   *
+   * @generated from field: uint64 revision = 21;
+   */
+  revision: bigint;
+
+  /**
+   * How far the load has come, while the state is loading.
+   *
+   * @generated from field: loramux.v1.AdapterProgress progress = 22;
+   */
+  progress?: AdapterProgress | undefined;
+
+  /**
+   * Every content that the name had, oldest first, at most the last 100. Only where one adapter is asked for.
+   *
+   * @generated from field: repeated loramux.v1.AdapterVersion versions = 23;
+   */
+  versions: AdapterVersion[];
 };
 
 /**
@@ -162,6 +190,76 @@ export type Adapter = Message<"loramux.v1.Adapter"> & {
  */
 export const AdapterSchema: GenMessage<Adapter> = /*@__PURE__*/
   messageDesc(file_loramux_v1_adapters, 0);
+
+/**
+ * One content that the name of an adapter has or had.
+ *
+ * @generated from message loramux.v1.AdapterVersion
+ */
+export type AdapterVersion = Message<"loramux.v1.AdapterVersion"> & {
+  /**
+   * SHA-256 of its configuration and tensors, lower-case hex.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * Where it came from, as given.
+   *
+   * @generated from field: string source = 2;
+   */
+  source: string;
+
+  /**
+   * When the name first had it.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 3;
+   */
+  createTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.AdapterVersion.
+ * Use `create(AdapterVersionSchema)` to create a new message.
+ */
+export const AdapterVersionSchema: GenMessage<AdapterVersion> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 1);
+
+/**
+ * How far a load has come.
+ *
+ * @generated from message loramux.v1.AdapterProgress
+ */
+export type AdapterProgress = Message<"loramux.v1.AdapterProgress"> & {
+  /**
+   * What is being done: fetch, read or load.
+   *
+   * @generated from field: string stage = 1;
+   */
+  stage: string;
+
+  /**
+   * Bytes that are done.
+   *
+   * @generated from field: uint64 done_bytes = 2;
+   */
+  doneBytes: bigint;
+
+  /**
+   * Bytes in all, where they are known.
+   *
+   * @generated from field: optional uint64 total_bytes = 3;
+   */
+  totalBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.AdapterProgress.
+ * Use `create(AdapterProgressSchema)` to create a new message.
+ */
+export const AdapterProgressSchema: GenMessage<AdapterProgress> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 2);
 
 /**
  * What ListAdapters is asked for.
@@ -196,7 +294,7 @@ export type ListAdaptersRequest = Message<"loramux.v1.ListAdaptersRequest"> & {
  * Use `create(ListAdaptersRequestSchema)` to create a new message.
  */
 export const ListAdaptersRequestSchema: GenMessage<ListAdaptersRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 1);
+  messageDesc(file_loramux_v1_adapters, 3);
 
 /**
  * A page of adapters.
@@ -224,7 +322,7 @@ export type ListAdaptersResponse = Message<"loramux.v1.ListAdaptersResponse"> & 
  * Use `create(ListAdaptersResponseSchema)` to create a new message.
  */
 export const ListAdaptersResponseSchema: GenMessage<ListAdaptersResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 2);
+  messageDesc(file_loramux_v1_adapters, 4);
 
 /**
  * What GetAdapter is asked for.
@@ -252,7 +350,7 @@ export type GetAdapterRequest = Message<"loramux.v1.GetAdapterRequest"> & {
  * Use `create(GetAdapterRequestSchema)` to create a new message.
  */
 export const GetAdapterRequestSchema: GenMessage<GetAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 3);
+  messageDesc(file_loramux_v1_adapters, 5);
 
 /**
  * The answer to GetAdapter.
@@ -273,7 +371,7 @@ export type GetAdapterResponse = Message<"loramux.v1.GetAdapterResponse"> & {
  * Use `create(GetAdapterResponseSchema)` to create a new message.
  */
 export const GetAdapterResponseSchema: GenMessage<GetAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 4);
+  messageDesc(file_loramux_v1_adapters, 6);
 
 /**
  * What CreateAdapter is asked for.
@@ -322,6 +420,27 @@ export type CreateAdapterRequest = Message<"loramux.v1.CreateAdapterRequest"> & 
    * @generated from field: map<string, string> options = 6;
    */
   options: { [key: string]: string };
+
+  /**
+   * True: where the name is registered, this becomes its new version, with these settings. Default: that is an error.
+   *
+   * @generated from field: bool replace = 7;
+   */
+  replace: boolean;
+
+  /**
+   * With replace: the digest that the name must have now, whole or its first 8 or more digits. Empty: any.
+   *
+   * @generated from field: string expected_digest = 8;
+   */
+  expectedDigest: string;
+
+  /**
+   * False: answer as soon as the name is stored, with the state loading; WatchAdapters tells how it goes. Default: true.
+   *
+   * @generated from field: optional bool synchronous = 9;
+   */
+  synchronous?: boolean | undefined;
 };
 
 /**
@@ -329,7 +448,7 @@ export type CreateAdapterRequest = Message<"loramux.v1.CreateAdapterRequest"> & 
  * Use `create(CreateAdapterRequestSchema)` to create a new message.
  */
 export const CreateAdapterRequestSchema: GenMessage<CreateAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 5);
+  messageDesc(file_loramux_v1_adapters, 7);
 
 /**
  * The answer to CreateAdapter.
@@ -350,7 +469,106 @@ export type CreateAdapterResponse = Message<"loramux.v1.CreateAdapterResponse"> 
  * Use `create(CreateAdapterResponseSchema)` to create a new message.
  */
 export const CreateAdapterResponseSchema: GenMessage<CreateAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 6);
+  messageDesc(file_loramux_v1_adapters, 8);
+
+/**
+ * What UpdateAdapter is asked for.
+ *
+ * @generated from message loramux.v1.UpdateAdapterRequest
+ */
+export type UpdateAdapterRequest = Message<"loramux.v1.UpdateAdapterRequest"> & {
+  /**
+   * Name of the model. Empty: the only model that is served.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Name of the adapter.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Read this source and take its content as the new version; also where it is the source already.
+   *
+   * @generated from field: optional string source = 3;
+   */
+  source?: string | undefined;
+
+  /**
+   * Go to a version that the name had before: its digest, whole or its first 8 or more digits. Not with source.
+   *
+   * @generated from field: optional string digest = 4;
+   */
+  digest?: string | undefined;
+
+  /**
+   * Whether its weights are loaded at once rather than at first use; false also drops them.
+   *
+   * @generated from field: optional bool preload = 5;
+   */
+  preload?: boolean | undefined;
+
+  /**
+   * Whether its weights are never dropped to make room; true also preloads.
+   *
+   * @generated from field: optional bool pin = 6;
+   */
+  pin?: boolean | undefined;
+
+  /**
+   * Options: set one by one, or, where update_mask has options, all of them.
+   *
+   * @generated from field: map<string, string> options = 7;
+   */
+  options: { [key: string]: string };
+
+  /**
+   * What to change: source, digest, preload, pin, options. A field that it names and that is not set gets its default
+   * (preload true, pin false, no options); a field that is set and not named is an error. Absent: what is set.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 8;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * The digest that the name must have now, else ABORTED; whole or its first 8 or more digits. Empty: any.
+   *
+   * @generated from field: string expected_digest = 9;
+   */
+  expectedDigest: string;
+};
+
+/**
+ * Describes the message loramux.v1.UpdateAdapterRequest.
+ * Use `create(UpdateAdapterRequestSchema)` to create a new message.
+ */
+export const UpdateAdapterRequestSchema: GenMessage<UpdateAdapterRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 9);
+
+/**
+ * The answer to UpdateAdapter.
+ *
+ * @generated from message loramux.v1.UpdateAdapterResponse
+ */
+export type UpdateAdapterResponse = Message<"loramux.v1.UpdateAdapterResponse"> & {
+  /**
+   * The adapter as it is now.
+   *
+   * @generated from field: loramux.v1.Adapter adapter = 1;
+   */
+  adapter?: Adapter | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.UpdateAdapterResponse.
+ * Use `create(UpdateAdapterResponseSchema)` to create a new message.
+ */
+export const UpdateAdapterResponseSchema: GenMessage<UpdateAdapterResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 10);
 
 /**
  * What ValidateAdapter is asked for.
@@ -378,7 +596,7 @@ export type ValidateAdapterRequest = Message<"loramux.v1.ValidateAdapterRequest"
  * Use `create(ValidateAdapterRequestSchema)` to create a new message.
  */
 export const ValidateAdapterRequestSchema: GenMessage<ValidateAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 7);
+  messageDesc(file_loramux_v1_adapters, 11);
 
 /**
  * The answer to ValidateAdapter.
@@ -448,7 +666,7 @@ export type ValidateAdapterResponse = Message<"loramux.v1.ValidateAdapterRespons
  * Use `create(ValidateAdapterResponseSchema)` to create a new message.
  */
 export const ValidateAdapterResponseSchema: GenMessage<ValidateAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 8);
+  messageDesc(file_loramux_v1_adapters, 12);
 
 /**
  * A tensor of an adapter's files.
@@ -525,7 +743,7 @@ export type AdapterTensor = Message<"loramux.v1.AdapterTensor"> & {
  * Use `create(AdapterTensorSchema)` to create a new message.
  */
 export const AdapterTensorSchema: GenMessage<AdapterTensor> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 9);
+  messageDesc(file_loramux_v1_adapters, 13);
 
 /**
  * What DeleteAdapter is asked for.
@@ -546,6 +764,13 @@ export type DeleteAdapterRequest = Message<"loramux.v1.DeleteAdapterRequest"> & 
    * @generated from field: string name = 2;
    */
   name: string;
+
+  /**
+   * The digest that the name must have now, else ABORTED; whole or its first 8 or more digits. Empty: any.
+   *
+   * @generated from field: string expected_digest = 3;
+   */
+  expectedDigest: string;
 };
 
 /**
@@ -553,7 +778,7 @@ export type DeleteAdapterRequest = Message<"loramux.v1.DeleteAdapterRequest"> & 
  * Use `create(DeleteAdapterRequestSchema)` to create a new message.
  */
 export const DeleteAdapterRequestSchema: GenMessage<DeleteAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 10);
+  messageDesc(file_loramux_v1_adapters, 14);
 
 /**
  * The answer to DeleteAdapter.
@@ -574,7 +799,578 @@ export type DeleteAdapterResponse = Message<"loramux.v1.DeleteAdapterResponse"> 
  * Use `create(DeleteAdapterResponseSchema)` to create a new message.
  */
 export const DeleteAdapterResponseSchema: GenMessage<DeleteAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 11);
+  messageDesc(file_loramux_v1_adapters, 15);
+
+/**
+ * What WatchAdapters is asked for.
+ *
+ * @generated from message loramux.v1.WatchAdaptersRequest
+ */
+export type WatchAdaptersRequest = Message<"loramux.v1.WatchAdaptersRequest"> & {
+  /**
+   * Name of the model. Empty: all models.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * resume_token of the last message that was received; empty to begin with everything there is.
+   *
+   * @generated from field: string resume_token = 2;
+   */
+  resumeToken: string;
+};
+
+/**
+ * Describes the message loramux.v1.WatchAdaptersRequest.
+ * Use `create(WatchAdaptersRequestSchema)` to create a new message.
+ */
+export const WatchAdaptersRequestSchema: GenMessage<WatchAdaptersRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 16);
+
+/**
+ * What a watcher is told.
+ *
+ * @generated from message loramux.v1.WatchAdaptersResponse
+ */
+export type WatchAdaptersResponse = Message<"loramux.v1.WatchAdaptersResponse"> & {
+  /**
+   * What happened.
+   *
+   * @generated from oneof loramux.v1.WatchAdaptersResponse.event
+   */
+  event: {
+    /**
+     * An adapter as it is now: new, changed, or part of what there is at the beginning.
+     *
+     * @generated from field: loramux.v1.Adapter changed = 1;
+     */
+    value: Adapter;
+    case: "changed";
+  } | {
+    /**
+     * An adapter that was deleted.
+     *
+     * @generated from field: loramux.v1.DeletedAdapter deleted = 2;
+     */
+    value: DeletedAdapter;
+    case: "deleted";
+  } | {
+    /**
+     * All that there was at the beginning has been told.
+     *
+     * @generated from field: loramux.v1.WatchSynced synced = 3;
+     */
+    value: WatchSynced;
+    case: "synced";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Resumes a watch after this message; empty before the first synced message of a snapshot.
+   *
+   * @generated from field: string resume_token = 4;
+   */
+  resumeToken: string;
+};
+
+/**
+ * Describes the message loramux.v1.WatchAdaptersResponse.
+ * Use `create(WatchAdaptersResponseSchema)` to create a new message.
+ */
+export const WatchAdaptersResponseSchema: GenMessage<WatchAdaptersResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 17);
+
+/**
+ * An adapter that was deleted.
+ *
+ * @generated from message loramux.v1.DeletedAdapter
+ */
+export type DeletedAdapter = Message<"loramux.v1.DeletedAdapter"> & {
+  /**
+   * Its model.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message loramux.v1.DeletedAdapter.
+ * Use `create(DeletedAdapterSchema)` to create a new message.
+ */
+export const DeletedAdapterSchema: GenMessage<DeletedAdapter> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 18);
+
+/**
+ * The end of what a watch begins with.
+ *
+ * @generated from message loramux.v1.WatchSynced
+ */
+export type WatchSynced = Message<"loramux.v1.WatchSynced"> & {
+  /**
+   * True: every adapter was told, and what was not told does not exist. False: what changed since the token was told.
+   *
+   * @generated from field: bool snapshot = 1;
+   */
+  snapshot: boolean;
+};
+
+/**
+ * Describes the message loramux.v1.WatchSynced.
+ * Use `create(WatchSyncedSchema)` to create a new message.
+ */
+export const WatchSyncedSchema: GenMessage<WatchSynced> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 19);
+
+/**
+ * What ListAdapterEvents is asked for.
+ *
+ * @generated from message loramux.v1.ListAdapterEventsRequest
+ */
+export type ListAdapterEventsRequest = Message<"loramux.v1.ListAdapterEventsRequest"> & {
+  /**
+   * Name of the model. Empty: all models.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Name of an adapter or alias. Empty: all.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Most events to return; 0 leaves it to the server (100), and more than 1000 counts as 1000.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the page before; empty for the first page.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message loramux.v1.ListAdapterEventsRequest.
+ * Use `create(ListAdapterEventsRequestSchema)` to create a new message.
+ */
+export const ListAdapterEventsRequestSchema: GenMessage<ListAdapterEventsRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 20);
+
+/**
+ * A page of events.
+ *
+ * @generated from message loramux.v1.ListAdapterEventsResponse
+ */
+export type ListAdapterEventsResponse = Message<"loramux.v1.ListAdapterEventsResponse"> & {
+  /**
+   * The events, newest first.
+   *
+   * @generated from field: repeated loramux.v1.AdapterEvent events = 1;
+   */
+  events: AdapterEvent[];
+
+  /**
+   * What to send as page_token for the next page; empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message loramux.v1.ListAdapterEventsResponse.
+ * Use `create(ListAdapterEventsResponseSchema)` to create a new message.
+ */
+export const ListAdapterEventsResponseSchema: GenMessage<ListAdapterEventsResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 21);
+
+/**
+ * One change of a name.
+ *
+ * @generated from message loramux.v1.AdapterEvent
+ */
+export type AdapterEvent = Message<"loramux.v1.AdapterEvent"> & {
+  /**
+   * Revision of the registry that it made.
+   *
+   * @generated from field: uint64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * Who: what the caller calls itself (header x-loramux-actor), else its address; server for what it did by itself.
+   *
+   * @generated from field: string actor = 3;
+   */
+  actor: string;
+
+  /**
+   * Id of the request.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+
+  /**
+   * The model.
+   *
+   * @generated from field: string model = 5;
+   */
+  model: string;
+
+  /**
+   * The name that changed.
+   *
+   * @generated from field: string name = 6;
+   */
+  name: string;
+
+  /**
+   * create, update, delete, read (its digest became known), alias or unalias.
+   *
+   * @generated from field: string action = 7;
+   */
+  action: string;
+
+  /**
+   * Digest before; empty where there was none.
+   *
+   * @generated from field: string digest_before = 8;
+   */
+  digestBefore: string;
+
+  /**
+   * Digest after; empty where there is none.
+   *
+   * @generated from field: string digest_after = 9;
+   */
+  digestAfter: string;
+
+  /**
+   * What else changed, for readers.
+   *
+   * @generated from field: google.protobuf.Struct detail = 10;
+   */
+  detail?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.AdapterEvent.
+ * Use `create(AdapterEventSchema)` to create a new message.
+ */
+export const AdapterEventSchema: GenMessage<AdapterEvent> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 22);
+
+/**
+ * A name that leads to adapters.
+ *
+ * @generated from message loramux.v1.Alias
+ */
+export type Alias = Message<"loramux.v1.Alias"> & {
+  /**
+   * The name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The model.
+   *
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * Where it leads.
+   *
+   * @generated from field: repeated loramux.v1.AliasTarget targets = 3;
+   */
+  targets: AliasTarget[];
+
+  /**
+   * When it was created.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 4;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When it was last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 5;
+   */
+  updateTime?: Timestamp | undefined;
+
+  /**
+   * Revision of the registry that last changed it.
+   *
+   * @generated from field: uint64 revision = 6;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message loramux.v1.Alias.
+ * Use `create(AliasSchema)` to create a new message.
+ */
+export const AliasSchema: GenMessage<Alias> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 23);
+
+/**
+ * One place that an alias leads to.
+ *
+ * @generated from message loramux.v1.AliasTarget
+ */
+export type AliasTarget = Message<"loramux.v1.AliasTarget"> & {
+  /**
+   * Name of an adapter.
+   *
+   * @generated from field: string adapter = 1;
+   */
+  adapter: string;
+
+  /**
+   * A version that the adapter has or had: its digest, whole or its first 8 or more digits. Empty: whatever the name
+   * of the adapter has.
+   *
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * Share of the inputs, relative to the other targets: 9 and 1 are 90 % and 10 %. Default: 1.
+   *
+   * @generated from field: optional double share = 3;
+   */
+  share?: number | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.AliasTarget.
+ * Use `create(AliasTargetSchema)` to create a new message.
+ */
+export const AliasTargetSchema: GenMessage<AliasTarget> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 24);
+
+/**
+ * What SetAlias is asked for.
+ *
+ * @generated from message loramux.v1.SetAliasRequest
+ */
+export type SetAliasRequest = Message<"loramux.v1.SetAliasRequest"> & {
+  /**
+   * Name of the model. Empty: the only model that is served.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Name of the alias; no adapter may have it.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Where it leads.
+   *
+   * @generated from field: repeated loramux.v1.AliasTarget targets = 3;
+   */
+  targets: AliasTarget[];
+};
+
+/**
+ * Describes the message loramux.v1.SetAliasRequest.
+ * Use `create(SetAliasRequestSchema)` to create a new message.
+ */
+export const SetAliasRequestSchema: GenMessage<SetAliasRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 25);
+
+/**
+ * The answer to SetAlias.
+ *
+ * @generated from message loramux.v1.SetAliasResponse
+ */
+export type SetAliasResponse = Message<"loramux.v1.SetAliasResponse"> & {
+  /**
+   * The alias as it is now.
+   *
+   * @generated from field: loramux.v1.Alias alias = 1;
+   */
+  alias?: Alias | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.SetAliasResponse.
+ * Use `create(SetAliasResponseSchema)` to create a new message.
+ */
+export const SetAliasResponseSchema: GenMessage<SetAliasResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 26);
+
+/**
+ * What GetAlias is asked for.
+ *
+ * @generated from message loramux.v1.GetAliasRequest
+ */
+export type GetAliasRequest = Message<"loramux.v1.GetAliasRequest"> & {
+  /**
+   * Name of the model. Empty: the only model that is served.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Name of the alias.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message loramux.v1.GetAliasRequest.
+ * Use `create(GetAliasRequestSchema)` to create a new message.
+ */
+export const GetAliasRequestSchema: GenMessage<GetAliasRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 27);
+
+/**
+ * The answer to GetAlias.
+ *
+ * @generated from message loramux.v1.GetAliasResponse
+ */
+export type GetAliasResponse = Message<"loramux.v1.GetAliasResponse"> & {
+  /**
+   * The alias.
+   *
+   * @generated from field: loramux.v1.Alias alias = 1;
+   */
+  alias?: Alias | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.GetAliasResponse.
+ * Use `create(GetAliasResponseSchema)` to create a new message.
+ */
+export const GetAliasResponseSchema: GenMessage<GetAliasResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 28);
+
+/**
+ * What ListAliases is asked for.
+ *
+ * @generated from message loramux.v1.ListAliasesRequest
+ */
+export type ListAliasesRequest = Message<"loramux.v1.ListAliasesRequest"> & {
+  /**
+   * Name of the model. Empty: all models.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message loramux.v1.ListAliasesRequest.
+ * Use `create(ListAliasesRequestSchema)` to create a new message.
+ */
+export const ListAliasesRequestSchema: GenMessage<ListAliasesRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 29);
+
+/**
+ * The aliases.
+ *
+ * @generated from message loramux.v1.ListAliasesResponse
+ */
+export type ListAliasesResponse = Message<"loramux.v1.ListAliasesResponse"> & {
+  /**
+   * All of them, by name.
+   *
+   * @generated from field: repeated loramux.v1.Alias aliases = 1;
+   */
+  aliases: Alias[];
+};
+
+/**
+ * Describes the message loramux.v1.ListAliasesResponse.
+ * Use `create(ListAliasesResponseSchema)` to create a new message.
+ */
+export const ListAliasesResponseSchema: GenMessage<ListAliasesResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 30);
+
+/**
+ * What DeleteAlias is asked for.
+ *
+ * @generated from message loramux.v1.DeleteAliasRequest
+ */
+export type DeleteAliasRequest = Message<"loramux.v1.DeleteAliasRequest"> & {
+  /**
+   * Name of the model. Empty: the only model that is served.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Name of the alias.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message loramux.v1.DeleteAliasRequest.
+ * Use `create(DeleteAliasRequestSchema)` to create a new message.
+ */
+export const DeleteAliasRequestSchema: GenMessage<DeleteAliasRequest> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 31);
+
+/**
+ * The answer to DeleteAlias.
+ *
+ * @generated from message loramux.v1.DeleteAliasResponse
+ */
+export type DeleteAliasResponse = Message<"loramux.v1.DeleteAliasResponse"> & {
+  /**
+   * The alias as it was.
+   *
+   * @generated from field: loramux.v1.Alias alias = 1;
+   */
+  alias?: Alias | undefined;
+};
+
+/**
+ * Describes the message loramux.v1.DeleteAliasResponse.
+ * Use `create(DeleteAliasResponseSchema)` to create a new message.
+ */
+export const DeleteAliasResponseSchema: GenMessage<DeleteAliasResponse> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 32);
 
 /**
  * Life of a registered adapter.
@@ -680,6 +1476,18 @@ export const AdapterService: GenService<{
     output: typeof ValidateAdapterResponseSchema;
   },
   /**
+   * Changes a registered adapter as a whole or not at all: its content (a source that is read anew, or an earlier
+   * version), preload, pin, options. Answers when the change is in effect. Answers that are being generated end with the
+   * version that they began with.
+   *
+   * @generated from rpc loramux.v1.AdapterService.UpdateAdapter
+   */
+  updateAdapter: {
+    methodKind: "unary";
+    input: typeof UpdateAdapterRequestSchema;
+    output: typeof UpdateAdapterResponseSchema;
+  },
+  /**
    * Removes an adapter. Answers that are being generated with it are finished; new requests do not find it any more.
    *
    * @generated from rpc loramux.v1.AdapterService.DeleteAdapter
@@ -688,6 +1496,69 @@ export const AdapterService: GenService<{
     methodKind: "unary";
     input: typeof DeleteAdapterRequestSchema;
     output: typeof DeleteAdapterResponseSchema;
+  },
+  /**
+   * Tells every adapter as it is, then a synced message, then every change until the caller leaves. With a resume token
+   * it begins with what changed since. Who reads slowly is told the newest state of an adapter, not each one between.
+   *
+   * @generated from rpc loramux.v1.AdapterService.WatchAdapters
+   */
+  watchAdapters: {
+    methodKind: "server_streaming";
+    input: typeof WatchAdaptersRequestSchema;
+    output: typeof WatchAdaptersResponseSchema;
+  },
+  /**
+   * Lists the changes of names, newest first, in pages: who changed what, when, and which content it had before and
+   * after.
+   *
+   * @generated from rpc loramux.v1.AdapterService.ListAdapterEvents
+   */
+  listAdapterEvents: {
+    methodKind: "unary";
+    input: typeof ListAdapterEventsRequestSchema;
+    output: typeof ListAdapterEventsResponseSchema;
+  },
+  /**
+   * Makes a name lead to adapters: to one, to a version of one, or to several by shares. Creates it, or replaces what it
+   * led to; requests select it as they select an adapter.
+   *
+   * @generated from rpc loramux.v1.AdapterService.SetAlias
+   */
+  setAlias: {
+    methodKind: "unary";
+    input: typeof SetAliasRequestSchema;
+    output: typeof SetAliasResponseSchema;
+  },
+  /**
+   * Describes an alias.
+   *
+   * @generated from rpc loramux.v1.AdapterService.GetAlias
+   */
+  getAlias: {
+    methodKind: "unary";
+    input: typeof GetAliasRequestSchema;
+    output: typeof GetAliasResponseSchema;
+  },
+  /**
+   * Lists the aliases of a model, by name.
+   *
+   * @generated from rpc loramux.v1.AdapterService.ListAliases
+   */
+  listAliases: {
+    methodKind: "unary";
+    input: typeof ListAliasesRequestSchema;
+    output: typeof ListAliasesResponseSchema;
+  },
+  /**
+   * Removes an alias; the adapters stay.
+   *
+   * @generated from rpc loramux.v1.AdapterService.DeleteAlias
+   */
+  deleteAlias: {
+    methodKind: "unary";
+    input: typeof DeleteAliasRequestSchema;
+    output: typeof DeleteAliasResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_loramux_v1_adapters, 0);

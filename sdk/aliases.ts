@@ -1,0 +1,57 @@
+import type { Client } from '@connectrpc/connect';
+import type { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
+import type { RunCall } from './adapters.js';
+import { fromAlias } from './from-adapter.js';
+import type { Alias, AliasTarget, CallOptions } from './types.js';
+
+/** `client.adapters.aliases`: names that lead to adapters. */
+export class AliasesResource {
+  readonly #rpc: Client<typeof AdapterService>;
+  readonly #run: RunCall;
+
+  constructor(rpc: Client<typeof AdapterService>, run: RunCall) {
+    this.#rpc = rpc;
+    this.#run = run;
+  }
+
+  /**
+   * Makes a name lead to an adapter, to a version of one, or to several by shares: `set('live', 'fr')`,
+   * `set('live', [{ adapter: 'fr', share: 95 }, { adapter: 'fr-next', share: 5 }])`. Throws AdapterExistsError where an
+   * adapter has the name.
+   */
+  async set(
+    name: string,
+    to: string | AliasTarget | readonly AliasTarget[],
+    params: { model?: string } = {},
+    options?: CallOptions,
+  ): Promise<Alias> {
+    const targets = typeof to === 'string' ? [{ adapter: to }] : 'adapter' in to ? [to] : to;
+    const request = {
+      model: params.model ?? '',
+      name,
+      targets: targets.map(({ adapter, digest = '', share }) => ({
+        ...{ adapter, digest },
+        ...(share !== undefined && { share }),
+      })),
+    };
+    return fromAlias((await this.#run(options, true, (call) => this.#rpc.setAlias(request, call))).alias);
+  }
+
+  /** Describes an alias. Throws AliasNotFoundError. */
+  async get(name: string, params: { model?: string } = {}, options?: CallOptions): Promise<Alias> {
+    const request = { model: params.model ?? '', name };
+    return fromAlias((await this.#run(options, true, (call) => this.#rpc.getAlias(request, call))).alias);
+  }
+
+  /** All aliases, by name. */
+  async list(params: { model?: string } = {}, options?: CallOptions): Promise<Alias[]> {
+    const request = { model: params.model ?? '' };
+    return (await this.#run(options, true, (call) => this.#rpc.listAliases(request, call))).aliases.map(fromAlias);
+  }
+
+  /** Removes an alias; the adapters stay. Throws AliasNotFoundError. */
+  async delete(name: string, params: { model?: string } = {}, options?: CallOptions): Promise<Alias> {
+    const request = { model: params.model ?? '', name };
+    return fromAlias((await this.#run(options, false, (call) => this.#rpc.deleteAlias(request, call))).alias);
+  }
+}
