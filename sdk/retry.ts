@@ -9,6 +9,10 @@ export const RETRYABLE_REASONS: ReadonlySet<string> = new Set([
   'SHUTTING_DOWN',
   'ENGINE_FAILED',
   'REGISTRY_UNAVAILABLE',
+  'MODEL_NOT_READY',
+  'SOURCE_UNAVAILABLE',
+  'SOURCE_CORRUPT',
+  'SOURCE_CACHE_FULL',
 ]);
 
 /** Options of a call with all defaults filled in. */
