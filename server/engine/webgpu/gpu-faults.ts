@@ -12,7 +12,7 @@ export interface GpuFault {
 export function gpuFault(error: unknown): GpuFault {
   const text = error instanceof Error ? error.message : String(error);
   const [line] = text.split('\n');
-  if (/device (is |was )?lost|DeviceLost|VK_ERROR_DEVICE_LOST|DXGI_ERROR_DEVICE/i.test(text)) {
+  if (/device (is |was )?lost|DeviceLost|VK_ERROR_DEVICE_LOST|DXGI_ERROR_DEVICE|the device is closed/i.test(text)) {
     return {
       kind: 'lost',
       message: `the graphics device was lost (${line}); the engine starts it anew, send the request again`,

@@ -131,7 +131,7 @@ export class GpuRunner implements StepBackend {
       await model.graph(needsFullGraph(adapter) ? 'full' : 'lora');
       await model.residency.load(adapter);
     } catch (error) {
-      throw this.#failed(error, model);
+      throw await this.#failed(error, model);
     }
   }
 
@@ -155,7 +155,10 @@ export class GpuRunner implements StepBackend {
       letGo = model.device.hold();
       return await this.#run(model, store, step);
     } catch (error) {
-      throw this.#failed(error, model);
+      // Closing a lost device waits for all that hold it.
+      letGo?.();
+      letGo = undefined;
+      throw await this.#failed(error, model);
     } finally {
       model.residency.done();
       letGo?.();
@@ -222,16 +225,18 @@ export class GpuRunner implements StepBackend {
     return rows;
   }
 
-  /** What to tell the rows of a failed step. After a lost device the model is put on it again before the next one. */
-  #failed(error: unknown, model: GpuModel): Error {
+  /**
+   * What to tell the rows of a failed step. After a lost device the model is put on a new one first, so that whoever
+   * hears of the failure can ask again at once.
+   */
+  async #failed(error: unknown, model: GpuModel): Promise<Error> {
     const { kind, message } = gpuFault(error);
-    if (kind === 'lost' && model === this.#model && this.#restart === undefined) {
-      const restart = this.#reopen(model).finally(() => {
+    if (kind === 'lost' && model === this.#model) {
+      this.#restart ??= this.#reopen(model).finally(() => {
         this.#restart = undefined;
       });
-      // If it fails, the next step tries again and says so.
-      restart.catch(() => {});
-      this.#restart = restart;
+      // If it fails, the next step meets the closed device and tries again.
+      await this.#restart.catch(() => {});
     }
     return new Error(message, { cause: error });
   }

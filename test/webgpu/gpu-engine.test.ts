@@ -1,0 +1,179 @@
+/** What the device's memory and its faults mean for rows: budgets, leaks, neighbours, failures, restarts. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { BoundAdapter } from '../../server/adapters/types.js';
+import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
+import { AdapterResidency } from '../../server/engine/webgpu/adapter-residency.js';
+import { allGroups } from '../../server/model/webgpu/linear-groups.js';
+import { GREEDY, LIMITS, run, type TestRow } from '../engine/loop-run.js';
+import { FP32, type GpuGolden, noGpu, openGpuGolden } from './gpu-golden.js';
+
+describe('rows on WebGPU', { skip: noGpu }, () => {
+  let opened: GpuGolden;
+  before(async () => {
+    opened = await openGpuGolden('qwen3');
+  });
+  after(() => opened.close());
+
+  const NAMES = ['all-r8', 'qv-r4', 'patterns', 'layer2'];
+  const bind = (name: string) => opened.model.adapter(opened.model.golden.adapters[name]!.path);
+  const row = (adapter: BoundAdapter | undefined, more: Partial<TestRow> = {}): TestRow => ({
+    promptIds: opened.model.promptIds('p0'),
+    selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
+    sampling: GREEDY,
+    maxNewTokens: 6,
+    arrives: 0,
+    ...more,
+  });
+  const greedy = (name: string | null, prompt = 'p0') => opened.model.expected(name)[prompt]!.greedy;
+  const loop = async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
+    const engine = new EngineLoop(opened.runner, { ...LIMITS, ...limits });
+    for (const adapter of adapters) await engine.load(adapter);
+    return engine;
+  };
+
+  test('an adapter that overflows leaves its neighbours alone', async () => {
+    const [good, other] = [await bind('all-r8'), await bind('qv-r4')];
+    const huge: BoundAdapter = {
+      ...other,
+      digest: 'huge',
+      linears: other.linears.map((linear) => ({
+        ...linear,
+        a: linear.a.map(() => 3e38),
+        b: linear.b.map(() => 3e38),
+      })),
+    };
+    const engine = await loop([good, huge]);
+    const [mine, base, broken] = await run(engine, [row(good), row(undefined), row(huge)]);
+    assert.deepEqual(mine!.tokens, greedy('all-r8').slice(0, 6));
+    assert.deepEqual(base!.tokens, greedy(null).slice(0, 6));
+    assert.equal(broken!.tokens.length < 6 ? broken!.end!.cause : 'length', broken!.end!.cause);
+    for (const { digest } of [good, huge]) engine.unload(digest);
+  });
+
+  test('rows that arrive, leave and are cancelled between steps change nobody else', async () => {
+    const adapters = await Promise.all(NAMES.map(bind));
+    const engine = await loop(adapters, { maxBatch: 4 });
+    const rows = [...adapters, undefined, ...adapters].map((adapter, i) =>
+      row(adapter, {
+        promptIds: opened.model.promptIds(i % 2 === 0 ? 'p0' : 'p1'),
+        arrives: (i * 3) % 7,
+        maxNewTokens: 3 + (i % 5),
+        ...(i % 4 === 3 && { cancelled: ((i * 3) % 7) + 2 }),
+      }),
+    );
+    const outcomes = await run(engine, rows);
+    for (const [i, { tokens, end }] of outcomes.entries()) {
+      const name = i === 4 ? null : NAMES[i < 4 ? i : i - 5]!;
+      assert.ok(end!.cause === 'length' || end!.cause === 'cancelled', end!.message);
+      assert.deepEqual(tokens, greedy(name, i % 2 === 0 ? 'p0' : 'p1').slice(0, tokens.length), `row ${i}`);
+    }
+    for (const { digest } of adapters) engine.unload(digest);
+  });
+
+  test('prefixes that rows share are copied on the device and answer the same', async () => {
+    const adapter = await bind('all-r8');
+    const engine = await loop([adapter], { prefixBytes: 1 << 24 });
+    const promptIds = Array.from({ length: 3 }, () => opened.model.promptIds('p0'))
+      .flat()
+      .slice(0, 80);
+    const rows = [row(adapter, { promptIds }), row(adapter, { promptIds, arrives: 40 })];
+    const [first, second] = await run(engine, rows);
+    assert.equal(first!.end!.cachedTokens, 0);
+    assert.ok(second!.end!.cachedTokens > 0);
+    assert.deepEqual(second!.tokens, first!.tokens);
+    engine.unload(adapter.digest);
+  });
+
+  test('adapters above the budget are evicted, come back, and answer the same', async () => {
+    const { device } = opened.runner.model;
+    const { spec } = opened.model.folder;
+    const adapters = await Promise.all(NAMES.map(bind));
+    const groups = allGroups(spec);
+    const probe = new AdapterResidency(device, groups, FP32, Number.POSITIVE_INFINITY);
+    const budget = Math.max(...adapters.map((adapter) => probe.bytesOf(adapter)));
+    const small = await openGpuGolden('qwen3', { adapterBytes: budget });
+    try {
+      const engine = new EngineLoop(small.runner, LIMITS);
+      for (const adapter of adapters) await engine.load(adapter);
+      for (let round = 0; round < 2; round += 1) {
+        for (const [i, adapter] of adapters.entries()) {
+          const [outcome] = await run(engine, [row(adapter, { maxNewTokens: 3 })]);
+          assert.deepEqual(outcome!.tokens, greedy(NAMES[i]!).slice(0, 3));
+        }
+      }
+      const mixed = await run(
+        engine,
+        adapters.map((adapter) => row(adapter, { maxNewTokens: 3 })),
+      );
+      for (const [i, { tokens }] of mixed.entries()) assert.deepEqual(tokens, greedy(NAMES[i]!).slice(0, 3));
+      const { residency } = small.runner.model;
+      assert.ok(residency.counts.evictions > NAMES.length, `${residency.counts.evictions} evictions`);
+      assert.ok(residency.bytes <= budget, `${residency.bytes} bytes of ${budget}`);
+    } finally {
+      await small.close();
+    }
+    const tight = new AdapterResidency(device, groups, FP32, budget - 1);
+    const largest = adapters.find((adapter) => probe.bytesOf(adapter) === budget)!;
+    await assert.rejects(tight.load(largest), /takes \d+ bytes on the device, more than/);
+  });
+
+  test('1,000 requests leave no buffer behind', async () => {
+    const adapters = await Promise.all(NAMES.slice(0, 2).map(bind));
+    const engine = await loop(adapters);
+    const requests = (count: number, from: number) =>
+      Array.from({ length: count }, (_, i) =>
+        row([undefined, ...adapters][(from + i) % 3], {
+          promptIds: [1 + ((from + i) % 50)],
+          maxNewTokens: 1 + (i % 2),
+          ...(i % 10 === 9 && { cancelled: 3 }),
+        }),
+      );
+    const usage = async () => {
+      await opened.runner.model.queue.drained();
+      return opened.runner.model.device.usage;
+    };
+    await run(engine, requests(30, 0));
+    const before = await usage();
+    for (let done = 0; done < 1000; done += 50) await run(engine, requests(50, done));
+    assert.deepEqual(await usage(), before);
+    for (const { digest } of adapters) engine.unload(digest);
+  });
+
+  test('a cache that the device has no memory for fails its row, and the next row runs', async () => {
+    const { runner } = opened;
+    const engine = await loop([]);
+    const createStore = runner.createStore.bind(runner);
+    runner.createStore = (slots) => createStore(slots, 1 << 24);
+    const [failed] = await run(engine, [row(undefined)]);
+    runner.createStore = createStore;
+    assert.equal(failed!.end!.cause, 'error');
+    assert.match(failed!.end!.message!, /graphics device has no memory left/);
+    const [next] = await run(engine, [row(undefined)]);
+    assert.deepEqual(next!.tokens, greedy(null).slice(0, 6));
+  });
+
+  test('a lost device fails the rows that were on it; the next row runs on a new one', async () => {
+    const { runner } = opened;
+    const adapter = await bind('all-r8');
+    const engine = await loop([adapter]);
+    const lost = runner.model;
+    // Nothing here can make a driver lose its device, so the provider's error is put in its place.
+    const { session } = await lost.graph('lora');
+    let steps = 0;
+    const real = session.run;
+    (session as { run: typeof real }).run = (...args) => {
+      steps += 1;
+      return steps < 3 ? real(...args) : Promise.reject(new Error('WebGPU device lost (2): gone'));
+    };
+    const [failed] = await run(engine, [row(adapter)]);
+    assert.equal(failed!.end!.cause, 'error');
+    assert.match(failed!.end!.message!, /graphics device was lost .*send the request again/);
+    const [next] = await run(engine, [row(adapter)]);
+    assert.deepEqual(next!.tokens, greedy('all-r8').slice(0, 6));
+    assert.equal(runner.restarts, 1);
+    assert.notEqual(runner.model, lost);
+    assert.deepEqual(lost.device.usage, { buffers: 0, bytes: 0 });
+    engine.unload(adapter.digest);
+  });
+});

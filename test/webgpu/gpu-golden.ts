@@ -1,0 +1,44 @@
+/**
+ * Golden models on the WebGPU provider. SwiftShader is enough: `VK_ICD_FILENAMES` names the vk_swiftshader_icd.json of
+ * Debian's chromium-common. Without a Vulkan device that the provider accepts, tests skip with the reason.
+ */
+import { EmbeddingTable } from '../../server/engine/embedding-table.js';
+import type { GpuModelOptions } from '../../server/engine/webgpu/gpu-model.js';
+import { GpuRunner } from '../../server/engine/webgpu/gpu-runner.js';
+import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
+import { type GoldenModel, openGolden } from '../engine/golden-model.js';
+
+/** Why GPU tests are skipped here; false = they run. */
+export const noGpu: string | false = await supportsHalf().then(
+  () => false as const,
+  (error: Error) => `no WebGPU device: ${error.message.split('\n')[0]}`,
+);
+
+/** True: all golden models with all their adapters, instead of some that between them use every part of the graphs. */
+export const everything = process.env.LORAMUX_TEST_GPU === 'all';
+
+export const FP32 = { half: false, bits: undefined } as const;
+
+/** A golden model without sessions on the processor, and its runner on the device. */
+export interface GpuGolden {
+  readonly model: GoldenModel;
+  readonly runner: GpuRunner;
+  close(): Promise<void>;
+}
+
+export async function openGpuGolden(name: string, options: Partial<GpuModelOptions> = {}): Promise<GpuGolden> {
+  const model = await openGolden(name, []);
+  const runner = await GpuRunner.open(model.folder, await EmbeddingTable.read(model.folder), {
+    precision: FP32,
+    adapterBytes: 1 << 28,
+    ...options,
+  });
+  return {
+    model,
+    runner,
+    close: async () => {
+      await runner.close();
+      await model.close();
+    },
+  };
+}
