@@ -12,8 +12,10 @@ export async function startServer(t: TestContext, flags: readonly string[]): Pro
   return url;
 }
 
-/** Starts `loramux serve` on a free port; `stop` ends it and waits for that. */
-export async function spawnServer(flags: readonly string[]): Promise<{ url: string; stop(): Promise<void> }> {
+/** Starts `loramux serve` on a free port; `stop` ends it, `kill` at once, and both wait for that. */
+export async function spawnServer(
+  flags: readonly string[],
+): Promise<{ url: string; stop(): Promise<void>; kill(): Promise<void> }> {
   const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--port', '0', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -34,5 +36,9 @@ export async function spawnServer(flags: readonly string[]): Promise<{ url: stri
     });
     child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it served: ${output}`)));
   });
-  return { url, stop };
+  const kill = async () => {
+    child.kill('SIGKILL');
+    await ended;
+  };
+  return { url, stop, kill };
 }
