@@ -1,0 +1,112 @@
+/** Parts of the WebGPU backend that need no device: graphs' sizes, number formats, the choice of a device. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import fc from 'fast-check';
+import { chooseDevice, findHardware } from '../../server/engine/webgpu/choose-device.js';
+import { gpuFault } from '../../server/engine/webgpu/gpu-faults.js';
+import { allLinears, allNorms } from '../../server/model/spec.js';
+import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
+import { toHalf } from '../../server/model/webgpu/gpu-precision.js';
+import { quantiseBlocks } from '../../server/model/webgpu/gpu-weights.js';
+import { allGroups } from '../../server/model/webgpu/linear-groups.js';
+import { GOLDEN_MODELS, openGolden } from '../engine/golden-model.js';
+
+/** Number of nodes of a serialised model. */
+function nodes(model: Uint8Array): number {
+  const graph = fields(model, 7)[0]!;
+  return fields(graph, 1).length;
+}
+
+/** The length-delimited fields of that number. */
+function fields(message: Uint8Array, wanted: number): Uint8Array[] {
+  const reader = new BinaryReader(message);
+  const found: Uint8Array[] = [];
+  while (reader.pos < reader.len) {
+    const [field, type] = reader.tag();
+    if (field === wanted && type === WireType.LengthDelimited) found.push(reader.bytes());
+    else reader.skip(type, field);
+  }
+  return found;
+}
+
+test('adapters cost four nodes for each linear group, and a base step none', async () => {
+  for (const name of GOLDEN_MODELS) {
+    const model = await openGolden(name, []);
+    const { spec } = model.folder;
+    const small = new Map<string, Float32Array>();
+    for (const { weight, bias, width } of allNorms(spec))
+      for (const tensor of [weight, bias]) if (tensor !== undefined) small.set(tensor, new Float32Array(width));
+    for (const { bias, outFeatures } of allLinears(spec))
+      if (bias !== undefined) small.set(bias, new Float32Array(outFeatures));
+    const build = (variant: 'base' | 'lora') => buildGpuGraph(spec, variant, { half: false, bits: undefined }, small);
+    const [base, lora] = [build('base'), build('lora')];
+    const groups = allGroups(spec).length;
+    assert.equal(groups, spec.layers.length * 4 + 1);
+    assert.equal(nodes(lora.bytes) - nodes(base.bytes), 4 * groups, name);
+    assert.ok(![...base.inputs].some((input) => /^(a|b|mine|weights)\./.test(input)));
+    await model.close();
+  }
+});
+
+test('blocks of 8 and 4 bits give weights back within half a step', () => {
+  for (const bits of [8, 4] as const) {
+    fc.assert(
+      fc.property(fc.array(fc.float({ noNaN: true, min: -4, max: 4 }), { minLength: 40, maxLength: 40 }), (values) => {
+        const { weights, scales } = quantiseBlocks(Float32Array.from(values), 40, bits);
+        for (const [i, value] of values.entries()) {
+          const q = bits === 8 ? weights[i]! : (weights[i >> 1]! >> ((i & 1) * 4)) & 15;
+          const scale = scales[Math.floor(i / 32)]!;
+          const error = Math.abs((q - 2 ** (bits - 1)) * scale - value);
+          // The side opposite to the largest value ends one step earlier.
+          assert.ok(error <= Math.abs(scale) * 1.001 + 1e-6, `${value} became ${q}`);
+        }
+      }),
+    );
+  }
+});
+
+test('16-bit floats are the nearest ones, and values beyond their range are refused', () => {
+  const bits = (value: number) => toHalf(Float32Array.of(value), 'x')[0];
+  assert.deepEqual([0, 1, -2, 65504, 2 ** -24, 2 ** -14, 1 + 2 ** -11].map(bits), [
+    ...[0, 0x3c00, 0xc000, 0x7bff, 1, 0x0400, 0x3c00],
+  ]);
+  assert.throws(() => toHalf(Float32Array.of(1, 70_000), 'layer 3'), /layer 3: 70000 is beyond the range/);
+});
+
+test('auto takes a GPU only where there is hardware and no software driver', () => {
+  const root = mkdtempSync(join(tmpdir(), 'loramux-gpu-'));
+  try {
+    const find = (env = {}) => findHardware({ platform: 'linux', env, root });
+    assert.equal(chooseDevice('auto', false, find()).device, 'cpu');
+    const node = (name: string, uevent: string) => {
+      mkdirSync(join(root, 'sys/class/drm', name, 'device'), { recursive: true });
+      writeFileSync(join(root, 'sys/class/drm', name, 'device/uevent'), uevent);
+    };
+    node('renderD128', 'DRIVER=vgem\n');
+    assert.equal(chooseDevice('auto', false, find()).device, 'cpu');
+    node('renderD129', 'DRIVER=amdgpu\nPCI_ID=1002:744C\n');
+    const choice = chooseDevice('auto', false, find());
+    assert.deepEqual([choice.device, choice.fallback], ['webgpu', true]);
+    assert.match(choice.why, /amdgpu, PCI 1002:744C/);
+    const software = find({ VK_ICD_FILENAMES: '/x/vk_swiftshader_icd.json' });
+    assert.equal(chooseDevice('auto', false, software).device, 'cpu');
+    assert.equal(chooseDevice('webgpu', false, software).device, 'webgpu');
+    assert.equal(chooseDevice('auto', true, find()).device, 'cpu');
+    assert.throws(() => chooseDevice('webgpu', true, find()), /another model is on the device/);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('errors of the provider are told apart', () => {
+  assert.equal(gpuFault(new Error('WebGPU device lost (2): reset')).kind, 'lost');
+  assert.equal(gpuFault(new Error('WebGPU validation failed. [Invalid Buffer (unlabeled)] is invalid')).kind, 'memory');
+  assert.equal(
+    gpuFault(new Error('something else\nmore')).message,
+    'the graphics device refused a step: something else',
+  );
+});
