@@ -51,7 +51,7 @@ export async function composeServer(
   );
   const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
-  const managed = manageModels(config, log, () => adapters, roots, hardware);
+  const managed = manageModels(config, log, () => adapters, roots, store, hardware);
   const { models, manager, workflows, uses } = managed;
   const adapters: Adapters = createAdapterService({
     models: new Map(),

@@ -10,10 +10,13 @@ import { SUPPORTED_FEATURES } from '../engine/features.js';
 import type { GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
 import { isGgufModel } from '../model/gguf/gguf-model.js';
+import type { RegistryStore } from '../registry/types.js';
 import type { Adapters } from '../service/adapter-service.js';
+import { KeptRecords } from '../service/kept-records.js';
 import { loadModel } from '../service/load-model.js';
 import type { ModelOverrides } from '../service/management.js';
-import { ModelManager, type OpenedModel } from '../service/model-manager.js';
+import type { OpenedModel } from '../service/model-description.js';
+import { ModelManager } from '../service/model-manager.js';
 import { ModelPool } from '../service/model-pool.js';
 import { ModelUses } from '../service/model-uses.js';
 import type { LoadedModel } from '../service/ports.js';
@@ -41,16 +44,19 @@ export interface ManagedModels {
  * @param adapters made after this, so it is asked for when it is needed
  * @param hardware what `--device auto` decides by
  * @param roots folders that adapters may be registered from; those of each model are added
+ * @param store where models and workflows that are registered later are kept
  */
 export function manageModels(
   config: ServeConfig,
   log: Logger,
   adapters: () => Adapters,
   roots: string[],
+  store: RegistryStore,
   hardware: GraphicsHardware,
 ): ManagedModels {
   const models = new Map<string, LoadedModel>();
   const uses = new ModelUses();
+  const following: (() => Promise<void>)[] = [];
   const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
@@ -66,6 +72,17 @@ export function manageModels(
       addModel: (name, model) => adapters().addModel(name, model),
       removeModel: (name) => adapters().removeModel(name),
       open: (name, dirs) => adapters().open(name, dirs),
+      async clear(model, call) {
+        const pageSize = 1000;
+        for (
+          let page = await adapters().list({ model, pageSize });
+          ;
+          page = await adapters().list({ model, pageSize })
+        ) {
+          for (const { name } of page.adapters) await adapters().delete({ model, name }, call);
+          if (page.nextPageToken === '') return;
+        }
+      },
     },
     open: async (url, name, overrides) => {
       const settings = { dtype: config.dtype, adapters: undefined, merge: undefined };
@@ -81,6 +98,7 @@ export function manageModels(
       baseCheck: config.baseCheck,
     }),
     taken: (name) => workflows.has(name),
+    kept: new KeptRecords(store, 'model'),
     log,
   });
   const workflows: Workflows = new Workflows({
@@ -90,7 +108,9 @@ export function manageModels(
       create: (request, call) => adapters().create(request, call),
       delete: (request, call) => adapters().delete(request, call),
     },
-    taken: (name) => manager.list().some((model) => model.name === name && model.direct),
+    taken: (name) => manager.isDirect(name),
+    direct: (name) => manager.isDirect(name),
+    kept: new KeptRecords(store, 'workflow'),
     roots: places,
     log,
   });
@@ -116,8 +136,12 @@ export function manageModels(
       }
       await startStore(config, manager, workflows, log);
       for (const place of config.workflows) await workflows.registerAtStart(place);
+      following.push(await manager.restore(), await workflows.restore());
     },
-    close: () => pool.close(),
+    async close() {
+      await Promise.all(following.map((stop) => stop()));
+      await pool.close();
+    },
   };
 }
 

@@ -6,6 +6,8 @@
  * | kind | scope | name | body |
  * | --- | --- | --- | --- |
  * | `adapter` | model | adapter or alias | `AdapterRecord` of `service/adapter-records.ts` |
+ * | `model` | '' | model | `SavedModel` of `service/model-description.ts` |
+ * | `workflow` | '' | `name/version` | `SavedWorkflow` of `service/workflows/workflow-service.ts` |
  */
 
 /** What a record is found by. */

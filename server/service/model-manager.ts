@@ -2,21 +2,14 @@
 import { nearNames } from '../adapters/adapter-names.js';
 import { AppError } from '../errors.js';
 import type { AdapterLog } from './adapter-service.js';
+import type { KeptRecords } from './kept-records.js';
 import type { LoadModelOptions } from './load-model.js';
 import type { ModelManagement, ModelOverrides, ModelState, ModelStatus, RegisterModelRequest } from './management.js';
+import { nameOf, type OpenedModel, savedModel } from './model-description.js';
 import { type ModelPool, type PooledModel, poolKey } from './model-pool.js';
 import type { LoadedModel } from './ports.js';
 import type { ServedModel } from './served-models.js';
 import type { CallContext } from './types.js';
-
-/** A model that was found: how to load it, and what belongs to it. */
-export interface OpenedModel {
-  readonly options: LoadModelOptions;
-  /** Folders of adapters to register once it is loaded. */
-  readonly adapterFolders: readonly string[];
-  /** Remarks for the log. */
-  readonly warnings: readonly string[];
-}
 
 /** What the manager is made of. */
 export interface ModelManagerOptions {
@@ -28,6 +21,8 @@ export interface ModelManagerOptions {
     removeModel(name: string): void;
     /** Brings the adapters that are stored for the model, and those of folders. */
     open(model: string, dirs: readonly string[]): Promise<unknown>;
+    /** Deletes the adapters of a model, also from the store. */
+    clear(model: string, call: CallContext): Promise<void>;
   };
   /** Finds the model at a url. Throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID. */
   readonly open: (url: string, name: string, overrides: ModelOverrides, signal: AbortSignal) => Promise<OpenedModel>;
@@ -35,6 +30,8 @@ export interface ModelManagerOptions {
   readonly served: (model: LoadedModel, pool: string) => ServedModel;
   /** Something else that has the name, for example a workflow; absent = nothing. */
   readonly taken?: ((name: string) => boolean) | undefined;
+  /** Where models that are registered while the server runs are kept; absent = nowhere. */
+  readonly kept?: KeptRecords | undefined;
   readonly log: AdapterLog;
 }
 
@@ -61,6 +58,8 @@ interface Registered {
 interface Registration {
   readonly startup?: boolean;
   readonly opened?: OpenedModel | undefined;
+  /** The call that the registration is kept for; absent = it is not kept. */
+  readonly keep?: CallContext | undefined;
   /** Id of the workflow that it is for; absent = it is registered by itself. */
   readonly workflow?: string;
 }
@@ -79,6 +78,11 @@ export class ModelManager implements ModelManagement {
   /** Names of the models that were named at the start. */
   startupNames(): string[] {
     return [...this.#registered.values()].filter(({ startup }) => startup).map(({ name }) => name);
+  }
+
+  /** True for a model that was registered by itself, not only because workflows use it. */
+  isDirect(name: string): boolean {
+    return this.#registered.get(name)?.direct ?? false;
   }
 
   list(): readonly ModelStatus[] {
@@ -102,7 +106,7 @@ export class ModelManager implements ModelManagement {
   }
 
   async register(request: RegisterModelRequest, call: CallContext): Promise<ModelStatus> {
-    return this.#register(request, call.signal, {});
+    return this.#register(request, call.signal, { keep: call });
   }
 
   /**
@@ -123,13 +127,52 @@ export class ModelManager implements ModelManagement {
     return this.get(name);
   }
 
-  async unregister(name: string, _call?: CallContext, { wait = true } = {}): Promise<ModelStatus> {
+  /**
+   * Registers again what was kept, and follows changes by other processes. A model that cannot be loaded any more is
+   * listed as failed. @returns stops following
+   */
+  async restore(): Promise<() => Promise<void>> {
+    const { kept, log } = this.#options;
+    if (kept === undefined) return async () => {};
+    const { records, revision } = await kept.list();
+    for (const { name, body } of records) await this.#bringBack(name, body);
+    return kept.follow(revision, async ({ name, body }) => {
+      const model = this.#registered.get(name);
+      if (body !== undefined) await this.#bringBack(name, body);
+      else if (model?.direct && !model.startup && model.workflows.size === 0) {
+        this.#remove(model).catch((error: unknown) => log.warn({ model: name, err: error }, 'unregistering failed'));
+      }
+    });
+  }
+
+  async #bringBack(name: string, body: unknown): Promise<void> {
+    if (this.#registered.has(name)) return;
+    const saved = savedModel.safeParse(body);
+    if (!saved.success) {
+      this.#options.log.warn({ model: name }, 'the record of a model is not readable: it is left alone');
+      return;
+    }
+    const { url, overrides } = saved.data;
+    try {
+      await this.#register({ url, name, wait: false, ...overrides }, new AbortController().signal, {});
+      await this.#registered.get(name)?.ready;
+    } catch {
+      // Told in the log where it failed, and listed with its error.
+    }
+  }
+
+  async unregister(name: string, call: CallContext, { wait = true } = {}): Promise<ModelStatus> {
     const model = this.#find(name);
     if (model.workflows.size > 0) {
       const users = [...model.workflows].sort().join(', ');
       throw new AppError('MODEL_IN_USE', `model ${JSON.stringify(name)} is used by workflows: ${users}`, {
         metadata: { model: name, workflows: users },
       });
+    }
+    if (!model.startup) {
+      await this.#options.kept?.delete(name, call);
+      // What is named when the server starts comes back with its adapters; this does not.
+      if (model.state === 'ready' && model.options?.loraEnabled) await this.#options.adapters.clear(name, call);
     }
     const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
     const gone = this.#remove(model);
@@ -195,7 +238,7 @@ export class ModelManager implements ModelManagement {
   async #register(
     request: RegisterModelRequest,
     signal: AbortSignal,
-    { startup = false, opened, workflow }: Registration,
+    { startup = false, opened, keep, workflow }: Registration,
   ): Promise<ModelStatus> {
     const { url, name = nameOf(url), wait = true, ...overrides } = request;
     if (!NAME.test(name)) {
@@ -231,13 +274,20 @@ export class ModelManager implements ModelManagement {
       model.error = AppError.from(thrown).message;
       if (model.state === 'loading') model.state = 'failed';
     });
-    if (!wait) return this.#status(model);
+    const save = async () => {
+      if (keep !== undefined) await this.#options.kept?.put(name, { url, overrides }, keep);
+    };
+    if (!wait) {
+      await save();
+      return this.#status(model);
+    }
     // Another workflow may have come to wait for the same load.
     const leave = () => model.workflows.size < 2 && stop.abort(signal.reason);
     signal.addEventListener('abort', leave, { once: true });
     if (signal.aborted) leave();
     try {
       await model.ready;
+      await save();
     } catch (error) {
       await this.#remove(model);
       throw error;
@@ -324,14 +374,4 @@ export class ModelManager implements ModelManagement {
       createdAt,
     };
   }
-}
-
-/** The name of a model that is given none: the last part of its url, without what an archive or weight file ends with. */
-function nameOf(url: string): string {
-  const last = url
-    .replace(/[?#].*$/, '')
-    .split(/[\\/]/)
-    .filter(Boolean)
-    .at(-1);
-  return (last ?? '').replace(/\.(tar\.gz|tgz|zip|gguf)$/i, '');
 }

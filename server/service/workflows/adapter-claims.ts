@@ -26,8 +26,17 @@ export class AdapterClaims {
     this.#adapters = adapters;
   }
 
-  /** Registers the adapter, or shares the one that another workflow or a client registered from the same source. */
-  async claim(request: ClaimRequest, call: CallContext): Promise<void> {
+  /** True while workflows have registered the adapter, so that it goes with the last of them. */
+  isOwned(claimed: { readonly model: string; readonly name: string }): boolean {
+    return this.#claims.get(keyOf(claimed))?.owned ?? false;
+  }
+
+  /**
+   * Registers the adapter, or shares the one that another workflow or a client registered from the same source.
+   * @param adopt one that is there is this workflow's own, from before: take it as it is, or replace it if its source
+   * is another
+   */
+  async claim(request: ClaimRequest, call: CallContext, adopt?: 'keep' | 'replace'): Promise<void> {
     const key = keyOf(request);
     for (let known = this.#claims.get(key); known !== undefined; known = this.#claims.get(key)) {
       const settled = await known.ready.then(
@@ -40,7 +49,7 @@ export class AdapterClaims {
       return;
     }
     const claim: Claim = { count: 1, source: request.source, owned: true, ready: Promise.resolve() };
-    claim.ready = this.#register(request, claim, call);
+    claim.ready = this.#register(request, claim, call, adopt);
     this.#claims.set(key, claim);
     try {
       await claim.ready;
@@ -62,14 +71,23 @@ export class AdapterClaims {
     if (claim.owned) await this.#adapters.delete({ model: claimed.model, name: claimed.name }, call).catch(ifNotGone);
   }
 
-  async #register(request: ClaimRequest, claim: Claim, call: CallContext): Promise<void> {
+  async #register(
+    request: ClaimRequest,
+    claim: Claim,
+    call: CallContext,
+    adopt: 'keep' | 'replace' | undefined,
+  ): Promise<void> {
     try {
       await this.#adapters.create(request, call);
     } catch (error) {
       if (!(error instanceof AppError) || error.reason !== 'ADAPTER_EXISTS') throw error;
       const { source } = await this.#adapters.get({ model: request.model, name: request.name });
-      if (source !== request.source) throw taken(request, source);
-      claim.owned = false;
+      if (adopt === 'keep') return;
+      if (source !== request.source) {
+        if (adopt === undefined) throw taken(request, source);
+        await this.#adapters.create({ ...request, replace: true }, call);
+      }
+      claim.owned = adopt !== undefined;
     }
   }
 }

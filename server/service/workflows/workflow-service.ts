@@ -1,7 +1,9 @@
 /** Registers workflows: loads their models and adapters, or shares what is there; all of it or nothing. */
+import { z } from 'zod';
 import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
 import type { AdapterLog } from '../adapter-service.js';
+import type { KeptRecords } from '../kept-records.js';
 import type { ModelManager } from '../model-manager.js';
 import type { CallContext } from '../types.js';
 import { AdapterClaims, type WorkflowAdapters } from './adapter-claims.js';
@@ -18,15 +20,30 @@ export interface WorkflowServiceOptions {
   readonly taken: (name: string) => boolean;
   /** Folders that definitions may be read from while the server runs. */
   readonly roots: readonly string[];
-  /** Where registered workflows are kept beyond the process; absent = nowhere. */
-  readonly store?: WorkflowStore | undefined;
+  /** Where workflows that are registered while the server runs are kept; absent = nowhere. */
+  readonly kept?: KeptRecords | undefined;
+  /** True: the model was registered by itself, so its adapters may be somebody else's. */
+  readonly direct: (model: string) => boolean;
   readonly log: AdapterLog;
 }
 
-/** Keeps definitions. */
-export interface WorkflowStore {
-  put(id: string, definition: string): Promise<void>;
-  delete(id: string): Promise<void>;
+/** What is kept of a workflow. */
+const savedWorkflow = z.object({
+  definition: z.string(),
+  /** Adapters that the workflow registered, by name: they go with it. */
+  owned: z.array(z.string()),
+});
+
+/** Body of a record of kind `workflow`. */
+export type SavedWorkflow = z.infer<typeof savedWorkflow>;
+
+/** How a registration comes about. */
+interface Registration {
+  readonly startup?: boolean;
+  /** Keep it in the registry. */
+  readonly keep?: boolean;
+  /** What was kept, where it is registered again. */
+  readonly saved?: SavedWorkflow;
 }
 
 /** A registered workflow with what its calls need. */
@@ -101,13 +118,13 @@ export class Workflows implements WorkflowService {
   }
 
   async register(source: WorkflowSource, call: CallContext): Promise<WorkflowInfo> {
-    return this.#register(await readDefinition(source, this.#options.roots), call, false);
+    return this.#register(await readDefinition(source, this.#options.roots), call, { keep: true });
   }
 
   async schedule(source: WorkflowSource, call: CallContext): Promise<{ name: string; version: string }> {
     const definition = await readDefinition(source, this.#options.roots);
     this.#checkFree(definition);
-    this.#register(definition, call, false).catch((error: unknown) => {
+    this.#register(definition, call, { keep: true }).catch((error: unknown) => {
       const fields = { workflow: definition.name, err: error };
       this.#options.log.warn(fields, `workflow ${definition.name} failed: ${AppError.from(error).message}`);
     });
@@ -125,41 +142,68 @@ export class Workflows implements WorkflowService {
 
   /** Registers a workflow that the server was started with; its file may lie anywhere. */
   async registerAtStart(url: string): Promise<WorkflowInfo> {
-    const call: CallContext = { requestId: 'start', signal: new AbortController().signal };
-    return this.#register(await readDefinition({ kind: 'url', url }, undefined), call, true);
+    return this.#register(await readDefinition({ kind: 'url', url }, undefined), callOf('start'), { startup: true });
   }
 
-  /** Registers again what the store kept; what cannot be registered any more is told in the log and left there. */
-  async restore(definitions: readonly string[]): Promise<void> {
-    const call: CallContext = { requestId: 'restore', signal: new AbortController().signal };
-    for (const text of definitions) {
-      try {
-        await this.#register(await readDefinition({ kind: 'text', text }, []), call, false, false);
-      } catch (error) {
-        if (error instanceof AppError && error.reason === 'WORKFLOW_EXISTS') continue;
-        this.#options.log.warn({ err: error }, `a saved workflow is not restored: ${AppError.from(error).message}`);
+  /**
+   * Registers again what was kept, and follows changes by other processes; what cannot be registered any more is told
+   * in the log and stays kept. @returns stops following
+   */
+  async restore(): Promise<() => Promise<void>> {
+    const { kept } = this.#options;
+    if (kept === undefined) return async () => {};
+    const { records, revision } = await kept.list();
+    for (const { name, body } of records) await this.#bringBack(name, body);
+    return kept.follow(revision, async ({ name: id, body }) => {
+      if (body !== undefined) {
+        await this.#bringBack(id, body);
+        return;
       }
+      const workflow = this.byId(id);
+      if (workflow === undefined || workflow.info.startup || this.#reserved.has(id)) return;
+      this.#forget([workflow.info]);
+      await this.#free(workflow.info, callOf('follow')).catch((error: unknown) =>
+        this.#options.log.warn({ workflow: id, err: error }, 'unregistering failed'),
+      );
+    });
+  }
+
+  async #bringBack(id: string, body: unknown): Promise<void> {
+    if (this.byId(id) !== undefined || this.#reserved.has(id)) return;
+    try {
+      const saved = savedWorkflow.parse(body);
+      const definition = await readDefinition({ kind: 'text', text: saved.definition }, []);
+      await this.#register(definition, callOf('restore'), { saved });
+    } catch (error) {
+      const why = error instanceof AppError ? error.message : String(error);
+      this.#options.log.warn({ workflow: id, err: error }, `the kept workflow ${id} is not served: ${why}`);
     }
   }
 
   async unregister(name: string, version: string | undefined, call: CallContext): Promise<readonly WorkflowInfo[]> {
     const infos = this.get(name, version);
-    const gone = new Set(infos);
-    const left = this.#registered.get(name)!.filter(({ info }) => !gone.has(info));
-    for (const info of infos) await this.#options.store?.delete(idOf(info));
-    if (left.length > 0) this.#registered.set(name, left);
-    else this.#registered.delete(name);
+    for (const info of infos) if (!info.startup) await this.#options.kept?.delete(idOf(info), call);
+    this.#forget(infos);
     await Promise.all(infos.map((info) => this.#free(info, call)));
     this.#options.log.info({ workflow: name, version }, 'workflow unregistered');
     return infos;
   }
 
+  /** Takes versions of one name away. */
+  #forget(infos: readonly WorkflowInfo[]): void {
+    for (const { name } of infos.slice(0, 1)) {
+      const left = (this.#registered.get(name) ?? []).filter(({ info }) => !infos.includes(info));
+      if (left.length > 0) this.#registered.set(name, left);
+      else this.#registered.delete(name);
+    }
+  }
+
   async #register(
     definition: WorkflowDefinition,
     call: CallContext,
-    startup: boolean,
-    save = !startup,
+    registration: Registration,
   ): Promise<WorkflowInfo> {
+    const { startup = false, keep = false } = registration;
     const { name, version } = definition;
     const id = idOf(definition);
     this.#checkFree(definition);
@@ -168,7 +212,7 @@ export class Workflows implements WorkflowService {
     const adapters: WorkflowAdapter[] = [];
     try {
       for (const warning of definition.warnings) this.#options.log.warn({ workflow: name }, warning);
-      await this.#acquire(definition, id, models, adapters, call);
+      await this.#acquire(definition, registration, models, adapters, call);
       call.signal.throwIfAborted();
       const served = new Map(models.map((model) => [model.local, model.served]));
       const calls = definition.calls.map((one) => ({ ...one, model: served.get(one.model)! }));
@@ -182,7 +226,9 @@ export class Workflows implements WorkflowService {
         startup,
         createdAt: Date.now(),
       };
-      if (save) await this.#options.store?.put(id, definition.json);
+      const owned = adapters.filter((adapter) => this.#claims.isOwned(adapter)).map((adapter) => adapter.name);
+      const saved: SavedWorkflow = { definition: definition.json, owned };
+      if (keep) await this.#options.kept?.put(id, saved, call);
       this.#registered.set(name, [...(this.#registered.get(name) ?? []), { info, calls }]);
       this.#options.log.info({ workflow: name, version }, 'workflow registered');
       return info;
@@ -210,12 +256,12 @@ export class Workflows implements WorkflowService {
   /** Fills `models` and `adapters` as it gets them, so that a failure knows what to give back. */
   async #acquire(
     definition: WorkflowDefinition,
-    id: string,
+    { startup, saved }: Registration,
     models: WorkflowModel[],
     adapters: WorkflowAdapter[],
     call: CallContext,
   ): Promise<void> {
-    const user = { workflow: definition.name, id };
+    const user = { workflow: definition.name, id: idOf(definition) };
     for (const [local, { url, overrides }] of definition.models) {
       const served = await this.#options.models.retain(user, local, url, overrides, call.signal);
       models.push({ local, served, url });
@@ -223,7 +269,9 @@ export class Workflows implements WorkflowService {
     const served = new Map(models.map((model) => [model.local, model.served]));
     for (const [name, { model, source, ...rest }] of definition.adapters) {
       const adapter = { name, model: served.get(model)!, source };
-      await this.#claims.claim({ ...adapter, ...rest }, call);
+      // The registry may have brought back what this workflow registered before.
+      const own = saved ? saved.owned.includes(name) : startup && !this.#options.direct(adapter.model);
+      await this.#claims.claim({ ...adapter, ...rest }, call, own ? (saved ? 'keep' : 'replace') : undefined);
       adapters.push(adapter);
     }
   }
@@ -241,4 +289,8 @@ export class Workflows implements WorkflowService {
 /** `name`, or `name/version`. */
 function idOf({ name, version }: { readonly name: string; readonly version: string }): string {
   return version === '' ? name : `${name}/${version}`;
+}
+
+function callOf(requestId: string): CallContext {
+  return { requestId, signal: new AbortController().signal };
 }

@@ -1,0 +1,255 @@
+/** Models and workflows that come and go on the real server. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { GOLDEN } from '../engine/golden-model.js';
+import { startServer } from '../rest/served.js';
+
+const MODEL = `${GOLDEN}models/llama`;
+const ADAPTERS = `${GOLDEN}adapters/llama`;
+const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+
+const FLAGS = ['--log-level', 'error', '--allow-path', MODEL, '--allow-path', ADAPTERS, '--model', `base=${MODEL}`];
+
+interface Answer {
+  readonly status: number;
+  // biome-ignore lint/suspicious/noExplicitAny: answers of every route
+  readonly json: any;
+}
+
+async function ask(url: string, method = 'GET', body?: object): Promise<Answer> {
+  const response = await fetch(url, {
+    method,
+    ...(body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+  });
+  return { status: response.status, json: await response.json() };
+}
+
+const query = (fields: Readonly<Record<string, string>>) => new URLSearchParams(fields).toString();
+
+function scratch(t: TestContext): string {
+  const dir = mkdtempSync(path.join(tmpdir(), 'loramux-models-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** Names of the models that stand for the engines that run. */
+async function engines(url: string): Promise<string[]> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return [...text.matchAll(/^loramux_engine_up\{model="([^"]+)"\} 1$/gm)].map(([, name]) => name!);
+}
+
+const short = { parameters: { max_new_tokens: 6 } };
+
+describe('models at run time', () => {
+  test('the embedded model twice under two names: one engine, adapters of their own', async (t) => {
+    const flags = ['--log-level', 'error', '--model', `one=${DEMO}`, '--model', `two=${DEMO}`];
+    const url = await startServer(t, flags);
+    const inputs = { inputs: 'How is the weather', adapters: 'pirate', ...short };
+    const [one, two] = await Promise.all(
+      ['one', 'two'].map((name) => ask(`${url}/predictions/${name}`, 'POST', inputs)),
+    );
+    assert.equal(one!.status, 200);
+    assert.deepEqual(one!.json, two!.json);
+    assert.deepEqual(await engines(url), ['one']);
+    assert.equal((await ask(`${url}/models/two/adapters/pirate`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${url}/predictions/two`, 'POST', inputs)).status, 424);
+    assert.equal((await ask(`${url}/predictions/one`, 'POST', inputs)).status, 200);
+    assert.equal((await ask(`${url}/models/one`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${url}/predictions/one`, 'POST', inputs)).status, 404);
+    assert.equal((await ask(`${url}/predictions/two`, 'POST', { ...inputs, adapters: 'french' })).status, 200);
+  });
+
+  test('are registered, chosen and removed; faults touch nothing that runs', async (t) => {
+    const dir = scratch(t);
+    writeFileSync(path.join(dir, 'config.json'), '{"model_type": "llama"}');
+    const url = await startServer(t, [...FLAGS, '--allow-path', dir]);
+    const register = (fields: Readonly<Record<string, string>>) => ask(`${url}/models?${query(fields)}`, 'POST');
+
+    assert.deepEqual((await register({ url: MODEL, model_name: 'second', dtype: 'int8' })).json, {
+      status: 'Model "second" registered.',
+    });
+    assert.deepEqual((await engines(url)).sort(), ['base', 'second']);
+    for (const choice of ['/predictions/second', '/models/second/invoke', '/invocations?model_name=second']) {
+      assert.equal((await ask(`${url}${choice}`, 'POST', { inputs: 'a', ...short })).status, 200, choice);
+    }
+    // One model was named at the start: it answers when none is named.
+    assert.equal((await ask(`${url}/invocations`, 'POST', { inputs: 'a', ...short })).status, 200);
+
+    const wrong: readonly [Readonly<Record<string, string>>, number, string][] = [
+      [{ url: MODEL, model_name: 'second' }, 409, 'MODEL_EXISTS'],
+      [{ url: dir, model_name: 'broken' }, 400, 'MODEL_INVALID'],
+      [{ url: `${dir}/none`, model_name: 'none' }, 404, 'MODEL_SOURCE_INVALID'],
+      [{ url: path.dirname(dir), model_name: 'outside' }, 400, 'MODEL_SOURCE_FORBIDDEN'],
+      [{ model_name: 'none' }, 400, 'INVALID_REQUEST'],
+      [{ url: MODEL, model_name: 'a b' }, 400, 'INVALID_REQUEST'],
+      [{ url: MODEL, model_name: 'c', batch_size: '0' }, 400, 'INVALID_REQUEST'],
+    ];
+    for (const [fields, status, reason] of wrong) {
+      const answer = await register(fields);
+      assert.deepEqual([answer.status, answer.json.reason], [status, reason], JSON.stringify(fields));
+    }
+    const names = (await ask(`${url}/models`)).json.models.map(({ modelName }: { modelName: string }) => modelName);
+    assert.deepEqual(names, ['base', 'second']);
+
+    const later = await register({ url: dir, model_name: 'later', synchronous: 'false' });
+    assert.deepEqual([later.status, later.json.status], [202, 'Model "later" registration scheduled.']);
+    for (let state = ''; state !== 'Failed'; await sleep(20)) state = (await ask(`${url}/ping`)).json.later.status;
+    assert.equal((await ask(`${url}/ping`)).status, 200, 'a registration that failed is its own matter');
+    assert.equal((await ask(`${url}/predictions/later`, 'POST', { inputs: 'a' })).json.reason, 'MODEL_NOT_READY');
+    assert.match((await ask(`${url}/models/later`)).json[0].models[0].error, /hidden_size|config/);
+    assert.equal((await ask(`${url}/models/later`, 'DELETE')).status, 200);
+
+    // Removed while it loads, and while another one does.
+    await register({ url: MODEL, model_name: 'third', dtype: 'int8', batch_size: '3', synchronous: 'false' });
+    const fourth = register({ url: MODEL, model_name: 'fourth', batch_size: '4' });
+    assert.equal((await ask(`${url}/models/third`, 'DELETE')).status, 200);
+    assert.equal((await fourth).status, 200);
+    assert.equal((await ask(`${url}/models/third`)).status, 404);
+    assert.deepEqual((await engines(url)).sort(), ['base', 'fourth', 'second']);
+
+    const more = await ask(`${url}/models/second?max_worker=0`, 'PUT');
+    assert.equal(more.status, 400);
+    assert.equal((await ask(`${url}/models/second?min_worker=1&max_worker=2`, 'PUT')).status, 200);
+  });
+
+  test('an answer that runs is finished before its model goes', async (t) => {
+    const url = await startServer(t, FLAGS);
+    await ask(`${url}/models?${query({ url: MODEL, model_name: 'second', batch_size: '2' })}`, 'POST');
+    const parameters = { max_new_tokens: 200, ignore_eos_token: true, details: true };
+    const stream = await fetch(`${url}/predictions/second`, {
+      method: 'POST',
+      body: JSON.stringify({ inputs: 'a', stream: true, parameters }),
+    });
+    const gone = ask(`${url}/models/second`, 'DELETE');
+    const lines = (await stream.text()).trim().split('\n');
+    assert.equal(JSON.parse(lines.at(-1)!).details.generated_tokens, 200);
+    assert.equal((await gone).status, 200);
+    assert.deepEqual(await engines(url), ['base']);
+  });
+
+  test('a store is served without what is broken in it', async (t) => {
+    const store = scratch(t);
+    for (const name of ['good', 'bad']) mkdirSync(path.join(store, name));
+    writeFileSync(path.join(store, 'good/serving.properties'), `option.model_id=${MODEL}\n`);
+    cpSync(`${ADAPTERS}/qv-r4`, path.join(store, 'good/adapters/qv'), { recursive: true });
+    writeFileSync(path.join(store, 'bad/config.json'), '{}');
+    mkdirSync(path.join(store, 'flow'));
+    writeFileSync(
+      path.join(store, 'flow/workflow.yaml'),
+      `name: flow\nmodels:\n  inner: ../good\nconfigs:\n  adapters:\n    qv: {model: inner, src: ../good/adapters/qv}\nworkflow:\n  out: [adapter, qv, in]\n`,
+    );
+    const url = await startServer(t, ['--log-level', 'error', '--model-store', store]);
+    const wanted = await ask(`${url}/predictions/good`, 'POST', { inputs: 'a', adapters: 'qv', ...short });
+    assert.equal(wanted.status, 200);
+    assert.deepEqual((await ask(`${url}/predictions/flow`, 'POST', { inputs: 'a', ...short })).json, wanted.json);
+    const { json } = await ask(`${url}/ping`);
+    assert.deepEqual([json.good.status, json.bad.status], ['Healthy', 'Failed']);
+    assert.equal((await ask(`${url}/models?url=good&model_name=again`, 'POST')).status, 200);
+  });
+});
+
+describe('workflows', () => {
+  test('a thousand of them, one for each adapter, cost one engine and the weights that differ', async (t) => {
+    const url = await startServer(t, FLAGS);
+    const names = Array.from({ length: 1000 }, (_, at) => `tenant-${at}`);
+    const sources = ['qv-r4', 'mlp-r16', 'att-r1', 'all-r8'];
+    /** Eight at a time: more connections at once than the system queues would be refused by it. */
+    const each = async (work: (at: number, name: string) => Promise<void>) => {
+      const queue = names.entries();
+      const worker = async () => {
+        for (const [at, name] of queue) await work(at, name);
+      };
+      await Promise.all(Array.from({ length: 8 }, worker));
+    };
+    await each(async (at, adapter) => {
+      const source = `${ADAPTERS}/${sources[at % sources.length]}`;
+      const fields = { template: 'adapter', adapter, url: source, model: MODEL, preload: 'false' };
+      assert.equal((await ask(`${url}/workflows?${query(fields)}`, 'POST')).status, 200);
+    });
+    assert.deepEqual(await engines(url), ['base'], 'the start-up model and the workflows run the same');
+    const answers = await Promise.all(
+      [0, 4, 999, 1].map((at) => ask(`${url}/predictions/tenant-${at}`, 'POST', { inputs: 'a', ...short })),
+    );
+    assert.deepEqual(answers[0]!.json, answers[1]!.json);
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      [200, 200, 200, 200],
+    );
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    assert.match(metrics, /^loramux_adapters_loaded\{model="base"\} 3$/m, 'equal content is held once');
+    const all = await ask(`${url}/models/m`, 'DELETE');
+    assert.deepEqual([all.status, all.json.reason], [409, 'MODEL_IN_USE']);
+    await each(async (_, name) => assert.equal((await ask(`${url}/workflows/${name}`, 'DELETE')).status, 200));
+    assert.equal((await ask(`${url}/models/m`)).status, 404);
+    assert.match(await (await fetch(`${url}/metrics`)).text(), /^loramux_adapters_loaded\{model="base"\} 0$/m);
+  });
+
+  test('answer step by step, whole and as a stream', async (t) => {
+    const url = await startServer(t, FLAGS);
+    const definition = {
+      name: 'chain',
+      version: '2',
+      models: { m: MODEL },
+      configs: { adapters: { first: { model: 'm', src: `${ADAPTERS}/qv-r4` } } },
+      workflow: { draft: ['adapter', 'first', 'in'], out: ['m', ['id', 'draft']] },
+    };
+    assert.equal((await ask(`${url}/workflows`, 'POST', definition)).status, 200);
+    const draft = await ask(`${url}/models/m/invoke`, 'POST', { inputs: ['a', 'b'], adapters: 'first', ...short });
+    const texts = draft.json.map(({ generated_text }: { generated_text: string }) => generated_text);
+    const wanted = await ask(`${url}/models/m/invoke`, 'POST', { inputs: texts, ...short });
+    const chained = await ask(`${url}/predictions/chain/2`, 'POST', { inputs: ['a', 'b'], ...short });
+    assert.deepEqual(chained.json, wanted.json);
+    const body = JSON.stringify({ inputs: 'a', stream: true, ...short });
+    const stream = await (await fetch(`${url}/predictions/chain`, { method: 'POST', body })).text();
+    assert.equal(JSON.parse(stream.trim().split('\n').at(-1)!).generated_text, wanted.json[0].generated_text);
+    assert.equal((await ask(`${url}/predictions/chain/1`, 'POST', { inputs: 'a' })).status, 404);
+  });
+
+  test('and models survive a kill, and what was unregistered stays away', async (t) => {
+    const dir = scratch(t);
+    const run = async () => {
+      const flags = [...FLAGS, '--port', '0', '--state-dir', path.join(dir, 'state')];
+      const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', ...flags], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      t.after(() => child.kill('SIGKILL'));
+      let output = '';
+      for await (const chunk of child.stdout) {
+        output += chunk;
+        const url = /http:\/\/[\w.:[\]]+\d/.exec(output)?.[0];
+        if (url !== undefined) {
+          child.stdout.resume();
+          const kill = async () => {
+            child.kill('SIGKILL');
+            await once(child, 'exit');
+          };
+          return { url, kill };
+        }
+      }
+      throw new Error(output);
+    };
+    const flow = (adapter: string) => query({ template: 'adapter', adapter, url: `${ADAPTERS}/qv-r4`, model: MODEL });
+    const first = await run();
+    await ask(`${first.url}/models?${query({ url: MODEL, model_name: 'extra', batch_size: '3' })}`, 'POST');
+    await ask(`${first.url}/workflows?${flow('kept')}`, 'POST');
+    await ask(`${first.url}/workflows?${flow('gone')}`, 'POST');
+    await ask(`${first.url}/workflows/gone`, 'DELETE');
+    const answer = await ask(`${first.url}/predictions/kept`, 'POST', { inputs: 'a', ...short });
+    await first.kill();
+    const second = await run();
+    assert.deepEqual(await ask(`${second.url}/predictions/kept`, 'POST', { inputs: 'a', ...short }), answer);
+    assert.equal((await ask(`${second.url}/workflows/gone`)).status, 404);
+    assert.equal((await ask(`${second.url}/models/extra`)).json[0].models[0].batchSize, 3);
+    assert.equal((await ask(`${second.url}/workflows/kept`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${second.url}/models/m`)).status, 404, 'its model goes, and its adapter');
+    await second.kill();
+  });
+});
