@@ -61,7 +61,10 @@ export function manageModels(
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
     const { path, folder, adapterFolders, warnings } = source;
-    roots.push(join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders);
+    // A thousand workflows may open one model: every check of a path goes through all roots.
+    for (const root of [join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders]) {
+      if (!roots.includes(root)) roots.push(root);
+    }
     const options = { ...optionsOf(config, source), ...overridden(overrides) };
     return { options, adapterFolders, warnings };
   };
