@@ -4,6 +4,9 @@ import { after, before, describe, test } from 'node:test';
 import type { BoundAdapter } from '../../server/adapters/types.js';
 import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
 import { AdapterResidency } from '../../server/engine/webgpu/adapter-residency.js';
+import { GpuDevice } from '../../server/engine/webgpu/gpu-device.js';
+import { allNorms } from '../../server/model/spec.js';
+import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { allGroups } from '../../server/model/webgpu/linear-groups.js';
 import { GREEDY, LIMITS, run, type TestRow } from '../engine/loop-run.js';
 import { FP32, type GpuGolden, noGpu, openGpuGolden } from './gpu-golden.js';
@@ -138,6 +141,19 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
     for (let done = 0; done < 1000; done += 50) await run(engine, requests(50, done));
     assert.deepEqual(await usage(), before);
     for (const { digest } of adapters) engine.unload(digest);
+  });
+
+  test('graphs with 16-bit floats and with weights in blocks run wholly on the device', async () => {
+    // Opening a session is refused if a node would run on the processor; running one needs shader-f16.
+    const device = new GpuDevice();
+    const { folder } = opened.model;
+    const small = new Map<string, Float32Array>();
+    for (const { weight } of allNorms(folder.spec)) small.set(weight, await folder.checkpoint.readFloat32(weight));
+    for (const variant of ['base', 'full'] as const) {
+      for (const bits of [undefined, 8, 4] as const)
+        await device.session(buildGpuGraph(folder.spec, variant, { half: true, bits }, small).bytes, false);
+    }
+    await device.close();
   });
 
   test('a cache that the device has no memory for fails its row, and the next row runs', async () => {
