@@ -80,7 +80,12 @@ export class AdapterSync {
   /** Loads the pinned ones, then the others that are to be preloaded, while the budget lasts. */
   async load(entries: readonly AdapterEntry[]): Promise<void> {
     const wanted = entries.filter(({ preload }) => preload);
-    const queue = [...wanted.filter(({ pin }) => pin), ...wanted.filter(({ pin }) => !pin)];
+    await this.loadAll(wanted.filter(({ pin }) => pin));
+    await this.loadAll(wanted.filter(({ pin }) => !pin));
+  }
+
+  private async loadAll(entries: readonly AdapterEntry[]): Promise<void> {
+    const queue = [...entries];
     let full = false;
     const work = async () => {
       for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) {
@@ -176,7 +181,10 @@ export class AdapterSync {
       }
       const removed = registry.remove(name);
       if (removed !== undefined) loader.forget(removed);
-      if (body?.type === 'alias') registry.putAlias({ ...body, name, revision: record!.revision });
+      if (body?.type === 'alias') {
+        const { targets, createdAt, updatedAt } = body;
+        registry.putAlias({ name, targets, createdAt, updatedAt, revision: record!.revision });
+      }
       freeUnused(this.core, registry);
       if (removed !== undefined) journal.changed(model, name);
     } catch (error) {

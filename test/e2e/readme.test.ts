@@ -16,7 +16,8 @@ const EXPECTED: Readonly<Record<string, RegExp>> = {
   '"stream": true': /"token":\{"id":\d+,"text":"[^a-z]*","log_prob":[\s\S]*"generated_text":"[^a-z]+"/,
   'InferenceService/Predict': /"digest": "[0-9a-f]{64}"/,
   '"weight": 0.5': /"weight":0.5[\s\S]*"weight":0.5/,
-  'src=adapters/pirate': /captain registered[\s\S]*"name": ?"captain"[\s\S]*captain unregistered/,
+  'name=captain': /captain registered[\s\S]*"name": ?"captain"[\s\S]*captain unregistered/,
+  'name=mate': /mate updated[\s\S]*"versions":\[\{[\s\S]*"share":9[\s\S]*"action":"alias"/,
   '/metrics': /Healthy[\s\S]*loramux_adapters[\s\S]*SERVING/,
 };
 
