@@ -13,9 +13,14 @@ const POLL_MS = 300;
 
 /**
  * Opens the registry of a state folder, creating both.
+ * @param pragmas further settings of the connection, for example `query_only = on`
  * @throws AppError REGISTRY_UNAVAILABLE
  */
-export async function openSqlite(stateDir: string, onError: (error: unknown) => void): Promise<RegistryStore> {
+export async function openSqlite(
+  stateDir: string,
+  onError: (error: unknown) => void,
+  pragmas: readonly string[] = [],
+): Promise<RegistryStore> {
   const file = join(stateDir, 'registry.db');
   let db: Kysely<RegistryTables> | undefined;
   try {
@@ -27,6 +32,7 @@ export async function openSqlite(stateDir: string, onError: (error: unknown) => 
     await database.exec('pragma synchronous = full');
     chmodSync(file, 0o600);
     await db.transaction().execute(migrate);
+    for (const pragma of pragmas) await database.exec(`pragma ${pragma}`);
     return new SqlStore(db, { place: file, pollMs: POLL_MS, onError });
   } catch (error) {
     await db?.destroy().catch(() => {});

@@ -170,6 +170,31 @@ describe('a registry that cannot be used', () => {
     await assert.rejects(openSqlite(dir, ignore), unavailable(/cannot be opened: .*not a database/));
   });
 
+  for (const [what, pragma, said] of [
+    ['is full', 'max_page_count = 12', /cannot be written: .*full/],
+    ['can only be read', 'query_only = on', /cannot be written: .*readonly/],
+  ] as const) {
+    it(`because it ${what} says so, and keeps what was acknowledged`, async (t) => {
+      const on = await sqliteDatabase();
+      t.after(() => on.drop());
+      const before = await on.open();
+      await before.write([put('before', 1)], author);
+      await before.close();
+      const store = await openSqlite(on.place, ignore, [pragma]);
+      t.after(() => store.close());
+      const kept = ['before'];
+      const filling = async () => {
+        for (let i = 0; i < 100; i += 1) {
+          await store.write([put(`n${i}`, 'x'.repeat(500))], author);
+          kept.push(`n${i}`);
+        }
+      };
+      await assert.rejects(filling(), unavailable(said));
+      const { records } = await store.list('adapter');
+      assert.deepEqual(records.map(({ name }) => name).sort(), kept.sort());
+    });
+  }
+
   it('written by a later version is refused', async (t) => {
     const on = await sqliteDatabase();
     t.after(() => on.drop());
