@@ -50,6 +50,8 @@ holds a \`serving.properties\` as DJL Serving has it:
 | \`option.enable_lora\` | honoured: \`false\` serves the base only and refuses adapters; default \`true\` |
 | \`option.adapters\` | honoured: folder of adapters to register at start, absolute or relative to the file |
 | \`option.dtype\` | honoured: \`fp32\`, \`int8\`, \`auto\`; half precision names count as \`auto\` with a warning; \`--dtype\` wins |
+| \`option.entryPoint\` | honoured: a module inside the folder that answers for the model ([custom handlers](handlers.md)); the original's own handlers (\`djl_python.*\`) are ignored with a warning |
+| \`option.predict_timeout\` | honoured for a custom handler: seconds for a call of it |
 | \`engine\` | \`Python\` is accepted, others are ignored with a warning |
 | any other key | ignored with one warning line at start |
 

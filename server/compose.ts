@@ -4,6 +4,8 @@ import { manageModels } from './compose/models.js';
 import type { ServeConfig } from './config/parse.js';
 import type { GraphicsHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
+import { handledServices, refuseHandled } from './handlers/handled-services.js';
+import { HandlerModels } from './handlers/handler-models.js';
 import { withCors } from './listener/cors.js';
 import { createListener } from './listener/listener.js';
 import { measuredInference } from './observe/measured-inference.js';
@@ -51,7 +53,8 @@ export async function composeServer(
   );
   const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
-  const managed = manageModels(config, log, () => adapters, roots, store, hardware);
+  const later = { adapters: () => adapters, handlers: () => handlers };
+  const managed = manageModels(config, log, later, roots, store, hardware);
   const { models, manager, workflows, uses } = managed;
   const adapters: Adapters = createAdapterService({
     models: new Map(),
@@ -62,15 +65,6 @@ export async function composeServer(
     sources,
     store,
   });
-  try {
-    await managed.start();
-  } catch (error) {
-    await sources.close();
-    await adapters.close();
-    await managed.close();
-    await store.close();
-    throw error;
-  }
 
   let draining = false;
   const modelService = createModelService(models, {
@@ -87,16 +81,37 @@ export async function composeServer(
     uses,
   });
   const measured = measuredInference(inference, modelService, metrics);
-  const services: Services = refuseWhileDraining(
+  const handlers: HandlerModels = new HandlerModels({
+    limits: { callMs: config.handlerMs, memoryBytes: config.handlerMemory },
+    inference: measured,
+    log,
+  });
+  const handled = handledServices(
     {
-      inference: workflowInference(measured, (name) => workflows.byId(name), managed.defaultName),
+      // Below the workflows, so that none of their calls goes round a handler either.
+      inference: workflowInference(
+        refuseHandled(measured, handlers, managed.defaultName),
+        (name) => workflows.byId(name),
+        managed.defaultName,
+      ),
       adapters,
       models: modelService,
       management: manager,
       workflows,
     },
-    () => draining,
+    handlers,
   );
+  try {
+    await managed.start();
+  } catch (error) {
+    await handlers.close();
+    await sources.close();
+    await adapters.close();
+    await managed.close();
+    await store.close();
+    throw error;
+  }
+  const services: Services = refuseWhileDraining(handled, () => draining);
 
   const rest = await createRestApp(services, {
     maxBodyBytes: config.maxBodyBytes,
@@ -130,9 +145,9 @@ export async function composeServer(
   });
 
   return {
-    models: modelService.list(),
+    models: handled.models.list(),
     registry: store.durable ? store.place : undefined,
-    adapters: async (model) => (await adapters.list({ model, pageSize: 1000 })).adapters,
+    adapters: async (model) => (await handled.adapters.list({ model, pageSize: 1000 })).adapters,
     async listen() {
       await listener.listen(config.host, config.port);
       health.ready();
@@ -146,6 +161,7 @@ export async function composeServer(
       await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
       await rest.close();
       await sources.close();
+      await handlers.close();
       await adapters.close();
       await managed.close();
       await store.close();

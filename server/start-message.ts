@@ -16,9 +16,9 @@ export function startMessage(
   for (const [i, model] of models.entries()) {
     const size =
       model.parameters >= 1e9 ? `${(model.parameters / 1e9).toFixed(1)}B` : `${(model.parameters / 1e6).toFixed(1)}M`;
-    lines.push(
-      `  model ${model.name}: ${model.modelType}, ${size} weights, ${model.dtype}, context ${model.contextLength}`,
-    );
+    const weights = `${model.modelType}, ${size} weights, ${model.dtype}, context ${model.contextLength}`;
+    const what = [...(model.parameters > 0 ? [weights] : []), ...(model.handler ? [`handler ${model.handler}`] : [])];
+    lines.push(`  model ${model.name}: ${what.join('; ')}`);
     if (!model.loraEnabled) lines.push('    adapters are switched off');
     for (const adapter of adapters[i]!) lines.push(`    ${describe(adapter)}`);
   }

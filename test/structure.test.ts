@@ -20,6 +20,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   config: ['errors', 'adapters', 'registry', 'sources'],
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],
+  handlers: ['errors', 'adapters', 'service', 'config'],
   rpc: ['errors', 'service', 'listener'],
   rest: ['errors', 'service', 'listener'],
   'start-message': ['service'],
@@ -38,7 +39,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
       'observe',
       'listener',
     ],
-    ...['rpc', 'rest'],
+    ...['rpc', 'rest', 'handlers'],
   ],
   main: [
     'errors',

@@ -1,6 +1,7 @@
 /** Models and workflows of a server: what it is started with, and what comes and goes later. */
+import { realpathSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import type { Logger } from 'pino';
 import type { ModelSource } from '../config/model-folder.js';
 import { modelsOfStore, openModelUrl } from '../config/open-model.js';
@@ -9,6 +10,8 @@ import { DTYPES } from '../config/settings.js';
 import { SUPPORTED_FEATURES } from '../engine/features.js';
 import type { GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
+import { addHandler } from '../handlers/add-handler.js';
+import type { HandlerModels } from '../handlers/handler-models.js';
 import { isGgufModel } from '../model/gguf/gguf-model.js';
 import type { RegistryStore } from '../registry/types.js';
 import type { Adapters } from '../service/adapter-service.js';
@@ -40,8 +43,13 @@ export interface ManagedModels {
   close(): Promise<void>;
 }
 
+/** Services that are made after this, so they are asked for when they are needed. */
+export interface LaterServices {
+  adapters(): Adapters;
+  handlers(): HandlerModels;
+}
+
 /**
- * @param adapters made after this, so it is asked for when it is needed
  * @param hardware what `--device auto` decides by
  * @param roots folders that adapters may be registered from; those of each model are added
  * @param store where models and workflows that are registered later are kept
@@ -49,7 +57,7 @@ export interface ManagedModels {
 export function manageModels(
   config: ServeConfig,
   log: Logger,
-  adapters: () => Adapters,
+  { adapters, handlers }: LaterServices,
   roots: string[],
   store: RegistryStore,
   hardware: GraphicsHardware,
@@ -60,13 +68,13 @@ export function manageModels(
   const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
-    const { path, folder, adapterFolders, warnings } = source;
+    const { path, folder, adapterFolders, warnings, handler } = source;
     // A thousand workflows may open one model: every check of a path goes through all roots.
     for (const root of [join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders]) {
       if (!roots.includes(root)) roots.push(root);
     }
     const options = { ...optionsOf(config, source), ...overridden(overrides) };
-    return { options, adapterFolders, warnings };
+    return { options, adapterFolders, warnings, ...(handler && { handler: { ...handler, folder } }) };
   };
   const manager = new ModelManager({
     pool,
@@ -89,7 +97,9 @@ export function manageModels(
     },
     open: async (url, name, overrides) => {
       const settings = { dtype: config.dtype, adapters: undefined, merge: undefined };
-      return open(await openModelUrl(url, name, { roots: places, store: config.modelStore, settings }), overrides);
+      const source = await openModelUrl(url, name, { roots: places, store: config.modelStore, settings });
+      if (source.handler !== undefined) requireTrusted(source.folder, config);
+      return open(source, overrides);
     },
     served: ({ base, engine, info }, key) => ({
       base,
@@ -100,6 +110,10 @@ export function manageModels(
       supportedFeatures: SUPPORTED_FEATURES,
       baseCheck: config.baseCheck,
     }),
+    handlers: {
+      add: (name, opened) => addHandler(handlers(), adapters(), name, opened, log),
+      remove: (name) => handlers().remove(name),
+    },
     taken: (name) => workflows.has(name),
     kept: new KeptRecords(store, 'model'),
     log,
@@ -146,6 +160,21 @@ export function manageModels(
       await pool.close();
     },
   };
+}
+
+/**
+ * A handler is code: it comes from folders that the operator named for models. `--allow-path` names folders for
+ * adapters, which others may write to. Throws MODEL_SOURCE_FORBIDDEN.
+ */
+function requireTrusted(folder: string, { models, modelStore }: ServeConfig): void {
+  const trusted = [...models.map((source) => source.folder), ...(modelStore === undefined ? [] : [modelStore])];
+  const real = realpathSync(folder);
+  const within = (root: string) => !/^\.\.|^\//.test(relative(realpathSync(root), real));
+  if (trusted.some(within)) return;
+  throw new AppError(
+    'MODEL_SOURCE_FORBIDDEN',
+    `${folder} brings a custom handler, which is run only from models of the start and from --model-store`,
+  );
 }
 
 function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge }: ModelSource) {

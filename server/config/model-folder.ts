@@ -1,5 +1,5 @@
 /** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ConfigError } from './config-error.js';
 import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
@@ -19,8 +19,22 @@ export interface ModelSource {
   readonly merge: readonly MergeSource[];
   /** Folders whose sub-folders are adapters to register at start; all exist. */
   readonly adapterFolders: readonly string[];
+  /** The custom handler that answers for the model; absent = none. */
+  readonly handler?: HandlerSource | undefined;
   /** Remarks for the log, one line each. */
   readonly warnings: readonly string[];
+}
+
+/** A custom handler, as serving.properties names it. */
+export interface HandlerSource {
+  /** The module, absolute. */
+  readonly entryPoint: string;
+  /** Every key of serving.properties. */
+  readonly properties: Readonly<Record<string, string>>;
+  /** True: the folder holds no model, the handler is all there is. */
+  readonly alone: boolean;
+  /** `option.predict_timeout`, in milliseconds. */
+  readonly callMs?: number | undefined;
 }
 
 /** What of the settings a model's folder is read with. */
@@ -68,7 +82,9 @@ export function resolveModelFolder(
       `${path.join(folder, 'serving.properties')}: option.model_id names no folder or .gguf file: ${weights}`,
     );
   }
-  if (isFolder(weights) && !existsSync(path.join(weights, 'config.json'))) {
+  const noModel = isFolder(weights) && !existsSync(path.join(weights, 'config.json'));
+  const handler = properties === undefined ? undefined : handlerOf(folder, properties, noModel);
+  if (noModel && !handler?.alone) {
     throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
   }
   const chosen = name ?? path.basename(place).replace(/\.gguf$/i, '');
@@ -85,6 +101,9 @@ export function resolveModelFolder(
     ...(adapter === undefined ? [] : [adapter.merge]),
     ...(asked === undefined ? [] : parseMerge(asked, origin, folders, cwd)),
   ];
+  if (handler?.alone && merge.length > 0) {
+    throw new ConfigError(`${origin} ${asked}: ${folder} holds no model to merge into, only a handler`);
+  }
   const loraEnabled = (properties?.enableLora ?? true) && merge.length === 0;
   return {
     name: chosen,
@@ -94,7 +113,28 @@ export function resolveModelFolder(
     loraEnabled,
     merge,
     adapterFolders: loraEnabled ? folders : [],
+    ...(handler && { handler }),
     warnings: (properties?.warnings ?? []).map((line) => `${path.join(folder, 'serving.properties')}: ${line}`),
+  };
+}
+
+/** @param noModel true where the weights' folder holds none */
+function handlerOf(folder: string, properties: ServingProperties, noModel: boolean): HandlerSource | undefined {
+  const { entryPoint, modelId, predictTimeoutS, all } = properties;
+  if (entryPoint === undefined) return undefined;
+  const file = path.join(folder, 'serving.properties');
+  const module = path.resolve(folder, entryPoint);
+  // Links are followed: what lies outside by a link is outside.
+  if (!existsSync(module)) throw new ConfigError(`${file}: option.entryPoint names no file: ${module}`);
+  const inside = path.relative(realpathSync(folder), realpathSync(module));
+  if (inside.startsWith('..') || path.isAbsolute(inside)) {
+    throw new ConfigError(`${file}: option.entryPoint must lie inside the folder, not at ${module}`);
+  }
+  return {
+    entryPoint: module,
+    properties: all,
+    alone: noModel && modelId === undefined,
+    ...(predictTimeoutS !== undefined && { callMs: predictTimeoutS * 1000 }),
   };
 }
 

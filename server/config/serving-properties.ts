@@ -16,6 +16,12 @@ export interface ServingProperties {
   readonly merge?: string | undefined;
   /** `option.adapters` as written: a folder, absolute or relative to the file. */
   readonly adapters?: string | undefined;
+  /** `option.entryPoint` as written: a module inside the folder that answers for the model. */
+  readonly entryPoint?: string | undefined;
+  /** `option.predict_timeout`, in seconds: time for a call of the handler. */
+  readonly predictTimeoutS?: number | undefined;
+  /** Every key with its value, for the handler. */
+  readonly all: Readonly<Record<string, string>>;
   /** One line for each key that is not honoured. */
   readonly warnings: readonly string[];
 }
@@ -30,9 +36,25 @@ export function readServingProperties(source: string): ServingProperties {
   let dtype: ServingProperties['dtype'];
   let adapters: string | undefined;
   let merge: string | undefined;
+  let entryPoint: string | undefined;
+  let predictTimeoutS: number | undefined;
+  const all: Record<string, string> = {};
   for (const [key, raw] of Object.entries(getProperties(source))) {
     const value = raw.trim();
+    all[key] = value;
     switch (key) {
+      case 'option.entryPoint':
+        // The original's own handlers have names of Python modules; what they do is what the server does anyway.
+        if (/^djl_python\.[\w.]+$/.test(value))
+          warnings.push(`option.entryPoint=${value} is ignored; the server answers itself`);
+        else if (/\.(ts|mts|js|mjs)$/.test(value)) entryPoint = value;
+        else throw new Error(`option.entryPoint=${value}: must be a .ts, .js or .mjs file inside the folder`);
+        break;
+      case 'option.predict_timeout':
+        predictTimeoutS = Number(value);
+        if (!/^\d+$/.test(value) || predictTimeoutS < 1)
+          throw new Error(`option.predict_timeout=${value}: must be a whole number of seconds above 0`);
+        break;
       case 'option.model_id':
         if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value))
           throw new Error(`option.model_id=${value}: only folders are served`);
@@ -64,5 +86,8 @@ export function readServingProperties(source: string): ServingProperties {
         warnings.push(`${key} is ignored`);
     }
   }
-  return { modelId, enableLora, dtype, adapters, merge, warnings };
+  if (predictTimeoutS !== undefined && entryPoint === undefined) {
+    warnings.push('option.predict_timeout is ignored: it is the time of a custom handler, and there is none');
+  }
+  return { modelId, enableLora, dtype, adapters, merge, entryPoint, predictTimeoutS, all, warnings };
 }

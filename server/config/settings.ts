@@ -171,6 +171,17 @@ export const SETTINGS = z.object({
     description: 'How long a complete answer waits to be fetched.',
     default: '600000',
   }),
+  handlerMs: integer(1, 86_400_000, {
+    value: 'MS',
+    description:
+      'Time for an answer of a custom handler, and between two pieces of a stream; option.predict_timeout of a model wins.',
+    default: '120000',
+  }),
+  handlerMemory: bytes(8 * 1024 * 1024, {
+    value: 'BYTES',
+    description: 'Largest JavaScript heap of a custom handler; a handler that needs more is started anew.',
+    default: '256MiB',
+  }),
   graceMs: integer(0, 3_600_000, {
     value: 'MS',
     description: 'How long running requests may go on after SIGTERM or SIGINT before they are cancelled.',

@@ -50,6 +50,19 @@ export async function answerLater(
 ): Promise<void> {
   const priority = readPriority(header(request, PRIORITY_HEADER));
   const sink = later.open();
+  const call = { requestId: request.id, signal: sink.signal };
+  if (!ask.stream && ask.parameters.bestOf !== undefined) {
+    // No stream can pick the best samples before all are there; what refuses the request is then told by the fetch.
+    services.inference.predict(predict, call).then(
+      (results) => {
+        pushWhole(ask, results, sink);
+        sink.done();
+      },
+      (thrown: unknown) => sink.fail(AppError.from(thrown)),
+    );
+    answerToken(reply, sink.token);
+    return;
+  }
   let events: AsyncIterable<PredictEvent>;
   try {
     events = await services.inference.stream(predict, { requestId: request.id, signal: sink.signal, priority });
@@ -69,8 +82,7 @@ export async function answerLater(
       } else sink.fail(error);
     },
   );
-  tokenHeaders(reply, sink.token);
-  reply.send();
+  answerToken(reply, sink.token);
 }
 
 /** Reads a whole run into the sink: lines of a stream as they come, or the one answer at the end. */
@@ -81,19 +93,28 @@ async function collect(
   sink: LaterSink,
 ): Promise<void> {
   const results: PredictResult[] = [];
-  const type = renderer?.contentType ?? 'application/json; charset=utf-8';
+  const type = renderer?.contentType ?? JSON_TYPE;
   const ends = type.startsWith(EVENTS) ? /(?<=\n\n)/ : /(?<=\n)/;
   const lines = (text: string) => {
     for (const line of text.split(ends)) sink.push(line);
   };
   sink.headers({ 'content-type': type });
   for await (const event of events) {
-    if (event.type === 'final') results[event.index] = event.result;
+    if (event.type === 'final') results.push(event.result);
     if (renderer !== undefined) lines(renderer.event(event));
   }
+  results.sort((a, b) => a.index - b.index || a.sample - b.sample);
+  if (renderer === undefined) {
+    pushWhole(ask, results, sink);
+    return;
+  }
   sink.headers({ [ADAPTER_HEADER]: receiptHeader(receiptsOf(results)) });
-  if (renderer === undefined) sink.push(JSON.stringify(ask.answer(results)));
-  else lines(renderer.end());
+  lines(renderer.end());
+}
+
+function pushWhole(ask: Ask, results: readonly PredictResult[], sink: LaterSink): void {
+  sink.headers({ 'content-type': JSON_TYPE, [ADAPTER_HEADER]: receiptHeader(receiptsOf(results)) });
+  sink.push(JSON.stringify(ask.answer(results)));
 }
 
 /** Answers a request that fetches: 200 with what there is, 202 where there is nothing yet. */
@@ -102,14 +123,17 @@ export function answerFetch(later: LaterAnswers, request: FastifyRequest, reply:
   if (items !== undefined && !/^[1-9]\d{0,8}$/.test(items)) {
     throw new AppError('INVALID_REQUEST', `${MAX_ITEMS} must be a whole number above 0, not ${JSON.stringify(items)}`);
   }
-  const { headers, pieces, next } = later.fetch(header(request, STARTING_TOKEN)!.trim(), Number(items ?? 1e9));
+  const { headers, pieces, status, next } = later.fetch(header(request, STARTING_TOKEN)!.trim(), Number(items ?? 1e9));
   if (next !== undefined) tokenHeaders(reply, next);
   if (pieces.length === 0 && next !== undefined) {
     reply.code(202).send();
     return;
   }
   // As bytes: fastify would add a character set to the type of a text.
-  reply.headers(headers).send(Buffer.from(pieces.join('')));
+  reply
+    .code(status)
+    .headers(headers)
+    .send(Buffer.concat(pieces.map((piece) => Buffer.from(piece as string))));
 }
 
 /** True where the request asks for a token. */
@@ -118,9 +142,16 @@ export function wantsLater(request: FastifyRequest): boolean {
 }
 
 const EVENTS = 'text/event-stream';
+const JSON_TYPE = 'application/json; charset=utf-8';
 
 function wantsEvents(request: FastifyRequest): boolean {
   return /\btext\/event-stream\b/.test(request.headers.accept ?? '');
+}
+
+/** Answers with the token of an answer that is made. */
+export function answerToken(reply: FastifyReply, token: string): void {
+  tokenHeaders(reply, token);
+  reply.send();
 }
 
 /** Platforms pass on the custom attributes only, so the token stands there too. */

@@ -1,16 +1,8 @@
-/** What an inference request carries in its body, whatever the content type: one request object or text, and fields. */
+/** What an inference request carries in its body, whatever the content type: one request object or text. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { type Body, decodeBody, requestObject, typeOf } from './body.js';
 import { type FormField, isFormType, readForm } from './form.js';
-
-/** A body, read. */
-export interface RequestContent {
-  readonly body: Body;
-  /** Values of `adapter` and `model_name` that a form has beside its body. */
-  readonly adapter: readonly string[];
-  readonly modelName: readonly string[];
-}
 
 /** Fields of a form that speak about the request and are no part of its body. */
 const ABOUT = new Set(['adapter', 'model_name']);
@@ -19,24 +11,31 @@ const JSON_FIELDS = new Set(['parameters', 'messages', 'stream']);
 /** Fields that may be repeated for a list, or hold one as JSON. */
 const LIST_FIELDS = new Set(['inputs', 'adapters', 'prompt']);
 
-/**
- * Reads the body of a request. In a form the field `data` is the body: a request object, or a text that is one input.
- * Without `data` the fields are those of the request object, or the only field that is left is the body.
- * @throws AppError INVALID_REQUEST
- */
-export async function readContent(request: FastifyRequest): Promise<RequestContent> {
+/** The fields of a form; undefined where the body is none. Throws INVALID_REQUEST. */
+export async function readFields(request: FastifyRequest): Promise<readonly FormField[] | undefined> {
   const header = request.headers['content-type'];
   const raw = request.body;
   const type = typeOf(header);
+  if (!isFormType(type) || !Buffer.isBuffer(raw) || raw.length === 0) return undefined;
   // `curl -d '{...}'` labels JSON as a form.
-  const json = Buffer.isBuffer(raw) && type.endsWith('urlencoded') && /^\s*\{/.test(raw.toString('utf8', 0, 64));
-  if (!isFormType(type) || json || !Buffer.isBuffer(raw) || raw.length === 0) {
-    return { body: decodeBody(raw, header), adapter: [], modelName: [] };
-  }
-  const fields = await readForm(raw, header!);
-  const texts = (name: string) => fields.filter((field) => field.name === name).map(({ value }) => value.toString());
-  const rest = fields.filter(({ name }) => !ABOUT.has(name));
-  return { body: bodyOf(rest), adapter: texts('adapter'), modelName: texts('model_name') };
+  if (type.endsWith('urlencoded') && /^\s*\{/.test(raw.toString('utf8', 0, 64))) return undefined;
+  return readForm(raw, header!);
+}
+
+/** Values of a form's field. */
+export function fieldTexts(fields: readonly FormField[] | undefined, name: string): readonly string[] {
+  return (fields ?? []).filter((field) => field.name === name).map(({ value }) => value.toString());
+}
+
+/**
+ * The body of a request. In a form the field `data` is the body: a request object, or a text that is one input.
+ * Without `data` the fields are those of the request object, or the only field that is left is the body.
+ * @param fields what {@link readFields} returned
+ * @throws AppError INVALID_REQUEST
+ */
+export function readBody(request: FastifyRequest, fields: readonly FormField[] | undefined): Body {
+  if (fields === undefined) return decodeBody(request.body, request.headers['content-type']);
+  return bodyOf(fields.filter(({ name }) => !ABOUT.has(name)));
 }
 
 function bodyOf(fields: readonly FormField[]): Body {

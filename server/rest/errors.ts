@@ -21,7 +21,7 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
 export function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
   const modelMissing = error.reason === 'MODEL_NOT_FOUND' && surface === 'inference';
   return {
-    code: error.spec.http,
+    code: statusOf(error),
     type: modelMissing ? 'ModelNotFoundException' : (TYPES[error.reason] ?? 'BadRequestException'),
     message: error.message,
     // The inference handlers call the text "error", management calls it "message": inference answers have both.
@@ -37,7 +37,13 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   const error = toAppError(thrown);
   logFault(error, request.log);
   if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
-  reply.code(error.spec.http).send(errorBody(error, surfaceOf(request)));
+  reply.code(statusOf(error)).send(errorBody(error, surfaceOf(request)));
+}
+
+/** HTTP status: that of the table, or what a custom handler asks for. */
+export function statusOf(error: AppError): number {
+  const asked = error.reason === 'HANDLER_FAILED' ? error.metadata.status : undefined;
+  return asked === undefined ? error.spec.http : Number(asked);
 }
 
 /** Writes down what is the server's own fault; refusals are the caller's matter and stand in the access log. */

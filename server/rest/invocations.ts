@@ -5,9 +5,11 @@ import type { PredictRequest, Services } from '../service/types.js';
 import { answerFetch, answerLater, answerNow, STARTING_TOKEN, wantsLater } from './answering.js';
 import { type Body, isObject } from './body.js';
 import type { Compat } from './compat.js';
-import { type RequestContent, readContent } from './content.js';
+import { fieldTexts, readBody, readFields } from './content.js';
 import type { Ask } from './dialect.js';
 import { kindOf } from './fields.js';
+import type { FormField } from './form.js';
+import { answerByHandler } from './handler-answer.js';
 import { CUSTOM_ATTRIBUTES, header, queryValues } from './headers.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
@@ -34,15 +36,15 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
     const { model, version } = request.params as { model: string; version: string };
     return `${model}/${version}`;
   };
-  const byRequest = (request: FastifyRequest, { modelName }: RequestContent) =>
-    modelOfRequest(services, request, modelName, options.compat);
-  const post = (modelOf: (request: FastifyRequest, content: RequestContent) => string) => ({
+  const byRequest = (request: FastifyRequest, fields: readonly FormField[] | undefined) =>
+    modelOfRequest(services, request, fieldTexts(fields, 'model_name'), options.compat);
+  const post = (modelOf: ModelOf) => ({
     POST: async (request: FastifyRequest, reply: FastifyReply) => {
       await invoke(services, options, request, reply, modelOf);
       return reply;
     },
     OPTIONS: async (request: FastifyRequest, reply: FastifyReply) => {
-      services.models.resolve(modelOf(request, NO_CONTENT));
+      services.models.resolve(modelOf(request, undefined));
       return reply.header('allow', 'POST, OPTIONS').send({});
     },
   });
@@ -53,29 +55,35 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
   addRoute(app, '/predictions/:model/:version', 'inference', post(byVersion));
 }
 
-const NO_CONTENT: RequestContent = { body: { kind: 'none' }, adapter: [], modelName: [] };
+/** The name of the model that a request means. */
+type ModelOf = (request: FastifyRequest, fields: readonly FormField[] | undefined) => string;
 
 async function invoke(
   services: Services,
   { compat, later }: InferenceRouteOptions,
   request: FastifyRequest,
   reply: FastifyReply,
-  modelOf: (request: FastifyRequest, content: RequestContent) => string,
+  modelOf: ModelOf,
 ): Promise<void> {
   refuseHandlers(request);
   if (header(request, STARTING_TOKEN) !== undefined) {
     answerFetch(later, request, reply);
     return;
   }
-  const content = await readContent(request);
-  const model = services.models.resolve(modelOf(request, content));
-  const { ask, adapters, modelField } = readAsk(content.body);
+  const fields = await readFields(request);
+  const model = services.models.resolve(modelOf(request, fields));
+  if (services.handlers?.serves(model.name)) {
+    await requireRegistered(services, model.name, queryValues(request, 'adapter'));
+    await answerByHandler(services.handlers, model.name, fields, later, request, reply);
+    return;
+  }
+  const { ask, adapters, modelField } = readAsk(readBody(request, fields));
   const modelNames = modelField === undefined || modelField === model.name ? undefined : modelField;
   const asAdapter = modelNames !== undefined && (await isAdapter(services, model.answeredBy ?? model.name, modelNames));
   const selections = selectAdapters(
     {
       body: adapters,
-      query: [...queryValues(request, 'adapter'), ...content.adapter],
+      query: [...queryValues(request, 'adapter'), ...fieldTexts(fields, 'adapter')],
       customAttribute: customAttribute(header(request, CUSTOM_ATTRIBUTES), 'adapter'),
       identifier: header(request, 'x-amzn-sagemaker-adapter-identifier'),
       modelField: asAdapter ? modelNames : undefined,

@@ -17,8 +17,10 @@ export interface LaterLimits {
 export interface LaterSink {
   /** Headers of every fetch from here on. */
   headers(headers: Readonly<Record<string, string>>): void;
+  /** HTTP status of fetches that find something; 200 unless set. */
+  status(code: number): void;
   /** The next piece of the body: a line of a stream, or the whole of another answer. */
-  push(text: string): void;
+  push(piece: string | Uint8Array): void;
   /** Nothing follows. */
   done(): void;
   /** The answer failed: a fetch that finds nothing else throws the error. */
@@ -37,13 +39,15 @@ export interface LaterSink {
 export interface Fetched {
   readonly headers: Readonly<Record<string, string>>;
   /** Pieces that follow the token's place; empty = none yet. */
-  readonly pieces: readonly string[];
+  readonly pieces: readonly (string | Uint8Array)[];
+  readonly status: number;
   /** Token of what follows; undefined after the last piece. */
   readonly next: string | undefined;
 }
 
 interface Answer {
-  readonly pieces: string[];
+  readonly pieces: (string | Uint8Array)[];
+  status: number;
   readonly abort: AbortController;
   headers: Record<string, string>;
   bytes: number;
@@ -78,7 +82,7 @@ export class LaterAnswers {
     }
     const token = randomUUID();
     const abort = new AbortController();
-    const answer: Answer = { pieces: [], abort, headers: {}, bytes: 0, state: 'running' };
+    const answer: Answer = { pieces: [], status: 200, abort, headers: {}, bytes: 0, state: 'running' };
     this.#answers.set(token, answer);
     return {
       token,
@@ -86,7 +90,10 @@ export class LaterAnswers {
         return answer.pieces.length > 0;
       },
       headers: (headers) => Object.assign(answer.headers, headers),
-      push: (text) => this.#push(answer, text),
+      status: (code) => {
+        answer.status = code;
+      },
+      push: (piece) => this.#push(answer, piece),
       done: () => this.#end(token, answer, 'done'),
       fail: (error) => this.#end(token, answer, { error }),
       drop: () => this.#forget(token),
@@ -112,7 +119,7 @@ export class LaterAnswers {
     const to = from + pieces.length;
     if (pieces.length === 0 && typeof answer.state === 'object') throw answer.state.error;
     const complete = answer.state === 'done' && to === answer.pieces.length;
-    return { headers: answer.headers, pieces, next: complete ? undefined : `${id}.${to}` };
+    return { headers: answer.headers, pieces, status: answer.status, next: complete ? undefined : `${id}.${to}` };
   }
 
   /** Ends every answer that is still made, and forgets all. */
@@ -125,10 +132,10 @@ export class LaterAnswers {
     this.#bytes = 0;
   }
 
-  #push(answer: Answer, text: string): void {
-    if (text === '' || answer.state !== 'running' || answer.abort.signal.aborted) return;
-    answer.pieces.push(text);
-    const bytes = Buffer.byteLength(text);
+  #push(answer: Answer, piece: string | Uint8Array): void {
+    if (piece.length === 0 || answer.state !== 'running' || answer.abort.signal.aborted) return;
+    answer.pieces.push(piece);
+    const bytes = Buffer.byteLength(piece);
     answer.bytes += bytes;
     this.#bytes += bytes;
     while (this.#bytes > this.#limits.maxBytes) {

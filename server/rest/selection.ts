@@ -72,13 +72,18 @@ export function selectAdapters(
   return first.selections;
 }
 
-/** Value of one `key=value` of `X-Amzn-SageMaker-Custom-Attributes` (parts split at ";"); undefined = not there. */
-export function customAttribute(header: string | undefined, key: string): string | undefined {
-  for (const part of (header ?? '').split(';')) {
+/** The `key=value` parts of `X-Amzn-SageMaker-Custom-Attributes` (split at ";"), trimmed, keys in lower case. */
+export function customAttributes(header: string | undefined): [key: string, value: string][] {
+  return (header ?? '').split(';').flatMap((part): [string, string][] => {
     const at = part.indexOf('=');
-    if (at >= 0 && part.slice(0, at).trim().toLowerCase() === key) return part.slice(at + 1).trim();
-  }
-  return undefined;
+    return at < 0 ? [] : [[part.slice(0, at).trim().toLowerCase(), part.slice(at + 1).trim()]];
+  });
+}
+
+/** Value of the first part with that key; undefined = not there. */
+export function customAttribute(header: string | undefined, key: string): string | undefined {
+  if (header === undefined) return undefined;
+  return customAttributes(header).find(([name]) => name === key)?.[1];
 }
 
 function named(name: string): AdapterSelection {

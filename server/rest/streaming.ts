@@ -63,8 +63,9 @@ async function settlesNow(promise: Promise<unknown>): Promise<boolean> {
   return Promise.race([settled, nextTurn(false)]);
 }
 
-async function write(raw: ServerResponse, text: string, gone: AbortSignal): Promise<void> {
-  if (text === '' || gone.aborted || raw.write(text)) return;
+/** Writes a piece and waits until there is room for the next, or no client any more. */
+export async function write(raw: ServerResponse, text: string | Uint8Array, gone: AbortSignal): Promise<void> {
+  if (text.length === 0 || gone.aborted || raw.write(text)) return;
   // Until there is room in the socket, or no client any more.
   await once(raw, 'drain', { signal: gone }).catch(() => {});
 }

@@ -9,7 +9,7 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
       throw new AppError('SHUTTING_DOWN', 'the server is shutting down and takes no new work', { retryAfterMs: 5000 });
     }
   };
-  const { inference, adapters, models, management, workflows } = services;
+  const { inference, adapters, models, management, workflows, handlers } = services;
   return {
     models,
     management: {
@@ -41,6 +41,15 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
         return workflows.unregister(name, version, call);
       },
     },
+    ...(handlers && {
+      handlers: {
+        serves: (model) => handlers.serves(model),
+        async handle(request, call) {
+          admit();
+          return handlers.handle(request, call);
+        },
+      },
+    }),
     inference: {
       async predict(request, call) {
         admit();

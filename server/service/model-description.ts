@@ -1,6 +1,7 @@
 /** What a model is described by before it is loaded: where it was found, what is kept of it, what it is called. */
 import { z } from 'zod';
 import type { LoadModelOptions } from './load-model.js';
+import type { ModelInfo } from './types.js';
 
 /** A model that was found: how to load it, and what belongs to it. */
 export interface OpenedModel {
@@ -9,6 +10,28 @@ export interface OpenedModel {
   readonly adapterFolders: readonly string[];
   /** Remarks for the log. */
   readonly warnings: readonly string[];
+  /** The custom handler that answers for it; absent = none. */
+  readonly handler?: OpenedHandler | undefined;
+}
+
+/** A custom handler, as its model's folder names it. */
+export interface OpenedHandler {
+  /** Folder of the model. */
+  readonly folder: string;
+  /** The module, absolute. */
+  readonly entryPoint: string;
+  readonly properties: Readonly<Record<string, string>>;
+  /** True: there are no weights to load. */
+  readonly alone: boolean;
+  /** Time for a call, in milliseconds; absent = the server's. */
+  readonly callMs?: number | undefined;
+}
+
+/** Starts and ends custom handlers of models. */
+export interface ModelHandlers {
+  /** Throws MODEL_INVALID. @returns what is told of the model where the handler is all there is */
+  add(name: string, opened: OpenedModel & { readonly handler: OpenedHandler }): Promise<ModelInfo>;
+  remove(name: string): Promise<void>;
 }
 
 /** What is kept of a model. */

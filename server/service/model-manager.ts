@@ -5,11 +5,11 @@ import type { AdapterLog } from './adapter-service.js';
 import type { KeptRecords } from './kept-records.js';
 import type { LoadModelOptions } from './load-model.js';
 import type { ModelManagement, ModelOverrides, ModelState, ModelStatus, RegisterModelRequest } from './management.js';
-import { nameOf, type OpenedModel, savedModel } from './model-description.js';
+import { type ModelHandlers, nameOf, type OpenedModel, savedModel } from './model-description.js';
 import { type ModelPool, type PooledModel, poolKey } from './model-pool.js';
 import type { LoadedModel } from './ports.js';
 import type { ServedModel } from './served-models.js';
-import type { CallContext } from './types.js';
+import type { CallContext, ModelInfo } from './types.js';
 
 /** What the manager is made of. */
 export interface ModelManagerOptions {
@@ -28,6 +28,8 @@ export interface ModelManagerOptions {
   readonly open: (url: string, name: string, overrides: ModelOverrides, signal: AbortSignal) => Promise<OpenedModel>;
   /** What the adapter service needs to know of a loaded model. */
   readonly served: (model: LoadedModel, pool: string) => ServedModel;
+  /** Starts and ends custom handlers; absent = models that have one cannot be served. */
+  readonly handlers?: ModelHandlers | undefined;
   /** Something else that has the name, for example a workflow; absent = nothing. */
   readonly taken?: ((name: string) => boolean) | undefined;
   /** Where models that are registered while the server runs are kept; absent = nowhere. */
@@ -52,6 +54,8 @@ interface Registered {
   ready: Promise<void>;
   options?: LoadModelOptions;
   pooled?: PooledModel;
+  /** What its handler tells of it; absent = it has none. */
+  handler?: ModelInfo;
 }
 
 /** Who registers a model, and what is known of it. */
@@ -172,7 +176,8 @@ export class ModelManager implements ModelManagement {
     if (!model.startup) {
       await this.#options.kept?.delete(name, call);
       // What is named when the server starts comes back with its adapters; this does not.
-      if (model.state === 'ready' && model.options?.loraEnabled) await this.#options.adapters.clear(name, call);
+      if (model.state === 'ready' && model.pooled && model.options?.loraEnabled)
+        await this.#options.adapters.clear(name, call);
     }
     const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
     const gone = this.#remove(model);
@@ -299,25 +304,35 @@ export class ModelManager implements ModelManagement {
 
   async #load(model: Registered, opening: Promise<OpenedModel>): Promise<void> {
     const { name, stop } = model;
-    const { pool, models, adapters, served, log } = this.#options;
+    const { pool, models, adapters, served, handlers, log } = this.#options;
     try {
       const opened = await opening;
       stop.signal.throwIfAborted();
       for (const warning of opened.warnings) log.warn({ model: name }, warning);
       model.options = opened.options;
-      const pooled = await pool.lease(opened.options, stop.signal);
-      model.pooled = pooled;
-      stop.signal.throwIfAborted();
-      adapters.addModel(name, served(pooled.model, pooled.key));
-      if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
-      stop.signal.throwIfAborted();
-      models.set(name, pooled.model);
+      const { handler } = opened;
+      if (!handler?.alone) {
+        const pooled = await pool.lease(opened.options, stop.signal);
+        model.pooled = pooled;
+        stop.signal.throwIfAborted();
+        adapters.addModel(name, served(pooled.model, pooled.key));
+        if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
+        stop.signal.throwIfAborted();
+      }
+      if (handler !== undefined) {
+        if (handlers === undefined) throw new AppError('MODEL_INVALID', 'custom handlers are not served here');
+        model.handler = await handlers.add(name, { ...opened, handler });
+        stop.signal.throwIfAborted();
+      }
+      if (model.pooled !== undefined) models.set(name, model.pooled.model);
       model.state = 'ready';
       log.info({ model: name, url: model.url, engines: pool.size }, 'model registered');
     } catch (error) {
       if (this.#registered.get(name) === model && model.pooled !== undefined) adapters.removeModel(name);
+      if (model.handler !== undefined) await handlers?.remove(name);
       await model.pooled?.release();
       delete model.pooled;
+      delete model.handler;
       log.warn({ model: name, url: model.url, err: error }, `model ${name} failed: ${AppError.from(error).message}`);
       throw error;
     }
@@ -338,6 +353,7 @@ export class ModelManager implements ModelManagement {
     model.state = 'unloading';
     this.#options.models.delete(name);
     this.#options.adapters.removeModel(name);
+    if (model.handler !== undefined) await this.#options.handlers?.remove(name);
     await model.pooled?.release();
     this.#options.log.info({ model: name, engines: this.#options.pool.size }, 'model unregistered');
   }
@@ -363,7 +379,10 @@ export class ModelManager implements ModelManagement {
       url,
       state: dead ? 'failed' : state,
       ...(error !== undefined && { error }),
-      ...(loaded !== undefined && { info: { ...loaded.info, ready: loaded.engine.alive } }),
+      ...(loaded === undefined && model.handler !== undefined && { info: model.handler }),
+      ...(loaded !== undefined && {
+        info: { ...loaded.info, ready: loaded.engine.alive, ...(model.handler && { handler: model.handler.handler }) },
+      }),
       startup,
       direct,
       workflows: [...workflows].sort(),

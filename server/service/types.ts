@@ -7,6 +7,7 @@ import type { AdapterProgress, AdapterVersion, AliasTarget } from '../adapters/r
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import type { GenerationParameters } from './generation-parameters.js';
+import type { HandlerService } from './handler-types.js';
 import type { ModelManagement } from './management.js';
 import type { WorkflowService } from './workflows/types.js';
 
@@ -345,6 +346,8 @@ export interface ModelInfo {
   readonly loraEnabled: boolean;
   /** Where the name is a workflow's: the served model that answers, whose adapters can be asked for. */
   readonly answeredBy?: string | undefined;
+  /** File of the custom handler that answers for the model; absent = none. */
+  readonly handler?: string | undefined;
 }
 
 /** The served models. */
@@ -366,4 +369,6 @@ export interface Services {
   readonly models: ModelService;
   readonly management: ModelManagement;
   readonly workflows: WorkflowService;
+  /** Absent = no model has a handler. */
+  readonly handlers?: HandlerService | undefined;
 }

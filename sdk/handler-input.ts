@@ -1,0 +1,93 @@
+/** One item of a request's content. */
+export interface ContentItem {
+  /** `data` for a body; the name of a query parameter or form field. */
+  readonly key: string;
+  readonly value: Uint8Array;
+}
+
+/** What an {@link Input} is made of. */
+export interface InputParts {
+  /** Headers of the request, and the parts of its custom attributes. */
+  readonly properties: Iterable<readonly [name: string, value: string]>;
+  /** Query parameters, then the body or the fields of a form, in the order sent. */
+  readonly content: readonly ContentItem[];
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * What a handler is called with: properties (headers and custom attributes, found by any letter case) and content
+ * (query parameters, the body under `data`, fields of a form under their names).
+ */
+export class Input {
+  readonly #properties: ReadonlyMap<string, string>;
+  readonly #content: readonly ContentItem[];
+
+  constructor({ properties, content }: InputParts) {
+    this.#properties = new Map([...properties].map(([name, value]) => [name.toLowerCase(), value]));
+    this.#content = content;
+  }
+
+  /** All properties; names in lower case. */
+  getProperties(): Record<string, string> {
+    return Object.fromEntries(this.#properties);
+  }
+
+  /** A property by its name, whatever the letter case. */
+  getProperty(name: string): string | undefined {
+    return this.#properties.get(name.toLowerCase());
+  }
+
+  /** All content, in order; keys may repeat. */
+  getContent(): readonly ContentItem[] {
+    return this.#content;
+  }
+
+  /** True where the content has the key. */
+  containsKey(key: string): boolean {
+    return this.#content.some((item) => item.key === key);
+  }
+
+  /** True where there is no content. */
+  isEmpty(): boolean {
+    return this.#content.length === 0;
+  }
+
+  /**
+   * @param key default: `data`, or where there is none the first item
+   * @returns undefined where the content has no such key
+   */
+  getAsBytes(key?: string): Uint8Array | undefined {
+    const found = this.#content.find((item) => item.key === (key ?? 'data'));
+    return (found ?? (key === undefined ? this.#content[0] : undefined))?.value;
+  }
+
+  /** As {@link getAsBytes}, decoded. @throws TypeError where the bytes are not UTF-8 */
+  getAsString(key?: string): string | undefined {
+    const bytes = this.getAsBytes(key);
+    return bytes === undefined ? undefined : UTF8.decode(bytes);
+  }
+
+  /** As {@link getAsString}, parsed. @throws SyntaxError where the text is not JSON */
+  getAsJson(key?: string): unknown {
+    const text = this.getAsString(key);
+    return text === undefined ? undefined : JSON.parse(text);
+  }
+
+  /**
+   * The adapter that the request names, wherever it does: Adapter-Identifier header, content `adapter`, custom
+   * attribute; undefined = nowhere. A name in a JSON body is the handler's to read.
+   */
+  getAdapter(): string | undefined {
+    return (
+      this.getProperty('x-amzn-sagemaker-adapter-identifier') ??
+      this.getAsText('adapter') ??
+      this.getProperty('adapter')
+    );
+  }
+
+  /** Content of a key that is surely there or not at all: never the first item instead. */
+  private getAsText(key: string): string | undefined {
+    return this.containsKey(key) ? this.getAsString(key) : undefined;
+  }
+}

@@ -1,0 +1,82 @@
+/** Generations that a handler asks for, run by the server's own inference service. */
+import type { AdapterChoice, PredictInput, PredictParams, PredictResult, StreamEvent } from '../../sdk/types.js';
+import { AppError } from '../errors.js';
+import type * as service from '../service/types.js';
+
+/**
+ * A request as the SDK has it, as the service takes it.
+ * @param model the handler's own model, which is the only one that it may ask
+ * @throws AppError INVALID_REQUEST for an input without a prompt, or for another model
+ */
+export function fromParams(params: PredictParams, model: string): service.PredictRequest {
+  const request =
+    typeof params === 'string' || Array.isArray(params) ? { inputs: params } : (params as { inputs: never });
+  const { inputs, adapter, parameters, model: named } = request as Exclude<PredictParams, string | readonly unknown[]>;
+  if (named !== undefined && named !== model) {
+    throw new AppError('INVALID_REQUEST', `a handler generates with its own model, ${model}, and not with ${named}`);
+  }
+  const list = typeof inputs === 'string' ? [inputs] : inputs;
+  if (!Array.isArray(list)) throw new AppError('INVALID_REQUEST', 'inputs must be a text or a list of inputs');
+  return {
+    model,
+    inputs: list.map((input: PredictInput, index) => fromInput(input, index)),
+    ...(adapter === undefined ? {} : { adapters: selection(adapter) }),
+    ...(parameters === undefined ? {} : { parameters: defined(parameters) }),
+  };
+}
+
+function fromInput(input: PredictInput, index: number): service.PredictInput {
+  if (typeof input === 'string') return { prompt: { kind: 'text', text: input } };
+  if (Array.isArray(input)) return { prompt: { kind: 'tokens', tokenIds: input as readonly number[] } };
+  const { text, tokenIds, messages, adapter, parameters } = input as Exclude<PredictInput, string | readonly number[]>;
+  const prompts: service.Prompt[] = [
+    ...(text === undefined ? [] : [{ kind: 'text' as const, text }]),
+    ...(tokenIds === undefined ? [] : [{ kind: 'tokens' as const, tokenIds }]),
+    ...(messages === undefined ? [] : [{ kind: 'chat' as const, messages }]),
+  ];
+  const [prompt, second] = prompts;
+  if (prompt === undefined || second !== undefined) {
+    throw new AppError('INVALID_REQUEST', `inputs[${index}] needs exactly one of text, tokenIds, messages`);
+  }
+  return {
+    prompt,
+    ...(adapter === undefined ? {} : { adapters: selection(adapter) }),
+    ...(parameters === undefined ? {} : { parameters: defined(parameters) }),
+  };
+}
+
+function selection(choice: AdapterChoice): service.AdapterSelection {
+  if (choice === null || choice === '') return [];
+  const list = (Array.isArray(choice) ? choice : [choice]) as Exclude<AdapterChoice, readonly unknown[] | null>[];
+  return list.map((one) => (typeof one === 'string' ? { name: one, weight: 1 } : { ...one, weight: one.weight ?? 1 }));
+}
+
+/** Only what was given, so that defaults apply to the rest. */
+function defined(parameters: object): Partial<service.GenerationParameters> {
+  return Object.fromEntries(Object.entries(parameters).filter(([, value]) => value !== undefined));
+}
+
+/** A result as the SDK has it. */
+export function toResult(result: service.PredictResult, requestId: string): PredictResult {
+  const { index, sample, tokens, promptTokens = [], receipt, ...rest } = result;
+  return {
+    ...rest,
+    inputIndex: index,
+    sampleIndex: sample,
+    tokens: tokens.map(toToken),
+    promptTokens: promptTokens.map(toToken),
+    receipt: { ...receipt, adapters: [...receipt.adapters], requestId },
+  };
+}
+
+/** An event as the SDK has it. */
+export function toEvent(event: service.PredictEvent, requestId: string): StreamEvent {
+  const place = { inputIndex: event.index, sampleIndex: event.sample };
+  return event.type === 'final'
+    ? { type: 'final', ...place, result: toResult(event.result, requestId) }
+    : { type: 'delta', ...place, text: event.text, tokens: event.tokens.map(toToken) };
+}
+
+function toToken({ top, ...token }: service.TokenInfo): PredictResult['tokens'][number] {
+  return { ...token, top: [...(top ?? [])] };
+}

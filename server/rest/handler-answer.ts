@@ -1,0 +1,147 @@
+/** Requests to a model whose custom handler answers: passed on as they came, answered as the handler says. */
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
+import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/handler-types.js';
+import { answerToken, wantsLater } from './answering.js';
+import { callContext } from './call-context.js';
+import { logFault, sendError, statusOf, toAppError } from './errors.js';
+import type { FormField } from './form.js';
+import { CUSTOM_ATTRIBUTES, header } from './headers.js';
+import type { LaterAnswers, LaterSink } from './later.js';
+import { customAttributes } from './selection.js';
+import { write } from './streaming.js';
+
+/** Headers that belong to the connection and that no handler may set. */
+const OWN = new Set(['content-length', 'transfer-encoding', 'connection', 'keep-alive', 'trailer', 'upgrade']);
+
+/** Answers on the request's own connection, or with a token where the request asks for one. */
+export async function answerByHandler(
+  handlers: HandlerService,
+  model: string,
+  fields: readonly FormField[] | undefined,
+  later: LaterAnswers,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const wanted = handlerRequest(model, request, fields);
+  if (wantsLater(request)) {
+    const sink = later.open();
+    const call = { requestId: request.id, signal: sink.signal };
+    collect(handlers, wanted, call, sink).then(
+      () => sink.done(),
+      (thrown: unknown) => sink.fail(toAppError(thrown)),
+    );
+    answerToken(reply, sink.token);
+    return;
+  }
+  const call = callContext(request, reply);
+  let answer: HandlerAnswer;
+  try {
+    answer = await handlers.handle(wanted, call);
+    checkHeaders(answer.headers);
+  } catch (thrown) {
+    sendError(thrown, request, reply);
+    return;
+  }
+  const { code, headers, body } = answer;
+  for (const [name, value] of Object.entries(headers)) reply.header(name, value);
+  reply.code(code);
+  if (body === undefined || typeof body === 'string') reply.send(body);
+  else if (body instanceof Uint8Array) reply.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
+  else await sendPieces(body, request, reply, call.signal);
+}
+
+function handlerRequest(
+  model: string,
+  request: FastifyRequest,
+  fields: readonly FormField[] | undefined,
+): HandlerRequest {
+  const properties: [string, string][] = Object.entries(request.headers).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, Array.isArray(value) ? value.join(', ') : value]],
+  );
+  properties.push(...customAttributes(header(request, CUSTOM_ATTRIBUTES)));
+  const query = Object.entries(request.query as Record<string, string | string[]>).flatMap(([key, value]) =>
+    (Array.isArray(value) ? value : [value]).map((one) => ({ key, value: Buffer.from(one) })),
+  );
+  const raw = request.body;
+  const body = Buffer.isBuffer(raw) && raw.length > 0 ? [{ key: 'data', value: raw }] : [];
+  return {
+    model,
+    properties,
+    content: [...query, ...(fields?.map(({ name, value }) => ({ key: name, value })) ?? body)],
+  };
+}
+
+function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      if (OWN.has(name.toLowerCase())) throw new TypeError('it belongs to the connection');
+      validateHeaderName(name);
+      validateHeaderValue(name, value);
+    } catch (cause) {
+      const message = `the handler answered with a header ${JSON.stringify(name)} that cannot be sent`;
+      throw new AppError('HANDLER_FAILED', `${message}: ${(cause as Error).message}`, { cause });
+    }
+  }
+}
+
+/** Sends a stream: real status until the first piece, then a last line that tells of a failure. */
+async function sendPieces(
+  pieces: AsyncIterable<string | Uint8Array>,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  gone: AbortSignal,
+): Promise<void> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  let step: IteratorResult<string | Uint8Array>;
+  try {
+    step = await iterator.next();
+  } catch (thrown) {
+    reply.removeHeader('content-type');
+    sendError(thrown, request, reply);
+    return;
+  }
+  const { raw } = reply;
+  reply.hijack();
+  for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
+  raw.writeHead(reply.statusCode);
+  try {
+    for (; !step.done && !gone.aborted; step = await iterator.next()) await write(raw, step.value, gone);
+  } catch (thrown) {
+    const error = toAppError(thrown);
+    logFault(error, request.log);
+    if (!gone.aborted) raw.write(failureLine(error, String(reply.getHeader('content-type'))));
+  } finally {
+    iterator.return?.().catch(() => {});
+    if (!gone.aborted) raw.end();
+  }
+}
+
+function failureLine(error: AppError, type: string): string {
+  const json = JSON.stringify({ code: statusOf(error), error: error.message, reason: error.reason });
+  return type.startsWith('text/event-stream') ? `data: ${json}\n\n` : `${json}\n`;
+}
+
+async function collect(
+  handlers: HandlerService,
+  wanted: HandlerRequest,
+  call: { requestId: string; signal: AbortSignal },
+  sink: LaterSink,
+): Promise<void> {
+  const { code, headers, body } = await handlers.handle(wanted, call);
+  checkHeaders(headers);
+  sink.status(code);
+  sink.headers(headers);
+  if (body === undefined) return;
+  if (typeof body === 'string' || body instanceof Uint8Array) {
+    sink.push(body);
+    return;
+  }
+  try {
+    for await (const piece of body) sink.push(piece);
+  } catch (thrown) {
+    if (!sink.begun) throw thrown;
+    sink.push(failureLine(toAppError(thrown), headers['content-type'] ?? ''));
+  }
+}
