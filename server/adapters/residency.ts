@@ -1,9 +1,9 @@
 /**
  * Which adapters' weights the engines hold, within one byte budget for all models. Content is held once per engine and
  * digest, however many names point to it; a lease keeps it where it is; what is neither leased nor pinned makes room
- * for others, least recently used first.
+ * for others: what was not used for long, is large, and is soon there again goes first.
  */
-import { AppError } from '../errors.js';
+import { MemoryRoom, type Room, type RoomOptions } from './memory-room.js';
 import type { BoundAdapter } from './types.js';
 
 /** What holds the weights: the part of an engine that loads and unloads them. */
@@ -23,6 +23,9 @@ interface Resident {
   readonly engine: AdapterHost;
   readonly digest: string;
   readonly bytes: number;
+  /** Bytes of the budget that it has; undefined until there is room for it. */
+  room: Room | undefined;
+  readonly reloadMs: number;
   state: 'loading' | 'ready' | 'unloading';
   leases: number;
   lastUse: number;
@@ -42,32 +45,49 @@ export interface ResidentLease {
 }
 
 /** How a load may make room. */
-export interface LoadOptions {
-  /** False: fail rather than evict another adapter. Default true. */
-  readonly evict?: boolean | undefined;
+export interface LoadOptions extends RoomOptions {
+  /** Room taken before by {@link Residency.room}; the load owns it from now on. */
+  readonly room?: Room | undefined;
+  /** What it took to bring the weights here, in milliseconds: what takes longer to bring back stays longer. */
+  readonly reloadMs?: number | undefined;
 }
 
 /** The adapters that are held. */
 export class Residency {
-  readonly budget: number;
+  private readonly memory: MemoryRoom;
   private readonly residents = new Map<string, Resident>();
   /** Names per key: how many point there, and how many of them are pinned. */
   private readonly names = new Map<string, { refs: number; pins: number }>();
-  private usedBytes = 0;
   private clock = 0;
-  /** Tail of the queue of admissions: one makes room at a time. */
-  private admission: Promise<unknown> = Promise.resolve();
   private readonly onError: (error: unknown) => void;
 
   /** @param budget most bytes of all weights together */
   constructor(budget: number, onError: (error: unknown) => void = () => {}) {
-    this.budget = budget;
+    this.memory = new MemoryRoom(budget, { evict: () => this.evict(), pinnedBytes: () => this.pinnedBytes() });
     this.onError = onError;
+  }
+
+  /** Most bytes of all weights together. */
+  get budget(): number {
+    return this.memory.budget;
   }
 
   /** Bytes that the engines hold or are about to hold. */
   get bytes(): number {
-    return this.usedBytes;
+    return this.memory.used;
+  }
+
+  /**
+   * Takes room for weights that are still to be read, so that nothing is read that then has no place.
+   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers
+   */
+  room(bytes: number, options: RoomOptions = {}): Promise<Room> {
+    return this.memory.take(bytes, options);
+  }
+
+  /** Looks again who of those that wait may have room. */
+  look(): void {
+    this.memory.changed();
   }
 
   /** Bytes held for a key; 0 when it is not ready. */
@@ -89,6 +109,7 @@ export class Residency {
     if (names.refs <= 1) this.names.delete(id(key));
     else this.names.set(id(key), { refs: names.refs - 1, pins: names.pins - (pinned ? 1 : 0) });
     this.sweep(id(key));
+    this.memory.changed();
   }
 
   /** Leases content that is held or being loaded; undefined if it is neither. Rejects if that load fails. */
@@ -112,13 +133,18 @@ export class Residency {
     for (;;) {
       const resident = this.residents.get(key);
       if (resident === undefined) break;
-      if (resident.state !== 'unloading') return this.lease(key, resident);
+      if (resident.state !== 'unloading') {
+        options.room?.release();
+        return this.lease(key, resident);
+      }
       await resident.gone;
     }
     const resident: Resident = {
       engine,
       digest: adapter.digest,
       bytes: adapter.bytes,
+      room: undefined,
+      reloadMs: options.reloadMs ?? 0,
       state: 'loading',
       leases: 0,
       lastUse: 0,
@@ -126,7 +152,7 @@ export class Residency {
       gone: Promise.resolve(),
     };
     this.residents.set(key, resident);
-    resident.ready = this.bringIn(key, resident, adapter, options.evict ?? true);
+    resident.ready = this.bringIn(key, resident, adapter, options);
     return this.lease(key, resident);
   }
 
@@ -159,57 +185,54 @@ export class Residency {
     this.clock += 1;
     resident.lastUse = this.clock;
     this.sweep(key);
+    if (resident.leases === 0) this.memory.changed();
   }
 
-  private async bringIn(key: string, resident: Resident, adapter: BoundAdapter, evict: boolean): Promise<void> {
-    const turn = this.admission.then(() => this.makeRoom(resident.bytes, evict));
-    this.admission = turn.catch(() => {});
+  private async bringIn(key: string, resident: Resident, adapter: BoundAdapter, options: LoadOptions): Promise<void> {
     try {
-      await turn;
-    } catch (error) {
-      this.residents.delete(key);
-      throw error;
-    }
-    try {
+      resident.room = await this.roomFor(adapter, options);
       await resident.engine.load(adapter);
       resident.state = 'ready';
     } catch (error) {
-      this.usedBytes -= resident.bytes;
       this.residents.delete(key);
+      resident.room?.release();
       throw error;
     }
   }
 
-  /** Unloads others until `bytes` fit, and takes them from the budget. */
-  private async makeRoom(bytes: number, evict: boolean): Promise<void> {
-    while (this.usedBytes + bytes > this.budget) {
-      const victim = evict && bytes <= this.budget ? this.leastRecentlyUsed() : undefined;
-      if (victim === undefined) throw this.exhausted(bytes);
-      await this.unload(victim[0], victim[1]);
-    }
-    this.usedBytes += bytes;
+  private async roomFor({ bytes }: BoundAdapter, { room, evict, waitMs }: LoadOptions): Promise<Room> {
+    if (room?.bytes === bytes) return room;
+    room?.release();
+    return this.memory.take(bytes, { evict, waitMs });
   }
 
-  private leastRecentlyUsed(): readonly [string, Resident] | undefined {
-    let oldest: readonly [string, Resident] | undefined;
-    for (const entry of this.residents) {
-      const [key, resident] = entry;
-      if (resident.state === 'unloading') return entry; // Its bytes are on their way back: wait for them first.
+  /** Unloads what is worth least; undefined when everything is in use. */
+  private evict(): Promise<void> | undefined {
+    let worst: { key: string; resident: Resident; waste: number } | undefined;
+    for (const [key, resident] of this.residents) {
+      if (resident.state === 'unloading') return resident.gone; // Its bytes are on their way back: wait for them first.
       if (resident.state !== 'ready' || resident.leases > 0) continue;
       if ((this.names.get(key)?.pins ?? 0) > 0) continue;
-      if (oldest === undefined || resident.lastUse < oldest[1].lastUse) oldest = entry;
+      const waste = this.waste(resident);
+      if (worst === undefined || waste > worst.waste) worst = { key, resident, waste };
     }
-    return oldest;
+    return worst && this.unload(worst.key, worst.resident);
   }
 
-  private exhausted(bytes: number): AppError {
-    const { usedBytes, budget } = this;
-    return new AppError(
-      'ADAPTER_MEMORY_EXHAUSTED',
-      `the adapter needs ${bytes} bytes; of the budget of ${budget} bytes ${usedBytes} are taken by adapters that are ` +
-        'in use, pinned or being loaded',
-      { metadata: { needed: String(bytes), used: String(usedBytes), budget: String(budget) }, retryAfterMs: 1000 },
-    );
+  /**
+   * Bytes it has occupied unused, over what it would cost to bring it back. Times are taken by powers of four, so that
+   * equal adapters go in the order of their last use whatever noise their load times have.
+   */
+  private waste({ lastUse, bytes, reloadMs }: Resident): number {
+    return ((this.clock + 1 - lastUse) * bytes) / 4 ** Math.round(Math.log2(Math.max(1, reloadMs)) / 2);
+  }
+
+  private pinnedBytes(): number {
+    let bytes = 0;
+    for (const [key, resident] of this.residents) {
+      if ((this.names.get(key)?.pins ?? 0) > 0) bytes += resident.bytes;
+    }
+    return bytes;
   }
 
   /** Unloads content that nobody names or leases any more. */
@@ -225,8 +248,8 @@ export class Residency {
       .unload(resident.digest)
       .catch(this.onError)
       .then(() => {
-        this.usedBytes -= resident.bytes;
         this.residents.delete(key);
+        resident.room?.release();
       });
     return resident.gone;
   }

@@ -5,6 +5,7 @@ import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { type AdapterLoader, isPassing } from './adapter-loader.js';
+import { LeaseFailure } from './lease-sets.js';
 import type { AdapterLease } from './ports.js';
 import type { AdapterSelection } from './types.js';
 
@@ -85,36 +86,29 @@ async function leaseAll(
   loader: AdapterLoader,
   signal: AbortSignal,
 ): Promise<Map<AdapterEntry, ResidentLease>> {
-  const held = new Map<AdapterEntry, ResidentLease>();
-  const failures: AppError[] = [];
-  const all = Promise.all(
-    Array.from(entries, (entry) =>
-      loader.lease(entry).then(
-        (lease) => held.set(entry, lease),
-        (thrown: unknown) => failures.push(loadFailure(entry, thrown)),
-      ),
-    ),
-  );
-  const releaseAll = () => {
-    for (const lease of held.values()) lease.release();
-  };
+  const all = loader.leaseSet(entries);
   let leave: (() => void) | undefined;
   const left = new Promise<'left'>((resolve) => {
     leave = () => resolve('left');
     signal.addEventListener('abort', leave);
     if (signal.aborted) leave();
   });
-  const outcome = await Promise.race([all, left]);
-  signal.removeEventListener('abort', leave!);
-  if (outcome === 'left') {
-    void all.then(releaseAll); // The loads go on for whoever else wants them.
-    throw canceled(signal);
+  try {
+    const outcome = await Promise.race([all, left]);
+    if (outcome !== 'left') return outcome;
+  } catch (error) {
+    throw error instanceof LeaseFailure ? loadFailure(error.entry, error.cause) : error;
+  } finally {
+    signal.removeEventListener('abort', leave!);
   }
-  if (failures.length > 0) {
-    releaseAll();
-    throw failures[0];
-  }
-  return held;
+  // The loads go on for whoever else wants them.
+  all.then(
+    (held) => {
+      for (const lease of held.values()) lease.release();
+    },
+    () => {},
+  );
+  throw canceled(signal);
 }
 
 /** Refuses sums that have no meaning. The entries' files have been read by now, so their features are known. */

@@ -6,6 +6,7 @@ import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adap
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
+import { LeaseSets } from './lease-sets.js';
 import type { ServedModel } from './served-models.js';
 
 /** Who is told of loads, besides those who wait for them. */
@@ -24,6 +25,8 @@ export interface LoaderParts {
   readonly reader: AdapterReader;
   readonly residency: Residency;
   readonly sources: SourceResolver;
+  /** How long rows wait for memory that other rows use, in milliseconds. */
+  readonly roomWaitMs: number;
 }
 
 /** Least time between two reports of a download's progress, in milliseconds. */
@@ -37,13 +40,20 @@ export class AdapterLoader {
   private readonly residency: Residency;
   private readonly sources: SourceResolver;
   private readonly watch: LoadWatch;
+  private readonly sets: LeaseSets;
 
-  constructor({ models, reader, residency, sources }: LoaderParts, watch: LoadWatch = {}) {
+  constructor({ models, reader, residency, sources, roomWaitMs }: LoaderParts, watch: LoadWatch = {}) {
     this.models = models;
     this.reader = reader;
     this.residency = residency;
     this.sources = sources;
     this.watch = watch;
+    this.sets = new LeaseSets({
+      lease: (entry, options) => this.lease(entry, options),
+      isThere: ({ pool, summary }) => summary !== undefined && residency.bytesOf({ pool, digest: summary.digest }) > 0,
+      budget: residency.budget,
+      roomWaitMs,
+    });
   }
 
   /** True while the entry's files are being read or handed over. */
@@ -60,7 +70,11 @@ export class AdapterLoader {
     const held = summary && this.residency.join({ pool: entry.pool, digest: summary.digest });
     if (held !== undefined) return held;
     const known = this.loads.get(entry);
-    if (known !== undefined) return (await known).again();
+    if (known !== undefined) {
+      // It may be waiting behind others for room that this caller's set keeps from them.
+      if (this.sets.isFirst(entry)) this.residency.look();
+      return (await known).again();
+    }
     const load = this.load(entry, options);
     this.loads.set(entry, load);
     this.watch.onChange?.(entry);
@@ -84,11 +98,37 @@ export class AdapterLoader {
     if (entry.summary === undefined) await this.read(entry);
   }
 
+  /**
+   * Leases what all the entries need, or nothing.
+   * @throws LeaseFailure with the first failure
+   */
+  leaseSet(entries: ReadonlySet<AdapterEntry>): Promise<Map<AdapterEntry, ResidentLease>> {
+    return this.sets.lease(entries);
+  }
+
   private async load(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease> {
-    const adapter = await this.read(entry);
-    entry.progress = { stage: 'load', doneBytes: 0, totalBytes: adapter.bytes };
-    this.watch.onChange?.(entry);
-    const lease = await this.residency.load(entry.pool, this.host(entry), adapter, options);
+    const bytes = options.waitMs ? entry.summary?.bytes : undefined;
+    // Room first: what waits for memory must not hold it outside of the budget.
+    const room =
+      bytes === undefined
+        ? undefined
+        : await this.residency.room(bytes, { ...options, isFirst: () => this.sets.isFirst(entry) });
+    let lease: ResidentLease;
+    try {
+      const start = performance.now();
+      const adapter = await this.read(entry);
+      entry.progress = { stage: 'load', doneBytes: 0, totalBytes: adapter.bytes };
+      this.watch.onChange?.(entry);
+      const reloadMs = performance.now() - start;
+      const now = { evict: options.evict, room, reloadMs };
+      lease = await this.residency.load(entry.pool, this.host(entry), adapter, now);
+    } catch (error) {
+      room?.release();
+      const exhausted = error instanceof AppError && error.reason === 'ADAPTER_MEMORY_EXHAUSTED';
+      // Its bytes are known now, so that it can wait without them.
+      if (exhausted && room === undefined && options.waitMs && entry.summary) return this.load(entry, options);
+      throw error;
+    }
     entry.loadedAt = Date.now();
     this.retain(entry);
     return lease;

@@ -48,6 +48,8 @@ export interface AdapterServiceOptions {
   readonly log: AdapterLog;
   /** How adapters are read; default: worker threads, two at a time. */
   readonly reader?: AdapterReader | undefined;
+  /** How long rows wait for memory that other rows use, in milliseconds; default 60 000. */
+  readonly roomWaitMs?: number | undefined;
   /** Brings remote sources here; default: only folders can be used. The service does not close it. */
   readonly sources?: SourceResolver | undefined;
   /** Where names are kept; default: nowhere. The service does not close it. */
@@ -55,6 +57,9 @@ export interface AdapterServiceOptions {
   /** 0 <= x < 1, for aliases of several targets. */
   readonly random?: (() => number) | undefined;
 }
+
+/** How long a row waits for others' adapters to leave the memory: a few long answers. */
+const ROOM_WAIT_MS = 60_000;
 
 type OfModel = { readonly model?: string | undefined };
 type OfName = OfModel & { readonly name: string };
@@ -75,13 +80,13 @@ export class Adapters implements AdapterService, AdapterLeases {
       log.warn({ err: error }, 'unloading an adapter failed'),
     );
     const reader = options.reader ?? createAdapterReader();
-    const sources = options.sources ?? localSources();
+    const { sources = localSources(), roomWaitMs = ROOM_WAIT_MS } = options;
     const journal = new AdapterJournal((model, name) => {
       const entry = this.registries.get(model)?.get(name);
       return entry && infoOf(this.core, entry);
     });
     const loader = new AdapterLoader(
-      { models: this.served, reader, residency, sources },
+      { models: this.served, reader, residency, sources, roomWaitMs },
       {
         onChange: ({ model, name, state }) => {
           if (state === 'registered') journal.changed(model, name);

@@ -51,6 +51,65 @@ describe('residency', () => {
     d.release();
   });
 
+  it('lets what waits for room in when a lease ends, in order, smaller ones beside it', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    const held: ResidentLease[] = [];
+    for (const digest of ['a', 'b']) held.push(await residency.load('m', engine, adapter(digest, 12)));
+    const order: string[] = [];
+    const wait = (digest: string, bytes: number) =>
+      residency.load('m', engine, adapter(digest, bytes), { waitMs: 30_000 }).then((lease) => {
+        order.push(digest);
+        return lease;
+      });
+    const large = wait('large', 15);
+    const next = wait('next', 10);
+    const small = wait('small', 5);
+    await assert.rejects(residency.load('m', engine, adapter('now', 10)), { reason: 'ADAPTER_MEMORY_EXHAUSTED' });
+    (await small).release();
+    assert.deepEqual(order, ['small'], 'it fits beside those that are held');
+    held[0]!.release();
+    (await large).release();
+    (await next).release();
+    assert.deepEqual(order, ['small', 'large', 'next']);
+    assert.ok(engine.peakBytes <= 30);
+  });
+
+  it('refuses what has waited too long, and at once what pinned adapters keep out', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    const lease = await residency.load('m', engine, adapter('a', 20));
+    // The room's own timer does not keep the test alive.
+    const alive = setInterval(() => {}, 1000);
+    await assert.rejects(residency.load('m', engine, adapter('b', 20), { waitMs: 5 }), {
+      reason: 'ADAPTER_MEMORY_EXHAUSTED',
+      message: /did not change within 5 ms/,
+    });
+    clearInterval(alive);
+    residency.retain(key('a'), true);
+    lease.release();
+    await assert.rejects(residency.load('m', engine, adapter('b', 20), { waitMs: 1e9 }), {
+      reason: 'ADAPTER_MEMORY_EXHAUSTED',
+      metadata: { needed: '20', used: '20', budget: '30' },
+    });
+  });
+
+  it('lets go what is soon there again before what is not', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30);
+    for (const [digest, reloadMs] of [
+      ['slow', 4000],
+      ['quick', 10],
+      ['quicker', 9],
+    ] as const) {
+      residency.retain(key(digest), false);
+      (await residency.load('m', engine, adapter(digest, 10), { reloadMs })).release();
+    }
+    const lease = await residency.load('m', engine, adapter('x', 10));
+    assert.deepEqual([...engine.loaded.keys()], ['slow', 'quicker', 'x']);
+    lease.release();
+  });
+
   it('evicts nothing for what can never fit, or when told not to', async () => {
     const engine = new MemoryEngine();
     const residency = new Residency(30);

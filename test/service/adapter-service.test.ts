@@ -47,7 +47,10 @@ interface Setup {
   readonly logged: string[];
 }
 
-function setup(byteBudget?: number, options: { loraEnabled?: boolean; reader?: AdapterReader } = {}): Setup {
+function setup(
+  byteBudget?: number,
+  options: { loraEnabled?: boolean; reader?: AdapterReader; roomWaitMs?: number } = {},
+): Setup {
   const engine = new MemoryEngine();
   const reader = inThread();
   const logged: string[] = [];
@@ -60,6 +63,8 @@ function setup(byteBudget?: number, options: { loraEnabled?: boolean; reader?: A
     byteBudget,
     log: { info: write, warn: write },
     reader: options.reader ?? reader,
+    // Without patience, a refusal shows at once what finds no room.
+    roomWaitMs: options.roomWaitMs ?? 0,
   });
   return { service, engine, reader, logged };
 }
@@ -278,6 +283,45 @@ describe('leases', () => {
     await settle();
     assert.ok(engine.peakBytes <= 2 * BYTES);
     assert.equal((await service.get({ name: 'a1' })).state, 'ready');
+  });
+
+  it('wait for room that other rows use, and read nothing meanwhile', async () => {
+    const { service, engine, reader } = setup(2 * BYTES, { roomWaitMs: 30_000 });
+    for (const name of ['a0', 'a1', 'a2']) await service.create({ name, source: name }, call());
+    const [first, second] = await service.acquire('m', [...select('a0'), ...select('a1')], forever);
+    const { reads } = reader;
+    let got = false;
+    const waiting = service.acquire('m', select('a2'), forever).then((rows) => {
+      got = true;
+      return rows;
+    });
+    const held = await service.acquire('m', select('a0'), forever);
+    await settle();
+    assert.deepEqual([got, reader.reads], [false, reads], 'rows of adapters that are there are not held back');
+    second!.release();
+    for (const { release } of await waiting) release();
+    assert.ok(engine.peakBytes <= 2 * BYTES);
+    for (const { release } of [first!, ...held]) release();
+  });
+
+  it('never wait for each other, however many adapters each needs', async () => {
+    const { service, engine } = setup(3 * BYTES, { roomWaitMs: 30_000 });
+    for (let i = 0; i < 5; i += 1) await service.create({ name: `a${i}`, source: `a${i}`, preload: false }, call());
+    const set = fc.uniqueArray(fc.nat(4), { minLength: 1, maxLength: 3 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(set, { maxLength: 8 }), async (sets) => {
+        const use = async (ids: readonly number[]) => {
+          const rows = await service.acquire('m', select(...ids.map((i) => `a${i}`)), forever);
+          await turn();
+          for (const { release } of rows) release();
+        };
+        await Promise.all(sets.map(use));
+      }),
+      { numRuns: 50 },
+    );
+    assert.ok(engine.peakBytes <= 3 * BYTES);
+    const all = service.acquire('m', select('a0', 'a1', 'a2', 'a3'), forever);
+    await assert.rejects(all, reason('ADAPTER_MEMORY_EXHAUSTED'), 'what can never fit is not waited for');
   });
 
   it('refuse pin without preload, and register nothing', async () => {

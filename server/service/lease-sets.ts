@@ -1,0 +1,104 @@
+/**
+ * Leases of several adapters at once, all or none. Who must wait for memory holds nothing meanwhile, except for one set at
+ * a time, which others let pass: so two requests can never wait for each other's adapters.
+ */
+import type { AdapterEntry } from '../adapters/registry.js';
+import type { LoadOptions, ResidentLease } from '../adapters/residency.js';
+import { AppError } from '../errors.js';
+
+/** How single adapters are leased. */
+export interface LeaseOne {
+  lease(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease>;
+  /** True: a lease needs neither reading nor room. */
+  isThere(entry: AdapterEntry): boolean;
+  /** Most bytes that a set can have. */
+  readonly budget: number;
+  /** How long rows wait for memory that other rows use, in milliseconds. */
+  readonly roomWaitMs: number;
+}
+
+type Held = Map<AdapterEntry, ResidentLease>;
+
+/** A failure and the entry that it is about. */
+export class LeaseFailure extends Error {
+  readonly entry: AdapterEntry;
+
+  constructor(entry: AdapterEntry, cause: unknown) {
+    super('an adapter cannot be leased', { cause });
+    this.entry = entry;
+  }
+}
+
+/** Leases sets. */
+export class LeaseSets {
+  private readonly one: LeaseOne;
+  /** The set that may hold some while it waits for others, and those behind it. */
+  private line: Promise<unknown> = Promise.resolve();
+  private first: ReadonlySet<AdapterEntry> = new Set();
+
+  constructor(one: LeaseOne) {
+    this.one = one;
+  }
+
+  /** True for adapters of the set whose turn it is: others must not keep them from their room. */
+  isFirst(entry: AdapterEntry): boolean {
+    return this.first.has(entry);
+  }
+
+  /** Throws a {@link LeaseFailure}; then nothing is leased. */
+  lease(entries: ReadonlySet<AdapterEntry>): Promise<Held> {
+    const simple = entries.size <= 1 || [...entries].every((entry) => this.one.isThere(entry));
+    if (simple) return this.attempt(entries);
+    const turn = this.line.then(() => this.inTurn(entries));
+    this.line = turn.catch(() => {});
+    return turn;
+  }
+
+  private async inTurn(entries: ReadonlySet<AdapterEntry>): Promise<Held> {
+    // Sizes first: only what fits together may wait while it holds.
+    for (const entry of entries) {
+      if (entry.summary === undefined)
+        for (const lease of (await this.attempt(new Set([entry]))).values()) lease.release();
+    }
+    const bytes = bytesOf(entries);
+    if (bytes > this.one.budget) throw this.tooLarge(entries, bytes);
+    this.first = entries;
+    try {
+      return await this.attempt(entries);
+    } finally {
+      this.first = new Set();
+    }
+  }
+
+  private async attempt(entries: ReadonlySet<AdapterEntry>): Promise<Held> {
+    const held: Held = new Map();
+    const failures: LeaseFailure[] = [];
+    await Promise.all(
+      Array.from(entries, (entry) =>
+        this.one.lease(entry, { waitMs: this.one.roomWaitMs }).then(
+          (lease) => held.set(entry, lease),
+          (thrown: unknown) => failures.push(new LeaseFailure(entry, thrown)),
+        ),
+      ),
+    );
+    if (failures.length === 0) return held;
+    for (const lease of held.values()) lease.release();
+    // What will not pass says more than what may.
+    throw failures.find(({ cause }) => !(cause instanceof AppError && cause.spec.retryable)) ?? failures[0];
+  }
+
+  private tooLarge(entries: ReadonlySet<AdapterEntry>, bytes: number): LeaseFailure {
+    const { budget } = this.one;
+    const [entry] = entries;
+    const what = `with the ${entries.size - 1} others of the request it needs ${bytes} bytes; the budget is ${budget} bytes`;
+    const metadata = { needed: String(bytes), budget: String(budget) };
+    return new LeaseFailure(entry!, new AppError('ADAPTER_MEMORY_EXHAUSTED', what, { metadata }));
+  }
+}
+
+/** Bytes of the contents; equal contents count once. */
+function bytesOf(entries: ReadonlySet<AdapterEntry>): number {
+  const contents = new Map<string, number>();
+  for (const { pool, summary } of entries) if (summary) contents.set(`${pool} ${summary.digest}`, summary.bytes);
+  return [...contents.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
