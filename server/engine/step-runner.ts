@@ -32,11 +32,20 @@ interface Step {
   readonly horizonOf: (token: number) => number;
 }
 
+/** A session and the adapter inputs that were made for it. */
+interface Opened {
+  readonly session: DecoderSession;
+  /** Those of one selection for all rows. */
+  readonly lora: LoraFeeds;
+  /** Those of slots: each group of rows keeps its own, or groups that take turns would write theirs anew every step. */
+  readonly byStore: WeakMap<KvStore, LoraFeeds>;
+}
+
 /** Runs steps of one model on the CPU. Not re-entrant: one step at a time. */
 export class StepRunner implements StepBackend {
   readonly spec: DecoderSpec;
   readonly #table: EmbeddingTable;
-  readonly #sessions = new Map<GraphVariant, { session: DecoderSession; lora: LoraFeeds }>();
+  readonly #sessions = new Map<GraphVariant, Opened>();
   readonly #openFull: (() => Promise<DecoderSession>) | undefined;
   #full: Promise<void> | undefined;
   /** Milliseconds spent inside onnxruntime. */
@@ -57,7 +66,7 @@ export class StepRunner implements StepBackend {
 
   /** Makes another graph variant available. */
   addSession(session: DecoderSession): void {
-    this.#sessions.set(session.graph.variant, { session, lora: new LoraFeeds(session.graph) });
+    this.#sessions.set(session.graph.variant, { session, lora: new LoraFeeds(session.graph), byStore: new WeakMap() });
   }
 
   /** True once a session of that variant is there. */
@@ -184,7 +193,7 @@ export class StepRunner implements StepBackend {
       logit_rows: int64(step.logitRows),
       ...shapeFeeds(this.spec, shape),
       ...ropeFeeds(ropes, positions, step.horizonOf),
-      ...(variant === 'base' ? {} : same ? opened.lora.shared(live[0]!) : opened.lora.perSlot(adapters)),
+      ...(variant === 'base' ? {} : same ? opened.lora.shared(live[0]!) : feedsOf(opened, store).perSlot(adapters)),
     };
     for (const window of graph.windows)
       feeds[maskInput(window)] = maskTensor(shape, lengths, queryHeads / kvHeads, window);
@@ -216,6 +225,12 @@ export class StepRunner implements StepBackend {
     }
     return rows;
   }
+}
+
+function feedsOf({ session, byStore }: Opened, store: KvStore): LoraFeeds {
+  const known = byStore.get(store) ?? new LoraFeeds(session.graph);
+  byStore.set(store, known);
+  return known;
 }
 
 /** The smallest graph that can serve all rows of a step. */
