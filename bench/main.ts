@@ -9,6 +9,9 @@ interface Command {
 const COMMANDS: Readonly<Record<string, Command>> = {
   http: { shows: 'tokens per second and latencies over HTTP', load: () => import('./http.js') },
   peers: { shows: 'the same load on us, llama.cpp, OpenVINO GenAI and PEFT', load: () => import('./peers.js') },
+  interleave: { shows: 'running streams while long prompts are read', load: () => import('./interleave.js') },
+  prefix: { shows: 'prompts that share a long beginning', load: () => import('./prefix.js') },
+  memory: { shows: 'resident memory with many adapters at work', load: () => import('./memory.js') },
   simulate: { shows: 'fairness and starvation of the scheduler, simulated', load: () => import('./simulate.js') },
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
   retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },

@@ -1,0 +1,96 @@
+/**
+ * `npm run bench -- interleave [--model DIR] [--streams 8] [--prompts 4] [--prompt-tokens 1500] [--prefill-chunk N] [--save]`
+ *
+ * Running streams while long prompts are read: the time between their tokens before, during and after.
+ */
+import { parseArgs } from 'node:util';
+import { percentile, prompt } from './load.js';
+import { machineName, publish } from './result.js';
+import { startServer } from './server-process.js';
+import { followStream } from './stream.js';
+
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      model: { type: 'string' },
+      streams: { type: 'string', default: '8' },
+      prompts: { type: 'string', default: '4' },
+      'prompt-tokens': { type: 'string', default: '1500' },
+      'prefill-chunk': { type: 'string' },
+      'stream-tokens': { type: 'string', default: '500' },
+      'quiet-tokens': { type: 'string', default: '120' },
+      save: { type: 'boolean', default: false },
+    },
+  });
+  const streams = Number(values.streams);
+  const prompts = Number(values.prompts);
+  const quietTokens = Number(values['quiet-tokens']);
+  const flags = (['model', 'prefill-chunk'] as const).flatMap((name) =>
+    values[name] === undefined ? [] : [`--${name}`, values[name]],
+  );
+  const server = await startServer([...flags, '--kv-bytes', '2GiB']);
+  try {
+    const words = await wordsFor(server.url, Number(values['prompt-tokens']));
+    // Every stream is past its prompt when the quiet time begins, and outlasts the reading of the long prompts.
+    let settling = streams;
+    let quietFrom = 0;
+    let quietReady = () => {};
+    const ready = new Promise<void>((resolve) => {
+      quietReady = resolve;
+    });
+    const running = Array.from({ length: streams }, (_, i) =>
+      followStream(server.url, { prompt: prompt(i, 60), newTokens: Number(values['stream-tokens']) }, (count) => {
+        if (count === 20 && --settling === 0) quietFrom = performance.now();
+        if (i === 0 && count === 20 + quietTokens) quietReady();
+      }),
+    );
+    await ready;
+    const disturbedFrom = performance.now();
+    const long = await Promise.all(
+      Array.from({ length: prompts }, (_, i) =>
+        followStream(server.url, { prompt: prompt(1000 + i, words), newTokens: 1 }),
+      ),
+    );
+    const disturbedUntil = performance.now();
+    const times = await Promise.all(running);
+    const gaps = (from: number, until: number) =>
+      times.flatMap(({ tokensAt }) =>
+        tokensAt.slice(1).flatMap((at, i) => (tokensAt[i]! >= from && at <= until ? [at - tokensAt[i]!] : [])),
+      );
+    const quiet = gaps(quietFrom, disturbedFrom);
+    const disturbed = gaps(disturbedFrom, disturbedUntil);
+    const after = gaps(disturbedUntil, Number.POSITIVE_INFINITY);
+    const row = (label: string, values: number[]) => [
+      label,
+      values.length,
+      percentile(values, 0.5).toFixed(1),
+      percentile(values, 0.99).toFixed(1),
+      (percentile(values, 0.99) / percentile(quiet, 0.99)).toFixed(2),
+    ];
+    const first = long.map(({ startedAt, tokensAt }) => tokensAt[0]! - startedAt);
+    publish(
+      {
+        name: 'interleave',
+        title: `Streams while ${prompts} prompts of ${long[0]!.promptTokens} tokens are read`,
+        method: `${streams} streams over HTTP decode; then ${prompts} long prompts arrive at once. Milliseconds between the tokens of a stream.`,
+        command: `npm run bench -- interleave --model DIR --streams ${streams} --prompts ${prompts} --prompt-tokens ${values['prompt-tokens']}`,
+        machine: machineName(),
+        columns: ['time', 'gaps', 'p50 ms', 'p99 ms', 'p99 / quiet p99'],
+        rows: [row('before', quiet), row('while prompts are read', disturbed), row('after', after)],
+        notes: [
+          `the long prompts had their first token after ${first.map((ms) => (ms / 1000).toFixed(1)).join(', ')} s`,
+        ],
+      },
+      values.save,
+    );
+  } finally {
+    await server.stop();
+  }
+}
+
+/** Words of a prompt of about so many tokens, measured with a short one. */
+export async function wordsFor(url: string, tokens: number): Promise<number> {
+  const { promptTokens } = await followStream(url, { prompt: prompt(7, 100), newTokens: 1 });
+  return Math.round((tokens / promptTokens) * 100);
+}
