@@ -38,6 +38,11 @@ export interface RowStore {
   /** Makes room for `time` positions in every slot, and for no more than that. */
   reserve(time: number): void;
   /**
+   * Does `parts` small parts of what `reserve(time)` would do, so that a later call of it finds most of it done. Absent
+   * where growing stalls nobody.
+   */
+  reserveAhead?(time: number, parts: number): void;
+  /**
    * Another number of slots and positions, in place.
    * @param sources by new slot: the old slot whose positions 0..length-1 it holds afterwards; undefined = free
    * @param length at most the old and the new capacity

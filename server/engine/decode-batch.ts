@@ -19,24 +19,35 @@ export interface DecodeGroup {
 interface Group {
   slots: (Row | undefined)[];
   readonly store: RowStore;
+  /** Positions that the store is growing to, part by part; 0 = it is not. */
+  growing: number;
 }
 
-/** Stores grow by this factor at least where there is room, so that growing is rare. */
+/** Stores grow by this factor, or by this many positions, where there is room, so that growing is rare. */
 const GROWTH = 1.25;
+const LEAST_GROWTH = 96;
+/** They begin to grow this many steps before they must, a part each step: copying all at once would be felt. */
+const AHEAD = 64;
 /** Positions that a reshaped store has beyond what its rows need at once. */
 const HEADROOM = 32;
 
 export class DecodeBatch {
-  readonly #backend: Pick<StepBackend, 'createStore'>;
+  readonly #backend: Pick<StepBackend, 'createStore' | 'spec'>;
   readonly #maxPositions: number;
   readonly #stepPositions: number;
   #groups: Group[] = [];
+  /** Of the layers' keys and values, so many that all are done in time. */
+  readonly #partsPerStep: number;
   /** True while rows have left since the groups were last looked at. */
   #thinned = false;
 
   /** @param backend where the batch's stores are made */
-  constructor(backend: Pick<StepBackend, 'createStore'>, { maxPositions, stepPositions = NEVER_APART }: BatchLimits) {
+  constructor(
+    backend: Pick<StepBackend, 'createStore' | 'spec'>,
+    { maxPositions, stepPositions = NEVER_APART }: BatchLimits,
+  ) {
     this.#backend = backend;
+    this.#partsPerStep = Math.ceil((2 * backend.spec.layers.length) / (AHEAD / 2));
     this.#maxPositions = maxPositions;
     this.#stepPositions = stepPositions;
   }
@@ -70,11 +81,11 @@ export class DecodeBatch {
     const place = placeRow(lengths, row.length, this.#stepPositions, this.#maxPositions - needed);
     const chosen = place === undefined ? undefined : this.#groups[place.group];
     if (chosen === undefined && store.slots === 1) {
-      this.#groups.push({ slots: [row], store });
+      this.#groups.push({ slots: [row], store, growing: 0 });
       return 'adopted';
     }
     if (place === undefined) return 'full';
-    const group = chosen ?? { slots: [], store: this.#backend.createStore(1, inBlocks(row.length + 1)) };
+    const group = chosen ?? { slots: [], store: this.#backend.createStore(1, inBlocks(row.length + 1)), growing: 0 };
     if (chosen === undefined) this.#groups.push(group);
     const target = this.#freeSlot(group, row.length, elsewhere);
     store.copyStretch({ slot, from: 0, count: row.length }, group.store, target, 0);
@@ -106,13 +117,33 @@ export class DecodeBatch {
     if (this.#thinned) this.#merge(elsewhere);
     this.#thinned = this.#thinned && expecting;
     for (const group of this.#groups) {
-      const need = longestOf(lengthsOf(group)) + 1;
-      if (need <= group.store.capacity) continue;
-      const wanted = inBlocks(Math.max(need, group.store.capacity * GROWTH));
-      const fits = this.#fits(elsewhere, group, group.slots.length, wanted);
-      if (!fits) this.#tighten();
-      group.store.reserve(fits ? wanted : inBlocks(need));
+      this.#grow(group, elsewhere);
     }
+  }
+
+  #grow(group: Group, elsewhere: number): void {
+    const { store } = group;
+    const need = longestOf(lengthsOf(group)) + 1;
+    if (need + AHEAD <= store.capacity) return;
+    if (group.growing === 0) {
+      const wanted = inBlocks(Math.max(need, store.capacity * GROWTH, store.capacity + LEAST_GROWTH));
+      if (this.#fits(elsewhere, group, group.slots.length, wanted)) group.growing = wanted;
+    }
+    if (need <= store.capacity) {
+      if (group.growing > 0) store.reserveAhead?.(group.growing, this.#partsPerStep);
+    } else if (group.growing >= need) {
+      store.reserve(group.growing);
+    } else {
+      this.#tighten();
+      store.reserve(inBlocks(need));
+    }
+    if (store.capacity >= group.growing) group.growing = 0;
+  }
+
+  /** Gives back what no row needs for its next token, if stores of `elsewhere` positions would not fit beside it. */
+  yieldTo(elsewhere: number): void {
+    const held = this.#groups.reduce((sum, group) => sum + heldBy(group), elsewhere);
+    if (held > this.#maxPositions) this.#tighten();
   }
 
   /** A free slot with room for `length` positions and one more token. */
@@ -120,7 +151,8 @@ export class DecodeBatch {
     const rows = rowsOf(group).length;
     const capacity = inBlocks(Math.max(longestOf(lengthsOf(group)), length) + 1);
     const free = group.slots.indexOf(undefined);
-    if (free >= 0 && this.#fits(elsewhere, group, group.slots.length, Math.max(capacity, group.store.capacity))) {
+    const held = Math.max(capacity, group.store.capacity, group.growing);
+    if (free >= 0 && this.#fits(elsewhere, group, group.slots.length, held)) {
       group.store.reserve(capacity);
       return free;
     }
@@ -144,7 +176,8 @@ export class DecodeBatch {
     for (const group of this.#groups) {
       const rows = rowsOf(group).length;
       const capacity = inBlocks(longestOf(lengthsOf(group)) + 1);
-      if (rows < group.slots.length || capacity < group.store.capacity) reshape(group, rows, capacity);
+      if (rows < group.slots.length || capacity < group.store.capacity || group.growing > 0)
+        reshape(group, rows, capacity);
     }
   }
 
@@ -187,8 +220,8 @@ function lengthsOf(group: DecodeGroup): number[] {
   return rowsOf(group).map(({ length }) => length);
 }
 
-function heldBy({ store }: DecodeGroup): number {
-  return store.slots * store.capacity;
+function heldBy({ store, growing }: Group): number {
+  return store.slots * Math.max(store.capacity, growing);
 }
 
 /** Another shape of a group's store; the rows move to its first slots, in their order. */
@@ -199,4 +232,5 @@ function reshape(group: Group, slots: number, capacity: number): void {
   );
   group.store.reshape(slots, capacity, sources, longestOf(lengthsOf(group)));
   group.slots = Array.from({ length: slots }, (_, slot) => rows[slot]);
+  group.growing = 0;
 }

@@ -9,9 +9,9 @@ import type { EndEvent, EngineStats, PromptEvent, RowRequest, TokenEvent } from 
 import { BLOCK, inBlocks } from './placement.js';
 import { PrefixCache } from './prefix-cache.js';
 import { mostScored } from './prompt-logprobs.js';
-import { countStart } from './queue-order.js';
 import { Row } from './row.js';
 import { selects } from './row-adapter.js';
+import { RowQueue } from './row-queue.js';
 import { decide, type SchedulerLimits } from './scheduler.js';
 import { Selections } from './selections.js';
 import { ServiceLedger } from './service-ledger.js';
@@ -44,13 +44,11 @@ export class EngineLoop {
   readonly #prefixes: PrefixCache;
   readonly #costs = new StepCosts();
   readonly #service = new ServiceLedger();
-  /** In the order of arrival. */
-  #waiting: Row[] = [];
+  readonly #waiting = new RowQueue();
   /** In the order of their starts. */
   #prefills: Prefill[] = [];
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
-  #arrivals = 0;
   #lastWasPrefill = false;
   readonly #counts = {
     prefillSteps: 0,
@@ -71,7 +69,7 @@ export class EngineLoop {
 
   /** True while any row waits or runs. */
   get busy(): boolean {
-    return this.#waiting.length > 0 || this.#prefills.length > 0 || this.#batch.groups.length > 0;
+    return this.#waiting.rows.length > 0 || this.#prefills.length > 0 || this.#batch.groups.length > 0;
   }
 
   /** Takes a loaded adapter. Throws when the backend cannot apply it. */
@@ -91,8 +89,7 @@ export class EngineLoop {
   submit(request: RowRequest): EndEvent | undefined {
     try {
       const spans = this.#selections.spans(request);
-      this.#waiting.push(new Row(request, spans, this.#backend.spec.ropes, this.#arrivals));
-      this.#arrivals += 1;
+      this.#waiting.add((arrival) => new Row(request, spans, this.#backend.spec.ropes, arrival));
       return undefined;
     } catch (error) {
       return {
@@ -135,7 +132,7 @@ export class EngineLoop {
     return {
       ...counts,
       runningRows: this.#batch.rows.length + this.#prefills.length,
-      waitingRows: this.#waiting.length,
+      waitingRows: this.#waiting.rows.length,
       kvBytes: this.#prefills.reduce((sum, { store }) => sum + store.bytes, this.#batch.bytes),
       prefixBytes: this.#prefixes.bytes,
       adaptersLoaded: this.#adapters.size,
@@ -148,7 +145,7 @@ export class EngineLoop {
   #decide(): ReturnType<typeof decide> {
     return decide(
       {
-        waiting: this.#waiting,
+        waiting: this.#waiting.rows,
         prefilling: this.#prefills.map(({ row }) => row),
         groups: this.#batch.rowsByGroup,
         lastWasPrefill: this.#lastWasPrefill,
@@ -166,19 +163,23 @@ export class EngineLoop {
 
   /** Takes rows from the queue. */
   #take(ids: readonly number[]): Row[] {
-    const rows = ids.map((id) => this.#waiting.find((row) => row.id === id)!);
-    this.#waiting = this.#waiting.filter((row) => !rows.includes(row));
-    for (const row of rows) countStart(row, this.#waiting);
+    const rows = this.#waiting.take(ids);
     for (const { row } of this.#prefills) row.overtaken += 1;
     for (const row of rows) row.start();
     return rows;
+  }
+
+  /** A store for rows that are to be read; the batch gives up its slack if it must. */
+  #createStore(slots: number, tokens: number): RowStore {
+    this.#batch.yieldTo(this.#positionsElsewhere() + slots * inBlocks(tokens));
+    return this.#backend.createStore(slots, inBlocks(tokens));
   }
 
   async #start(ids: readonly number[], tokens: number, output: StepOutput): Promise<void> {
     const rows = this.#take(ids);
     if (rows.length > 1) return this.#prefillTogether(rows, output);
     const [row] = rows;
-    const store = this.#backend.createStore(1, inBlocks(row!.tokens));
+    const store = this.#createStore(1, row!.tokens);
     // The last prompt token is always computed: its logits give the first token.
     const reusable = row!.scores ? 0 : row!.tokens - (row!.resumes ? 0 : 1);
     row!.length = this.#prefixes.restore(row!, reusable, store, 0);
@@ -192,7 +193,7 @@ export class EngineLoop {
   /** Reads whole short prompts of one selection in one step. */
   async #prefillTogether(rows: readonly Row[], output: StepOutput): Promise<void> {
     const longest = Math.max(...rows.map((row) => row.tokens));
-    const store = this.#backend.createStore(rows.length, inBlocks(longest));
+    const store = this.#createStore(rows.length, longest);
     const start = performance.now();
     try {
       const slots = rows.map((row) => ({ ids: row.request.promptIds, horizon: row.totalTokens }));
@@ -224,7 +225,7 @@ export class EngineLoop {
       let logits: Float32Array | undefined;
       if (row.tokensLeft > 0) logits = await this.#runChunk(prefill, tokens, output);
       if (row.tokensLeft > 0) return;
-      this.#prefixes.insert(row, row.length, store, 0, this.#kept);
+      this.#prefixes.insert(row, row.length, store, 0, this.#selections.loaded);
       if (row.resumes || this.#pick(row, logits!, output)) this.#join(prefill);
       else this.#drop(prefill);
     } catch (error) {
@@ -271,7 +272,7 @@ export class EngineLoop {
 
   async #decode(output: StepOutput): Promise<void> {
     const start = performance.now();
-    this.#batch.prepare(this.#positionsElsewhere(), this.#waiting.length > 0);
+    this.#batch.prepare(this.#positionsElsewhere(), this.#waiting.rows.length > 0);
     const { rows } = this.#batch;
     for (const group of [...this.#batch.groups]) await this.#decodeGroup(group, output);
     const ms = performance.now() - start;
@@ -309,7 +310,7 @@ export class EngineLoop {
       this.#counts.decodeTokens += 1;
       row.length += 1;
       if (this.#pick(row, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), output)) continue;
-      this.#prefixes.insert(row, row.length, store, slot, this.#kept);
+      this.#prefixes.insert(row, row.length, store, slot, this.#selections.loaded);
       this.#batch.remove(row);
     }
   }
@@ -333,7 +334,7 @@ export class EngineLoop {
     }
     const row = this.#batch.rows.find((one) => one.id === id)!;
     const group = this.#batch.groups.find(({ slots }) => slots.includes(row))!;
-    this.#prefixes.insert(row, row.length, group.store, group.slots.indexOf(row), this.#kept);
+    this.#prefixes.insert(row, row.length, group.store, group.slots.indexOf(row), this.#selections.loaded);
     this.#batch.remove(row);
     this.#waitAgain(row);
   }
@@ -341,13 +342,8 @@ export class EngineLoop {
   #waitAgain(row: Row): void {
     row.preempt();
     this.#counts.preemptions += 1;
-    const later = this.#waiting.findIndex(({ arrival }) => arrival > row.arrival);
-    this.#waiting.splice(later < 0 ? this.#waiting.length : later, 0, row);
+    this.#waiting.putBack(row);
   }
-
-  /** Whether prefixes of a selection are worth keeping: an unloaded adapter's can never be asked for again. */
-  readonly #kept = (key: string): boolean =>
-    key === '' || key.split('+').every((part) => this.#adapters.has(part.slice(0, part.lastIndexOf('*'))));
 
   /** Samples the row's next token; false when the row has ended with it. */
   #pick(row: Row, logits: Float32Array, output: StepOutput): boolean {
@@ -377,8 +373,7 @@ export class EngineLoop {
     if (this.#cancelled.size === 0) return;
     const gone = (row: Row) => this.#cancelled.has(row.id);
     const end = (row: Row) => this.#finish(row, row.end('cancelled'), output);
-    const [left, kept] = [this.#waiting.filter(gone), this.#waiting.filter((row) => !gone(row))];
-    this.#waiting = kept;
+    const left = this.#waiting.drop(gone);
     const prefills = this.#prefills.filter(({ row }) => gone(row));
     const running = this.#batch.rows.filter(gone);
     for (const row of left) end(row);

@@ -6,7 +6,7 @@ import type { RowStore, Stretch } from './backend.js';
  * stale finite numbers that the mask hides.
  */
 export class KvStore implements RowStore {
-  /** Per layer: keys and values, each `capacity * slots * width` floats. */
+  /** Per layer: keys and values, each of at least `capacity * slots * width` floats. */
   readonly keys: Float32Array[];
   readonly values: Float32Array[];
   readonly width: number;
@@ -38,12 +38,28 @@ export class KvStore implements RowStore {
 
   /** Bytes allocated. */
   get bytes(): number {
-    return this.keys.length * 2 * this.#capacity * this.slots * this.width * 4;
+    return [this.keys, this.values].flat().reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   reserve(time: number): void {
+    this.reserveAhead(time, Number.POSITIVE_INFINITY);
+  }
+
+  reserveAhead(time: number, parts: number): void {
     if (time <= this.#capacity) return;
-    this.#rebuild(this.#slots, time, (old, fresh) => fresh.set(old));
+    const length = time * this.#slots * this.width;
+    let left = parts;
+    for (const side of [this.keys, this.values]) {
+      for (const [layer, old] of side.entries()) {
+        if (old.length >= length) continue;
+        if (left <= 0) return;
+        const grown = new Float32Array(length);
+        grown.set(old);
+        side[layer] = grown;
+        left -= 1;
+      }
+    }
+    this.#capacity = time;
   }
 
   reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void {

@@ -34,6 +34,10 @@ export class Selections {
     });
   }
 
+  /** Whether all adapters of a selection are loaded still: an unloaded one cannot be asked for again. */
+  readonly loaded = (key: string): boolean =>
+    key === '' || key.split('+').every((part) => this.#adapters.has(part.slice(0, part.lastIndexOf('*'))));
+
   /** A row that had these spans has ended. */
   release(spans: readonly AdapterSpan[]): void {
     for (const { adapter } of spans) {

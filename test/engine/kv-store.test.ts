@@ -62,3 +62,30 @@ test('another shape keeps the rows that are named, wherever they go', () => {
   store.reshape(3, 3, [undefined, 0, undefined], 2);
   assert.deepEqual([...store.values[0]!], [0, 20, 0, 0, 21, 0, 0, 0, 0]);
 });
+
+test('growing part by part keeps what is there and what is written meanwhile', () => {
+  const store = new KvStore(3, 1, 2, 2);
+  const write = (time: number) => {
+    for (let layer = 0; layer < 3; layer += 1)
+      store.scatter(
+        layer,
+        Int32Array.of(time, time),
+        Float32Array.of(time, 10 + time),
+        Float32Array.of(time, 20 + time),
+      );
+  };
+  write(0);
+  store.reserveAhead(4, 2);
+  assert.equal(store.capacity, 2, 'not all parts are done');
+  assert.equal(store.bytes, (2 * 8 + 4 * 4) * 4);
+  write(1);
+  store.reserveAhead(4, 3);
+  assert.equal(store.capacity, 2);
+  store.reserve(4);
+  assert.equal(store.capacity, 4);
+  write(3);
+  for (let layer = 0; layer < 3; layer += 1) {
+    assert.deepEqual([...store.keys[layer]!], [0, 10, 1, 11, 0, 0, 3, 13]);
+    assert.deepEqual([...store.values[layer]!], [0, 20, 1, 21, 0, 0, 3, 23]);
+  }
+});

@@ -43,6 +43,9 @@ export async function run(
   afterStep: () => void = () => {},
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = rows.map(() => ({ tokens: [], logprobs: [] }));
+  // What a failed run left behind would spoil the next one.
+  if (engine.busy) engine.cancel(Array.from({ length: 100 }, (_, id) => id));
+  while (engine.busy) await engine.step();
   for (let step = 0; outcomes.some(({ end }) => end === undefined); step += 1) {
     for (const [id, row] of rows.entries()) {
       if (row.arrives === step) {
