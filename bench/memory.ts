@@ -4,7 +4,9 @@
  * Resident memory of a served model with many adapters at work, against what its weights, adapters and caches take.
  */
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { openModelFolder } from '../server/model/model-folder.js';
 import { prompt } from './load.js';
 import { machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
@@ -47,8 +49,9 @@ export async function run(args: string[]): Promise<void> {
       );
     }
     clearInterval(watch);
-    const info = (await (await fetch(`${server.url}/models`)).json()) as { models: { parameters?: number }[] };
-    const parameters = Number(info.models[0]?.parameters ?? Number.NaN);
+    const folder = await openModelFolder(values.model ?? fileURLToPath(new URL('../models/demo', import.meta.url)));
+    const { parameters } = folder;
+    await folder.close();
     const weights = (parameters * (values.dtype === 'int8' ? 1 : 4)) / 2 ** 20;
     const { adapters = 0, kv = 0, prefix = 0 } = gauges;
     const parts = weights + adapters + kv + prefix;
@@ -62,7 +65,7 @@ export async function run(args: string[]): Promise<void> {
         columns: ['part', 'MiB'],
         rows: [
           ['weights at one byte each (four at fp32)', Math.round(weights)],
-          ['adapters', Math.round(adapters)],
+          [`adapters (${listed.adapters.length} loaded)`, Math.round(adapters)],
           ['keys and values of running rows', Math.round(kv)],
           ['prefix cache', Math.round(prefix)],
           ['sum of these', Math.round(parts)],

@@ -84,8 +84,8 @@ async function start(
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
         maxPositions: Math.floor(options.kvBytes / positionBytes),
-        // A step reads every weight once; reading as many bytes of keys and values takes about as long.
-        stepPositions: Math.ceil((parameters * (dtype === 'int8' ? 1 : 4)) / positionBytes),
+        // A step costs about four times what reading its weights' bytes as keys and values does (decisions/0022).
+        stepPositions: Math.ceil((4 * parameters * (dtype === 'int8' ? 1 : 4)) / positionBytes),
         prefixBytes: options.prefixCacheBytes,
       },
     },
