@@ -73,6 +73,7 @@ export async function run(args: string[]): Promise<void> {
           ['resident at most', Math.round(peak)],
           ['at most / sum', (peak / parts).toFixed(2)],
         ],
+        notes: ['adapters at work are held twice: as they were loaded, and side by side for the rows of the batch'],
       },
       values.save,
     );
