@@ -7,6 +7,7 @@ export const RETRYABLE_REASONS: ReadonlySet<string> = new Set([
   'KV_EXHAUSTED',
   'QUEUE_FULL',
   'SHUTTING_DOWN',
+  'HANDLER_CRASHED',
   'ENGINE_FAILED',
   'REGISTRY_UNAVAILABLE',
   'MODEL_NOT_READY',
