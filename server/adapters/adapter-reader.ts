@@ -111,8 +111,14 @@ class ReaderThread {
   private free(): void {
     this.job = undefined;
     this.worker.unref();
-    this.idle = setTimeout(() => void this.worker.terminate(), this.idleMs).unref();
+    this.idle = setTimeout(() => this.retire(), this.idleMs).unref();
     this.onFree(this);
+  }
+
+  /** Ends an idle thread. It is given up first: a job that came before the thread has ended would end with it. */
+  private retire(): void {
+    this.onGone(this);
+    void this.worker.terminate();
   }
 
   private die(error: Error): void {

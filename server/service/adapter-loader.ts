@@ -27,6 +27,8 @@ export interface LoaderParts {
   readonly sources: SourceResolver;
   /** How long rows wait for memory that other rows use, in milliseconds. */
   readonly roomWaitMs: number;
+  /** Milliseconds, for what a load took; default: the process's clock. */
+  readonly now?: (() => number) | undefined;
 }
 
 /** Least time between two reports of a download's progress, in milliseconds. */
@@ -41,13 +43,15 @@ export class AdapterLoader {
   private readonly sources: SourceResolver;
   private readonly watch: LoadWatch;
   private readonly sets: LeaseSets;
+  private readonly now: () => number;
 
-  constructor({ models, reader, residency, sources, roomWaitMs }: LoaderParts, watch: LoadWatch = {}) {
+  constructor({ models, reader, residency, sources, roomWaitMs, now }: LoaderParts, watch: LoadWatch = {}) {
     this.models = models;
     this.reader = reader;
     this.residency = residency;
     this.sources = sources;
     this.watch = watch;
+    this.now = now ?? (() => performance.now());
     this.sets = new LeaseSets({
       lease: (entry, options) => this.lease(entry, options),
       isThere: ({ pool, summary }) => summary !== undefined && residency.bytesOf({ pool, digest: summary.digest }) > 0,
@@ -115,11 +119,11 @@ export class AdapterLoader {
         : await this.residency.room(bytes, { ...options, isFirst: () => this.sets.isFirst(entry) });
     let lease: ResidentLease;
     try {
-      const start = performance.now();
+      const start = this.now();
       const adapter = await this.read(entry);
       entry.progress = { stage: 'load', doneBytes: 0, totalBytes: adapter.bytes };
       this.watch.onChange?.(entry);
-      const reloadMs = performance.now() - start;
+      const reloadMs = this.now() - start;
       const now = { evict: options.evict, room, reloadMs };
       lease = await this.residency.load(entry.pool, this.host(entry), adapter, now);
     } catch (error) {

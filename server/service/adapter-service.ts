@@ -50,6 +50,8 @@ export interface AdapterServiceOptions {
   readonly reader?: AdapterReader | undefined;
   /** How long rows wait for memory that other rows use, in milliseconds; default 60 000. */
   readonly roomWaitMs?: number | undefined;
+  /** Milliseconds, for what loading an adapter costs; default: the process's clock. */
+  readonly now?: (() => number) | undefined;
   /** Brings remote sources here; default: only folders can be used. The service does not close it. */
   readonly sources?: SourceResolver | undefined;
   /** Where names are kept; default: nowhere. The service does not close it. */
@@ -86,7 +88,7 @@ export class Adapters implements AdapterService, AdapterLeases {
       return entry && infoOf(this.core, entry);
     });
     const loader = new AdapterLoader(
-      { models: this.served, reader, residency, sources, roomWaitMs },
+      { models: this.served, reader, residency, sources, roomWaitMs, now: options.now },
       {
         onChange: ({ model, name, state }) => {
           if (state === 'registered') journal.changed(model, name);

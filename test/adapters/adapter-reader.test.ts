@@ -54,6 +54,17 @@ describe('reading in threads', () => {
     assert.deepEqual(summary.targetModules, ['down_proj', 'q_proj', 'v_proj']);
   });
 
+  it('does not give a job to an idle thread that is being ended', async () => {
+    const base = await goldenBase('llama');
+    const hasty = createAdapterReader({ idleMs: 1, threads: 1 });
+    for (let round = 0; round < 3; round += 1) {
+      await hasty.read(request('adapters/llama/qv-r4'), base);
+      // Behind the thread's own timer, and before the thread is gone.
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await hasty.close();
+  });
+
   it('refuses work once closed', async () => {
     const closed = createAdapterReader();
     await closed.close();

@@ -65,6 +65,8 @@ function setup(
     reader: options.reader ?? reader,
     // Without patience, a refusal shows at once what finds no room.
     roomWaitMs: options.roomWaitMs ?? 0,
+    // All adapters cost the same to load again, so that only their use decides who leaves.
+    now: () => 0,
   });
   return { service, engine, reader, logged };
 }
