@@ -151,7 +151,7 @@ function parseHub(rest: string, fail: Fail): HubSource {
   if (org === undefined || named === undefined) throw fail('org/name would be right');
   const at = named.indexOf('@');
   const name = at < 0 ? named : named.slice(0, at);
-  const revision = at < 0 ? 'main' : decodeURIComponent(named.slice(at + 1));
+  const revision = at < 0 ? 'main' : named.slice(at + 1).replaceAll(/%2f/gi, '/');
   for (const part of [org, name]) {
     if (!HUB_PART.test(part) || part.includes('--') || part.includes('..')) {
       throw fail(`${JSON.stringify(part)} cannot be part of a repository's name`);

@@ -48,6 +48,7 @@ describe('a source text', () => {
       ['hf://org', /org\/name would be right/],
       ['hf://org/a..b', /cannot be part/],
       ['hf://org/name@a..b', /cannot be a revision/],
+      ['hf://org/name@%zz', /cannot be a revision/],
       ['hf://org/name/../x', /part "\.\."/],
       ['https://h.test/a.tgz', /needs its digest/],
       ['https://h.test/a.tgz#sha256=12', /64 hexadecimal/],
