@@ -1,4 +1,5 @@
 /** Puts a server together from its configuration: models, services, both surfaces, one listener. */
+import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { manageModels } from './compose/models.js';
 import type { ServeConfig } from './config/parse.js';
@@ -123,6 +124,8 @@ export async function composeServer(
   });
   const health = new HealthState(HEALTH_SERVICES);
   const cut = new AbortController();
+  // Every call in flight listens to it, so many listeners are no leak.
+  setMaxListeners(0, cut.signal);
   const listener = createListener({
     handler: withCors(
       config.corsOrigins,

@@ -2,6 +2,7 @@
  * Engines by what they run: models of several names with equal files and settings share one. An engine ends with its
  * last lease, after the answers that still run on it.
  */
+import { realpathSync } from 'node:fs';
 import { AppError } from '../errors.js';
 import type { LoadModelOptions } from './load-model.js';
 import type { ModelUses } from './model-uses.js';
@@ -27,9 +28,18 @@ interface Pooled {
   closing?: Promise<void>;
 }
 
-/** What makes two models the same engine: everything but the name. */
-export function poolKey({ name: _, ...rest }: LoadModelOptions): string {
-  return JSON.stringify(Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)));
+/** What makes two models the same engine: everything but the name, whichever links the path goes through. */
+export function poolKey({ name: _, path, ...rest }: LoadModelOptions): string {
+  return JSON.stringify(Object.entries({ ...rest, path: resolved(path) }).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function resolved(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    // It is loaded, or refused, by the name it has.
+    return path;
+  }
 }
 
 /** The running engines. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
@@ -65,6 +65,14 @@ describe('models at run time', () => {
     assert.equal((await ask(`${url}/models/one`, 'DELETE')).status, 200);
     assert.equal((await ask(`${url}/predictions/one`, 'POST', inputs)).status, 404);
     assert.equal((await ask(`${url}/predictions/two`, 'POST', { ...inputs, adapters: 'french' })).status, 200);
+  });
+
+  test('one folder by two paths is one engine', async (t) => {
+    const dir = scratch(t);
+    symlinkSync(MODEL, path.join(dir, 'link'));
+    const url = await startServer(t, [...FLAGS, '--model', `linked=${path.join(dir, 'link')}`]);
+    assert.deepEqual(await engines(url), ['base']);
+    assert.equal((await ask(`${url}/predictions/linked`, 'POST', { inputs: 'a', ...short })).status, 200);
   });
 
   test('are registered, chosen and removed; faults touch nothing that runs', async (t) => {

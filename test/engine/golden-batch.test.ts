@@ -51,6 +51,16 @@ for (const name of GOLDEN_MODELS) {
   });
 }
 
+/**
+ * Number of tokens that must be equal. Float sums of a batch differ in their last bits from those of a row alone, so a
+ * drawn number that falls on the border between two tokens, which lie side by side in the order of ids, may fall to either;
+ * what follows another token is another text.
+ */
+function sameUpTo(tokens: readonly number[], alone: readonly number[], temperature: number): number {
+  const at = tokens.findIndex((token, i) => token !== alone[i]);
+  return at >= 0 && temperature > 0 && Math.abs(tokens[at]! - alone[at]!) === 1 ? at : tokens.length;
+}
+
 describe('a row is alone', async () => {
   const model = await openGolden('llama');
   after(() => model.close());
@@ -90,8 +100,10 @@ describe('a row is alone', async () => {
           const [alone] = await run(engine, [{ ...one, arrives: 0, cancelled: undefined }]);
           const count = together[i]!.tokens.length;
           if (one.cancelled === undefined) assert.equal(count, one.maxNewTokens);
-          assert.deepEqual(together[i]!.tokens, alone!.tokens.slice(0, count), `row ${i}`);
-          for (const [at, logprob] of together[i]!.logprobs.entries()) {
+          const { tokens } = together[i]!;
+          const same = sameUpTo(tokens, alone!.tokens, one.sampling.temperature);
+          assert.deepEqual(tokens.slice(0, same), alone!.tokens.slice(0, count).slice(0, same), `row ${i}`);
+          for (const [at, logprob] of together[i]!.logprobs.slice(0, same).entries()) {
             assert.ok(
               Math.abs(logprob! - alone!.logprobs[at]!) < 1e-3,
               `row ${i}, token ${at}: ${logprob} against ${alone!.logprobs[at]}`,
