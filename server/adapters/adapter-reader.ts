@@ -21,6 +21,8 @@ export interface ReaderOptions {
   readonly threads?: number | undefined;
   /** How long an idle thread lives on, in milliseconds; default 10000. */
   readonly idleMs?: number | undefined;
+  /** True: one thread is started at once and stays, so that no adapter waits for a thread to come up. Default false. */
+  readonly ready?: boolean | undefined;
 }
 
 interface Job {
@@ -48,6 +50,7 @@ class ReaderThread {
   private readonly onFree: (thread: ReaderThread) => void;
   private readonly onGone: (thread: ReaderThread) => void;
 
+  /** @param idleMs how long it lives on without work; Infinity = until it is ended */
   constructor(idleMs: number, onFree: (thread: ReaderThread) => void, onGone: (thread: ReaderThread) => void) {
     const module = new URL(
       import.meta.url.endsWith('.ts') ? './reader-worker.ts' : './reader-worker.js',
@@ -63,6 +66,7 @@ class ReaderThread {
     this.worker.on('message', (message: FromReader) => this.receive(message));
     this.worker.on('error', (error) => this.die(error));
     this.worker.on('exit', () => this.die(new Error('the reading thread ended')));
+    this.worker.unref();
   }
 
   get busy(): boolean {
@@ -111,7 +115,7 @@ class ReaderThread {
   private free(): void {
     this.job = undefined;
     this.worker.unref();
-    this.idle = setTimeout(() => this.retire(), this.idleMs).unref();
+    if (Number.isFinite(this.idleMs)) this.idle = setTimeout(() => this.retire(), this.idleMs).unref();
     this.onFree(this);
   }
 
@@ -143,11 +147,14 @@ class ThreadedReader implements AdapterReader {
   private readonly queue: Job[] = [];
   private readonly limit: number;
   private readonly idleMs: number;
+  private readonly ready: boolean;
   private closed = false;
 
   constructor(options: ReaderOptions) {
     this.limit = options.threads ?? 2;
     this.idleMs = options.idleMs ?? 10_000;
+    this.ready = options.ready ?? false;
+    if (this.ready) this.startThread();
   }
 
   async read(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
@@ -179,19 +186,25 @@ class ThreadedReader implements AdapterReader {
     while (this.queue.length > 0) {
       let thread = [...this.threads].find((one) => !one.busy);
       if (thread === undefined && this.threads.size < this.limit) {
-        thread = new ReaderThread(
-          this.idleMs,
-          () => this.pump(),
-          (gone) => {
-            this.threads.delete(gone);
-            if (!this.closed) this.pump();
-          },
-        );
-        this.threads.add(thread);
+        thread = this.startThread();
       }
       if (thread === undefined) return;
       thread.start(this.queue.shift()!);
     }
+  }
+
+  private startThread(): ReaderThread {
+    const stays = this.ready && this.threads.size === 0;
+    const thread = new ReaderThread(
+      stays ? Number.POSITIVE_INFINITY : this.idleMs,
+      () => this.pump(),
+      (gone) => {
+        this.threads.delete(gone);
+        if (!this.closed) this.pump();
+      },
+    );
+    this.threads.add(thread);
+    return thread;
   }
 }
 

@@ -47,6 +47,26 @@ async function compareWithBase(slot: Slot, values: Float32Array, base: AdapterBa
   }
 }
 
+/** Tensors that are read while another one is worked on: enough that the disk never waits, little to hold. */
+const READ_AHEAD = 4;
+
+/** Reads the slots' tensors in their order, a few ahead. */
+async function* readAhead(
+  files: SafetensorsSet,
+  slots: readonly Slot[],
+): AsyncGenerator<{ readonly slot: Slot; readonly raw: Buffer }> {
+  const ahead: Promise<Buffer>[] = [];
+  try {
+    for (const [at, slot] of slots.entries()) {
+      for (const next of slots.slice(at + ahead.length, at + READ_AHEAD)) ahead.push(files.readRaw(next.tensor.name));
+      yield { slot, raw: await ahead.shift()! };
+    }
+  } finally {
+    // Files are closed only when nothing reads from them any more.
+    await Promise.allSettled(ahead);
+  }
+}
+
 /** Reads, hashes and converts every tensor, in the order of names. */
 async function readParts(
   files: SafetensorsSet,
@@ -57,9 +77,8 @@ async function readParts(
 ): Promise<Map<string, ModuleParts>> {
   const parts = new Map<string, ModuleParts>();
   const slots = [...plan.slots].sort((x, y) => (x.tensor.name < y.tensor.name ? -1 : 1));
-  for (const slot of slots) {
+  for await (const { slot, raw } of readAhead(files, slots)) {
     const { tensor, module, use } = slot;
-    const raw = await files.readRaw(tensor.name);
     digest.add(tensor, raw);
     const values = toFloat32(raw, tensor.dtype as FloatDtype);
     const bad = firstNonFinite(values);

@@ -81,7 +81,7 @@ export class Adapters implements AdapterService, AdapterLeases {
     const residency = new Residency(options.byteBudget ?? Number.POSITIVE_INFINITY, (error) =>
       log.warn({ err: error }, 'unloading an adapter failed'),
     );
-    const reader = options.reader ?? createAdapterReader();
+    const reader = options.reader ?? createAdapterReader({ ready: true });
     const { sources = localSources(), roomWaitMs = ROOM_WAIT_MS } = options;
     const journal = new AdapterJournal((model, name) => {
       const entry = this.registries.get(model)?.get(name);
