@@ -32,6 +32,8 @@ export interface Server {
   readonly models: readonly ModelInfo[];
   /** Where the registry is kept; undefined = it ends with the process. */
   readonly registry: string | undefined;
+  /** Where a model runs, and why there; undefined where no engine runs it. */
+  device(model: string): { readonly name: string; readonly why: string } | undefined;
   /** What is registered for a model, failures included. */
   adapters(model: string): Promise<readonly AdapterInfo[]>;
   /** Starts to answer; returns the base URL. */
@@ -150,6 +152,7 @@ export async function composeServer(
   return {
     models: handled.models.list(),
     registry: store.durable ? store.place : undefined,
+    device: (model) => models.get(model)?.engine.device,
     adapters: async (model) => (await handled.adapters.list({ model, pageSize: 1000 })).adapters,
     async listen() {
       await listener.listen(config.host, config.port);

@@ -5,6 +5,9 @@ import { checkAdapter } from './check-adapter.js';
 import { composeServer, type Server } from './compose.js';
 import { ConfigError } from './config/config-error.js';
 import { parseInvocation, type ServeConfig } from './config/parse.js';
+import { examine } from './doctor/doctor.js';
+import { probeHere } from './doctor/gpu-findings.js';
+import { renderReport } from './doctor/report.js';
 import { findHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { createLogger } from './observe/logger.js';
@@ -12,7 +15,7 @@ import { startMessage } from './start-message.js';
 
 /** Exit code for a command line, model or address that cannot be used. */
 const EXIT_USAGE = 2;
-/** Exit code of `validate` for an adapter that would be refused. */
+/** Exit code of `validate` for an adapter that would be refused, and of `doctor` for a test that failed. */
 const EXIT_REFUSED = 1;
 
 /** Two signals within this time are one. */
@@ -37,6 +40,22 @@ async function main(): Promise<void> {
     const { text, valid } = await checkAdapter(invocation.model.path, invocation.folder, invocation.json);
     process.stdout.write(text);
     process.exitCode = valid ? 0 : EXIT_REFUSED;
+    return;
+  }
+  if (invocation.kind === 'probe') {
+    process.stdout.write(JSON.stringify(await probeHere()));
+    return;
+  }
+  if (invocation.kind === 'doctor') {
+    const report = await examine(invocation.demo, {
+      platform: process.platform,
+      architecture: process.arch,
+      env: process.env,
+      versions: { loramux: version, node: process.versions.node },
+      self: { command: process.execPath, args: [...process.execArgv, process.argv[1]!] },
+    });
+    process.stdout.write(invocation.json ? `${JSON.stringify(report, null, 2)}\n` : renderReport(report));
+    process.exitCode = report.healthy ? 0 : EXIT_REFUSED;
     return;
   }
   const { config } = invocation;

@@ -25,6 +25,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   rest: ['errors', 'service', 'listener'],
   'start-message': ['service'],
   'check-adapter': ['adapters', 'engine', 'model'],
+  doctor: ['compose', 'config', 'engine', 'model', 'observe'],
   compose: [
     ...[
       'errors',
@@ -46,6 +47,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'check-adapter',
     'compose',
     'config',
+    'doctor',
     'observe',
     'start-message',
     'service',

@@ -36,6 +36,10 @@ export type Invocation =
   | { readonly kind: 'serve'; readonly config: ServeConfig }
   /** Check an adapter's folder against a model, print the report. */
   | { readonly kind: 'validate'; readonly model: ModelSource; readonly folder: string; readonly json: boolean }
+  /** Describe this machine and test the server on it; `demo`: how the demo model is served for that. */
+  | { readonly kind: 'doctor'; readonly demo: ServeConfig; readonly json: boolean }
+  /** Only open the GPU, in this process, and print what it can do: `doctor` starts itself so. */
+  | { readonly kind: 'probe' }
   /** Help or version: print and end with exit code 0. */
   | { readonly kind: 'print'; readonly text: string };
 
@@ -59,6 +63,7 @@ export function parseInvocation(surroundings: Surroundings): Invocation {
   let printed = '';
   let flags: Record<string, string | string[] | undefined> | undefined;
   let check: CheckArguments | undefined;
+  let doctor: DoctorArguments | undefined;
   const program = commandLine(
     surroundings.version,
     (text) => {
@@ -70,6 +75,9 @@ export function parseInvocation(surroundings: Surroundings): Invocation {
     (values) => {
       check = values;
     },
+    (values) => {
+      doctor = values;
+    },
   );
   try {
     program.parse([...surroundings.argv], { from: 'user' });
@@ -79,6 +87,7 @@ export function parseInvocation(surroundings: Surroundings): Invocation {
     if (error.code === 'commander.help') return { kind: 'print', text: program.helpInformation() };
     throw new ConfigError(error.message.replace(/^error: /, ''), { cause: error });
   }
+  if (doctor !== undefined) return assembleDoctor(doctor, surroundings);
   if (check !== undefined) return assembleCheck(check, surroundings);
   if (flags === undefined) return { kind: 'print', text: program.helpInformation() };
   return { kind: 'serve', config: assemble(readSettings(flags, surroundings.env), surroundings) };
@@ -89,6 +98,7 @@ function commandLine(
   print: (text: string) => void,
   serve: (values: Record<string, string | string[] | undefined>) => void,
   validate: (values: CheckArguments) => void,
+  doctor: (values: DoctorArguments) => void,
 ): Command {
   const output = { writeOut: print, writeErr: () => {} };
   const program = new Command('loramux')
@@ -115,6 +125,16 @@ function commandLine(
     .exitOverride()
     .configureOutput(output)
     .action((folder: string, options: { model?: string; json?: boolean }) => validate({ folder, ...options }));
+  program
+    .command('doctor')
+    .description('Describe this machine, say what --device auto takes, and test the server on the demo model.')
+    .option('--device <DEVICE>', 'auto, cpu or webgpu: where the test runs', 'auto')
+    .option('--json', 'print the report as JSON')
+    .addOption(new Option('--probe').hideHelp())
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput(output)
+    .action((options: DoctorArguments) => doctor(options));
   return program;
 }
 
@@ -168,6 +188,20 @@ function assembleCheck({ folder, model, json = false }: CheckArguments, surround
   const given = model ?? demoModel(surroundings);
   const source = resolveModelFolder(given, readSettings({}, {}), cwd);
   return { kind: 'validate', model: source, folder: existingFolder('validate', folder, cwd), json };
+}
+
+/** What `loramux doctor` was given. */
+interface DoctorArguments {
+  readonly device: string;
+  readonly json?: boolean;
+  readonly probe?: boolean;
+}
+
+function assembleDoctor({ device, json = false, probe }: DoctorArguments, surroundings: Surroundings): Invocation {
+  if (probe) return { kind: 'probe' };
+  // The settings of a server that is being examined do not count: the test is the same everywhere.
+  const settings = readSettings({ device, port: '0', stateDir: 'none' }, {});
+  return { kind: 'doctor', demo: assemble(settings, surroundings), json };
 }
 
 function demoModel({ packageRoot }: Surroundings): string {

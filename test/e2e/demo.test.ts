@@ -14,7 +14,7 @@ interface Case {
   readonly logprobs: number[];
 }
 
-const expected = JSON.parse(readFileSync(new URL('../../tools/demo/expected.json', import.meta.url), 'utf8')) as {
+const expected = JSON.parse(readFileSync(new URL('../../models/demo/expected.json', import.meta.url), 'utf8')) as {
   max_new_tokens: number;
   cases: Case[];
 };

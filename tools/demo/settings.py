@@ -5,7 +5,7 @@ from pathlib import Path
 
 MODEL_DIR = Path(__file__).resolve().parents[2] / "models" / "demo"
 ADAPTER_DIR = MODEL_DIR / "adapters"
-EXPECTED_FILE = Path(__file__).with_name("expected.json")
+EXPECTED_FILE = MODEL_DIR / "expected.json"
 
 SEED = 20240
 THREADS = 2

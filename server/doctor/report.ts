@@ -1,0 +1,93 @@
+/** What `loramux doctor` finds, and how it is printed. */
+import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
+import type { GpuFindings } from './gpu-findings.js';
+import type { Machine } from './machine.js';
+
+/** The self-test on the demo model. */
+export interface SelfTest {
+  /** True: every answer was PyTorch's, token for token. */
+  readonly passed: boolean;
+  /** Answers that were compared. */
+  readonly answers: number;
+  /** One for each wrong answer, or why there are none; empty when it passed. */
+  readonly faults: readonly string[];
+  /** Where the demo model ran, and why there; absent when it could not be started. */
+  readonly device?: { readonly name: string; readonly why: string } | undefined;
+  /** From the start of the server to its address, in milliseconds. */
+  readonly startMs: number;
+  /** Tokens per second over HTTP, by load. */
+  readonly tokensPerSecond: { readonly base: number; readonly oneAdapter: number; readonly eightRowsMixed: number };
+}
+
+/** Everything. */
+export interface DoctorReport {
+  readonly healthy: boolean;
+  readonly versions: { readonly loramux: string; readonly node: string; readonly onnxruntime: string };
+  readonly machine: Machine;
+  /** Providers of onnxruntime-node; `bundled` ones need nothing more, others a library that npm does not bring. */
+  readonly providers: readonly { readonly name: string; readonly bundled: boolean }[];
+  /** True: products of unsigned and signed bytes are exact here, so int8 weights keep all eight bits. */
+  readonly exactByteProducts: boolean;
+  /** Graphics hardware as the system lists it. */
+  readonly graphics: readonly string[];
+  readonly gpu: GpuFindings;
+  /** What `--device auto` takes. */
+  readonly auto: DeviceChoice;
+  readonly selfTest: SelfTest;
+}
+
+/** The report for a terminal. */
+export function renderReport(report: DoctorReport): string {
+  const { versions, machine, providers, auto, selfTest } = report;
+  const { memory, processor } = machine;
+  const speeds = selfTest.tokensPerSecond;
+  const lines: [string, string][] = [
+    ['loramux', `${versions.loramux}, Node ${versions.node}, onnxruntime-node ${versions.onnxruntime}`],
+    ['system', `${machine.system}, ${machine.architecture}`],
+    ['processor', `${processor.model}, ${processor.cores} cores${limited(processor.limit)}`],
+    ['instructions', processor.instructionSets?.join(' ') ?? 'cannot be read on this system'],
+    ['int8', byteProducts(report.exactByteProducts)],
+    ['memory', `${size(memory.total)}, ${size(memory.free)} free${memoryLimit(memory.limit)}`],
+    ['providers', providers.map(({ name, bundled }) => (bundled ? name : `${name} (not bundled)`)).join(', ')],
+    ['graphics', report.graphics.join('; ') || 'no hardware found'],
+    ['WebGPU', gpuLine(report.gpu)],
+    ['--device auto', `${auto.device}: ${auto.why}${auto.fallback ? '; the processor if it cannot be opened' : ''}`],
+    ['self-test', selfTestLine(selfTest)],
+    ...selfTest.faults.map((fault): [string, string] => ['', fault]),
+  ];
+  if (selfTest.device !== undefined) {
+    const figures = [
+      `base ${speeds.base.toFixed(0)}`,
+      `one adapter ${speeds.oneAdapter.toFixed(0)}`,
+      `eight rows of six kinds ${speeds.eightRowsMixed.toFixed(0)}`,
+    ];
+    lines.push(['tokens/s', `${figures.join(', ')} (demo model over HTTP; of use only to compare machines)`]);
+  }
+  lines.push(['verdict', report.healthy ? 'healthy' : 'NOT healthy']);
+  return `${lines.map(([head, text]) => `${head.padEnd(14)} ${text}`).join('\n')}\n`;
+}
+
+function selfTestLine({ passed, answers, device, startMs }: SelfTest): string {
+  if (device === undefined) return 'FAILED: the demo model could not be served';
+  const where = `on ${device.name} (${device.why}), up in ${(startMs / 1000).toFixed(1)} s`;
+  return `${passed ? 'passed' : 'FAILED'}: ${answers} answers, base and five adapters, against PyTorch's; ${where}`;
+}
+
+function gpuLine(gpu: GpuFindings): string {
+  if (!gpu.opened) return `cannot be opened: ${gpu.fault}`;
+  const buffers = gpu.storageBuffers === undefined ? 'not told' : String(gpu.storageBuffers);
+  return [
+    gpu.software === undefined ? 'opened' : `opened (${gpu.software})`,
+    `shader-f16 ${yes(gpu.half)}`,
+    `subgroups ${yes(gpu.subgroups)}`,
+    `storage buffers a shader ${buffers}`,
+  ].join(', ');
+}
+
+const yes = (value: boolean | undefined): string => (value === undefined ? 'not told' : value ? 'yes' : 'no');
+const limited = (cores: number | undefined): string => (cores === undefined ? '' : `, limited to ${cores} by a cgroup`);
+const memoryLimit = (bytes: number | undefined): string =>
+  bytes === undefined ? ', no limit by a cgroup' : `, limited to ${size(bytes)} by a cgroup`;
+const byteProducts = (exact: boolean): string =>
+  exact ? 'products of bytes are exact' : 'products of bytes saturate: weights are kept to seven bits';
+const size = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
