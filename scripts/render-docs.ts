@@ -1,6 +1,7 @@
 /** The pages that are generated from tables in the code, so that they cannot drift from it. */
 import { READABLE_TYPES } from '../server/adapters/gguf/dequantise.js';
 import { BASE_ARCHITECTURES } from '../server/adapters/gguf/tensor-names.js';
+import { type EffectiveKey, IGNORED_KEYS, type IgnoredKeys, SERVING_KEYS } from '../server/config/serving-keys.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
 import { ERRORS } from '../server/errors.js';
 import { renderPerformance } from './render-performance.js';
@@ -23,7 +24,21 @@ function row(cells: readonly string[]): string {
 function settingRow(entry: SettingEntry): string {
   const fallback = entry.default === undefined ? (entry.unset ?? '') : `\`${entry.default}\``;
   const repeat = entry.repeatable ? ' May be repeated.' : '';
-  return row([`\`${entry.flag} ${entry.value}\``, `\`${entry.env}\``, fallback, entry.description + repeat]);
+  const variables = code([entry.env, ...(entry.variables ?? [])]);
+  return row([`\`${entry.flag} ${entry.value}\``, variables, fallback, entry.description + repeat]);
+}
+
+const code = (names: readonly string[]): string => names.map((name) => `\`${name}\``).join(', ');
+
+function effectiveRow({ key, aliases = [], effect, value, meaning, variables = [] }: EffectiveKey<unknown>): string {
+  const expects = value.expects === 'a text that is not empty' ? 'text' : value.expects;
+  const others = variables.length === 0 ? '' : `; also ${code(variables)}`;
+  return row([code([key, ...aliases]), effect, expects, meaning + others]);
+}
+
+function ignoredRow({ keys, why, silent = [], variables = {} }: IgnoredKeys): string {
+  const names = Object.keys(variables);
+  return row([code(keys), why + (names.length === 0 ? '' : ` (also ${code(names)})`), code(silent)]);
 }
 
 function configurationPage(): string {
@@ -42,18 +57,27 @@ ${SETTING_ENTRIES.map(settingRow).join('\n')}
 ## Model folders
 
 A folder given to \`--model\` is a Hugging Face model folder (\`config.json\`, \`tokenizer.json\`, \`*.safetensors\`), or it
-holds a \`serving.properties\` as DJL Serving has it:
+holds a \`serving.properties\` as DJL Serving has it. A key is honoured (it does what it does in the original), mapped (it
+sets something of this server), or ignored. A value that makes no sense is an error, also of an ignored key, that names
+the file, the key, the value and what would be right.
 
-| Key | What happens |
-| --- | --- |
-| \`option.model_id\` | honoured: the folder with the weights, absolute or relative to the file; other sources are refused |
-| \`option.enable_lora\` | honoured: \`false\` serves the base only and refuses adapters; default \`true\` |
-| \`option.adapters\` | honoured: folder of adapters to register at start, absolute or relative to the file |
-| \`option.dtype\` | honoured: \`fp32\`, \`int8\`, \`auto\`; half precision names count as \`auto\` with a warning; \`--dtype\` wins |
-| \`option.entryPoint\` | honoured: a module inside the folder that answers for the model ([custom handlers](handlers.md)); the original's own handlers (\`djl_python.*\`) are ignored with a warning |
-| \`option.predict_timeout\` | honoured for a custom handler: seconds for a call of it |
-| \`engine\` | \`Python\` is accepted, others are ignored with a warning |
-| any other key | ignored with one warning line at start |
+| Key | | Value | What happens |
+| --- | --- | --- | --- |
+${Object.values(SERVING_KEYS).map(effectiveRow).join('\n')}
+
+These are ignored, with one line in the log that says why, unless the value is one of those on the right:
+
+| Key | Why | Told by no line |
+| --- | --- | --- |
+${IGNORED_KEYS.map(ignoredRow).join('\n')}
+
+Any other key is ignored with a line that gives near names; \`option.\` keys reach a custom handler, which may know more.
+
+What the file does not have is taken from the environment, for every model: \`OPTION_MAX_LORA_RANK\` is
+\`option.max_lora_rank\`, \`SERVING_JOB_QUEUE_SIZE\` is \`job_queue_size\`, and the variables above. In this order of
+precedence: \`POST /models\` and workflows for what they name, \`--dtype\`, \`--adapters\` and \`--merge\`, the file,
+\`OPTION_*\`, \`SERVING_*\`, the variables with names of their own, other flags. Without \`--model\`, \`--model-store\` and
+\`--workflow\`, \`OPTION_MODEL_ID\` or \`HF_MODEL_ID\` is the model to serve; a folder that has a model keeps it.
 
 Adapters are registered at start from \`adapters/\` in the model folder and in the folder of \`option.model_id\`: each
 sub-folder is one PEFT adapter, named as the sub-folder. \`--adapters DIR\` or \`option.adapters\` names another folder

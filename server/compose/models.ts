@@ -68,13 +68,14 @@ export function manageModels(
   const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
-    const { path, folder, adapterFolders, warnings, handler } = source;
+    const { path, folder, adapterFolders, warnings, handler, limits } = source;
     // A thousand workflows may open one model: every check of a path goes through all roots.
     for (const root of [join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders]) {
       if (!roots.includes(root)) roots.push(root);
     }
     const options = { ...optionsOf(config, source), ...overridden(overrides) };
-    return { options, adapterFolders, warnings, ...(handler && { handler: { ...handler, folder } }) };
+    const { maxLoraRank } = limits;
+    return { options, adapterFolders, warnings, maxLoraRank, ...(handler && { handler: { ...handler, folder } }) };
   };
   const manager = new ModelManager({
     pool,
@@ -96,15 +97,17 @@ export function manageModels(
       },
     },
     open: async (url, name, overrides) => {
-      const settings = { dtype: config.dtype, adapters: undefined, merge: undefined };
+      const { dtype, environment } = config;
+      const settings = { dtype, environment, adapters: undefined, merge: undefined };
       const source = await openModelUrl(url, name, { roots: places, store: config.modelStore, settings });
       if (source.handler !== undefined) requireTrusted(source.folder, config);
       return open(source, overrides);
     },
-    served: ({ base, engine, info }, key) => ({
+    served: ({ base, engine, info }, key, { maxLoraRank }) => ({
       base,
       engine,
       pool: key,
+      maxLoraRank,
       modelDir: isGgufModel(info.path) ? dirname(info.path) : info.path,
       loraEnabled: info.loraEnabled,
       supportedFeatures: SUPPORTED_FEATURES,
@@ -147,6 +150,7 @@ export function manageModels(
       return name === undefined ? undefined : (workflows.find(name)?.calls.at(-1)?.model ?? name);
     },
     async start() {
+      for (const remark of config.environment.remarks) log.warn(remark);
       for (const source of config.models) {
         places.push(source.path, source.folder);
         await manager.registerAtStart(source.folder, source.name, open(source, {}));
@@ -177,17 +181,17 @@ function requireTrusted(folder: string, { models, modelStore }: ServeConfig): vo
   );
 }
 
-function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge }: ModelSource) {
+function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge, limits }: ModelSource) {
   return {
     ...{ name, path, dtype, loraEnabled, merge },
     deviceAdapterBytes: config.deviceAdapterBytes,
     threads: config.threads || availableParallelism(),
-    maxBatch: config.maxBatch,
-    maxQueue: config.maxQueue,
+    maxBatch: limits.maxBatch ?? config.maxBatch,
+    maxQueue: limits.maxQueue ?? config.maxQueue,
     prefillChunk: config.prefillChunk,
     kvBytes: config.kvBytes,
     cacheDir: config.weightCache === 'on' ? join(config.sources.cacheDir, 'converted') : undefined,
-    prefixCacheBytes: config.prefixCacheBytes,
+    prefixCacheBytes: limits.prefixCaching === false ? 0 : config.prefixCacheBytes,
   };
 }
 

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ConfigError } from './config-error.js';
 import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
+import type { ServingEnvironment } from './serving-env.js';
 import { readServingProperties, type ServingProperties } from './serving-properties.js';
 import type { SettingValues } from './settings.js';
 
@@ -21,8 +22,21 @@ export interface ModelSource {
   readonly adapterFolders: readonly string[];
   /** The custom handler that answers for the model; absent = none. */
   readonly handler?: HandlerSource | undefined;
+  readonly limits: ModelLimits;
   /** Remarks for the log, one line each. */
   readonly warnings: readonly string[];
+}
+
+/** Limits of one model that win over the server's settings; absent = the server's. */
+export interface ModelLimits {
+  /** Rows of a step. */
+  readonly maxBatch?: number | undefined;
+  /** Rows that may wait. */
+  readonly maxQueue?: number | undefined;
+  /** Greatest rank of an adapter; absent = any. */
+  readonly maxLoraRank?: number | undefined;
+  /** False: nothing is kept for prompts with the same beginning. */
+  readonly prefixCaching?: boolean | undefined;
 }
 
 /** A custom handler, as serving.properties names it. */
@@ -38,7 +52,9 @@ export interface HandlerSource {
 }
 
 /** What of the settings a model's folder is read with. */
-export type ModelSettings = Pick<SettingValues, 'dtype' | 'adapters' | 'merge'>;
+export interface ModelSettings extends Pick<SettingValues, 'dtype' | 'adapters' | 'merge'> {
+  readonly environment: ServingEnvironment;
+}
 
 /** Names that fit into a path and a header unescaped. */
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -73,17 +89,19 @@ export function resolveModelFolder(
   const isFile = isGgufFile(place);
   if (!isFile && !isFolder(place)) throw new ConfigError(`--model ${given}: there is no folder or .gguf file ${place}`);
   const folder = isFile ? path.dirname(place) : place;
-  const properties = isFile ? undefined : propertiesOf(folder);
-  const named = properties?.modelId === undefined ? place : path.resolve(folder, properties.modelId);
+  const properties = propertiesOf(folder, isFile, settings.environment);
+  const { modelId, warnings } = modelOf(properties, place, isFile);
+  if (modelId !== undefined && /^[a-z][a-z0-9+.-]+:\/\//i.test(modelId)) {
+    throw new ConfigError(`${modelIdAt(folder, properties)}: only folders are served, not ${modelId}`);
+  }
+  const named = modelId === undefined ? place : path.resolve(folder, modelId);
   const adapter = isFolder(named) ? adapterAsModel(named) : undefined;
   const weights = adapter?.base ?? named;
   if (!isFolder(weights) && !isGgufFile(weights)) {
-    throw new ConfigError(
-      `${path.join(folder, 'serving.properties')}: option.model_id names no folder or .gguf file: ${weights}`,
-    );
+    throw new ConfigError(`${modelIdAt(folder, properties)} names no folder or .gguf file: ${weights}`);
   }
   const noModel = isFolder(weights) && !existsSync(path.join(weights, 'config.json'));
-  const handler = properties === undefined ? undefined : handlerOf(folder, properties, noModel);
+  const handler = handlerOf(folder, properties, noModel && modelId === undefined);
   if (noModel && !handler?.alone) {
     throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
   }
@@ -95,7 +113,7 @@ export function resolveModelFolder(
   }
   const weightsFolder = isGgufFile(weights) ? path.dirname(weights) : weights;
   const folders = adapterFolders(folder, weightsFolder, properties, settings.adapters, cwd);
-  const asked = settings.merge ?? properties?.merge;
+  const asked = settings.merge ?? properties.merge;
   const origin = settings.merge === undefined ? 'option.merge' : '--merge';
   const merge = [
     ...(adapter === undefined ? [] : [adapter.merge]),
@@ -104,23 +122,45 @@ export function resolveModelFolder(
   if (handler?.alone && merge.length > 0) {
     throw new ConfigError(`${origin} ${asked}: ${folder} holds no model to merge into, only a handler`);
   }
-  const loraEnabled = (properties?.enableLora ?? true) && merge.length === 0;
+  const loraEnabled = (properties.enableLora ?? true) && merge.length === 0;
   return {
     name: chosen,
     path: weights,
     folder,
-    dtype: settings.dtype === 'auto' ? (properties?.dtype ?? 'auto') : settings.dtype,
+    dtype: settings.dtype === 'auto' ? (properties.dtype ?? 'auto') : settings.dtype,
     loraEnabled,
     merge,
     adapterFolders: loraEnabled ? folders : [],
     ...(handler && { handler }),
-    warnings: (properties?.warnings ?? []).map((line) => `${path.join(folder, 'serving.properties')}: ${line}`),
+    limits: limitsOf(properties),
+    warnings,
   };
 }
 
-/** @param noModel true where the weights' folder holds none */
-function handlerOf(folder: string, properties: ServingProperties, noModel: boolean): HandlerSource | undefined {
-  const { entryPoint, modelId, predictTimeoutS, all } = properties;
+/** Which model a folder leads to: that of the file, or of the environment where there is none in the folder. */
+function modelOf(
+  { modelId, environmentModel, warnings }: ServingProperties,
+  place: string,
+  isFile: boolean,
+): { readonly modelId?: string | undefined; readonly warnings: readonly string[] } {
+  if (environmentModel === undefined) return { modelId, warnings };
+  const there = isFile || ['config.json', 'adapter_config.json'].some((file) => existsSync(path.join(place, file)));
+  if (!there) return { modelId: environmentModel.modelId, warnings };
+  return { warnings: [...warnings, `${environmentModel.variable} is ignored: there is a model in ${place}`] };
+}
+
+/** Where `option.model_id` stands, for messages. */
+function modelIdAt(folder: string, { environmentModel }: ServingProperties): string {
+  return environmentModel?.variable ?? `${path.join(folder, 'serving.properties')}: option.model_id`;
+}
+
+function limitsOf({ maxBatch, maxQueue, maxLoraRank, prefixCaching }: ServingProperties): ModelLimits {
+  return { maxBatch, maxQueue, maxLoraRank, prefixCaching };
+}
+
+/** @param alone true where there are no weights, neither in the folder nor elsewhere */
+function handlerOf(folder: string, properties: ServingProperties, alone: boolean): HandlerSource | undefined {
+  const { entryPoint, predictTimeoutS, all } = properties;
   if (entryPoint === undefined) return undefined;
   const file = path.join(folder, 'serving.properties');
   const module = path.resolve(folder, entryPoint);
@@ -133,25 +173,22 @@ function handlerOf(folder: string, properties: ServingProperties, noModel: boole
   return {
     entryPoint: module,
     properties: all,
-    alone: noModel && modelId === undefined,
+    alone,
     ...(predictTimeoutS !== undefined && { callMs: predictTimeoutS * 1000 }),
   };
 }
 
-function propertiesOf(folder: string): ServingProperties | undefined {
+/** What the folder's file and the environment ask for; a file that is named itself has no folder of its own. */
+function propertiesOf(folder: string, isFile: boolean, environment: ServingEnvironment): ServingProperties {
   const file = path.join(folder, 'serving.properties');
-  if (!existsSync(file)) return undefined;
-  try {
-    return readServingProperties(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new ConfigError(`${file}: ${(error as Error).message}`, { cause: error });
-  }
+  const there = !isFile && existsSync(file);
+  return readServingProperties(there ? readFileSync(file, 'utf8') : undefined, file, environment);
 }
 
 function adapterFolders(
   folder: string,
   weights: string,
-  properties: ServingProperties | undefined,
+  properties: ServingProperties,
   flag: string | undefined,
   cwd: string,
 ): string[] {
@@ -160,7 +197,7 @@ function adapterFolders(
     if (!isFolder(named)) throw new ConfigError(`--adapters ${flag}: there is no folder ${named}`);
     return [named];
   }
-  if (properties?.adapters !== undefined) {
+  if (properties.adapters !== undefined) {
     const named = path.resolve(folder, properties.adapters);
     if (!isFolder(named)) {
       throw new ConfigError(`${path.join(folder, 'serving.properties')}: option.adapters names no folder: ${named}`);

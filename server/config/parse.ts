@@ -7,6 +7,8 @@ import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
+import { NO_SERVING_ENVIRONMENT, type ServingEnvironment, servingEnvironment } from './serving-env.js';
+import { SERVING_KEYS } from './serving-keys.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
 import { type SourceFlag, sourceSettings } from './source-flags.js';
 
@@ -29,6 +31,8 @@ export interface ServeConfig
   readonly registry: RegistryPlace;
   /** Remote sources: what is allowed, where it is kept, and where S3 and the hub are. */
   readonly sources: SourceSettings;
+  /** What the environment says for keys that a model's `serving.properties` lacks. */
+  readonly environment: ServingEnvironment;
 }
 
 /** What the command line asks for. */
@@ -160,13 +164,14 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
   const origin = new Map<string, string>();
   for (const entry of SETTING_ENTRIES) {
     const flag = flags[entry.key];
-    const variable = env[entry.env];
+    const variable = [entry.env, ...(entry.variables ?? [])].find((name) => (env[name] ?? '') !== '');
     if (flag !== undefined) {
       raw[entry.key] = flag;
       origin.set(entry.key, entry.flag);
-    } else if (variable !== undefined && variable !== '') {
-      raw[entry.key] = entry.repeatable ? variable.split(entry.separator ?? path.delimiter).filter(Boolean) : variable;
-      origin.set(entry.key, entry.env);
+    } else if (variable !== undefined) {
+      const value = env[variable]!;
+      raw[entry.key] = entry.repeatable ? value.split(entry.separator ?? path.delimiter).filter(Boolean) : value;
+      origin.set(entry.key, variable);
     }
   }
   const parsed = SETTINGS.safeParse(raw);
@@ -186,7 +191,7 @@ interface CheckArguments {
 function assembleCheck({ folder, model, json = false }: CheckArguments, surroundings: Surroundings): Invocation {
   const { cwd } = surroundings;
   const given = model ?? demoModel(surroundings);
-  const source = resolveModelFolder(given, readSettings({}, {}), cwd);
+  const source = resolveModelFolder(given, { ...readSettings({}, {}), environment: NO_SERVING_ENVIRONMENT }, cwd);
   return { kind: 'validate', model: source, folder: existingFolder('validate', folder, cwd), json };
 }
 
@@ -211,7 +216,12 @@ function demoModel({ packageRoot }: Surroundings): string {
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
   const { model, modelStore, workflow, adapters, merge, allowPath, stateDir, registry, ...rest } = settings;
   const others = modelStore !== undefined || workflow.length > 0;
-  const given = model.length > 0 || others ? model : [demoModel(surroundings)];
+  const all = servingEnvironment(surroundings.env);
+  const named = all.defaults.find(({ key }) => key === SERVING_KEYS.modelId.key);
+  const alone = model.length === 0 && !others;
+  const given = alone ? [named?.value ?? demoModel(surroundings)] : model;
+  // Where it is the model itself, it does not name another one for it.
+  const environment = alone ? { ...all, defaults: all.defaults.filter((one) => one !== named) } : all;
   if (adapters !== undefined && given.length > 1) {
     throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
   }
@@ -220,12 +230,15 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
       '--merge goes with one --model; with several, put option.merge into their serving.properties',
     );
   }
-  const models = given.map((text) => resolveModelFolder(text, settings, surroundings.cwd));
+  const models = given.map((text) => resolveModelFolder(text, { ...settings, environment }, surroundings.cwd));
   const names = models.map((source) => source.name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new ConfigError(`two models are named "${twice}"; name them with --model NAME=DIR`);
   const allowPaths = allowPath.map((given) => existingFolder('--allow-path', given, surroundings.cwd));
-  const own = model.length > 0 ? models[0] : keptBy(modelStore ?? workflow[0], surroundings.cwd);
+  const own =
+    model.length > 0 || (alone && named !== undefined)
+      ? models[0]
+      : keptBy(modelStore ?? workflow[0], surroundings.cwd);
   const wish = { stateDir, registry, port: settings.port, model: own, env: surroundings.env, cwd: surroundings.cwd };
   const workflows = workflow.map((given) => {
     const place = path.resolve(surroundings.cwd, given);
@@ -244,6 +257,7 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
     stateDir: stateFolder(wish),
     registry: registryPlace(wish),
     sources: sourceSettings(settings, surroundings),
+    environment,
   };
 }
 

@@ -1,93 +1,186 @@
-/**
- * `serving.properties` of DJL Serving, as far as it is served: the keys that mean something here, and one remark for
- * each of the others, so that nothing is dropped in silence.
- */
+/** `serving.properties` of DJL Serving: its keys, what the environment says for them, and a remark for what has no effect. */
 import { getProperties } from 'properties-file';
+import { nearNames } from '../adapters/adapter-names.js';
+import { ConfigError } from './config-error.js';
+import type { ServingEnvironment } from './serving-env.js';
+import {
+  type EffectiveKey,
+  HALF_TYPES,
+  IGNORED_KEYS,
+  INT8_WAYS,
+  KEY_NAMES,
+  SERVING_KEYS,
+  type ServingKeyName,
+  type ServingValues,
+} from './serving-keys.js';
 
-/** What a properties file asks for. */
-export interface ServingProperties {
-  /** `option.model_id` as written: a folder, absolute or relative to the file. */
+/** What is asked for a model. */
+export interface ServingProperties
+  extends Omit<
+    ServingValues,
+    'engine' | 'dtype' | 'quantize' | 'maxRollingBatch' | 'batchSize' | 'queueSize' | 'modelId'
+  > {
+  /** `option.model_id` as written in the file: a folder, absolute or relative to the file, or a remote source. */
   readonly modelId?: string | undefined;
-  /** `option.enable_lora`; absent = on. */
-  readonly enableLora?: boolean | undefined;
-  /** `option.dtype`, where it is one that is served. */
+  /** The same from the environment, and the variable. */
+  readonly environmentModel?: { readonly modelId: string; readonly variable: string } | undefined;
+  /** Where it is one that is served. */
   readonly dtype?: 'auto' | 'fp32' | 'int8' | undefined;
-  /** `option.merge` as written: NAME[:WEIGHT],... */
-  readonly merge?: string | undefined;
-  /** `option.adapters` as written: a folder, absolute or relative to the file. */
-  readonly adapters?: string | undefined;
-  /** `option.entryPoint` as written: a module inside the folder that answers for the model. */
-  readonly entryPoint?: string | undefined;
-  /** `option.predict_timeout`, in seconds: time for a call of the handler. */
-  readonly predictTimeoutS?: number | undefined;
+  /** Rows of a step. */
+  readonly maxBatch?: number | undefined;
+  /** Rows that may wait. */
+  readonly maxQueue?: number | undefined;
   /** Every key with its value, for the handler. */
   readonly all: Readonly<Record<string, string>>;
-  /** One line for each key that is not honoured. */
+  /** One line for each key that has no effect; each says where the key stands. */
   readonly warnings: readonly string[];
 }
 
-const HALF_TYPES = ['fp16', 'bf16', 'float16', 'bfloat16', 'half'];
+/** A key with its value, and where it was found. */
+interface Given {
+  readonly value: string;
+  /** For messages: the file and the key, or the variable, with the value. */
+  readonly where: string;
+  /** The same without the value. */
+  readonly name: string;
+  readonly variable?: string;
+}
 
-/** Reads the text of a `serving.properties`; throws `Error` with the key where a value makes no sense. */
-export function readServingProperties(source: string): ServingProperties {
+/**
+ * Reads the keys of a model.
+ * @param source text of the file; undefined = there is none
+ * @param file its path, for messages
+ * @param environment what counts where the file does not have a key
+ * @throws ConfigError that names the file or variable, the key, the value, and what would be right
+ */
+export function readServingProperties(
+  source: string | undefined,
+  file: string,
+  environment: ServingEnvironment,
+): ServingProperties {
+  const given = givenKeys(source, file, environment);
   const warnings: string[] = [];
-  let modelId: string | undefined;
-  let enableLora: boolean | undefined;
-  let dtype: ServingProperties['dtype'];
-  let adapters: string | undefined;
-  let merge: string | undefined;
-  let entryPoint: string | undefined;
-  let predictTimeoutS: number | undefined;
-  const all: Record<string, string> = {};
-  for (const [key, raw] of Object.entries(getProperties(source))) {
-    const value = raw.trim();
-    all[key] = value;
-    switch (key) {
-      case 'option.entryPoint':
-        // The original's own handlers have names of Python modules; what they do is what the server does anyway.
-        if (/^djl_python\.[\w.]+$/.test(value))
-          warnings.push(`option.entryPoint=${value} is ignored; the server answers itself`);
-        else if (/\.(ts|mts|js|mjs)$/.test(value)) entryPoint = value;
-        else throw new Error(`option.entryPoint=${value}: must be a .ts, .js or .mjs file inside the folder`);
-        break;
-      case 'option.predict_timeout':
-        predictTimeoutS = Number(value);
-        if (!/^\d+$/.test(value) || predictTimeoutS < 1)
-          throw new Error(`option.predict_timeout=${value}: must be a whole number of seconds above 0`);
-        break;
-      case 'option.model_id':
-        if (/^[a-z][a-z0-9+.-]*:\/\//i.test(value))
-          throw new Error(`option.model_id=${value}: only folders are served`);
-        modelId = value;
-        break;
-      case 'option.merge':
-        merge = value;
-        break;
-      case 'option.adapters':
-        adapters = value;
-        break;
-      case 'option.enable_lora':
-        if (!/^(true|false)$/i.test(value)) throw new Error(`option.enable_lora=${value}: must be true or false`);
-        enableLora = value.toLowerCase() === 'true';
-        break;
-      case 'option.dtype':
-        if (['fp32', 'float32', 'float'].includes(value)) dtype = 'fp32';
-        else if (value === 'int8') dtype = 'int8';
-        else if (value === 'auto') dtype = 'auto';
-        else if (HALF_TYPES.includes(value)) {
-          dtype = 'auto';
-          warnings.push(`option.dtype=${value} is not served; auto is used`);
-        } else throw new Error(`option.dtype=${value}: must be auto, fp32 or int8`);
-        break;
-      case 'engine':
-        if (!/^(python|loramux)$/i.test(value)) warnings.push(`engine=${value} is ignored; loramux runs every model`);
-        break;
-      default:
-        warnings.push(`${key} is ignored`);
+  const values: ServingValues = {};
+  const places = new Map<ServingKeyName, Given>();
+  for (const [name, key] of Object.entries(SERVING_KEYS) as [ServingKeyName, EffectiveKey<unknown>][]) {
+    const [found, ...others] = [key.key, ...(key.aliases ?? [])].flatMap((one) => given.get(one) ?? []);
+    for (const other of others) warnings.push(`${other.name} is ignored: ${key.key} is there, too`);
+    if (found === undefined) continue;
+    const value = key.value.read(found.value);
+    if (value === undefined) throw new ConfigError(`${found.where}: must be ${key.value.expects}`);
+    Object.assign(values, { [name]: value });
+    places.set(name, found);
+  }
+  warnings.push(...ignoredRemarks(given));
+  const { engine, dtype, quantize, maxRollingBatch, batchSize, queueSize, modelId, entryPoint, ...rest } = values;
+  const at = (name: ServingKeyName): Given => places.get(name)!;
+  if (engine !== undefined && !/^(python|loramux)$/i.test(engine)) {
+    warnings.push(`${at('engine').where} is ignored: loramux runs every model`);
+  }
+  const module = entryPoint === undefined ? undefined : moduleOf(entryPoint, at('entryPoint'), warnings);
+  warnings.push(...unknownRemarks(given, module !== undefined));
+  if (values.predictTimeoutS !== undefined && module === undefined) {
+    warnings.push(`${at('predictTimeoutS').name} is ignored: it is the time of a custom handler, and there is none`);
+  }
+  return {
+    ...rest,
+    ...(modelId !== undefined && modelPlace(modelId, at('modelId').variable)),
+    ...(module !== undefined && { entryPoint: module }),
+    dtype: dtypeOf(values, at, warnings),
+    maxBatch: maxRollingBatch ?? (batchSize === 1 ? undefined : batchSize),
+    maxQueue: queueSize,
+    all: Object.fromEntries([...given].map(([key, { value }]) => [key, value])),
+    warnings,
+  };
+}
+
+function modelPlace(
+  modelId: string,
+  variable: string | undefined,
+): Pick<ServingProperties, 'modelId' | 'environmentModel'> {
+  return variable === undefined ? { modelId } : { environmentModel: { modelId, variable } };
+}
+
+/** All keys that the file or, where it lacks one, the environment has. */
+function givenKeys(source: string | undefined, file: string, { defaults }: ServingEnvironment): Map<string, Given> {
+  const given = new Map<string, Given>();
+  try {
+    for (const [key, raw] of Object.entries(getProperties(source ?? ''))) {
+      const value = raw.trim();
+      given.set(key, { value, where: `${file}: ${key}=${value}`, name: `${file}: ${key}` });
     }
+  } catch (error) {
+    throw new ConfigError(`${file}: ${(error as Error).message}`, { cause: error });
   }
-  if (predictTimeoutS !== undefined && entryPoint === undefined) {
-    warnings.push('option.predict_timeout is ignored: it is the time of a custom handler, and there is none');
+  for (const { key, value, variable } of defaults) {
+    if (sameKey(key).some((one) => given.has(one))) continue;
+    given.set(key, { value, where: `${variable}=${value}`, name: variable, variable });
   }
-  return { modelId, enableLora, dtype, adapters, merge, entryPoint, predictTimeoutS, all, warnings };
+  return given;
+}
+
+/** A key and its other names. */
+function sameKey(key: string): readonly string[] {
+  const all = Object.values(SERVING_KEYS).map(({ key, aliases = [] }: EffectiveKey<unknown>) => [key, ...aliases]);
+  return all.find((names) => names.includes(key)) ?? [key];
+}
+
+function ignoredRemarks(given: ReadonlyMap<string, Given>): string[] {
+  return IGNORED_KEYS.flatMap(({ keys, value, silent = [], why }) =>
+    keys.flatMap((key) => {
+      const found = given.get(key);
+      if (found === undefined) return [];
+      if (value.read(found.value) === undefined) throw new ConfigError(`${found.where}: must be ${value.expects}`);
+      return silent.includes(found.value.toLowerCase())
+        ? []
+        : [`${found.where} is ignored: ${why.replaceAll('`', '')}`];
+    }),
+  );
+}
+
+/** A custom handler may have options of its own: those are remarked on only where they look like a slip. */
+function unknownRemarks(given: ReadonlyMap<string, Given>, hasHandler: boolean): string[] {
+  const remarks: string[] = [];
+  for (const [key, { name }] of given) {
+    if (KEY_NAMES.includes(key)) continue;
+    const near = nearKeys(key);
+    const handed = hasHandler && key.startsWith('option.');
+    if (handed && near.length === 0) continue;
+    const what = handed ? 'is unknown: only the handler sees it' : 'is ignored: there is no such key';
+    remarks.push(`${name} ${what}${near.length === 0 ? '' : `; near names: ${near.join(', ')}`}`);
+  }
+  return remarks;
+}
+
+/** Known keys that were probably meant; what nearly all begin with does not make them alike. */
+function nearKeys(key: string): string[] {
+  const bare = (name: string) => name.replace(/^option\./, '');
+  const near = nearNames(bare(key), new Set(KEY_NAMES.map(bare)));
+  return near.map((name) => KEY_NAMES.find((known) => bare(known) === name)!);
+}
+
+/** The module of a custom handler; undefined for the original's own, whose work the server does itself. */
+function moduleOf(entryPoint: string, { where }: Given, warnings: string[]): string | undefined {
+  if (/\.(ts|mts|js|mjs)$/.test(entryPoint)) return entryPoint;
+  if (!/^djl_python\.[\w.]+$/.test(entryPoint)) {
+    throw new ConfigError(`${where}: must be a .ts, .js or .mjs file inside the folder`);
+  }
+  warnings.push(`${where} is ignored: the server answers itself`);
+  return undefined;
+}
+
+function dtypeOf(
+  { dtype, quantize }: ServingValues,
+  at: (name: ServingKeyName) => Given,
+  warnings: string[],
+): ServingProperties['dtype'] {
+  if (quantize !== undefined) {
+    if (INT8_WAYS.some((way) => way === quantize.toLowerCase())) return 'int8';
+    const kinds = INT8_WAYS.join(', ');
+    warnings.push(`${at('quantize').where} is ignored: weights are served as they are or as int8 (${kinds})`);
+  }
+  if (dtype === undefined || dtype === 'auto' || dtype === 'int8') return dtype;
+  if (!HALF_TYPES.some((half) => half === dtype)) return 'fp32';
+  warnings.push(`${at('dtype').where} is not served: auto is used`);
+  return 'auto';
 }

@@ -14,6 +14,8 @@ export interface SettingMeta {
   readonly repeatable?: boolean | undefined;
   /** What separates values in the environment variable instead. */
   readonly separator?: string | undefined;
+  /** Further environment variables, as DJL Serving has them; read after the setting's own. */
+  readonly variables?: readonly string[] | undefined;
 }
 
 const described = <T extends z.ZodType>(schema: T, meta: SettingMeta): T => schema.meta({ setting: meta });

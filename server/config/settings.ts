@@ -27,11 +27,13 @@ export const SETTINGS = z.object({
     description:
       'Folder whose sub-folders and .gguf files are models; names in it can be registered while the server runs.',
     unset: 'none',
+    variables: ['SERVING_MODEL_STORE'],
   }),
   loadModels: text({
     value: 'ALL|NONE|NAME,...',
     description: 'Which models of the model store to load at the start; one that is broken does not stop the others.',
     default: 'ALL',
+    variables: ['SERVING_LOAD_MODELS'],
   }),
   workflow: texts({
     value: 'FILE|DIR',
@@ -149,6 +151,7 @@ export const SETTINGS = z.object({
     value: 'BYTES',
     description: 'Largest request body that is read; more is answered with 413.',
     default: '64MiB',
+    variables: ['SERVING_MAX_REQUEST_SIZE', 'SAGEMAKER_MAX_REQUEST_SIZE'],
   }),
   compat: choice(COMPAT_MODES, {
     value: COMPAT_MODES.join('|'),

@@ -181,10 +181,17 @@ export class AdapterLoader {
   }
 
   private async readFolder(entry: AdapterEntry, { path: folder, roots }: LocalSource): Promise<ReadAdapter> {
-    const { supportedFeatures, baseCheck, base } = this.model(entry);
+    const { supportedFeatures, baseCheck, base, maxLoraRank } = this.model(entry);
     entry.progress = { stage: 'read', doneBytes: 0 };
     const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
-    return this.reader.read({ folder, roots, supportedFeatures, maxBytes, baseCheck }, base);
+    const read = await this.reader.read({ folder, roots, supportedFeatures, maxBytes, baseCheck }, base);
+    const rank = read.summary.ranks.at(-1) ?? 0;
+    if (maxLoraRank !== undefined && rank > maxLoraRank) {
+      throw new AppError('ADAPTER_UNSUPPORTED', `its rank is ${rank}, and option.max_lora_rank is ${maxLoraRank}`, {
+        metadata: { rank: String(rank), maxLoraRank: String(maxLoraRank) },
+      });
+    }
+    return read;
   }
 
   private model(entry: AdapterEntry): ServedModel {

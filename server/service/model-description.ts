@@ -10,6 +10,8 @@ export interface OpenedModel {
   readonly adapterFolders: readonly string[];
   /** Remarks for the log. */
   readonly warnings: readonly string[];
+  /** Greatest rank of an adapter; absent = any. */
+  readonly maxLoraRank?: number | undefined;
   /** The custom handler that answers for it; absent = none. */
   readonly handler?: OpenedHandler | undefined;
 }

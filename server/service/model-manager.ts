@@ -27,7 +27,7 @@ export interface ModelManagerOptions {
   /** Finds the model at a url. Throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID. */
   readonly open: (url: string, name: string, overrides: ModelOverrides, signal: AbortSignal) => Promise<OpenedModel>;
   /** What the adapter service needs to know of a loaded model. */
-  readonly served: (model: LoadedModel, pool: string) => ServedModel;
+  readonly served: (model: LoadedModel, pool: string, opened: OpenedModel) => ServedModel;
   /** Starts and ends custom handlers; absent = models that have one cannot be served. */
   readonly handlers?: ModelHandlers | undefined;
   /** Something else that has the name, for example a workflow; absent = nothing. */
@@ -315,7 +315,7 @@ export class ModelManager implements ModelManagement {
         const pooled = await pool.lease(opened.options, stop.signal);
         model.pooled = pooled;
         stop.signal.throwIfAborted();
-        adapters.addModel(name, served(pooled.model, pooled.key));
+        adapters.addModel(name, served(pooled.model, pooled.key, opened));
         if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
         stop.signal.throwIfAborted();
       }

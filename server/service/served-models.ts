@@ -16,6 +16,8 @@ export interface ServedModel {
   readonly loraEnabled: boolean;
   /** Features of `BoundAdapter.features` that the engine applies. */
   readonly supportedFeatures: ReadonlySet<string>;
+  /** Greatest rank that an adapter may have; absent = any. */
+  readonly maxLoraRank?: number | undefined;
   /** What to do with an adapter whose config names another base; default warn. */
   readonly baseCheck?: BaseCheck | undefined;
 }

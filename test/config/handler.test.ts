@@ -34,7 +34,7 @@ test('a handler is a module inside the model folder, alone or beside weights', (
   ] as const) {
     assert.throws(() => source(`option.entryPoint=${name}\n`), problem);
   }
-  assert.throws(() => source('option.entryPoint=handler.ts\noption.predict_timeout=0\n'), /above 0/);
+  assert.throws(() => source('option.entryPoint=handler.ts\noption.predict_timeout=0\n'), /between 1 and 86400/);
   assert.throws(() => source('option.enable_lora=true\n'), /there is no model/);
   writeFileSync(path.join(folder, 'config.json'), '{}');
   assert.equal(source('option.entryPoint=handler.ts\n').handler!.alone, false);

@@ -133,8 +133,8 @@ test('serving.properties is honoured, and every other key is remarked on', () =>
   assert.ok(source.loraEnabled);
   assert.deepEqual(source.adapterFolders, [path.join(model, 'adapters')]);
   assert.equal(source.warnings.length, 2);
-  assert.match(source.warnings[0]!, /option\.dtype=bf16/);
-  assert.match(source.warnings[1]!, /option\.max_loras is ignored/);
+  assert.match(source.warnings[1]!, /option\.dtype=bf16/);
+  assert.match(source.warnings[0]!, /option\.max_loras=8 is ignored: adapters have no slots/);
 
   properties(['option.model_id=../base', 'option.enable_lora=false', 'option.dtype=int8']);
   const plain = configOf(['--model', 'djl']).models[0]!;
