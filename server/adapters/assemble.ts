@@ -5,6 +5,7 @@ import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.j
 import { doraGain, transpose } from './dora.js';
 import type { Faults } from './faults.js';
 import { adapterFeatures, configWarnings } from './features.js';
+import { isResized, splitVocabulary } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
 import { firstNonFinite } from './tensor-dtype.js';
 import type { AdapterBase, BoundAdapter, BoundEmbedding, BoundLinear, TargetModule } from './types.js';
@@ -112,6 +113,7 @@ export function forEachArray(adapter: Omit<BoundAdapter, 'bytes'>, visit: (value
   for (const map of [embedding?.rows, adapter.norms, adapter.normBiases, adapter.headRows]) {
     for (const values of map?.values() ?? []) visit(values);
   }
+  for (const values of [adapter.vocabulary?.rows, adapter.vocabulary?.bias]) if (values !== undefined) visit(values);
 }
 
 /** Builds the adapter from its parts; numbers that overflow are noted in `input.faults`. */
@@ -127,7 +129,7 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
     const ids = plan.tokens.get(name);
     const delta = take(parts, 'trainable_tokens_delta');
     const rows = ids === undefined || delta === undefined ? undefined : tokenRows(ids, delta);
-    if (rows !== undefined && (name === base.headModule || base.tiedHead)) {
+    if (rows !== undefined && (name === base.headModule || (base.tiedHead && !plan.tokens.has(base.headModule)))) {
       headRows = new Map([...rows].map(([id, row]) => [id, row.slice()]));
     }
     if (kind === 'linear' && parts.tensors.size > 0) linears.push(await assembleLinear(parts, input));
@@ -141,13 +143,12 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
   }
   const order = new Map([...base.modules.keys()].map((name, i) => [name, i]));
   linears.sort((x, y) => order.get(x.module)! - order.get(y.module)!);
+  const whole = { linears, embedding, headRows };
   const adapter = {
     digest: input.digest,
-    linears,
-    embedding,
+    ...(isResized(base) ? await splitVocabulary(whole, base) : whole),
     norms,
     normBiases: normBiases.size > 0 ? normBiases : undefined,
-    headRows,
     invocationTokens: config.invocationTokens ?? undefined,
     warnings: configWarnings(config, plan, base, input.baseCheck),
   };

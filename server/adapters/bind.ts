@@ -5,10 +5,11 @@
 import { AppError } from '../errors.js';
 import { assembleAdapter, type ModuleParts } from './assemble.js';
 import { type BaseCheck, foreignBase } from './base-identity.js';
-import { type BindingPlan, baseTensorName, planBinding, type Slot, tensorLabel } from './binding-plan.js';
+import { type BindingPlan, baseTensorName, planBinding, type Slot, type SlotUse, tensorLabel } from './binding-plan.js';
 import { checkCombinations } from './combinations.js';
 import { AdapterDigest } from './digest.js';
 import { Faults } from './faults.js';
+import { isResized } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
 import type { SafetensorsSet } from './safetensors-set.js';
 import { type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
@@ -25,19 +26,28 @@ export interface BindOptions {
 /** Relative rounding of a stored type: how far a saved copy of a base weight may be from the base. */
 const ROUNDING: Readonly<Record<FloatDtype, number>> = { F64: 2 ** -22, F32: 2 ** -22, F16: 2 ** -10, BF16: 2 ** -7 };
 
+/** Uses of which nothing is kept. */
+const NOT_BOUND: ReadonlySet<SlotUse> = new Set(['base weight', 'base bias', 'replaced bias']);
+
 /** Bytes of the bound weights as float32, from the plan. */
 function plannedBytes(plan: BindingPlan): number {
   let bytes = 0;
-  for (const { tensor, use } of plan.slots) {
-    if (use !== 'base weight' && use !== 'base bias') bytes += tensor.shape.reduce((n, dim) => n * dim, 4);
+  for (const { tensor, use, again } of plan.slots) {
+    if (!again && !NOT_BOUND.has(use)) bytes += tensor.shape.reduce((n, dim) => n * dim, 4);
   }
   return bytes;
 }
 
+/** Compares a copy of a base tensor with it. Rows that the base does not have are kept for its resized view. */
 async function compareWithBase(slot: Slot, values: Float32Array, base: AdapterBase, faults: Faults): Promise<void> {
-  const own = await base.readWeight(baseTensorName(slot.module, slot.use === 'base bias' ? 'bias' : 'weight', base));
+  const what = slot.use === 'base bias' ? 'bias' : 'weight';
+  const served = isResized(base) ? base.served : base;
+  const own = await served.readWeight(baseTensorName(slot.module, what, base));
+  if (isResized(base) && values.length > own.length) {
+    base.beyond.set(`${slot.module.name}.${what}`, values.slice(own.length));
+  }
   const tolerance = ROUNDING[slot.tensor.dtype as FloatDtype];
-  for (let i = 0; i < values.length; i += 1) {
+  for (let i = 0; i < Math.min(values.length, own.length); i += 1) {
     if (Math.abs(values[i]! - own[i]!) <= tolerance * Math.abs(own[i]!) + 1e-7) continue;
     faults.add(
       `${tensorLabel(slot.tensor)}: this copy of the base weight of ${slot.module.name} differs from the served base ` +
@@ -86,6 +96,7 @@ async function readParts(
       faults.add(`${tensorLabel(tensor)}: element ${bad} is ${values[bad]}; weights must be finite`);
       continue;
     }
+    if (use === 'replaced bias') continue;
     if (use === 'base weight' || use === 'base bias') {
       await compareWithBase(slot, values, base, faults);
       continue;
@@ -94,6 +105,14 @@ async function readParts(
     if (part === undefined) {
       part = { module, tensors: new Map() };
       parts.set(module.name, part);
+    }
+    const same = part.tensors.get(use);
+    const other = same === undefined ? -1 : values.findIndex((value, i) => value !== same[i]);
+    if (other >= 0) {
+      faults.add(
+        `${tensorLabel(tensor)}: element ${other} is ${values[other]}, but another tensor for the ${use} of ` +
+          `${module.name} has ${same![other]}: they must be equal`,
+      );
     }
     part.tensors.set(use, values);
   }
@@ -115,7 +134,7 @@ export async function bindAdapter(
   const foreign = baseCheck === 'strict' ? foreignBase(config.baseModel, base) : undefined;
   if (foreign !== undefined) faults.add(`adapter_config.json: ${foreign}`);
   const plan = planBinding(files.tensors, config, base, faults);
-  checkCombinations(config, plan.promised, plan.tokens, base, faults);
+  checkCombinations(config, plan.promised, plan.tokens, plan.base, faults);
   faults.check();
   const bytes = plannedBytes(plan);
   if (options.maxBytes !== undefined && bytes > options.maxBytes) {
@@ -126,9 +145,17 @@ export async function bindAdapter(
     );
   }
   const digest = new AdapterDigest(config);
-  const parts = await readParts(files, plan, digest, base, faults);
+  const parts = await readParts(files, plan, digest, plan.base, faults);
   faults.check();
-  const adapter = await assembleAdapter({ config, base, plan, parts, digest: digest.finish(), faults, baseCheck });
+  const adapter = await assembleAdapter({
+    config,
+    base: plan.base,
+    plan,
+    parts,
+    digest: digest.finish(),
+    faults,
+    baseCheck,
+  });
   faults.check();
   return adapter;
 }

@@ -3,6 +3,7 @@
  * tensor has a place that the config asks for, and everything that the config promises has its tensors.
  */
 import type { Faults } from './faults.js';
+import { resizeBase, vocabularyOf } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
 import type { TensorInfo } from './safetensors.js';
 import { type Promised, promisedModules } from './target-match.js';
@@ -15,17 +16,26 @@ import type { AdapterBase, TargetModule } from './types.js';
 export type AdapterTensor = TensorInfo & { readonly label: string };
 
 /** What a tensor is used for: a part of the adaptation, or only a copy of the base to compare with. */
-export type SlotUse = Exclude<TensorPart, 'base_layer.weight'> | 'base weight' | 'base bias';
+export type SlotUse =
+  | Exclude<TensorPart, 'base_layer.weight' | 'original_module.bias'>
+  | 'base weight'
+  | 'base bias'
+  /** The bias of a module that is replaced as a whole: PEFT saves it with bias = "all", and nothing uses it. */
+  | 'replaced bias';
 
 /** One tensor's place. */
 export interface Slot {
   readonly tensor: AdapterTensor;
   readonly module: TargetModule;
   readonly use: SlotUse;
+  /** True: another tensor has this place, too, and must hold the same values. */
+  readonly again: boolean;
 }
 
 /** Where every tensor goes. */
 export interface BindingPlan {
+  /** The base, with as many rows as the adapter's tables have. */
+  readonly base: AdapterBase;
   readonly slots: readonly Slot[];
   readonly promised: Promised;
   /** Module -> token ids whose rows are replaced, in the order of the file's rows. */
@@ -71,6 +81,8 @@ function useOf(parsed: ParsedTensorName, plan: PlanContext): SlotUse | string {
       if (replaces) return 'bias';
       return isVocabulary ? 'base bias' : `it is a base bias, but the config says bias = "${config.bias}"`;
     }
+    case 'original_module.bias':
+      return promised.saved.has(name) ? 'replaced bias' : `modules_to_save does not name ${name}`;
     case 'trainable_tokens_delta':
       return plan.tokens.has(name) ? part : `trainable_token_indices does not name ${name}`;
     default:
@@ -85,7 +97,7 @@ function useOf(parsed: ParsedTensorName, plan: PlanContext): SlotUse | string {
 }
 
 /** Shapes that a tensor of this use may have; the first is the usual one. */
-function shapesOf(slot: Slot, plan: PlanContext): number[][] {
+function shapesOf(slot: Pick<Slot, 'module' | 'use'>, plan: PlanContext): number[][] {
   const { module, use } = slot;
   const { inFeatures, outFeatures, name } = module;
   const rank = plan.promised.lora.get(name)?.rank ?? 0;
@@ -99,6 +111,7 @@ function shapesOf(slot: Slot, plan: PlanContext): number[][] {
     case 'lora_B.bias':
     case 'bias':
     case 'base bias':
+    case 'replaced bias':
       return [[outFeatures]];
     case 'lora_magnitude_vector':
       return [[outFeatures], [1, outFeatures]];
@@ -121,13 +134,6 @@ function checkShape(slot: Slot, plan: PlanContext, faults: Faults): void {
     return;
   const is = `[${tensor.shape.join(', ')}]`;
   const right = `[${shapes[0]!.join(', ')}]`;
-  if (use === 'base weight' && tensor.shape.length === 2 && tensor.shape[1] === shapes[0]![1]) {
-    faults.addUnsupported(
-      `${tensorLabel(tensor)}: the adapter was trained with a vocabulary of ${tensor.shape[0]} rows, the base has ` +
-        `${shapes[0]![0]}; a resized vocabulary is not supported`,
-    );
-    return;
-  }
   const rank = plan.promised.lora.get(module.name)?.rank;
   const ofRank = use.startsWith('lora_') && rank !== undefined ? ` (rank ${rank} by the config)` : '';
   faults.add(`${tensorLabel(tensor)}: shape ${is} does not fit ${module.name}; ${right}${ofRank} would be right`);
@@ -152,6 +158,16 @@ function requiredUses(module: TargetModule, plan: PlanContext): SlotUse[] {
   return uses;
 }
 
+/** What PEFT may write twice: by the module, and by the copy of it that is trained; or by both modules of a tied table. */
+const MAY_REPEAT: ReadonlySet<SlotUse> = new Set(['weight', 'bias', 'trainable_tokens_delta']);
+
+/** The trained rows of a tied head are those of the embedding, unless the config gives it rows of its own. */
+function tiedTokens(parsed: ParsedTensorName | string, { base, tokens }: PlanContext): ParsedTensorName | string {
+  if (typeof parsed === 'string' || parsed.part !== 'trainable_tokens_delta' || !base.tiedHead) return parsed;
+  if (parsed.module.name !== base.headModule || tokens.has(base.headModule)) return parsed;
+  return { ...parsed, module: base.modules.get(base.embeddingModule)! };
+}
+
 interface PlanContext {
   readonly config: PeftConfig;
   readonly base: AdapterBase;
@@ -163,9 +179,10 @@ interface PlanContext {
 export function planBinding(
   tensors: ReadonlyMap<string, AdapterTensor>,
   config: PeftConfig,
-  base: AdapterBase,
+  served: AdapterBase,
   faults: Faults,
 ): BindingPlan {
+  const base = resizeBase(served, vocabularyOf(tensors.values(), served, faults));
   const promised = promisedModules(config, base, faults);
   const tokens = promisedTokens(config, base, faults);
   const plan: PlanContext = { config, base, promised, tokens };
@@ -179,7 +196,7 @@ export function planBinding(
   const taken = new Map<string, AdapterTensor>();
   let adapterName: string | undefined;
   for (const tensor of tensors.values()) {
-    const parsed = parseTensorName(tensor.name, base);
+    const parsed = tiedTokens(parseTensorName(tensor.name, base), plan);
     const use = typeof parsed === 'string' ? parsed : useOf(parsed, plan);
     if (typeof parsed === 'string' || !isSlotUse(use)) {
       faults.add(`${tensorLabel(tensor)}: ${use}`);
@@ -193,12 +210,13 @@ export function planBinding(
     }
     const place = `${parsed.module.name} ${use}`;
     const other = taken.get(place);
-    if (other !== undefined) {
+    const again = other !== undefined;
+    if (again && !MAY_REPEAT.has(use)) {
       faults.add(`${tensorLabel(tensor)}: has the same place as tensor ${JSON.stringify(other.name)}`);
       continue;
     }
-    taken.set(place, tensor);
-    const slot: Slot = { tensor, module: parsed.module, use };
+    if (!again) taken.set(place, tensor);
+    const slot: Slot = { tensor, module: parsed.module, use, again };
     checkShape(slot, plan, faults);
     slots.push(slot);
   }
@@ -209,7 +227,8 @@ export function planBinding(
       if (!taken.has(`${module.name} ${use}`)) faults.add(`${file}: there is no ${use} for ${module.name}`);
     }
   }
-  return { slots, promised, tokens };
+  requireNewRows(served, plan, taken, file!, faults);
+  return { base, slots, promised, tokens };
 }
 
 const SLOT_USES: ReadonlySet<string> = new Set<SlotUse>([
@@ -224,7 +243,30 @@ const SLOT_USES: ReadonlySet<string> = new Set<SlotUse>([
   'bias',
   'base weight',
   'base bias',
+  'replaced bias',
 ]);
+
+/** Ids that the base does not have need rows in both tables; PEFT leaves a table out that is not a target. */
+function requireNewRows(
+  served: AdapterBase,
+  { base, promised }: PlanContext,
+  taken: ReadonlyMap<string, AdapterTensor>,
+  file: string,
+  faults: Faults,
+): void {
+  if (base.vocabSize <= served.vocabSize) return;
+  const copied = (name: string) => taken.has(`${name} base weight`);
+  const { embeddingModule, headModule } = base;
+  for (const name of [embeddingModule, headModule]) {
+    const known =
+      promised.saved.has(name) || copied(name) || (base.tiedHead && name === headModule && copied(embeddingModule));
+    if (known) continue;
+    faults.add(
+      `${file}: the vocabulary has ${base.vocabSize} rows, the base ${served.vocabSize}, but there is no weight for the ` +
+        `new rows of ${name}; save_embedding_layers writes it where neither table is a target, modules_to_save always`,
+    );
+  }
+}
 
 function isSlotUse(use: string): use is SlotUse {
   return SLOT_USES.has(use);

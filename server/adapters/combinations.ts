@@ -1,5 +1,6 @@
 /** Combinations of PEFT features whose meaning together is not defined here; they are refused, not guessed. */
 import type { Faults } from './faults.js';
+import { isResized } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
 import type { Promised } from './target-match.js';
 import type { AdapterBase } from './types.js';
@@ -29,7 +30,7 @@ export function checkCombinations(
     if (promised.lora.has(name) || promised.saved.has(name)) {
       refuse(`${name} with trainable_token_indices and another adaptation`);
     }
-    const headToo = base.tiedHead && name === base.embeddingModule;
+    const headToo = base.tiedHead && name === base.embeddingModule && !tokens.has(base.headModule);
     if (headToo && (promised.lora.has(base.headModule) || promised.saved.has(base.headModule))) {
       refuse('trainable_token_indices of a tied model together with an adapted head');
     }
@@ -41,6 +42,7 @@ export function checkCombinations(
     }
   }
   if (config.invocationTokens === null) return;
+  if (isResized(base)) refuse('alora_invocation_tokens with a resized vocabulary');
   const embedding = promised.lora.has(base.embeddingModule);
   if (config.useDora || config.bias !== 'none' || promised.saved.size > 0 || tokens.size > 0 || embedding) {
     refuse('alora_invocation_tokens with anything but low-rank matrices on linear layers');

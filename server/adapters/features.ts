@@ -27,6 +27,7 @@ export function adapterFeatures(
   note('trained_tokens', embedding?.rows !== undefined);
   note('trained_head_rows', adapter.headRows !== undefined);
   note('replaced_norm', adapter.norms.size > 0);
+  note('resized_vocabulary', adapter.vocabulary !== undefined);
   note('norm_bias', adapter.normBiases !== undefined);
   for (const linear of linears) {
     note('lm_head', linear.module === base.headModule);

@@ -10,6 +10,7 @@ const NOT_SUMMABLE: ReadonlySet<string> = new Set([
   'norm_bias',
   'trained_tokens',
   'trained_head_rows',
+  'resized_vocabulary',
 ]);
 
 /** Features of an adapter that keep it out of mixtures and from weights other than 1; empty for plain updates. */

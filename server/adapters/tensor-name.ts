@@ -16,6 +16,8 @@ export type TensorPart =
   | 'trainable_tokens_delta'
   /** The base's own weight, saved along. */
   | 'base_layer.weight'
+  /** The bias of a module that modules_to_save replaces, as it was. */
+  | 'original_module.bias'
   | 'weight'
   | 'bias';
 
@@ -44,6 +46,7 @@ const RULES: readonly (readonly [RegExp, TensorPart])[] = [
   [/^(.+)\.token_adapter\.base_layer\.weight$/, 'base_layer.weight'],
   [/^(.+)\.(?:base_layer|original_module)\.weight$/, 'base_layer.weight'],
   [/^(.+)\.base_layer\.bias$/, 'bias'],
+  [/^(.+)\.original_module\.bias$/, 'original_module.bias'],
   [/^(.+)\.modules_to_save(?:\.([^.]+))?\.weight$/, 'weight'],
   [/^(.+)\.modules_to_save(?:\.([^.]+))?\.bias$/, 'bias'],
   [/^(.+)\.weight$/, 'weight'],

@@ -11,7 +11,10 @@ function resolve(name: string | null, base: AdapterBase): string | undefined {
   return [base.embeddingModule, base.headModule].find((path) => path === name || path.endsWith(`.${name}`));
 }
 
-/** Module path -> token ids, in the order of the file's rows. Unknown modules and impossible ids are noted. */
+/**
+ * Module path -> token ids, in the order of the file's rows. Unknown modules and impossible ids are noted. A tied head
+ * shares the embedding's rows unless it is named with ids of its own; named alone, only the output changes.
+ */
 export function promisedTokens(
   config: PeftConfig,
   base: AdapterBase,
@@ -28,9 +31,12 @@ export function promisedTokens(
     if (beyond !== undefined) {
       faults.add(`${FIELD} names row ${beyond}; the base has ${base.vocabSize} rows, 0 to ${base.vocabSize - 1}`);
     } else if (new Set(ids).size !== ids.length) faults.add(`${FIELD} names a row twice`);
-    else if (base.tiedHead && module === base.headModule) {
-      faults.addUnsupported(`${FIELD} names the head of a model whose head is its embedding; name the embedding`);
-    } else result.set(module, ids);
+    else result.set(module, ids);
+  }
+  // Named with the embedding's ids, a tied head shares its rows; with others, each has its own.
+  const [rows, outputs] = [result.get(base.embeddingModule), result.get(base.headModule)];
+  if (base.tiedHead && rows?.length === outputs?.length && rows?.every((id, i) => id === outputs![i])) {
+    result.delete(base.headModule);
   }
   return result;
 }

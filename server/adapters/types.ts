@@ -72,6 +72,13 @@ export interface BoundEmbedding {
   readonly replaced?: Float32Array | undefined;
 }
 
+/** See {@link BoundAdapter.vocabulary}. With fewer ids than the base, `rows` is empty. */
+export interface OwnVocabulary {
+  readonly size: number;
+  readonly rows: Float32Array;
+  readonly bias?: Float32Array | undefined;
+}
+
 /** An adapter with every tensor bound: nothing of its file is left over, nothing that its config promises is missing. */
 export interface BoundAdapter {
   /** Lower-case hex SHA-256 over canonical config and tensors: the adapter's identity everywhere. */
@@ -89,9 +96,14 @@ export interface BoundAdapter {
    * replace the output rows too.
    */
   readonly headRows?: ReadonlyMap<number, Float32Array> | undefined;
+  /**
+   * The adapter's own vocabulary, where it is not the base's: how many ids its rows know, and the output rows of those
+   * beyond the base's, [size - vocab, hidden], with their biases. `embedding.rows` has their input rows.
+   */
+  readonly vocabulary?: OwnVocabulary | undefined;
   /** Activated LoRA: ids from whose last occurrence in the prompt on the adapter applies. */
   readonly invocationTokens?: readonly number[] | undefined;
-  /** Names of the features used: 'lora', 'rslora', 'dora', 'bias', 'lora_bias', 'replaced_linear', 'replaced_norm', 'replaced_embedding', 'embedding_lora', 'trained_tokens', 'trained_head_rows', 'norm_bias', 'alora', 'rank_pattern', 'alpha_pattern', 'lm_head'. */
+  /** Names of the features used: 'lora', 'rslora', 'dora', 'bias', 'lora_bias', 'replaced_linear', 'replaced_norm', 'replaced_embedding', 'embedding_lora', 'trained_tokens', 'trained_head_rows', 'norm_bias', 'resized_vocabulary', 'alora', 'rank_pattern', 'alpha_pattern', 'lm_head'. */
   readonly features: readonly string[];
   readonly warnings: readonly string[];
 }

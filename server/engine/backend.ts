@@ -68,6 +68,11 @@ export interface StepBackend {
   readonly spec: DecoderSpec;
   /** Total milliseconds spent inside onnxruntime. */
   readonly runMs: number;
+  /**
+   * What the head read for the logits of the last step, [logit rows, hidden], valid until the next one; there whenever a
+   * row of the step has output rows beyond the base's vocabulary.
+   */
+  readonly headInputs?: Float32Array | undefined;
   /** A store of `slots` slots with room for `capacity` positions. */
   createStore(slots: number, capacity: number): RowStore;
   /**

@@ -24,9 +24,13 @@ export class EmbeddingTable {
     return new EmbeddingTable(hiddenSize, await checkpoint.readRows(embedding.weight), embedding.scale, positions);
   }
 
-  /** The token's stored row, unscaled, into `target` at `at` (in floats). */
+  /**
+   * The token's stored row, unscaled, into `target` at `at` (in floats). Rows beyond the table are left as they are: the
+   * adapter whose id it is writes them.
+   */
   row(id: number, target: Float32Array, at: number): void {
     const { bytes, rowBytes, widen } = this.#rows;
+    if ((id + 1) * rowBytes > bytes.length) return;
     widen(bytes.subarray(id * rowBytes, (id + 1) * rowBytes), target, at);
   }
 

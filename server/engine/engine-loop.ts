@@ -11,6 +11,7 @@ import { PrefixCache } from './prefix-cache.js';
 import { mostScored } from './prompt-logprobs.js';
 import { Row } from './row.js';
 import { selects } from './row-adapter.js';
+import { rowLogits } from './row-logits.js';
 import { RowQueue } from './row-queue.js';
 import { decide, type SchedulerLimits } from './scheduler.js';
 import { Selections } from './selections.js';
@@ -200,11 +201,10 @@ export class EngineLoop {
       const logits = await this.#backend.prefillTogether!(slots, store, rows[0]!.spanAt(0).adapter);
       this.#charge(rows, performance.now() - start);
       this.#counts.prefillSteps += 1;
-      const { vocabSize } = this.#backend.spec;
       for (const [slot, row] of rows.entries()) {
         row.length = row.tokens;
         this.#counts.prefillTokens += row.length;
-        if (!this.#pick(row, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), output)) continue;
+        if (!this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output)) continue;
         const elsewhere = this.#positionsElsewhere() + store.slots * store.capacity;
         if (this.#batch.add(row, store, slot, elsewhere) === 'full') this.#waitAgain(row);
       }
@@ -245,7 +245,8 @@ export class EngineLoop {
     const start = performance.now();
     const last = end === row.tokens && !row.resumes ? [ids.length - 1] : [];
     const wanted = row.scores ? [...ids.keys()] : last;
-    const logits = await this.#backend.prefill(ids, row.length, store, adapter, wanted, row.totalTokens);
+    const computed = await this.#backend.prefill(ids, row.length, store, adapter, wanted, row.totalTokens);
+    const logits = rowLogits(this.#backend, computed, 0, adapter, Math.max(1, wanted.length));
     const ms = performance.now() - start;
     this.#costs.prefilled(ids.length, ms);
     this.#charge([row], ms);
@@ -253,7 +254,7 @@ export class EngineLoop {
     row.length = end;
     this.#counts.prefillSteps += 1;
     this.#counts.prefillTokens += ids.length;
-    return logits.subarray(-vocabSize);
+    return logits.subarray(-(adapter.vocabulary?.size ?? vocabSize));
   }
 
   /** The row decodes from now on. */
@@ -304,12 +305,11 @@ export class EngineLoop {
       }
       return;
     }
-    const { vocabSize } = this.#backend.spec;
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
       this.#counts.decodeTokens += 1;
       row.length += 1;
-      if (this.#pick(row, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), output)) continue;
+      if (this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output)) continue;
       this.#prefixes.insert(row, row.length, store, slot, this.#selections.loaded);
       this.#batch.remove(row);
     }

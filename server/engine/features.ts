@@ -15,5 +15,6 @@ export const SUPPORTED_FEATURES: ReadonlySet<string> = new Set([
   'embedding_lora',
   'trained_tokens',
   'trained_head_rows',
+  'resized_vocabulary',
   'alora',
 ]);

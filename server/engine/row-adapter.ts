@@ -2,7 +2,7 @@
  * What a row's selection amounts to for the engine: per linear one low-rank pair, made of the selected adapters side by
  * side along the rank, and for a single adapter also what cannot be summed (gains, replaced norms and embeddings).
  */
-import type { BoundAdapter, BoundEmbedding } from '../adapters/types.js';
+import type { BoundAdapter, BoundEmbedding, OwnVocabulary } from '../adapters/types.js';
 
 /** One linear's update for one selection: y += (x a^T) b. */
 export interface LowRank {
@@ -28,6 +28,8 @@ export interface RowAdapter {
   readonly normBiases: ReadonlyMap<string, Float32Array>;
   /** Changes of the token embedding, with the weight of each. */
   readonly embeddings: readonly { readonly weight: number; readonly embedding: BoundEmbedding }[];
+  /** The selected adapter's own vocabulary; absent = the base's. */
+  readonly vocabulary?: OwnVocabulary | undefined;
   /** True: the step needs the graph with gains, biases and norms as inputs. */
   readonly needsFullGraph: boolean;
 }
@@ -104,6 +106,8 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
     embeddings: parts.flatMap(({ adapter, weight }) =>
       adapter.embedding === undefined || weight === 0 ? [] : [{ weight, embedding: adapter.embedding }],
     ),
+    vocabulary: parts.find(({ adapter, weight }) => adapter.vocabulary !== undefined && weight !== 0)?.adapter
+      .vocabulary,
     needsFullGraph: gains.size + biases.size + norms.size + normBiases.size > 0,
   };
 }

@@ -53,7 +53,12 @@ export class Row implements WaitingRow {
 
   /** What the scheduler groups rows by. */
   get key(): string {
-    return this.spans.at(-1)!.adapter.key;
+    return this.adapter.key;
+  }
+
+  /** What applies at the end of the row. */
+  get adapter(): RowAdapter {
+    return this.spans.at(-1)!.adapter;
   }
 
   get totalTokens(): number {

@@ -50,6 +50,7 @@ export class StepRunner implements StepBackend {
   #full: Promise<void> | undefined;
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
+  headInputs: Float32Array | undefined;
 
   /** @param openFull opens the `full` graph when the first adapter needs it; undefined = it is never opened */
   constructor(
@@ -204,9 +205,11 @@ export class StepRunner implements StepBackend {
       feeds[`past_v.${layer}`] = new ort.Tensor('float32', store.values[layer]!.subarray(0, size), dims);
     }
     const start = performance.now();
-    const outputs = await opened.session.run(feeds, [graph.logits, ...graph.keys, ...graph.values]);
+    const beyond = live.some(({ vocabulary }) => vocabulary !== undefined) ? [graph.headInput] : [];
+    const outputs = await opened.session.run(feeds, [graph.logits, ...beyond, ...graph.keys, ...graph.values]);
     this.runMs += performance.now() - start;
     const floats = (name: string) => outputs[name]!.data as Float32Array;
+    this.headInputs = beyond.map(floats)[0];
     return {
       logits: floats(graph.logits),
       layers: graph.keys.map((name, layer) => ({ keys: floats(name), values: floats(graph.values[layer]!) })),

@@ -15,6 +15,8 @@ export interface DecoderGraph {
   readonly inputNames: readonly string[];
   /** Output names: logits [logit rows, vocab]; new keys and values by layer, each with rows * kvHeads * headDim values. */
   readonly logits: string;
+  /** What the head reads for these rows, [logit rows, hidden]; fetched only where an adapter has output rows of its own. */
+  readonly headInput: string;
   readonly keys: readonly string[];
   readonly values: readonly string[];
   /** Distinct windows that have a mask input; 0 = no window. */
@@ -93,7 +95,8 @@ export function buildDecoderGraph(
     stream.add(fed, layer.residualScale);
   }
   const last = graph.op('Gather', [stream.value, logitRows], { axis: 0 });
-  let logits = sites.linear(sites.norm(last, spec.finalNorm), spec.head.linear);
+  const headInput = graph.output(sites.norm(last, spec.finalNorm), 'float32', ['logit_rows', spec.hiddenSize]);
+  let logits = sites.linear(headInput, spec.head.linear);
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
   if (spec.head.softcap !== undefined) {
     const cap = graph.scalar(spec.head.softcap);
@@ -105,6 +108,7 @@ export function buildDecoderGraph(
     variant,
     inputNames: graph.inputNames,
     logits,
+    headInput,
     keys,
     values,
     windows: [...windows],

@@ -23,6 +23,12 @@ export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]
         'an activated adapter (aLoRA) applies to parts of a prompt; it cannot be merged',
       );
     }
+    if (adapter.vocabulary !== undefined) {
+      throw new AppError(
+        'ADAPTER_UNSUPPORTED',
+        `an adapter with a vocabulary of its own (${adapter.vocabulary.size} ids) cannot be merged into the base; select it`,
+      );
+    }
   }
   const changed = new Map<string, Float32Array>();
   const embeddingChanged = await mergeEmbedding(folder, parts, changed);

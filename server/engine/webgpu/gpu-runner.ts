@@ -125,6 +125,7 @@ export class GpuRunner implements StepBackend {
 
   /** Uploads the adapter, in turns with running steps, and opens the graphs that it needs. */
   async load(adapter: BoundAdapter): Promise<void> {
+    if (adapter.vocabulary !== undefined) throw new Error('a vocabulary of its own is not applied on a GPU');
     await this.#restart;
     const model = this.#model;
     try {
