@@ -73,6 +73,16 @@ async function assembleLinear(parts: ModuleParts, input: AssemblyInput): Promise
   return linear;
 }
 
+/** Of an activated adapter, what replaces something is an entry of its own: it does not wait for the invocation. */
+function entriesOf(linear: BoundLinear, { invocationTokens, loraBias }: PeftConfig): BoundLinear[] {
+  const { replaced, biasDelta, ...lowRank } = linear;
+  const replaces = replaced !== undefined || (biasDelta !== undefined && !loraBias);
+  if (invocationTokens === null || !replaces) return [linear];
+  const none = new Float32Array(0);
+  const always = { module: linear.module, rank: 0, scaling: 0, a: none, b: none, replaced, biasDelta, always: true };
+  return linear.rank > 0 ? [always, lowRank] : [always];
+}
+
 function assembleEmbedding(parts: ModuleParts, rows: BoundEmbedding['rows'], input: AssemblyInput): BoundEmbedding {
   const { inFeatures, outFeatures, name } = parts.module;
   const promise = input.plan.promised.lora.get(name);
@@ -132,7 +142,8 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
     if (rows !== undefined && (name === base.headModule || (base.tiedHead && !plan.tokens.has(base.headModule)))) {
       headRows = new Map([...rows].map(([id, row]) => [id, row.slice()]));
     }
-    if (kind === 'linear' && parts.tensors.size > 0) linears.push(await assembleLinear(parts, input));
+    if (kind === 'linear' && parts.tensors.size > 0)
+      linears.push(...entriesOf(await assembleLinear(parts, input), config));
     else if (kind === 'embedding') embedding = assembleEmbedding(parts, rows, input);
     else if (kind === 'norm') {
       const weight = take(parts, 'weight');

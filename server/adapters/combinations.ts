@@ -43,9 +43,11 @@ export function checkCombinations(
   }
   if (config.invocationTokens === null) return;
   if (isResized(base)) refuse('alora_invocation_tokens with a resized vocabulary');
-  const embedding = promised.lora.has(base.embeddingModule);
-  if (config.useDora || config.bias !== 'none' || promised.saved.size > 0 || tokens.size > 0 || embedding) {
-    refuse('alora_invocation_tokens with anything but low-rank matrices on linear layers');
+  // PEFT itself has no layers for these two: an activated adapter's matrices are plain ones on linears.
+  if (config.useDora) refuse('alora_invocation_tokens with use_dora');
+  if (promised.lora.has(base.embeddingModule)) refuse('alora_invocation_tokens with LoRA on the embedding');
+  if (config.loraBias && (config.bias !== 'none' || promised.saved.size > 0)) {
+    refuse('alora_invocation_tokens with lora_bias and replaced biases or modules');
   }
   const beyond = config.invocationTokens.find((id) => id >= base.vocabSize);
   if (beyond !== undefined) {

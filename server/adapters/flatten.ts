@@ -12,7 +12,9 @@ export async function flattenReplaced(adapter: BoundAdapter, base: AdapterBase):
   for (const linear of adapter.linears) {
     linears.push(linear.replaced === undefined ? linear : await differenceOf(linear, linear.replaced, base));
   }
-  if (adapter.headRows !== undefined) await addHeadRows(linears, adapter.headRows, base);
+  if (adapter.headRows !== undefined) {
+    await addHeadRows(linears, adapter.headRows, base, adapter.invocationTokens !== undefined);
+  }
   const { headRows, ...rest } = adapter;
   const before =
     floatCount(adapter.linears) + [...(headRows?.values() ?? [])].reduce((sum, row) => sum + row.length, 0);
@@ -42,6 +44,7 @@ async function addHeadRows(
   linears: BoundLinear[],
   rows: ReadonlyMap<number, Float32Array>,
   base: AdapterBase,
+  always: boolean,
 ): Promise<void> {
   const head = base.modules.get(base.headModule)!;
   const stored = await base.readWeight(`${base.headModule}.weight`); // [vocab, hidden]
@@ -52,8 +55,8 @@ async function addHeadRows(
     for (let i = 0; i < hidden; i += 1) a[rank * hidden + i] = row[i]! - stored[id * hidden + i]!;
     b[rank * head.outFeatures + id] = 1;
   }
-  const at = linears.findIndex(({ module }) => module === base.headModule);
-  if (at < 0) linears.push({ module: base.headModule, rank: rows.size, scaling: 1, a, b });
+  const at = linears.findIndex((linear) => linear.module === base.headModule && (linear.always ?? false) === always);
+  if (at < 0) linears.push({ module: base.headModule, rank: rows.size, scaling: 1, a, b, ...(always && { always }) });
   else {
     const known = linears[at]!;
     linears[at] = { ...known, rank: known.rank + rows.size, a: join(known.a, a), b: join(known.b, b) };

@@ -58,6 +58,11 @@ export interface BoundLinear {
   readonly biasDelta?: Float32Array | undefined;
   /** modules_to_save: [out, in], the whole weight of this linear for rows of this adapter. */
   readonly replaced?: Float32Array | undefined;
+  /**
+   * Of an activated adapter: true for what applies from the first token on, as replaced weights and biases do; low-rank
+   * matrices wait for the invocation. A linear with both has two entries.
+   */
+  readonly always?: boolean | undefined;
 }
 
 /** What an adapter does to the token embedding. */
@@ -101,7 +106,10 @@ export interface BoundAdapter {
    * beyond the base's, [size - vocab, hidden], with their biases. `embedding.rows` has their input rows.
    */
   readonly vocabulary?: OwnVocabulary | undefined;
-  /** Activated LoRA: ids from whose last occurrence in the prompt on the adapter applies. */
+  /**
+   * Activated LoRA: ids from whose last occurrence in the prompt on the low-rank matrices apply. Replaced modules, biases
+   * and trained tokens apply everywhere, as in PEFT.
+   */
   readonly invocationTokens?: readonly number[] | undefined;
   /** Names of the features used: 'lora', 'rslora', 'dora', 'bias', 'lora_bias', 'replaced_linear', 'replaced_norm', 'replaced_embedding', 'embedding_lora', 'trained_tokens', 'trained_head_rows', 'norm_bias', 'resized_vocabulary', 'alora', 'rank_pattern', 'alpha_pattern', 'lm_head'. */
   readonly features: readonly string[];

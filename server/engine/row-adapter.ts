@@ -51,6 +51,15 @@ export const BASE_ROW: RowAdapter = {
 export interface WeightedAdapter {
   readonly adapter: BoundAdapter;
   readonly weight: number;
+  /** True: an activated adapter before its invocation, of which only what always applies is there. */
+  readonly idle?: boolean | undefined;
+}
+
+/** True for an activated adapter that changes something before its invocation, too. */
+export function appliesAlways({ invocationTokens, linears, norms, normBiases, embedding }: BoundAdapter): boolean {
+  if (invocationTokens === undefined) return false;
+  const vectors = norms.size + (normBiases?.size ?? 0);
+  return vectors > 0 || embedding !== undefined || linears.some(({ always }) => always === true);
 }
 
 /** True for adapters that change more than low-rank pairs and embeddings can express. */
@@ -62,9 +71,11 @@ export function needsFullGraph(adapter: BoundAdapter): boolean {
   );
 }
 
-/** Names a selection: digests with weights. */
-export function selectionKey(selection: readonly { readonly digest: string; readonly weight: number }[]): string {
-  return selection.map(({ digest, weight }) => `${digest}*${weight}`).join('+');
+/** Names a selection: digests with weights; `~` marks an adapter before its invocation. */
+export function selectionKey(
+  selection: readonly { readonly digest: string; readonly weight: number; readonly idle?: boolean | undefined }[],
+): string {
+  return selection.map(({ digest, weight, idle }) => `${digest}*${weight}${idle ? '~' : ''}`).join('+');
 }
 
 /** True when a selection's key names the adapter. */
@@ -80,9 +91,10 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
   const biases = new Map<string, Float32Array>();
   const norms = new Map<string, Float32Array>();
   const normBiases = new Map<string, Float32Array>();
-  for (const { adapter, weight } of parts) {
+  for (const { adapter, weight, idle } of parts) {
     if (weight === 0) continue;
-    for (const { module, rank, a, b, gain, biasDelta } of adapter.linears) {
+    for (const { module, rank, a, b, gain, biasDelta, always } of adapter.linears) {
+      if (idle && !always) continue;
       if (gain !== undefined) gains.set(module, gain);
       if (biasDelta !== undefined) biases.set(module, addScaled(biases.get(module), biasDelta, weight));
       if (rank === 0) continue;
@@ -96,7 +108,7 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
   const linears = new Map<string, LowRank>();
   for (const [module, list] of grouped) linears.set(module, stack(list));
   return {
-    key: selectionKey(parts.map(({ adapter, weight }) => ({ digest: adapter.digest, weight }))),
+    key: selectionKey(parts.map(({ adapter, weight, idle }) => ({ digest: adapter.digest, weight, idle }))),
     parts: parts.filter(({ weight }) => weight !== 0),
     linears,
     gains,

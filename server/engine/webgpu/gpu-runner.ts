@@ -12,7 +12,7 @@ import { elementType } from '../../model/webgpu/gpu-precision.js';
 import { adaptEmbedding } from '../adapted-embedding.js';
 import type { DecodeSlot, StepBackend } from '../backend.js';
 import type { EmbeddingTable } from '../embedding-table.js';
-import { BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
+import { appliesAlways, BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
 import { int64, ropeFeeds } from '../step-inputs.js';
 import { gpuFault } from './gpu-faults.js';
 import { GpuModel, type GpuModelOptions, type OpenGraph } from './gpu-model.js';
@@ -125,6 +125,8 @@ export class GpuRunner implements StepBackend {
 
   /** Uploads the adapter, in turns with running steps, and opens the graphs that it needs. */
   async load(adapter: BoundAdapter): Promise<void> {
+    if (appliesAlways(adapter))
+      throw new Error('an activated adapter that also replaces modules is not applied on a GPU');
     if (adapter.vocabulary !== undefined) throw new Error('a vocabulary of its own is not applied on a GPU');
     await this.#restart;
     const model = this.#model;
