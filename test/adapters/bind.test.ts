@@ -89,7 +89,7 @@ describe('binding', () => {
     for (const [config, message] of [
       [{ modules_to_save: ['q_proj'] }, /no weight for model\.layers\.0/],
       [{ modules_to_save: ['_proj'] }, /q_proj both in modules_to_save/],
-      [{ alora_invocation_tokens: [1], use_dora: true }, /alora_invocation_tokens with anything/],
+      [{ alora_invocation_tokens: [1], use_dora: true }, /alora_invocation_tokens with use_dora/],
       [{ alora_invocation_tokens: [1000] }, /token 1000/],
       [{ target_modules: ['q_proj', 'embed_tokens'], use_dora: true }, /DoRA on the embedding/],
       [{ target_modules: ['q_proj', 'norm'] }, /the norm model\.norm/],
@@ -123,13 +123,24 @@ describe('binding', () => {
     );
     await refused(
       { config, tensors: { ...head, [name]: numbers([400, 48]) } },
-      'ADAPTER_UNSUPPORTED',
-      /vocabulary of 400 rows/,
+      'ADAPTER_INVALID',
+      /vocabulary has 400 rows, the base 384, but there is no weight for the new rows of model\.embed_tokens/,
     );
     await refused(
       { tensors: { ...good, 'base_model.model.model.embed_tokens.weight': numbers([400, 48]) } },
-      'ADAPTER_UNSUPPORTED',
-      /400 rows/,
+      'ADAPTER_INVALID',
+      /no weight for the new rows of lm_head/,
+    );
+    await refused(
+      {
+        tensors: {
+          ...good,
+          'base_model.model.model.embed_tokens.weight': numbers([400, 48]),
+          'base_model.model.lm_head.weight': numbers([399, 48]),
+        },
+      },
+      'ADAPTER_INVALID',
+      /both must have those of one vocabulary/,
     );
   });
 
