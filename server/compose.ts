@@ -56,8 +56,8 @@ export async function composeServer(
   );
   const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
-  const later = { adapters: () => adapters, handlers: () => handlers };
-  const managed = manageModels(config, log, later, roots, store, hardware);
+  const others = { sources, adapters: () => adapters, handlers: () => handlers };
+  const managed = manageModels(config, log, others, roots, store, hardware);
   const { models, manager, workflows, uses } = managed;
   const adapters: Adapters = createAdapterService({
     models: new Map(),

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import type { Logger } from 'pino';
 import type { ModelSource } from '../config/model-folder.js';
-import { modelsOfStore, openModelUrl } from '../config/open-model.js';
+import { type FoundModel, modelsOfStore, openModelUrl } from '../config/open-model.js';
 import type { ServeConfig } from '../config/parse.js';
 import { DTYPES } from '../config/settings.js';
 import { SUPPORTED_FEATURES } from '../engine/features.js';
@@ -24,6 +24,7 @@ import { ModelPool } from '../service/model-pool.js';
 import { ModelUses } from '../service/model-uses.js';
 import type { LoadedModel } from '../service/ports.js';
 import { Workflows } from '../service/workflows/workflow-service.js';
+import type { SourceResolver } from '../sources/source-resolver.js';
 import { onDevice } from './device.js';
 
 /** What is made of the configuration. */
@@ -43,8 +44,9 @@ export interface ManagedModels {
   close(): Promise<void>;
 }
 
-/** Services that are made after this, so they are asked for when they are needed. */
-export interface LaterServices {
+/** What brings files here, and services that are made after this, so they are asked for when they are needed. */
+export interface OtherServices {
+  readonly sources: SourceResolver;
   adapters(): Adapters;
   handlers(): HandlerModels;
 }
@@ -57,7 +59,7 @@ export interface LaterServices {
 export function manageModels(
   config: ServeConfig,
   log: Logger,
-  { adapters, handlers }: LaterServices,
+  { sources, adapters, handlers }: OtherServices,
   roots: string[],
   store: RegistryStore,
   hardware: GraphicsHardware,
@@ -67,15 +69,24 @@ export function manageModels(
   const following: (() => Promise<void>)[] = [];
   const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
-  const open = (source: ModelSource, overrides: ModelOverrides): OpenedModel => {
+  const open = (source: ModelSource, overrides: ModelOverrides, found?: FoundModel): OpenedModel => {
     const { path, folder, adapterFolders, warnings, handler, limits } = source;
     // A thousand workflows may open one model: every check of a path goes through all roots.
-    for (const root of [join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders]) {
+    for (const root of [join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders, ...(found?.roots ?? [])]) {
       if (!roots.includes(root)) roots.push(root);
     }
     const options = { ...optionsOf(config, source), ...overridden(overrides) };
     const { maxLoraRank } = limits;
-    return { options, adapterFolders, warnings, maxLoraRank, ...(handler && { handler: { ...handler, folder } }) };
+    return {
+      ...{ options, adapterFolders, warnings, maxLoraRank },
+      ...(found !== undefined && { origin: found.origin, snapshot: found.snapshot, release: found.release }),
+      ...(handler && { handler: { ...handler, folder } }),
+    };
+  };
+  const { dtype, environment } = config;
+  const modelPlaces = {
+    ...{ roots: places, store: config.modelStore, sources },
+    settings: { dtype, environment, adapters: undefined, merge: undefined },
   };
   const manager = new ModelManager({
     pool,
@@ -96,12 +107,10 @@ export function manageModels(
         }
       },
     },
-    open: async (url, name, overrides) => {
-      const { dtype, environment } = config;
-      const settings = { dtype, environment, adapters: undefined, merge: undefined };
-      const source = await openModelUrl(url, name, { roots: places, store: config.modelStore, settings });
-      if (source.handler !== undefined) requireTrusted(source.folder, config);
-      return open(source, overrides);
+    open: async (url, name, overrides, how) => {
+      const found = await openModelUrl(url, name, modelPlaces, how);
+      if (found.source.handler !== undefined) requireTrusted(found, config);
+      return open(found.source, overrides, found);
     },
     served: ({ base, engine, info }, key, { maxLoraRank }) => ({
       base,
@@ -155,6 +164,10 @@ export function manageModels(
         places.push(source.path, source.folder);
         await manager.registerAtStart(source.folder, source.name, open(source, {}));
       }
+      for (const { url, name, settings, cwd } of config.remoteModels) {
+        const found = await openModelUrl(url, name, { ...modelPlaces, settings }, { trusted: true, cwd });
+        await manager.registerAtStart(url, name, open(found.source, {}, found));
+      }
       await startStore(config, manager, workflows, log);
       for (const place of config.workflows) await workflows.registerAtStart(place);
       following.push(await manager.restore(), await workflows.restore());
@@ -170,11 +183,13 @@ export function manageModels(
  * A handler is code: it comes from folders that the operator named for models. `--allow-path` names folders for
  * adapters, which others may write to. Throws MODEL_SOURCE_FORBIDDEN.
  */
-function requireTrusted(folder: string, { models, modelStore }: ServeConfig): void {
-  const trusted = [...models.map((source) => source.folder), ...(modelStore === undefined ? [] : [modelStore])];
+function requireTrusted({ source, release }: FoundModel, { models, modelStore }: ServeConfig): void {
+  const { folder } = source;
+  const trusted = [...models.map((one) => one.folder), ...(modelStore === undefined ? [] : [modelStore])];
   const real = realpathSync(folder);
   const within = (root: string) => !/^\.\.|^\//.test(relative(realpathSync(root), real));
   if (trusted.some(within)) return;
+  release();
   throw new AppError(
     'MODEL_SOURCE_FORBIDDEN',
     `${folder} brings a custom handler, which is run only from models of the start and from --model-store`,

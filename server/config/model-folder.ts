@@ -1,10 +1,20 @@
 /** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
-import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { isRemoteUri, redactSource } from '../sources/source.js';
 import { ConfigError } from './config-error.js';
 import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
+import {
+  type HandlerSource,
+  handlerOf,
+  limitsOf,
+  type ModelLimits,
+  modelIdAt,
+  modelOf,
+  propertiesOf,
+} from './model-properties.js';
 import type { ServingEnvironment } from './serving-env.js';
-import { readServingProperties, type ServingProperties } from './serving-properties.js';
+import type { ServingProperties } from './serving-properties.js';
 import type { SettingValues } from './settings.js';
 
 /** A model that is to be served. All paths are absolute. */
@@ -27,33 +37,17 @@ export interface ModelSource {
   readonly warnings: readonly string[];
 }
 
-/** Limits of one model that win over the server's settings; absent = the server's. */
-export interface ModelLimits {
-  /** Rows of a step. */
-  readonly maxBatch?: number | undefined;
-  /** Rows that may wait. */
-  readonly maxQueue?: number | undefined;
-  /** Greatest rank of an adapter; absent = any. */
-  readonly maxLoraRank?: number | undefined;
-  /** False: nothing is kept for prompts with the same beginning. */
-  readonly prefixCaching?: boolean | undefined;
-}
-
-/** A custom handler, as serving.properties names it. */
-export interface HandlerSource {
-  /** The module, absolute. */
-  readonly entryPoint: string;
-  /** Every key of serving.properties. */
-  readonly properties: Readonly<Record<string, string>>;
-  /** True: the folder holds no model, the handler is all there is. */
-  readonly alone: boolean;
-  /** `option.predict_timeout`, in milliseconds. */
-  readonly callMs?: number | undefined;
-}
-
 /** What of the settings a model's folder is read with. */
 export interface ModelSettings extends Pick<SettingValues, 'dtype' | 'adapters' | 'merge'> {
   readonly environment: ServingEnvironment;
+}
+
+/** What was fetched of a model. */
+export interface FetchedModel {
+  /** The weights that `option.model_id` names, where they are remote. */
+  readonly weights?: string | undefined;
+  /** Folders that everything must lie below, as the folder itself was fetched; absent = anywhere. */
+  readonly within?: readonly string[] | undefined;
 }
 
 /** Names that fit into a path and a header unescaped. */
@@ -63,7 +57,11 @@ const isFolder = (place: string): boolean => statSync(place, { throwIfNoEntry: f
 const isGgufFile = (place: string): boolean =>
   /\.gguf$/i.test(place) && (statSync(place, { throwIfNoEntry: false })?.isFile() ?? false);
 
-function splitName(given: string): { name: string | undefined; folder: string } {
+/** True for a name that fits into a path and a header. */
+export const isUsableModelName = (name: string): boolean => MODEL_NAME.test(name);
+
+/** Splits `[NAME=]PLACE`. */
+export function splitModelName(given: string): { name: string | undefined; folder: string } {
   const at = given.indexOf('=');
   // A path may hold a "=", a name may hold no "/": so `a/b=c` is all path, and `m=a/b=c` is the name m.
   if (at <= 0 || /[\\/]/.test(given.slice(0, at))) return { name: undefined, folder: given };
@@ -75,6 +73,7 @@ function splitName(given: string): { name: string | undefined; folder: string } 
  * @param settings the other settings; `--dtype` other than auto and `--adapters` win over the properties file
  * @param cwd what relative paths are relative to
  * @param servedAs the model's name, where `given` is only a path; it is not checked
+ * @param fetched what was remote and is here now
  * @throws ConfigError when there is no such folder or no model in it
  */
 export function resolveModelFolder(
@@ -82,8 +81,9 @@ export function resolveModelFolder(
   settings: ModelSettings,
   cwd: string,
   servedAs?: string,
+  { weights: fetched, within }: FetchedModel = {},
 ): ModelSource {
-  const { name, folder: relative } = servedAs === undefined ? splitName(given) : { name: servedAs, folder: given };
+  const { name, folder: relative } = servedAs === undefined ? splitModelName(given) : { name: servedAs, folder: given };
   if (relative === '') throw new ConfigError(`--model ${given}: no folder after the "="`);
   const place = path.resolve(cwd, relative);
   const isFile = isGgufFile(place);
@@ -91,12 +91,15 @@ export function resolveModelFolder(
   const folder = isFile ? path.dirname(place) : place;
   const properties = propertiesOf(folder, isFile, settings.environment);
   const { modelId, warnings } = modelOf(properties, place, isFile);
-  if (modelId !== undefined && /^[a-z][a-z0-9+.-]+:\/\//i.test(modelId)) {
-    throw new ConfigError(`${modelIdAt(folder, properties)}: only folders are served, not ${modelId}`);
+  if (fetched === undefined && modelId !== undefined && isRemoteUri(modelId)) {
+    const where = modelIdAt(folder, properties);
+    throw new ConfigError(`${where}: ${redactSource(modelId)} is elsewhere; here it must be a folder`);
   }
-  const named = modelId === undefined ? place : path.resolve(folder, modelId);
+  const named = fetched ?? (modelId === undefined ? place : path.resolve(folder, modelId));
+  requireWithin(named, within, () => modelIdAt(folder, properties));
   const adapter = isFolder(named) ? adapterAsModel(named) : undefined;
   const weights = adapter?.base ?? named;
+  requireWithin(weights, within, () => `${named}: the base of the adapter`);
   if (!isFolder(weights) && !isGgufFile(weights)) {
     throw new ConfigError(`${modelIdAt(folder, properties)} names no folder or .gguf file: ${weights}`);
   }
@@ -113,12 +116,14 @@ export function resolveModelFolder(
   }
   const weightsFolder = isGgufFile(weights) ? path.dirname(weights) : weights;
   const folders = adapterFolders(folder, weightsFolder, properties, settings.adapters, cwd);
+  if (settings.adapters === undefined) for (const one of folders) requireWithin(one, within, () => 'option.adapters');
   const asked = settings.merge ?? properties.merge;
   const origin = settings.merge === undefined ? 'option.merge' : '--merge';
   const merge = [
     ...(adapter === undefined ? [] : [adapter.merge]),
     ...(asked === undefined ? [] : parseMerge(asked, origin, folders, cwd)),
   ];
+  if (settings.merge === undefined) for (const one of merge) requireWithin(one.folder, within, () => origin);
   if (handler?.alone && merge.length > 0) {
     throw new ConfigError(`${origin} ${asked}: ${folder} holds no model to merge into, only a handler`);
   }
@@ -133,56 +138,23 @@ export function resolveModelFolder(
     adapterFolders: loraEnabled ? folders : [],
     ...(handler && { handler }),
     limits: limitsOf(properties),
-    warnings,
+    warnings: [...warnings, ...revisionRemark(properties, fetched)],
   };
 }
 
-/** Which model a folder leads to: that of the file, or of the environment where there is none in the folder. */
-function modelOf(
-  { modelId, environmentModel, warnings }: ServingProperties,
-  place: string,
-  isFile: boolean,
-): { readonly modelId?: string | undefined; readonly warnings: readonly string[] } {
-  if (environmentModel === undefined) return { modelId, warnings };
-  const there = isFile || ['config.json', 'adapter_config.json'].some((file) => existsSync(path.join(place, file)));
-  if (!there) return { modelId: environmentModel.modelId, warnings };
-  return { warnings: [...warnings, `${environmentModel.variable} is ignored: there is a model in ${place}`] };
-}
-
-/** Where `option.model_id` stands, for messages. */
-function modelIdAt(folder: string, { environmentModel }: ServingProperties): string {
-  return environmentModel?.variable ?? `${path.join(folder, 'serving.properties')}: option.model_id`;
-}
-
-function limitsOf({ maxBatch, maxQueue, maxLoraRank, prefixCaching }: ServingProperties): ModelLimits {
-  return { maxBatch, maxQueue, maxLoraRank, prefixCaching };
-}
-
-/** @param alone true where there are no weights, neither in the folder nor elsewhere */
-function handlerOf(folder: string, properties: ServingProperties, alone: boolean): HandlerSource | undefined {
-  const { entryPoint, predictTimeoutS, all } = properties;
-  if (entryPoint === undefined) return undefined;
-  const file = path.join(folder, 'serving.properties');
-  const module = path.resolve(folder, entryPoint);
-  // Links are followed: what lies outside by a link is outside.
-  if (!existsSync(module)) throw new ConfigError(`${file}: option.entryPoint names no file: ${module}`);
-  const inside = path.relative(realpathSync(folder), realpathSync(module));
-  if (inside.startsWith('..') || path.isAbsolute(inside)) {
-    throw new ConfigError(`${file}: option.entryPoint must lie inside the folder, not at ${module}`);
-  }
-  return {
-    entryPoint: module,
-    properties: all,
-    alone,
-    ...(predictTimeoutS !== undefined && { callMs: predictTimeoutS * 1000 }),
+/** What a fetched folder names must have been fetched, too. */
+function requireWithin(place: string, within: readonly string[] | undefined, where: () => string): void {
+  const inside = (root: string) => {
+    const way = path.relative(root, place);
+    return !/^\.\.([\\/]|$)/.test(way) && !path.isAbsolute(way);
   };
+  if (within === undefined || within.some(inside)) return;
+  throw new ConfigError(`${where()} must name a folder of the model itself, as the model comes from elsewhere`);
 }
 
-/** What the folder's file and the environment ask for; a file that is named itself has no folder of its own. */
-function propertiesOf(folder: string, isFile: boolean, environment: ServingEnvironment): ServingProperties {
-  const file = path.join(folder, 'serving.properties');
-  const there = !isFile && existsSync(file);
-  return readServingProperties(there ? readFileSync(file, 'utf8') : undefined, file, environment);
+function revisionRemark({ revision, modelId }: ServingProperties, fetched: string | undefined): string[] {
+  const ofHub = fetched !== undefined && modelId !== undefined && !/^(s3|https?):/i.test(modelId);
+  return revision === undefined || ofHub ? [] : [`option.revision=${revision} is ignored: it is for the id of a hub`];
 }
 
 function adapterFolders(

@@ -1,11 +1,14 @@
-/** Models that are registered while the server runs: their url must lead to where models may be registered from. */
+/** Finds models by their urls, which must lead to where models may be registered from, and fetches those that are elsewhere. */
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkInside } from '../adapters/source.js';
 import { AppError } from '../errors.js';
+import { isHubId, redactSource } from '../sources/source.js';
+import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
 import { ConfigError } from './config-error.js';
 import { type ModelSettings, type ModelSource, resolveModelFolder } from './model-folder.js';
+import { isRemoteModel, remoteWeights } from './remote-model.js';
 
 /** Where models may be registered from, and what holds for all of them. */
 export interface ModelPlaces {
@@ -14,21 +17,93 @@ export interface ModelPlaces {
   /** Folder that relative urls start at; undefined = they are refused. */
   readonly store: string | undefined;
   readonly settings: ModelSettings;
+  /** Brings remote models here. */
+  readonly sources: Pick<SourceResolver, 'check' | 'open'>;
+}
+
+/** How a model is opened. */
+export interface OpenOptions {
+  /** True: the operator named it at the start, so that it may be anywhere, and needs no --allow-source. */
+  readonly trusted?: boolean | undefined;
+  /** What relative paths of trusted settings are relative to; default: the folder that the model lies in. */
+  readonly cwd?: string | undefined;
+  /** What was fetched of it before, see {@link FoundModel}. */
+  readonly snapshot?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A model that is on this machine now. */
+export interface FoundModel {
+  readonly source: ModelSource;
+  /** Where it came from, without secrets; undefined = it was here. */
+  readonly origin?: string | undefined;
+  /** Key of what was fetched, to open the same again without asking. */
+  readonly snapshot?: string | undefined;
+  /** Further folders that adapters may be read from: those that its files lie in. */
+  readonly roots: readonly string[];
+  /** Lets the cache remove what was fetched; until then it stays. Idempotent. */
+  release(): void;
 }
 
 /**
- * Finds the model at a url.
- * @param url absolute path, `file:` URI, or path relative to the model store
- * @throws AppError MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID
+ * Finds the model at a url, and fetches what is elsewhere: the whole folder, or the weights that its properties name.
+ * @param url absolute path, `file:` URI, path relative to the model store, or a remote source
+ * @throws AppError MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID, SOURCE_UNAVAILABLE, SOURCE_CORRUPT,
+ * SOURCE_TOO_LARGE, SOURCE_CACHE_FULL; what the signal was aborted with
  */
-export async function openModelUrl(url: string, name: string, places: ModelPlaces): Promise<ModelSource> {
-  const place = await checked(pathOf(url, places.store), places.roots);
+export async function openModelUrl(
+  url: string,
+  name: string,
+  places: ModelPlaces,
+  { trusted = false, cwd, snapshot, signal }: OpenOptions = {},
+): Promise<FoundModel> {
+  const { roots, store, settings, sources } = places;
+  const held: LocalSource[] = [];
+  const release = () => {
+    for (const local of held) local.release();
+  };
+  const fetch = async (source: string, free: boolean, known: string | undefined): Promise<LocalSource> => {
+    const request = { source, kind: 'model', base: store ?? '/', trusted: free, snapshot: known, signal } as const;
+    const local = await sources.open(request).catch(asModelError);
+    held.push(local);
+    return local;
+  };
   try {
-    return resolveModelFolder(`${place}`, places.settings, path.dirname(place), name);
+    const remote = isRemoteModel(url, store ?? '/') ? hubUri(url) : undefined;
+    const whole = remote === undefined ? undefined : await fetch(remote, trusted, snapshot);
+    const place = whole?.path ?? (trusted ? path.resolve(url) : await checked(pathOf(url, store), roots));
+    const elsewhere = remoteWeights(place, settings);
+    // What a fetched folder names was not named by the operator.
+    const known = whole === undefined ? snapshot : undefined;
+    const weights = elsewhere === undefined ? undefined : await fetch(elsewhere, trusted && whole === undefined, known);
+    const within = whole === undefined ? undefined : held.flatMap((local) => local.roots);
+    const fetched = { weights: weights?.path, within };
+    const source = resolveModelFolder(place, settings, cwd ?? path.dirname(place), name, fetched);
+    const [first] = held;
+    return {
+      source,
+      ...(first !== undefined && { origin: first.label, snapshot: first.snapshot }),
+      roots: held.flatMap((local) => local.roots),
+      release,
+    };
   } catch (error) {
+    release();
     if (!(error instanceof ConfigError)) throw error;
     throw new AppError('MODEL_INVALID', error.message, { cause: error });
   }
+}
+
+const hubUri = (url: string): string => (isHubId(url) ? `hf://${url}` : url);
+
+/** Sources tell of adapters; here they are models. */
+function asModelError(thrown: unknown): never {
+  const error = AppError.from(thrown);
+  const reasons = {
+    ADAPTER_SOURCE_INVALID: 'MODEL_SOURCE_INVALID',
+    ADAPTER_SOURCE_FORBIDDEN: 'MODEL_SOURCE_FORBIDDEN',
+  } as const;
+  const reason = reasons[error.reason as keyof typeof reasons];
+  throw reason === undefined ? thrown : new AppError(reason, error.message, { cause: thrown });
 }
 
 /** Sub-folders and .gguf files of a model store that may be models, by name. */
@@ -45,7 +120,8 @@ export function modelsOfStore(store: string): Map<string, string> {
 }
 
 function pathOf(url: string, store: string | undefined): string {
-  const fail = (what: string) => new AppError('MODEL_SOURCE_INVALID', `url ${JSON.stringify(url)}: ${what}`);
+  const fail = (what: string) =>
+    new AppError('MODEL_SOURCE_INVALID', `url ${JSON.stringify(redactSource(url))}: ${what}`);
   if (url === '' || url.includes('\0')) throw fail('it is no path');
   if (/^file:/i.test(url)) {
     try {
@@ -54,7 +130,6 @@ function pathOf(url: string, store: string | undefined): string {
       throw fail(`not a usable file URI: ${(error as Error).message}`);
     }
   }
-  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(url)) throw fail('only folders and .gguf files are served');
   if (path.isAbsolute(url)) return path.resolve(url);
   if (store === undefined) throw fail('it must be an absolute path or a file: URI (there is no --model-store)');
   return path.resolve(store, url);

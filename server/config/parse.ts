@@ -7,6 +7,7 @@ import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
+import { type RemoteModel, remoteModelOf } from './remote-model.js';
 import { NO_SERVING_ENVIRONMENT, type ServingEnvironment, servingEnvironment } from './serving-env.js';
 import { SERVING_KEYS } from './serving-keys.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
@@ -18,8 +19,10 @@ export interface ServeConfig
     SettingValues,
     'model' | 'modelStore' | 'workflow' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry' | SourceFlag
   > {
-  /** Names differ; empty only where workflows or a model store are served instead. */
+  /** Names differ; empty only where remote models, workflows or a model store are served instead. */
   readonly models: readonly ModelSource[];
+  /** Models of the start that are to be fetched first. */
+  readonly remoteModels: readonly RemoteModel[];
   /** An existing folder, absolute; undefined = none. */
   readonly modelStore: string | undefined;
   /** Existing files and folders, absolute. */
@@ -216,12 +219,12 @@ function demoModel({ packageRoot }: Surroundings): string {
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
   const { model, modelStore, workflow, adapters, merge, allowPath, stateDir, registry, ...rest } = settings;
   const others = modelStore !== undefined || workflow.length > 0;
-  const all = servingEnvironment(surroundings.env);
-  const named = all.defaults.find(({ key }) => key === SERVING_KEYS.modelId.key);
+  const variables = servingEnvironment(surroundings.env);
+  const named = variables.defaults.find(({ key }) => key === SERVING_KEYS.modelId.key);
   const alone = model.length === 0 && !others;
   const given = alone ? [named?.value ?? demoModel(surroundings)] : model;
   // Where it is the model itself, it does not name another one for it.
-  const environment = alone ? { ...all, defaults: all.defaults.filter((one) => one !== named) } : all;
+  const environment = alone ? { ...variables, defaults: variables.defaults.filter((one) => one !== named) } : variables;
   if (adapters !== undefined && given.length > 1) {
     throw new ConfigError('--adapters goes with one --model; with several, put adapters/ inside each model folder');
   }
@@ -230,14 +233,20 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
       '--merge goes with one --model; with several, put option.merge into their serving.properties',
     );
   }
-  const models = given.map((text) => resolveModelFolder(text, { ...settings, environment }, surroundings.cwd));
-  const names = models.map((source) => source.name);
+  const { cwd } = surroundings;
+  const modelSettings = { ...settings, environment };
+  const all = given.map(
+    (text) => remoteModelOf(text, modelSettings, cwd) ?? resolveModelFolder(text, modelSettings, cwd),
+  );
+  const models = all.filter((one) => 'path' in one);
+  const remoteModels = all.filter((one) => 'url' in one);
+  const names = all.map((source) => source.name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new ConfigError(`two models are named "${twice}"; name them with --model NAME=DIR`);
   const allowPaths = allowPath.map((given) => existingFolder('--allow-path', given, surroundings.cwd));
   const own =
     model.length > 0 || (alone && named !== undefined)
-      ? models[0]
+      ? keptAs(all[0]!)
       : keptBy(modelStore ?? workflow[0], surroundings.cwd);
   const wish = { stateDir, registry, port: settings.port, model: own, env: surroundings.env, cwd: surroundings.cwd };
   const workflows = workflow.map((given) => {
@@ -247,6 +256,7 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
   });
   const served = {
     models,
+    remoteModels,
     workflows,
     modelStore: modelStore === undefined ? undefined : existingFolder('--model-store', modelStore, surroundings.cwd),
   };
@@ -259,6 +269,11 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
     sources: sourceSettings(settings, surroundings),
     environment,
   };
+}
+
+/** What stands for a model in the name of the state folder. */
+function keptAs(model: ModelSource | RemoteModel): { name: string; path: string } {
+  return { name: model.name, path: 'url' in model ? model.url : model.path };
 }
 
 /** What stands for the first model in the name of the state folder, where no model is named. */

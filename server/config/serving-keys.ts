@@ -55,7 +55,7 @@ export const SERVING_KEYS = {
   modelId: honoured(
     'option.model_id',
     anyText,
-    'the weights: a folder or `.gguf` file, absolute or relative to the file',
+    'the weights: a folder or `.gguf` file, absolute or relative to the file; or an `s3://`, `hf://` or `https://` source, or the id of a hub ([sources](sources.md))',
     { aliases: ['option.s3url'], variables: ['HF_MODEL_ID'] },
   ),
   revision: honoured('option.revision', anyText, 'branch, tag or commit of a hub id in `option.model_id`', {

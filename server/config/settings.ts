@@ -17,9 +17,9 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', '
 /** The schema: raw texts in, values out. Keys are in the order of the help and of the documentation. */
 export const SETTINGS = z.object({
   model: texts({
-    value: '[NAME=]DIR',
+    value: '[NAME=]DIR|URL',
     description:
-      "A model to serve: a Hugging Face model folder, a GGUF file, or a folder with a serving.properties. NAME defaults to the folder's or file's name.",
+      "A model to serve: a Hugging Face model folder, a GGUF file, a folder with a serving.properties, or one of these elsewhere: s3://, hf://, a hub's org/name, an https: archive. NAME defaults to the folder's or file's name.",
     unset: 'the embedded demo model, as `demo`',
   }),
   modelStore: optionalText({
@@ -53,7 +53,7 @@ export const SETTINGS = z.object({
   allowSource: texts({
     value: 'PATTERN',
     description:
-      'A remote source that adapters may be registered from, and all below it: `s3://bucket/prefix`, `hf://org/*`, `https://host/path`; `*` stands for anything within one part. The variable separates patterns by commas.',
+      'A remote source that adapters and models may be registered from, and all below it: `s3://bucket/prefix`, `hf://org/*`, `https://host/path`; `*` stands for anything within one part. The variable separates patterns by commas.',
     unset: 'no remote source',
     separator: ',',
   }),

@@ -53,7 +53,8 @@ export function noVersion(name: string, version: string): AppError {
   });
 }
 
-function urlOf({ info, url }: ModelStatus): string {
+function urlOf({ info, url, origin }: ModelStatus): string {
+  if (origin !== undefined) return origin;
   if (info !== undefined) return pathToFileURL(info.path).href;
   return url.startsWith('/') ? pathToFileURL(url).href : url;
 }

@@ -7,8 +7,10 @@ export type ModelState = 'loading' | 'ready' | 'failed' | 'unloading';
 /** What is known of a registered model. */
 export interface ModelStatus {
   readonly name: string;
-  /** As given: a folder, a file, a hub id. */
+  /** As given, without secrets: a folder, a file, a hub id. */
   readonly url: string;
+  /** Where it was fetched from, without secrets; absent = it is on this machine. */
+  readonly origin?: string | undefined;
   readonly state: ModelState;
   /** Why the state is 'failed', or why the engine stopped. */
   readonly error?: string | undefined;

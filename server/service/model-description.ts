@@ -10,6 +10,12 @@ export interface OpenedModel {
   readonly adapterFolders: readonly string[];
   /** Remarks for the log. */
   readonly warnings: readonly string[];
+  /** Where it was fetched from, without secrets; absent = it was on this machine. */
+  readonly origin?: string | undefined;
+  /** Key of what was fetched, with which the same content is opened again. */
+  readonly snapshot?: string | undefined;
+  /** Gives back what was fetched. Idempotent; absent = nothing was. */
+  readonly release?: (() => void) | undefined;
   /** Greatest rank of an adapter; absent = any. */
   readonly maxLoraRank?: number | undefined;
   /** The custom handler that answers for it; absent = none. */
@@ -45,17 +51,20 @@ export const savedModel = z.object({
     maxBatch: z.number().optional(),
     maxQueue: z.number().optional(),
   }),
+  /** Of what was fetched: it comes back as it was while the cache has it. */
+  snapshot: z.string().optional(),
 });
 
 /** Body of a record of kind `model`. */
 export type SavedModel = z.infer<typeof savedModel>;
 
-/** The name of a model that is given none: the last part of its url, without what an archive or weight file ends with. */
+/** The name of a model that is given none: the last part of its url, without revision and what an archive or weight file ends with. */
 export function nameOf(url: string): string {
   const last = url
     .replace(/[?#].*$/, '')
     .split(/[\\/]/)
     .filter(Boolean)
     .at(-1);
-  return (last ?? '').replace(/\.(tar\.gz|tgz|zip|gguf)$/i, '');
+  const bare = /^hf:|^[^/]+\/[^/]+$/i.test(url) ? last?.replace(/@.*$/, '') : last;
+  return (bare ?? '').replace(/\.(tar\.gz|tgz|tar|zip|gguf)$/i, '');
 }

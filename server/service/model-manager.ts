@@ -1,15 +1,16 @@
 /** Registers models, under names, on engines of the pool; models of a workflow go with the last workflow that uses them. */
 import { nearNames } from '../adapters/adapter-names.js';
 import { AppError } from '../errors.js';
+import { redactSource } from '../sources/source.js';
 import type { AdapterLog } from './adapter-service.js';
 import type { KeptRecords } from './kept-records.js';
-import type { LoadModelOptions } from './load-model.js';
-import type { ModelManagement, ModelOverrides, ModelState, ModelStatus, RegisterModelRequest } from './management.js';
+import type { ModelManagement, ModelOverrides, ModelStatus, RegisterModelRequest } from './management.js';
 import { type ModelHandlers, nameOf, type OpenedModel, savedModel } from './model-description.js';
-import { type ModelPool, type PooledModel, poolKey } from './model-pool.js';
+import { type ModelPool, poolKey } from './model-pool.js';
 import type { LoadedModel } from './ports.js';
+import { type RegisteredModel, statusOf } from './registered-model.js';
 import type { ServedModel } from './served-models.js';
-import type { CallContext, ModelInfo } from './types.js';
+import type { CallContext } from './types.js';
 
 /** What the manager is made of. */
 export interface ModelManagerOptions {
@@ -24,8 +25,16 @@ export interface ModelManagerOptions {
     /** Deletes the adapters of a model, also from the store. */
     clear(model: string, call: CallContext): Promise<void>;
   };
-  /** Finds the model at a url. Throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID. */
-  readonly open: (url: string, name: string, overrides: ModelOverrides, signal: AbortSignal) => Promise<OpenedModel>;
+  /**
+   * Finds the model at a url, and fetches it; with the snapshot of an earlier time, the same content.
+   * @throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID, SOURCE_UNAVAILABLE and others of sources
+   */
+  readonly open: (
+    url: string,
+    name: string,
+    overrides: ModelOverrides,
+    how: { readonly signal: AbortSignal; readonly snapshot?: string | undefined },
+  ) => Promise<OpenedModel>;
   /** What the adapter service needs to know of a loaded model. */
   readonly served: (model: LoadedModel, pool: string, opened: OpenedModel) => ServedModel;
   /** Starts and ends custom handlers; absent = models that have one cannot be served. */
@@ -37,27 +46,6 @@ export interface ModelManagerOptions {
   readonly log: AdapterLog;
 }
 
-interface Registered {
-  readonly name: string;
-  readonly url: string;
-  readonly overrides: ModelOverrides;
-  readonly startup: boolean;
-  readonly createdAt: number;
-  readonly stop: AbortController;
-  readonly workflows: Set<string>;
-  direct: boolean;
-  state: ModelState;
-  error?: string;
-  /** Key of its engine, as soon as it was opened. */
-  key: Promise<string>;
-  /** Resolves when it is ready; rejects when it failed. */
-  ready: Promise<void>;
-  options?: LoadModelOptions;
-  pooled?: PooledModel;
-  /** What its handler tells of it; absent = it has none. */
-  handler?: ModelInfo;
-}
-
 /** Who registers a model, and what is known of it. */
 interface Registration {
   readonly startup?: boolean;
@@ -66,6 +54,8 @@ interface Registration {
   readonly keep?: CallContext | undefined;
   /** Id of the workflow that it is for; absent = it is registered by itself. */
   readonly workflow?: string;
+  /** What was fetched of it when it was registered. */
+  readonly snapshot?: string | undefined;
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$/;
@@ -73,7 +63,7 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$/;
 /** The registered models. */
 export class ModelManager implements ModelManagement {
   readonly #options: ModelManagerOptions;
-  readonly #registered = new Map<string, Registered>();
+  readonly #registered = new Map<string, RegisteredModel>();
 
   constructor(options: ModelManagerOptions) {
     this.#options = options;
@@ -91,11 +81,11 @@ export class ModelManager implements ModelManagement {
 
   list(): readonly ModelStatus[] {
     const all = [...this.#registered.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-    return all.map((model) => this.#status(model));
+    return all.map((model) => statusOf(model));
   }
 
   get(name: string): ModelStatus {
-    return this.#status(this.#find(name));
+    return statusOf(this.#find(name));
   }
 
   /** The refusal of a request for a model that is registered but does not answer; undefined for any other name. */
@@ -156,9 +146,9 @@ export class ModelManager implements ModelManagement {
       this.#options.log.warn({ model: name }, 'the record of a model is not readable: it is left alone');
       return;
     }
-    const { url, overrides } = saved.data;
+    const { url, overrides, snapshot } = saved.data;
     try {
-      await this.#register({ url, name, wait: false, ...overrides }, new AbortController().signal, {});
+      await this.#register({ url, name, wait: false, ...overrides }, new AbortController().signal, { snapshot });
       await this.#registered.get(name)?.ready;
     } catch {
       // Told in the log where it failed, and listed with its error.
@@ -176,10 +166,10 @@ export class ModelManager implements ModelManagement {
     if (!model.startup) {
       await this.#options.kept?.delete(name, call);
       // What is named when the server starts comes back with its adapters; this does not.
-      if (model.state === 'ready' && model.pooled && model.options?.loraEnabled)
+      if (model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled)
         await this.#options.adapters.clear(name, call);
     }
-    const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
+    const status: ModelStatus = { ...statusOf(model), state: 'unloading' };
     const gone = this.#remove(model);
     if (wait) await gone;
     return status;
@@ -208,7 +198,27 @@ export class ModelManager implements ModelManagement {
       }
       return byName.name;
     }
-    const opened = await this.#options.open(url, local, overrides, signal);
+    const opened = await this.#options.open(url, local, overrides, { signal });
+    try {
+      return await this.#share(user, local, url, overrides, opened, signal);
+    } finally {
+      // What is registered holds its own files.
+      if (!this.#holds(opened)) opened.release?.();
+    }
+  }
+
+  #holds(opened: OpenedModel): boolean {
+    return [...this.#registered.values()].some((model) => model.opened?.release === opened.release);
+  }
+
+  async #share(
+    user: { readonly workflow: string; readonly id: string },
+    local: string,
+    url: string,
+    overrides: ModelOverrides,
+    opened: OpenedModel,
+    signal: AbortSignal,
+  ): Promise<string> {
     const key = poolKey(opened.options);
     for (const name of [local, `${user.workflow}:${local}`]) {
       const known = this.#registered.get(name);
@@ -243,7 +253,7 @@ export class ModelManager implements ModelManagement {
   async #register(
     request: RegisterModelRequest,
     signal: AbortSignal,
-    { startup = false, opened, keep, workflow }: Registration,
+    { startup = false, opened, keep, workflow, snapshot }: Registration,
   ): Promise<ModelStatus> {
     const { url, name = nameOf(url), wait = true, ...overrides } = request;
     if (!NAME.test(name)) {
@@ -258,8 +268,10 @@ export class ModelManager implements ModelManagement {
       });
     }
     const stop = new AbortController();
-    const opening = Promise.resolve(opened ?? this.#options.open(url, name, overrides, stop.signal));
-    const model: Registered = {
+    const opening = Promise.resolve(
+      opened ?? this.#options.open(url, name, overrides, { signal: stop.signal, snapshot }),
+    );
+    const model: RegisteredModel = {
       name,
       url,
       overrides,
@@ -280,11 +292,13 @@ export class ModelManager implements ModelManagement {
       if (model.state === 'loading') model.state = 'failed';
     });
     const save = async () => {
-      if (keep !== undefined) await this.#options.kept?.put(name, { url, overrides }, keep);
+      const fetched = model.opened?.snapshot;
+      const body = { url, overrides, ...(fetched !== undefined && { snapshot: fetched }) };
+      if (keep !== undefined) await this.#options.kept?.put(name, body, keep);
     };
     if (!wait) {
       await save();
-      return this.#status(model);
+      return statusOf(model);
     }
     // Another workflow may have come to wait for the same load.
     const leave = () => model.workflows.size < 2 && stop.abort(signal.reason);
@@ -299,17 +313,18 @@ export class ModelManager implements ModelManagement {
     } finally {
       signal.removeEventListener('abort', leave);
     }
-    return this.#status(model);
+    return statusOf(model);
   }
 
-  async #load(model: Registered, opening: Promise<OpenedModel>): Promise<void> {
+  async #load(model: RegisteredModel, opening: Promise<OpenedModel>): Promise<void> {
     const { name, stop } = model;
     const { pool, models, adapters, served, handlers, log } = this.#options;
+    const url = redactSource(model.url);
     try {
       const opened = await opening;
+      model.opened = opened;
       stop.signal.throwIfAborted();
       for (const warning of opened.warnings) log.warn({ model: name }, warning);
-      model.options = opened.options;
       const { handler } = opened;
       if (!handler?.alone) {
         const pooled = await pool.lease(opened.options, stop.signal);
@@ -326,20 +341,21 @@ export class ModelManager implements ModelManagement {
       }
       if (model.pooled !== undefined) models.set(name, model.pooled.model);
       model.state = 'ready';
-      log.info({ model: name, url: model.url, engines: pool.size }, 'model registered');
+      log.info({ model: name, url, engines: pool.size }, 'model registered');
     } catch (error) {
       if (this.#registered.get(name) === model && model.pooled !== undefined) adapters.removeModel(name);
       if (model.handler !== undefined) await handlers?.remove(name);
       await model.pooled?.release();
+      model.opened?.release?.();
       delete model.pooled;
       delete model.handler;
-      log.warn({ model: name, url: model.url, err: error }, `model ${name} failed: ${AppError.from(error).message}`);
+      log.warn({ model: name, url, err: error }, `model ${name} failed: ${AppError.from(error).message}`);
       throw error;
     }
   }
 
   /** Takes the name away at once; resolves when the engine is given back. */
-  async #remove(model: Registered): Promise<void> {
+  async #remove(model: RegisteredModel): Promise<void> {
     const { name } = model;
     if (this.#registered.get(name) !== model) return;
     this.#registered.delete(name);
@@ -355,10 +371,11 @@ export class ModelManager implements ModelManagement {
     this.#options.adapters.removeModel(name);
     if (model.handler !== undefined) await this.#options.handlers?.remove(name);
     await model.pooled?.release();
+    model.opened?.release?.();
     this.#options.log.info({ model: name, engines: this.#options.pool.size }, 'model unregistered');
   }
 
-  #find(name: string): Registered {
+  #find(name: string): RegisteredModel {
     const model = this.#registered.get(name);
     if (model !== undefined) return model;
     const near = nearNames(name, this.#registered.keys());
@@ -366,31 +383,5 @@ export class ModelManager implements ModelManagement {
     throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
       metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
     });
-  }
-
-  #status(model: Registered): ModelStatus {
-    const { name, url, state, startup, direct, workflows, createdAt, pooled, options } = model;
-    const loaded = pooled?.model;
-    const stats = loaded?.engine.stats();
-    const dead = state === 'ready' && loaded?.engine.alive === false;
-    const error = dead ? 'the engine has stopped' : model.error;
-    return {
-      name,
-      url,
-      state: dead ? 'failed' : state,
-      ...(error !== undefined && { error }),
-      ...(loaded === undefined && model.handler !== undefined && { info: model.handler }),
-      ...(loaded !== undefined && {
-        info: { ...loaded.info, ready: loaded.engine.alive, ...(model.handler && { handler: model.handler.handler }) },
-      }),
-      startup,
-      direct,
-      workflows: [...workflows].sort(),
-      runningRows: stats?.runningRows ?? 0,
-      waitingRows: stats?.waitingRows ?? 0,
-      maxBatch: options?.maxBatch ?? 0,
-      maxQueue: options?.maxQueue ?? 0,
-      createdAt,
-    };
   }
 }

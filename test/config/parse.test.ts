@@ -146,7 +146,9 @@ test('serving.properties is honoured, and every other key is remarked on', () =>
   properties(['option.model_id=../nowhere']);
   assert.match(faultOf(['serve', '--model', 'djl']), /option\.model_id names no folder/);
   properties(['option.model_id=s3://bucket/key']);
-  assert.match(faultOf(['serve', '--model', 'djl']), /only folders are served/);
+  const [remote, ...others] = configOf(['--model', 'djl']).remoteModels;
+  assert.deepEqual([remote?.name, remote?.url, others], ['djl', folder, []]);
+  assert.match(faultOf(['validate', 'extra', '--model', 'djl']), /s3:\/\/bucket\/key is elsewhere/);
   properties(['option.model_id=../base', 'option.enable_lora=perhaps']);
   assert.match(faultOf(['serve', '--model', 'djl']), /must be true or false/);
 });

@@ -193,6 +193,23 @@ describe('the environment', () => {
     assert.deepEqual([lead.path, lead.limits.maxBatch], [base, 3]);
   });
 
+  it('names a model elsewhere; a slip in a path asks no hub', () => {
+    const remote = (argv: readonly string[], env: Variables = {}) =>
+      serve(argv, env).remoteModels.map(({ name, url }) => [name, url]);
+    assert.deepEqual(remote([], { HF_MODEL_ID: 'org/name', HF_REVISION: 'v/1' }), [['name', 'hf://org/name@v%2F1']]);
+    assert.deepEqual(remote([], { OPTION_MODEL_ID: 's3://b/k/base' }), [['base', 's3://b/k/base']]);
+    assert.deepEqual(
+      remote(['--model', 'mine=hf://org/name@v2/sub', '--model', 'https://h.test/x.tar.gz?s=1#sha256=0']),
+      [
+        ['mine', 'hf://org/name@v2/sub'],
+        ['x', 'https://h.test/x.tar.gz?s=1#sha256=0'],
+      ],
+    );
+    assert.throws(() => serve(['--model', 'models/demoo']), /there is no folder or \.gguf file .*demoo/);
+    assert.throws(() => serve(['--model', 'a=org/x', '--model', 'a=org/y']), /two models are named "a"/);
+    assert.throws(() => serve(['--model', 's3://b/k/a b']), /"a b" is no usable model name/);
+  });
+
   it('has the variables of the server', () => {
     mkdirSync(path.join(root, 'store'), { recursive: true });
     const config = serve([], {

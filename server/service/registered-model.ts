@@ -1,0 +1,57 @@
+/** A registered model from the moment it has a name, and what is told of it. */
+import { redactSource } from '../sources/source.js';
+import type { ModelOverrides, ModelState, ModelStatus } from './management.js';
+import type { OpenedModel } from './model-description.js';
+import type { PooledModel } from './model-pool.js';
+import type { ModelInfo } from './types.js';
+
+/** A registered model. */
+export interface RegisteredModel {
+  readonly name: string;
+  readonly url: string;
+  readonly overrides: ModelOverrides;
+  readonly startup: boolean;
+  readonly createdAt: number;
+  readonly stop: AbortController;
+  readonly workflows: Set<string>;
+  direct: boolean;
+  state: ModelState;
+  error?: string;
+  /** Key of its engine, as soon as it was opened. */
+  key: Promise<string>;
+  /** Resolves when it is ready; rejects when it failed. */
+  ready: Promise<void>;
+  opened?: OpenedModel;
+  pooled?: PooledModel;
+  /** What its handler tells of it; absent = it has none. */
+  handler?: ModelInfo;
+}
+
+/** What the surfaces are told of it. */
+export function statusOf(model: RegisteredModel): ModelStatus {
+  const { name, url, state, startup, direct, workflows, createdAt, pooled, opened } = model;
+  const options = opened?.options;
+  const loaded = pooled?.model;
+  const stats = loaded?.engine.stats();
+  const dead = state === 'ready' && loaded?.engine.alive === false;
+  const error = dead ? 'the engine has stopped' : model.error;
+  return {
+    name,
+    url: redactSource(url),
+    ...(opened?.origin !== undefined && { origin: opened.origin }),
+    state: dead ? 'failed' : state,
+    ...(error !== undefined && { error }),
+    ...(loaded === undefined && model.handler !== undefined && { info: model.handler }),
+    ...(loaded !== undefined && {
+      info: { ...loaded.info, ready: loaded.engine.alive, ...(model.handler && { handler: model.handler.handler }) },
+    }),
+    startup,
+    direct,
+    workflows: [...workflows].sort(),
+    runningRows: stats?.runningRows ?? 0,
+    waitingRows: stats?.waitingRows ?? 0,
+    maxBatch: options?.maxBatch ?? 0,
+    maxQueue: options?.maxQueue ?? 0,
+    createdAt,
+  };
+}
