@@ -1,5 +1,6 @@
 /** Puts an adapter's tensors into the form that the engine applies: transposed, scaled, with gains and bias deltas. */
 
+import type { AddedToken } from './added-tokens.js';
 import type { BaseCheck } from './base-identity.js';
 import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.js';
 import { doraGain, transpose } from './dora.js';
@@ -25,6 +26,8 @@ export interface AssemblyInput {
   readonly digest: string;
   readonly faults: Faults;
   readonly baseCheck: BaseCheck;
+  /** Added by the tokenizer beside an adapter with a vocabulary of its own. */
+  readonly tokens: readonly AddedToken[];
 }
 
 /** Takes a tensor out of its module's parts, so that its memory can go once it is converted. */
@@ -157,7 +160,7 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
   const whole = { linears, embedding, headRows };
   const adapter = {
     digest: input.digest,
-    ...(isResized(base) ? await splitVocabulary(whole, base) : whole),
+    ...(isResized(base) ? await splitVocabulary(whole, base, input.tokens) : whole),
     norms,
     normBiases: normBiases.size > 0 ? normBiases : undefined,
     invocationTokens: config.invocationTokens ?? undefined,

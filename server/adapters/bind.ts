@@ -3,6 +3,7 @@
  * once, hashed, converted and put in its place. Either everything is bound or an AppError lists what is not.
  */
 import { AppError } from '../errors.js';
+import type { AddedToken } from './added-tokens.js';
 import { assembleAdapter, type ModuleParts } from './assemble.js';
 import { type BaseCheck, foreignBase } from './base-identity.js';
 import { type BindingPlan, baseTensorName, planBinding, type Slot, type SlotUse, tensorLabel } from './binding-plan.js';
@@ -21,6 +22,8 @@ export interface BindOptions {
   readonly maxBytes?: number | undefined;
   /** What to do where the config names another base; default warn. */
   readonly baseCheck?: BaseCheck | undefined;
+  /** Reads the tokens with ids below `size` that come with the adapter; asked for where its vocabulary is not the base's. */
+  readonly addedTokens?: ((size: number) => Promise<readonly AddedToken[]>) | undefined;
 }
 
 /** Relative rounding of a stored type: how far a saved copy of a base weight may be from the base. */
@@ -144,18 +147,12 @@ export async function bindAdapter(
       { metadata: { needed: String(bytes), budget: String(options.maxBytes) } },
     );
   }
-  const digest = new AdapterDigest(config);
+  const tokens = isResized(plan.base) ? ((await options.addedTokens?.(plan.base.vocabSize)) ?? []) : [];
+  const digest = new AdapterDigest(config, tokens);
   const parts = await readParts(files, plan, digest, plan.base, faults);
   faults.check();
-  const adapter = await assembleAdapter({
-    config,
-    base: plan.base,
-    plan,
-    parts,
-    digest: digest.finish(),
-    faults,
-    baseCheck,
-  });
+  const made = { digest: digest.finish(), faults, baseCheck, tokens };
+  const adapter = await assembleAdapter({ config, base: plan.base, plan, parts, ...made });
   faults.check();
   return adapter;
 }

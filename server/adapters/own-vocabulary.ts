@@ -3,6 +3,7 @@
  * more rows than the base's (new tokens) or fewer (padding cut off). Binding works on a view of the base that has that
  * many rows; what comes out is split into the base's rows, which the graph applies, and the rows beyond them.
  */
+import type { AddedToken } from './added-tokens.js';
 import type { AdapterTensor } from './binding-plan.js';
 import type { Faults } from './faults.js';
 import { parseTensorName } from './tensor-name.js';
@@ -83,10 +84,14 @@ function rowsBeyond(base: ResizedBase, name: string): Float32Array | undefined {
   return base.beyond.get(`${base.embeddingModule}.weight`);
 }
 
-type Parts = Pick<BoundAdapter, 'embedding' | 'headRows' | 'vocabulary'> & { readonly linears: readonly BoundLinear[] };
+type Parts = Pick<BoundAdapter, 'embedding' | 'headRows' | 'linears'>;
 
 /** Splits what was bound to a resized base: the rows that the served base has, and those beyond them. */
-export async function splitVocabulary(parts: Parts, base: ResizedBase): Promise<Parts> {
+export async function splitVocabulary(
+  parts: Parts,
+  base: ResizedBase,
+  tokens: readonly AddedToken[],
+): Promise<Parts & Pick<BoundAdapter, 'vocabulary'>> {
   const { served, vocabSize: size } = base;
   const { hidden, more } = {
     hidden: served.modules.get(served.embeddingModule)!.outFeatures,
@@ -94,7 +99,7 @@ export async function splitVocabulary(parts: Parts, base: ResizedBase): Promise<
   };
   const head = parts.linears.find(({ module }) => module === base.headModule);
   const headRows = new Map(parts.headRows);
-  const vocabulary = { size, ...(await headBeyond(base, head, Math.max(0, more), hidden)) };
+  const vocabulary = { size, tokens, ...(await headBeyond(base, head, Math.max(0, more), hidden)) };
   for (const [id, row] of parts.headRows ?? []) {
     if (id < served.vocabSize) continue;
     vocabulary.rows.set(row, (id - served.vocabSize) * hidden);

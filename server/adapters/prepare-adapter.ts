@@ -1,5 +1,6 @@
 /** The whole way of an adapter from its folder to what the engine takes, and what is told about it. */
 import { AppError } from '../errors.js';
+import type { AddedToken } from './added-tokens.js';
 import type { BaseCheck } from './base-identity.js';
 import { flattenReplaced } from './flatten.js';
 import { readAdapterFolder } from './read-adapter.js';
@@ -37,6 +38,8 @@ export interface AdapterSummary {
   readonly features: readonly string[];
   readonly warnings: readonly string[];
   readonly invocationTokens?: readonly number[] | undefined;
+  /** Present where the adapter's vocabulary is not the base's. */
+  readonly vocabulary?: { readonly size: number; readonly tokens: readonly AddedToken[] } | undefined;
 }
 
 function ascending(values: Iterable<number>): number[] {
@@ -44,7 +47,7 @@ function ascending(values: Iterable<number>): number[] {
 }
 
 function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): AdapterSummary {
-  const { digest, features, warnings, invocationTokens, embedding } = read;
+  const { digest, features, warnings, invocationTokens, embedding, vocabulary } = read;
   const lowRank = read.linears.filter(({ rank }) => rank > 0);
   const modules = [
     ...read.linears.map(({ module }) => module),
@@ -69,6 +72,7 @@ function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): Adapte
     features,
     warnings,
     invocationTokens,
+    vocabulary: vocabulary && { size: vocabulary.size, tokens: vocabulary.tokens },
   };
 }
 

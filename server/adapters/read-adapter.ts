@@ -1,4 +1,5 @@
 /** From a folder to a {@link BoundAdapter}: the one way in which adapters come in. */
+import { readAddedTokens } from './added-tokens.js';
 import { type BindOptions, bindAdapter } from './bind.js';
 import { findGgufAdapter, openGgufAdapter } from './gguf/gguf-adapter.js';
 import { type PeftConfig, parsePeftConfig } from './peft-config.js';
@@ -26,23 +27,27 @@ export async function readAdapterFolder(
   options: ReadAdapterOptions = {},
 ): Promise<BoundAdapter> {
   const roots = options.roots ?? [folder];
-  const { files, config } = await openAdapter(folder, base, roots);
+  const { files, config, path } = await openAdapter(folder, base, roots);
   try {
-    return await bindAdapter(files, config, base, options);
+    const addedTokens = path === undefined ? undefined : (size: number) => readAddedTokens(path, roots, size);
+    return await bindAdapter(files, config, base, { ...options, addedTokens });
   } finally {
     await files.close();
   }
+}
+
+/** An adapter's config and its open files; `path` is the folder of a PEFT adapter. */
+export interface OpenedAdapter {
+  readonly files: SafetensorsSet;
+  readonly config: PeftConfig;
+  readonly path?: string | undefined;
 }
 
 /**
  * Opens an adapter: a PEFT folder, or a GGUF file (alone, or in a folder of its own).
  * @throws AppError as {@link readAdapterFolder}
  */
-export async function openAdapter(
-  folder: string,
-  base: AdapterBase,
-  roots: readonly string[],
-): Promise<{ readonly files: SafetensorsSet; readonly config: PeftConfig }> {
+export async function openAdapter(folder: string, base: AdapterBase, roots: readonly string[]): Promise<OpenedAdapter> {
   const gguf = await findGgufAdapter(await checkInside(folder, roots));
   if (gguf !== undefined) return openGgufAdapter(await checkInside(gguf, roots), base);
   const { path, config: text } = await openAdapterFolder(folder, roots);
@@ -52,5 +57,5 @@ export async function openAdapter(
     maxHeaderBytes: MAX_HEADER_BYTES,
     checkPath: (file) => checkInside(file, roots),
   });
-  return { files, config };
+  return { files, config, path };
 }

@@ -3,6 +3,8 @@
  * and what an adapter does to it once every tensor is bound ({@link BoundAdapter}).
  */
 
+import type { AddedToken } from './added-tokens.js';
+
 /** A module of the base model that PEFT can adapt, named as in Hugging Face's model code. */
 export interface TargetModule {
   /** Full path, for example `model.layers.0.self_attn.q_proj`. */
@@ -82,6 +84,8 @@ export interface OwnVocabulary {
   readonly size: number;
   readonly rows: Float32Array;
   readonly bias?: Float32Array | undefined;
+  /** Tokens that the tokenizer beside the adapter adds, those of the base among them. */
+  readonly tokens: readonly AddedToken[];
 }
 
 /** An adapter with every tensor bound: nothing of its file is left over, nothing that its config promises is missing. */

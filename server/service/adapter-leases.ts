@@ -164,8 +164,8 @@ export async function leaseSelections(
     let released = false;
     return {
       leases: selection.map(({ name, weight, entry, aliased }) => {
-        const { digest, invocationTokens } = entry.summary!;
-        return { name, digest, weight, invocationTokens, ...(aliased && { resolved: entry.name }) };
+        const { digest, invocationTokens, vocabulary } = entry.summary!;
+        return { name, digest, weight, invocationTokens, vocabulary, ...(aliased && { resolved: entry.name }) };
       }),
       release: () => {
         if (released) return;

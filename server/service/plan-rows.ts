@@ -12,6 +12,7 @@ export interface PlannedRow {
   readonly index: number;
   /** Which of the input's samples, from 0. */
   readonly sample: number;
+  readonly prompt: Prompt;
   readonly promptIds: readonly number[];
   /** What the answer begins with when the full text is asked for, else ''. */
   readonly promptText: string;
@@ -52,7 +53,8 @@ export function planRows(
     const path = `inputs[${index}]`;
     const parameters = mergeParameters(request.parameters, input.parameters);
     violations.push(
-      ...promptViolations(input.prompt, path, vocabSize),
+      // An adapter may know more ids; whether it does is known once it is leased.
+      ...promptViolations(input.prompt, path, isAdapted(input, request) ? Number.MAX_SAFE_INTEGER : vocabSize),
       ...(input.parameters ? parameterViolations(parameters, `${path}.parameters`, vocabSize) : []),
       ...selectionViolations(input.adapters ?? [], `${path}.adapters`),
     );
@@ -71,19 +73,38 @@ export function planRows(
 
   return inputs.flatMap((input, index) => {
     const parameters = mergeParameters(request.parameters, input.parameters);
-    const whole = encode(input.prompt, model);
-    const promptIds = parameters.truncate === undefined ? whole : whole.slice(-parameters.truncate);
-    if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
-    checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
-    const cut = promptIds.length < whole.length;
-    const promptText = parameters.returnFullText ? promptTextOf(input.prompt, promptIds, cut, model) : '';
+    const { prompt } = input;
+    const { promptIds, promptText } = readPrompt(prompt, parameters, index, model);
     const selection = input.adapters ?? request.adapters ?? [];
     const firstSeed = parameters.seed ?? randomInt(2 ** 32);
     return Array.from({ length: drawnSamples(parameters) }, (_, sample) => {
       const seed = (firstSeed + sample) % 2 ** 32;
-      return { index, sample, promptIds, promptText, selection, parameters, seed };
+      return { index, sample, prompt, promptIds, promptText, selection, parameters, seed };
     });
   });
+}
+
+function isAdapted(input: PredictRequest['inputs'][number], request: PredictRequest): boolean {
+  return (input.adapters ?? request.adapters ?? []).length > 0;
+}
+
+/**
+ * A prompt's ids, as many of them as are used, and what the answer begins with.
+ * @throws AppError INVALID_REQUEST, CHAT_TEMPLATE_FAILED, CONTEXT_LENGTH_EXCEEDED
+ */
+export function readPrompt(
+  prompt: Prompt,
+  parameters: GenerationParameters,
+  index: number,
+  model: LoadedModel,
+): Pick<PlannedRow, 'promptIds' | 'promptText'> {
+  const whole = encode(prompt, model);
+  const promptIds = parameters.truncate === undefined ? whole : whole.slice(-parameters.truncate);
+  if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
+  checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
+  const cut = promptIds.length < whole.length;
+  const promptText = parameters.returnFullText ? promptTextOf(prompt, promptIds, cut, model) : '';
+  return { promptIds, promptText };
 }
 
 function promptViolations(prompt: Prompt, path: string, vocabSize: number): FieldViolation[] {

@@ -1,4 +1,5 @@
 /** What the services are built from: a loaded model and the leases on its adapters. `server/main.ts` puts them together. */
+import type { AdapterSummary } from '../adapters/prepare-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Engine } from '../engine/engine.js';
 import type { ChatTemplate } from '../text/chat-template.js';
@@ -28,6 +29,8 @@ export interface AdapterLease {
   readonly resolved?: string | undefined;
   /** Ids that switch an activated adapter (aLoRA) on; undefined for others. */
   readonly invocationTokens?: readonly number[] | undefined;
+  /** Present where the adapter's vocabulary is not the model's: how many ids there are, and the tokens that it adds. */
+  readonly vocabulary?: AdapterSummary['vocabulary'];
 }
 
 /** Hands out leases: loads what is not resident, refuses what is unknown. */

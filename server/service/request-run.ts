@@ -3,6 +3,7 @@ import type { EngineRow, RowHandle } from '../engine/engine.js';
 import type { EndEvent, PromptEvent, TokenEvent } from '../engine/messages.js';
 import { AppError } from '../errors.js';
 import type { Candidate } from './best-of.js';
+import { type FittedRow, fitToVocabulary } from './own-vocabulary.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
@@ -47,9 +48,19 @@ export async function startRun(
   const leased = await leasing.acquire(model.info.name, selections, signal).catch((thrown: unknown) => {
     throw signal.aborted ? abortError(signal) : thrown;
   });
-  const run = new Run(model, sink, call, rows, leased);
+  const run = new Run(model, sink, call, fitAll(rows, model, leased), leased);
   run.start();
   return run;
+}
+
+/** The rows as their adapters have them; on a fault nothing stays leased. */
+function fitAll(rows: readonly PlannedRow[], model: LoadedModel, leased: Leased): FittedRow[] {
+  try {
+    return rows.map((row, at) => fitToVocabulary(row, model, leased[at]!.leases));
+  } catch (thrown) {
+    for (const { release } of leased) release();
+    throw thrown;
+  }
 }
 
 type Leased = Awaited<ReturnType<AdapterLeases['acquire']>>;
@@ -66,14 +77,14 @@ class Run implements RequestRun {
   #rowsLeft: number;
   #over = false;
 
-  constructor(model: LoadedModel, sink: RunSink, call: Urgent, rows: readonly PlannedRow[], leased: Leased) {
+  constructor(model: LoadedModel, sink: RunSink, call: Urgent, rows: readonly FittedRow[], leased: Leased) {
     this.#model = model;
     this.#sink = sink;
     this.#signal = call.signal;
     this.#urgency = { priority: call.priority, deadline: call.deadline };
-    this.#rows = rows;
+    this.#rows = rows.map(({ row }) => row);
     this.#leased = leased;
-    this.#answers = rows.map((row) => new RowAnswer(row, model));
+    this.#answers = rows.map((fitted) => new RowAnswer(fitted.row, fitted.model));
     this.#rowsLeft = rows.length;
   }
 
