@@ -3,11 +3,11 @@
  *
  * Resident memory of a served model with many adapters at work, against what its weights, adapters and caches take.
  */
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { prompt } from './load.js';
+import { residentMiB } from './process-cost.js';
 import { machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
 import { followStream } from './stream.js';
@@ -80,11 +80,6 @@ export async function run(args: string[]): Promise<void> {
   } finally {
     await server.stop();
   }
-}
-
-function residentMiB(pid: number): number {
-  const kib = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Number(kib) / 1024;
 }
 
 /** MiB by part. */

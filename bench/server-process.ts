@@ -1,5 +1,6 @@
 /** A loramux server as a child process on a free loopback port, for load over the wire. */
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** A running server. */
@@ -10,11 +11,19 @@ export interface ServerProcess {
   stop(): Promise<void>;
 }
 
-/** Starts `loramux serve` with the flags given. Rejects when it ends before it answers. */
-export async function startServer(flags: readonly string[]): Promise<ServerProcess> {
-  const main = fileURLToPath(new URL('../server/main.ts', import.meta.url));
-  const args = ['--import', 'tsx', main, 'serve', '--port', '0', '--log-level', 'error', ...flags];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+/**
+ * Starts `loramux serve` with the flags given. Rejects when it ends before it answers.
+ * @param root checkout of the project whose server it is; default: this one
+ * @param nodeFlags for Node itself, as for a profile
+ */
+export async function startServer(
+  flags: readonly string[],
+  root = fileURLToPath(new URL('..', import.meta.url)),
+  nodeFlags: readonly string[] = [],
+): Promise<ServerProcess> {
+  const main = join(root, 'server/main.ts');
+  const args = [...nodeFlags, '--import', 'tsx', main, 'serve', '--port', '0', '--log-level', 'error', ...flags];
+  const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   const url = await new Promise<string>((resolve, reject) => {
     let output = '';
     child.stdout.on('data', (data: Buffer) => {

@@ -6,7 +6,18 @@ import { barChart } from './bar-chart.js';
 const RESULTS = new URL('../bench/results/', import.meta.url);
 
 /** Tables come in this order, then any other by name. */
-const ORDER = ['peers', 'engine', 'retention', 'quality', 'scale', 'coldstart', 'interleave', 'prefix', 'memory'];
+const ORDER = [
+  'peers',
+  'engine',
+  'retention',
+  'quality',
+  'scale',
+  'coldstart',
+  'interleave',
+  'prefix',
+  'memory',
+  'overhead',
+];
 
 /** Path of each page and plot, and its text. */
 export function renderPerformance(): Map<string, string> {
