@@ -1,6 +1,5 @@
 /** Models and workflows of a server: what it is started with, and what comes and goes later. */
 import { realpathSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import type { Logger } from 'pino';
 import type { ModelSource } from '../config/model-folder.js';
@@ -200,7 +199,7 @@ function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge,
   return {
     ...{ name, path, dtype, loraEnabled, merge },
     deviceAdapterBytes: config.deviceAdapterBytes,
-    threads: config.threads || availableParallelism(),
+    threads: config.threads || undefined,
     maxBatch: limits.maxBatch ?? config.maxBatch,
     maxQueue: limits.maxQueue ?? config.maxQueue,
     prefillChunk: config.prefillChunk,

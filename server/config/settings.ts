@@ -220,7 +220,8 @@ export const SETTINGS = z.object({
   adapterBytes: bytes(1, { value: 'BYTES', description: 'Memory budget of loaded adapter weights.', default: '1GiB' }),
   threads: integer(0, 1024, {
     value: 'COUNT',
-    description: 'Threads of the arithmetic; 0 takes one for each processor core.',
+    description:
+      'Threads of the arithmetic; 0 takes one for each processor core, and for models below 20 million weights at most two that leave a core free.',
     default: '0',
   }),
 });

@@ -64,6 +64,8 @@ class WorkerEngine implements Engine {
   readonly #loads = new Map<string, { resolve(): void; reject(error: Error): void }>();
   readonly #unloads = new Map<string, () => void>();
   #nextId = 1;
+  /** Submitted in this turn of the event loop, not sent yet. */
+  #unsent: RowRequest[] = [];
   #stats = NO_STATS;
   readonly #settleReady: { resolve(): void; reject(error: Error): void };
   #closing = false;
@@ -104,16 +106,27 @@ class WorkerEngine implements Engine {
     const submittedAt = clock();
     const requests: RowRequest[] = rows.map((row) => ({ ...row, id: this.#nextId++, submittedAt }));
     for (const [i, { id }] of requests.entries()) this.#listeners.set(id, listeners[i]!);
-    this.#send({ type: 'submit', rows: requests });
+    // What arrives in one turn of the event loop goes over in one message; its rows may then be read together.
+    if (this.#unsent.length === 0) setImmediate(() => this.#sendRows());
+    this.#unsent.push(...requests);
     return requests.map(({ id }) => ({
       cancel: () => this.#listeners.has(id) && this.#send({ type: 'cancel', ids: [id] }),
     }));
+  }
+
+  /** Sends the rows that wait for it. Everything else that is sent comes behind them. */
+  #sendRows(): void {
+    if (this.#unsent.length === 0) return;
+    const rows = this.#unsent;
+    this.#unsent = [];
+    if (this.alive) this.#worker.postMessage({ type: 'submit', rows } satisfies ToEngine);
   }
 
   load(adapter: BoundAdapter): Promise<void> {
     if (!this.alive) return Promise.reject(new AppError('ENGINE_FAILED', 'the engine has stopped'));
     return new Promise((resolve, reject) => {
       this.#loads.set(adapter.digest, { resolve, reject });
+      this.#sendRows();
       this.#worker.postMessage({ type: 'load', adapter } satisfies ToEngine, transferables(adapter));
     });
   }
@@ -151,7 +164,8 @@ class WorkerEngine implements Engine {
     await this.#worker.terminate();
   }
 
-  #send(message: ToEngine): void {
+  #send(message: Exclude<ToEngine, { type: 'submit' }>): void {
+    this.#sendRows();
     this.#worker.postMessage(message);
   }
 

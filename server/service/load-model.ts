@@ -1,10 +1,12 @@
 /** From a model folder to a model that answers: description, tokenizer, template, engine worker. */
 import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { flattenReplaced } from '../adapters/flatten.js';
 import { notSummable } from '../adapters/mixture.js';
 import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Dtype } from '../engine/decoder-session.js';
+import { threadsFor } from '../engine/threads.js';
 import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
 import { startEngine } from '../engine/worker-engine.js';
 import { AppError } from '../errors.js';
@@ -27,8 +29,8 @@ export interface LoadModelOptions {
   readonly device?: DeviceChoice;
   /** Most bytes of adapters in a device's own memory, those in use not counted. */
   readonly deviceAdapterBytes?: number;
-  /** Arithmetic threads, >= 1. */
-  readonly threads: number;
+  /** Arithmetic threads, >= 1; absent = by the model's size and the cores at hand. */
+  readonly threads?: number | undefined;
   readonly maxBatch: number;
   readonly maxQueue: number;
   readonly prefillChunk: number;
@@ -74,7 +76,7 @@ async function start(
     {
       modelDir: options.path,
       dtype,
-      threads: options.threads,
+      threads: options.threads ?? threadsFor(parameters, availableParallelism()),
       lora: options.loraEnabled,
       cacheDir: options.cacheDir,
       device: options.device,
