@@ -56,8 +56,9 @@ function input(value: PredictInput): InputMessage {
     });
     message.prompt = prompt;
   } else if (one.messages !== undefined) {
+    const messages = one.messages.map(({ role, content }) => ({ role, content }));
     const { prompt } = create(PredictInputSchema, {
-      prompt: { case: 'chat', value: { messages: one.messages.map(({ role, content }) => ({ role, content })) } },
+      prompt: { case: 'chat', value: { messages, template: one.template ?? '' } },
     });
     message.prompt = prompt;
   }

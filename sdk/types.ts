@@ -65,7 +65,13 @@ export interface GenerationParameters {
 export type Prompt =
   | { text: string; tokenIds?: undefined; messages?: undefined }
   | { tokenIds: readonly number[]; text?: undefined; messages?: undefined }
-  | { messages: readonly ChatMessage[]; text?: undefined; tokenIds?: undefined };
+  | {
+      messages: readonly ChatMessage[];
+      /** Which of the model's chat templates renders them, where it has several; absent: its default. */
+      template?: string | undefined;
+      text?: undefined;
+      tokenIds?: undefined;
+    };
 
 /** One input: a text, token ids, or a prompt with its own adapter and parameters. */
 export type PredictInput =

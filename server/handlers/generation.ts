@@ -29,10 +29,11 @@ function fromInput(input: PredictInput, index: number): service.PredictInput {
   if (typeof input === 'string') return { prompt: { kind: 'text', text: input } };
   if (Array.isArray(input)) return { prompt: { kind: 'tokens', tokenIds: input as readonly number[] } };
   const { text, tokenIds, messages, adapter, parameters } = input as Exclude<PredictInput, string | readonly number[]>;
+  const { template } = input as { readonly template?: string | undefined };
   const prompts: service.Prompt[] = [
     ...(text === undefined ? [] : [{ kind: 'text' as const, text }]),
     ...(tokenIds === undefined ? [] : [{ kind: 'tokens' as const, tokenIds }]),
-    ...(messages === undefined ? [] : [{ kind: 'chat' as const, messages }]),
+    ...(messages === undefined ? [] : [{ kind: 'chat' as const, messages, template }]),
   ];
   const [prompt, second] = prompts;
   if (prompt === undefined || second !== undefined) {

@@ -35,6 +35,13 @@ export function integerField(value: unknown, field: string): number | undefined 
   throw invalidField(field, `must be a whole number, not ${number}`);
 }
 
+/** Absent and null count as not given. */
+export function textField(value: unknown, field: string): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'string') return value;
+  throw invalidField(field, `must be a text, not ${kindOf(value)}`);
+}
+
 /** A text, or a list of texts; absent and null count as not given. */
 export function textsField(value: unknown, field: string): readonly string[] | undefined {
   if (value === undefined || value === null) return undefined;

@@ -12,6 +12,7 @@ import {
   invalidField,
   kindOf,
   numberField,
+  textField,
   textsField,
   tokenIdsField,
 } from './fields.js';
@@ -23,8 +24,10 @@ const DEFAULT_COMPLETION_TOKENS = 16;
 
 /** Reads a body that has `messages`. */
 export function readChat(body: Record<string, unknown>): Ask {
-  const prompt: Prompt = { kind: 'chat', messages: readMessages(body.messages) };
+  const messages = readMessages(body.messages);
   const fields = new Fields(body, ['messages', 'adapters', 'model', 'user']);
+  const template = fields.take(textField, 'chat_template');
+  const prompt: Prompt = { kind: 'chat', messages, ...(template !== undefined && { template }) };
   const maxTokens = fields.take(integerField, 'max_tokens') ?? fields.take(integerField, 'max_completion_tokens');
   const wantsLogprobs = fields.take(booleanField, 'logprobs') ?? false;
   const top = fields.take(integerField, 'top_logprobs') ?? 0;

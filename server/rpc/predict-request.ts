@@ -44,6 +44,7 @@ function prompt(input: InputMessage, index: number): Prompt {
       return {
         kind: 'chat',
         messages: input.prompt.value.messages.map(({ role, content }) => ({ role, content })),
+        ...(input.prompt.value.template !== '' && { template: input.prompt.value.template }),
       };
     default:
       throw new AppError('INVALID_REQUEST', `inputs[${index}].prompt: one of text, token_ids, chat must be given`);

@@ -141,7 +141,7 @@ function encode(prompt: Prompt, { tokenizer, chatTemplate }: LoadedModel): reado
       return prompt.tokenIds;
     case 'chat':
       // The template writes the special tokens itself.
-      return tokenizer.encode(chatTemplate.render(prompt.messages, true), false);
+      return tokenizer.encode(chatTemplate.render(prompt.messages, true, prompt.template), false);
   }
 }
 

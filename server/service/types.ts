@@ -26,7 +26,12 @@ export type { AdapterReport, ChatMessage, GenerationParameters };
 export type Prompt =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'tokens'; readonly tokenIds: readonly number[] }
-  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] };
+  | {
+      readonly kind: 'chat';
+      readonly messages: readonly ChatMessage[];
+      /** Name of one of the model's chat templates; absent = its default. */
+      readonly template?: string | undefined;
+    };
 
 /** One input of a request, with its own adapters and overrides. */
 export interface PredictInput {

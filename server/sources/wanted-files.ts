@@ -12,6 +12,9 @@ const ADAPTER_CONFIG = 'adapter_config.json';
 const ADAPTER_WEIGHTS = /^adapter_model(-\d+-of-\d+)?\.safetensors$|^adapter_model\.safetensors\.index\.json$/;
 const MODEL_FILE =
   /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json$|^chat_template\.jinja$|^serving\.properties$/;
+/** A vocabulary of an adapter's own comes with tokens; see server/adapters/added-tokens.ts. */
+const ADAPTER_TOKENS = /^tokenizer(_config)?\.json$/;
+const MORE_TEMPLATES = 'additional_chat_templates';
 const SINGLE_WEIGHTS = 'model.safetensors';
 const WEIGHTS_INDEX = 'model.safetensors.index.json';
 const WEIGHTS_SHARD = /^model-\d+-of-\d+\.safetensors$/;
@@ -45,7 +48,8 @@ function foldersIn(files: readonly Listed[], folder: string): string[] {
 function adapterFiles<T extends Listed>(files: readonly T[], folder: string): T[] {
   const here = filesIn(files, folder);
   if (here.has(ADAPTER_CONFIG)) {
-    return [...here].filter(([name]) => name === ADAPTER_CONFIG || ADAPTER_WEIGHTS.test(name)).map(([, file]) => file);
+    const wanted = (name: string) => name === ADAPTER_CONFIG || ADAPTER_WEIGHTS.test(name) || ADAPTER_TOKENS.test(name);
+    return [...here].filter(([name]) => wanted(name)).map(([, file]) => file);
   }
   const gguf = [...here].filter(([name]) => GGUF.test(name)).map(([, file]) => file);
   return gguf.length === 1 ? gguf : [];
@@ -81,7 +85,11 @@ function wantedOfModel<T extends Listed>(files: readonly T[], fail: (what: strin
   const here = filesIn(files, folder);
   const inside = folder === '' ? 'adapters' : `${folder}/adapters`;
   const adapters = foldersIn(files, inside).flatMap((name) => adapterFiles(files, `${inside}/${name}`));
-  const small = [...here].filter(([name]) => MODEL_FILE.test(name)).map(([, file]) => file);
+  const templates = filesIn(files, folder === '' ? MORE_TEMPLATES : `${folder}/${MORE_TEMPLATES}`);
+  const small = [
+    ...[...here].filter(([name]) => MODEL_FILE.test(name)).map(([, file]) => file),
+    ...[...templates].filter(([name]) => name.endsWith('.jinja')).map(([, file]) => file),
+  ];
   if (here.has('config.json')) return [...small, ...modelWeights(here, fail), ...adapters];
   const gguf = [...here].filter(([name]) => GGUF.test(name)).map(([, file]) => file);
   if (gguf.length === 1) return [...gguf, ...adapters];

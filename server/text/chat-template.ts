@@ -8,6 +8,12 @@ export interface ChatMessage {
 export interface ChatTemplate {
   /** False for models without a template; `render` then throws CHAT_TEMPLATE_FAILED. */
   readonly available: boolean;
-  /** Throws CHAT_TEMPLATE_FAILED with the template's own message when it raises. */
-  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string;
+  /** Names of the templates of a model that has several; empty where it has one, or none. */
+  readonly names: readonly string[];
+  /**
+   * @param name which one renders; absent = the one named `default`, or the only one
+   * @throws AppError CHAT_TEMPLATE_FAILED with the template's own message when it raises, with the names there are when
+   * none has the name
+   */
+  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, name?: string): string;
 }

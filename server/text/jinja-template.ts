@@ -1,31 +1,54 @@
-/** The chat template of a Hugging Face model folder. */
+/** The chat templates of a Hugging Face model folder. */
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { AppError } from '../errors.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
 import { type JsonObject, namedSpecialTokens, readJsonObject, readTextFile } from './tokenizer-files.js';
 
 const TEMPLATE_FILE = 'chat_template.jinja';
+const MORE_FOLDER = 'additional_chat_templates';
+const DEFAULT = 'default';
 const CONFIG_FILE = 'tokenizer_config.json';
 
 /**
- * Loads the chat template: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a template, or a list
- * of named ones of which `default` is taken). Templates are rendered as transformers does: with `trim_blocks` and
- * `lstrip_blocks`, the named special tokens, and `raise_exception`. A template that cannot be parsed does not keep the
- * model from serving text and tokens: `render` tells what is wrong with it.
+ * Loads the chat templates: `chat_template.jinja` with those of `additional_chat_templates/`, else `chat_template` of
+ * `tokenizer_config.json` (a template, or a list of named ones). Templates are rendered as transformers does: with
+ * `trim_blocks` and `lstrip_blocks`, the named special tokens, and `raise_exception`. A template that cannot be parsed does
+ * not keep the model from serving text and tokens: `render` tells what is wrong with it.
  * @throws AppError MODEL_INVALID when a file cannot be read
  */
 export async function loadChatTemplate(modelDir: string): Promise<ChatTemplate> {
-  const [file, config, special] = await Promise.all([
+  const [file, more, config, special] = await Promise.all([
     readTextFile(modelDir, TEMPLATE_FILE),
+    readMore(modelDir),
     readJsonObject(modelDir, CONFIG_FILE),
     readJsonObject(modelDir, 'special_tokens_map.json'),
   ]);
-  if (file === undefined) return makeChatTemplate(config?.chat_template, namedSpecialTokens(config, special));
-  return makeChatTemplate(file, namedSpecialTokens(config, special), TEMPLATE_FILE);
+  const tokens = namedSpecialTokens(config, special);
+  if (file === undefined && more.length === 0) return makeChatTemplate(config?.chat_template, tokens);
+  if (more.length === 0) return makeChatTemplate(file, tokens, TEMPLATE_FILE);
+  return makeChatTemplate(
+    [...(file === undefined ? [] : [{ name: DEFAULT, template: file }]), ...more],
+    tokens,
+    TEMPLATE_FILE,
+  );
+}
+
+/** Named templates in files of their own, as transformers saves several. */
+async function readMore(modelDir: string): Promise<{ name: string; template: string }[]> {
+  const names = await readdir(join(modelDir, MORE_FOLDER)).catch(() => []);
+  const files = names.filter((name) => name.endsWith('.jinja')).sort();
+  return Promise.all(
+    files.map(async (name) => ({
+      name: name.slice(0, -'.jinja'.length),
+      template: (await readTextFile(join(modelDir, MORE_FOLDER), name)) ?? '',
+    })),
+  );
 }
 
 /**
- * Makes a template of what a model says.
+ * Makes the templates of what a model says.
  * @param value a template, a list of `{ name, template }`, or nothing
  * @param place where it stands, for messages
  * @throws AppError MODEL_INVALID for any other value
@@ -35,53 +58,54 @@ export function makeChatTemplate(
   specialTokens: Readonly<Record<string, string>>,
   place = CONFIG_FILE,
 ): ChatTemplate {
-  const source = templateOf(value);
-  if (source === undefined) return unavailable('the model has no chat template; send text or token ids instead');
-  let template: Template;
-  try {
-    template = new Template(source);
-  } catch (cause) {
-    return unavailable(`the chat template in ${place} cannot be read: ${(cause as Error).message}`);
+  return new JinjaTemplates(templatesOf(value), specialTokens, place);
+}
+
+/** Templates by name; a single one without a name is the default. */
+function templatesOf(value: unknown): Map<string, string> {
+  if (value === undefined || value === null) return new Map();
+  if (typeof value === 'string') return new Map([[DEFAULT, value]]);
+  const templates = new Map<string, string>();
+  for (const entry of Array.isArray(value) ? (value as (JsonObject | null)[]) : [null]) {
+    if (typeof entry?.name !== 'string' || typeof entry.template !== 'string' || templates.has(entry.name)) {
+      throw new AppError(
+        'MODEL_INVALID',
+        `${CONFIG_FILE}: "chat_template" must be a template or a list of {"name", "template"} with different names`,
+        { metadata: { file: CONFIG_FILE } },
+      );
+    }
+    templates.set(entry.name, entry.template);
   }
-  return new JinjaTemplate(template, specialTokens);
+  return templates;
 }
 
-/** A template is a string, or a list of `{ name, template }`. */
-function templateOf(value: unknown): string | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value === 'string') return value;
-  const named = Array.isArray(value) ? (value as JsonObject[]) : [];
-  const chosen = named.find((entry) => entry?.name === 'default') ?? (named.length === 1 ? named[0] : undefined);
-  if (typeof chosen?.template === 'string') return chosen.template;
-  throw new AppError(
-    'MODEL_INVALID',
-    `${CONFIG_FILE}: "chat_template" must be a template or a list of named ones with one named "default"`,
-    { metadata: { file: CONFIG_FILE } },
-  );
-}
-
-function unavailable(message: string): ChatTemplate {
-  return {
-    available: false,
-    render() {
-      throw new AppError('CHAT_TEMPLATE_FAILED', message);
-    },
-  };
-}
-
-class JinjaTemplate implements ChatTemplate {
-  readonly available = true;
-  readonly #template: Template;
+class JinjaTemplates implements ChatTemplate {
+  readonly names: readonly string[];
   readonly #specialTokens: Readonly<Record<string, string>>;
+  /** By name; a text says why it cannot be used. */
+  readonly #templates = new Map<string, Template | string>();
 
-  constructor(template: Template, specialTokens: Readonly<Record<string, string>>) {
-    this.#template = template;
+  constructor(sources: ReadonlyMap<string, string>, specialTokens: Readonly<Record<string, string>>, place: string) {
     this.#specialTokens = specialTokens;
+    this.names = sources.size > 1 ? [...sources.keys()] : [];
+    for (const [name, source] of sources) {
+      try {
+        this.#templates.set(name, new Template(source));
+      } catch (cause) {
+        const which = sources.size > 1 ? `chat template ${JSON.stringify(name)}` : 'chat template';
+        this.#templates.set(name, `the ${which} in ${place} cannot be read: ${(cause as Error).message}`);
+      }
+    }
   }
 
-  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
+  get available(): boolean {
+    return [...this.#templates.values()].some((template) => typeof template !== 'string');
+  }
+
+  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, name?: string): string {
+    const template = this.#find(name);
     try {
-      return this.#template.render({
+      return template.render({
         ...this.#specialTokens,
         messages: messages.map(({ role, content }) => ({ role, content })),
         add_generation_prompt: addGenerationPrompt,
@@ -91,5 +115,20 @@ class JinjaTemplate implements ChatTemplate {
     } catch (cause) {
       throw new AppError('CHAT_TEMPLATE_FAILED', `the chat template says: ${(cause as Error).message}`, { cause });
     }
+  }
+
+  #find(name: string | undefined): Template {
+    const known = [...this.#templates.keys()];
+    if (known.length === 0) {
+      throw new AppError('CHAT_TEMPLATE_FAILED', 'the model has no chat template; send text or token ids instead');
+    }
+    const found = this.#templates.get(name ?? (known.length === 1 ? known[0]! : DEFAULT));
+    if (found instanceof Template) return found;
+    const names = known.map((one) => JSON.stringify(one)).join(', ');
+    const none =
+      name === undefined
+        ? `the model has several chat templates and none is named "default"; name one of ${names}`
+        : `the model has no chat template ${JSON.stringify(name)}; it has ${names}`;
+    throw new AppError('CHAT_TEMPLATE_FAILED', found ?? none);
   }
 }

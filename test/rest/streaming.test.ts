@@ -149,6 +149,9 @@ test('chat and completion bodies answer in their own form', async (t) => {
   };
   assert.equal(chat.object, 'chat.completion');
   assert.equal(chat.choices[0]!.finish_reason, 'length');
+  const named = await postJson(`${url}/invocations`, { messages, chat_template: 7 });
+  assert.equal(named.status, 400);
+  assert.match(await named.text(), /chat_template must be a text/);
   assert.equal(chat.usage.completion_tokens, 3);
   const streamed = await postJson(`${url}/invocations`, { messages, max_tokens: 3, adapters: 'one', stream: true });
   const events = (await streamed.text()).split('\n\n').filter(Boolean);

@@ -84,7 +84,9 @@ describe('requests, from the SDK to the service layer', () => {
 
   it('carry texts, token ids and conversations', () => {
     const messages = [{ role: 'user', content: 'hi' }];
-    const { inputs, model } = fromRequest(toRequest({ model: 'm', inputs: ['a', [1, 2], { messages }] }));
+    const { inputs, model } = fromRequest(
+      toRequest({ model: 'm', inputs: ['a', [1, 2], { messages }, { messages, template: 'rag' }] }),
+    );
     assert.equal(model, 'm');
     assert.deepEqual(
       inputs.map(({ prompt }) => prompt),
@@ -92,6 +94,7 @@ describe('requests, from the SDK to the service layer', () => {
         { kind: 'text', text: 'a' },
         { kind: 'tokens', tokenIds: [1, 2] },
         { kind: 'chat', messages },
+        { kind: 'chat', messages, template: 'rag' },
       ],
     );
   });

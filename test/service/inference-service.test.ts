@@ -151,6 +151,11 @@ describe('results', () => {
     await service.predict({ inputs: [{ prompt: { kind: 'chat', messages } }] }, call());
     const rendered = model.chatTemplate.render(messages, true);
     assert.deepEqual(engine.submitted[0]!.promptIds, model.tokenizer.encode(rendered, false));
+    const unknown = { inputs: [{ prompt: { kind: 'chat' as const, messages, template: 'tool_use' } }] };
+    await assert.rejects(service.predict(unknown, call()), {
+      reason: 'CHAT_TEMPLATE_FAILED',
+      message: /no chat template "tool_use"/,
+    });
   });
 
   it('begin with the prompt when the full text is asked for, in streams too', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -72,14 +72,45 @@ describe('where the template stands', () => {
     assert.equal((await loadChatTemplate(folder)).render([{ role: 'user', content: 'hi' }], true), '<s>hi');
   });
 
-  it('refuses a list without a default', async () => {
+  it('renders with the one of the name that is asked for', async () => {
+    const template = await loadChatTemplate(folder);
+    assert.deepEqual(template.names, ['tool_use', 'default']);
+    assert.equal(template.render([{ role: 'user', content: 'hi' }], true, 'tool_use'), 'tools');
+    assert.throws(
+      () => template.render([], true, 'rag'),
+      failsWith('no chat template "rag"; it has "tool_use", "default"'),
+    );
+  });
+
+  it('asks for a name where several have no default, and takes the only one', async () => {
     await config({
       chat_template: [
-        { name: 'a', template: '' },
-        { name: 'b', template: '' },
+        { name: 'a', template: 'A' },
+        { name: 'b', template: '{{ raise_exception("not me") }}' },
       ],
     });
-    await assert.rejects(loadChatTemplate(folder), (error) => (error as AppError).reason === 'MODEL_INVALID');
+    const template = await loadChatTemplate(folder);
+    assert.equal(template.available, true);
+    assert.throws(() => template.render([], true), failsWith('name one of "a", "b"'));
+    assert.equal(template.render([], true, 'a'), 'A');
+    assert.throws(() => template.render([], true, 'b'), failsWith('not me'));
+    await config({ chat_template: [{ name: 'a', template: 'A' }] });
+    assert.equal((await loadChatTemplate(folder)).render([], true), 'A');
+  });
+
+  it('refuses a list of anything else', async () => {
+    for (const chat_template of [
+      [{ name: 'a' }],
+      7,
+      [
+        { name: 'a', template: '' },
+        { name: 'a', template: '' },
+      ],
+      ['x'],
+    ]) {
+      await config({ chat_template });
+      await assert.rejects(loadChatTemplate(folder), (error) => (error as AppError).reason === 'MODEL_INVALID');
+    }
   });
 
   it('prefers chat_template.jinja, and tells when it cannot be parsed', async () => {
@@ -90,5 +121,15 @@ describe('where the template stands', () => {
     const template = await loadChatTemplate(folder);
     assert.equal(template.available, false);
     assert.throws(() => template.render([], false), failsWith('chat_template.jinja'));
+  });
+
+  it('finds further ones in additional_chat_templates', async () => {
+    await mkdir(join(folder, 'additional_chat_templates'));
+    await writeFile(join(folder, 'additional_chat_templates', 'rag.jinja'), 'with documents');
+    await writeFile(join(folder, 'chat_template.jinja'), 'from file');
+    const template = await loadChatTemplate(folder);
+    assert.deepEqual(template.names, ['default', 'rag']);
+    assert.equal(template.render([], false), 'from file');
+    assert.equal(template.render([], false, 'rag'), 'with documents');
   });
 });
