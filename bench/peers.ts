@@ -103,7 +103,7 @@ export async function run(args: string[]): Promise<void> {
   const openvino = new Map<string, number>();
   const peft = new Map<string, number>();
   if (values['openvino-python'] !== undefined && values['openvino-model'] !== undefined) {
-    const task = { python: values['openvino-python'], script: 'openvino.py', model: resolve(values['openvino-model']) };
+    const task = { python: values['openvino-python'], script: 'openvino_peer.py', model: resolve(values['openvino-model']) };
     const files = names.slice(0, 8).map((name) => resolve(folder, name, 'adapter_model.safetensors'));
     const base = inProcess.filter((_, i) => LOADS[i]!.adapters === 0);
     const adapted = inProcess.filter((_, i) => LOADS[i]!.adapters !== 0 && LOADS[i]!.adapters <= 8);
@@ -113,7 +113,7 @@ export async function run(args: string[]): Promise<void> {
   if (values['peft-python'] !== undefined) {
     const adapters = names.slice(0, 8).map((name) => resolve(folder, name));
     const loads = inProcess.filter((_, i) => LOADS[i]!.streams <= 8);
-    const task = { python: values['peft-python'], script: 'peft.py', model: resolve(values.model) };
+    const task = { python: values['peft-python'], script: 'peft_peer.py', model: resolve(values.model) };
     await runInProcess({ ...task, adapters, newTokens, loads }, peft);
   }
   publish(table(basename(resolve(values.model)), ours, llama, openvino, peft), values.save);
