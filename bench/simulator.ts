@@ -105,7 +105,7 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
   let waiting: SimulatedRow[] = [];
   let prefilling: SimulatedRow[] = [];
   let groups: SimulatedRow[][] = [];
-  let lastWasPrefill = false;
+  let readSinceDecode = 0;
   let steps = 0;
   let mostPositions = 0;
   let mostRows = 0;
@@ -124,7 +124,7 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
   };
   for (;;) {
     while (next < rows.length && rows[next]!.arrived.atMs <= nowMs) waiting.push(rows[next++]!);
-    const decision = decide({ waiting, prefilling, groups, lastWasPrefill, costs, service }, limits);
+    const decision = decide({ waiting, prefilling, groups, readSinceDecode, costs, service }, limits);
     steps += 1;
     if (steps > 1e8) throw new Error('the policy makes no progress');
     if (decision.kind === 'idle') {
@@ -142,6 +142,7 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
       continue;
     }
     if (decision.kind === 'decode') {
+      readSinceDecode = 0;
       const ms = groups.reduce((sum, group) => sum + model.decode(group.map(({ length }) => length)), 0);
       costs.decoded(ms);
       charge(groups.flat(), ms);
@@ -164,6 +165,7 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
       const tokens = Math.min(decision.tokens, row.tokensLeft);
       const ms = model.prefill(tokens, row.length);
       costs.prefilled(tokens, ms);
+      readSinceDecode += tokens;
       charge([row], ms);
       nowMs += ms;
       row.length += tokens;
@@ -173,7 +175,6 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
         if (!done) join(groups, row, limits);
       }
     }
-    lastWasPrefill = decision.kind !== 'decode';
     mostRows = Math.max(mostRows, groups.flat().length + prefilling.length);
     const held = groups.reduce(
       (sum, group) => sum + group.length * inBlocks(Math.max(...group.map(({ length }) => length + 1))),

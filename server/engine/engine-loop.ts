@@ -5,6 +5,8 @@
 import type { BoundAdapter } from '../adapters/types.js';
 import type { RowStore, StepBackend } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
+import { EngineCounts } from './engine-counts.js';
+import { LogNorms } from './log-norms.js';
 import type { EndEvent, EngineStats, PromptEvent, RowRequest, TokenEvent } from './messages.js';
 import { BLOCK, inBlocks } from './placement.js';
 import { PrefixCache } from './prefix-cache.js';
@@ -50,16 +52,9 @@ export class EngineLoop {
   #prefills: Prefill[] = [];
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
-  #lastWasPrefill = false;
-  readonly #counts = {
-    prefillSteps: 0,
-    decodeSteps: 0,
-    prefillTokens: 0,
-    decodeTokens: 0,
-    cachedTokens: 0,
-    preemptions: 0,
-    stepMs: 0,
-  };
+  readonly #logNorms = new LogNorms();
+  #readSinceDecode = 0;
+  readonly #counts = new EngineCounts();
 
   constructor(backend: StepBackend, limits: LoopLimits) {
     this.#backend = backend;
@@ -115,6 +110,7 @@ export class EngineLoop {
     const output: StepOutput = { prompts: [], tokens: [], ends: [] };
     this.#applyCancels(output);
     const start = performance.now();
+    const read = this.#counts.prefillTokens;
     let decision = this.#decide();
     while (decision.kind === 'preempt') {
       this.#preempt(decision.id);
@@ -123,24 +119,20 @@ export class EngineLoop {
     if (decision.kind === 'decode') await this.#decode(output);
     else if (decision.kind === 'prefill') await this.#prefill(this.#prefills.at(-1)!, decision.tokens, output);
     else if (decision.kind === 'start') await this.#start(decision.ids, decision.tokens, output);
-    this.#lastWasPrefill = decision.kind === 'start' || decision.kind === 'prefill';
+    if (decision.kind === 'decode') this.#readSinceDecode = 0;
+    else if (decision.kind !== 'idle') this.#readSinceDecode += Math.max(1, this.#counts.prefillTokens - read);
     this.#counts.stepMs += performance.now() - start;
     return output;
   }
 
   stats(): EngineStats {
-    const { stepMs, ...counts } = this.#counts;
-    return {
-      ...counts,
+    const held = {
       runningRows: this.#batch.rows.length + this.#prefills.length,
       waitingRows: this.#waiting.rows.length,
       kvBytes: this.#prefills.reduce((sum, { store }) => sum + store.bytes, this.#batch.bytes),
       prefixBytes: this.#prefixes.bytes,
-      adaptersLoaded: this.#adapters.size,
-      adapterBytes: [...this.#adapters.values()].reduce((sum, { bytes }) => sum + bytes, 0),
-      runMs: this.#backend.runMs,
-      overheadMs: stepMs - this.#backend.runMs,
     };
+    return this.#counts.stats(held, this.#adapters, this.#backend.runMs);
   }
 
   #decide(): ReturnType<typeof decide> {
@@ -149,7 +141,7 @@ export class EngineLoop {
         waiting: this.#waiting.rows,
         prefilling: this.#prefills.map(({ row }) => row),
         groups: this.#batch.rowsByGroup,
-        lastWasPrefill: this.#lastWasPrefill,
+        readSinceDecode: this.#readSinceDecode,
         costs: this.#costs,
         service: this.#service,
       },
@@ -283,7 +275,9 @@ export class EngineLoop {
   }
 
   async #decodeGroup({ slots, store }: DecodeGroup, output: StepOutput): Promise<void> {
+    const { vocabSize } = this.#backend.spec;
     let logits: Float32Array;
+    let norms: Float32Array | undefined;
     try {
       logits = await this.#backend.decode(
         slots.map(
@@ -297,6 +291,8 @@ export class EngineLoop {
         ),
         store,
       );
+      if (slots.some((row) => row?.request.sampling.logprobs !== undefined))
+        norms = await this.#logNorms.of(logits, vocabSize);
     } catch (error) {
       for (const row of slots) {
         if (row === undefined) continue;
@@ -309,7 +305,9 @@ export class EngineLoop {
       if (row === undefined) continue;
       this.#counts.decodeTokens += 1;
       row.length += 1;
-      if (this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output)) continue;
+      // An adapter with a vocabulary of its own has other logits to sum.
+      const norm = row.adapter.vocabulary === undefined ? norms?.[slot] : undefined;
+      if (this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output, norm)) continue;
       this.#prefixes.insert(row, row.length, store, slot, this.#selections.loaded);
       this.#batch.remove(row);
     }
@@ -346,11 +344,11 @@ export class EngineLoop {
   }
 
   /** Samples the row's next token; false when the row has ended with it. */
-  #pick(row: Row, logits: Float32Array, output: StepOutput): boolean {
+  #pick(row: Row, logits: Float32Array, output: StepOutput, norm?: number): boolean {
     let cause: EndEvent['cause'] | undefined;
     let message: string | undefined;
     try {
-      const picked = row.sampler.pick(logits);
+      const picked = row.sampler.pick(logits, norm);
       cause = row.accept(picked.token);
       output.tokens.push({ id: row.id, ...picked });
     } catch (error) {

@@ -16,13 +16,16 @@ export function logSumExp(logits: Float32Array): number {
   return best + Math.log(total);
 }
 
-/** Log-softmax of the chosen token and of the `topCount` most likely ones (best first, lower id first on ties). */
+/**
+ * Log-softmax of the chosen token and of the `topCount` most likely ones (best first, lower id first on ties).
+ * @param norm ln(sum(exp(logits))), where it is known already
+ */
 export function rawLogprobs(
   logits: Float32Array,
   chosen: number,
   topCount: number,
+  norm = logSumExp(logits),
 ): { readonly logprob: number; readonly top: readonly TokenLogprob[] } {
-  const norm = logSumExp(logits);
   const top = topCount > 0 ? Array.from(largest(logits, topCount), (id) => ({ id, logprob: logits[id]! - norm })) : [];
   return { logprob: logits[chosen]! - norm, top };
 }

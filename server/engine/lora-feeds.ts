@@ -10,12 +10,12 @@ import type { LowRank, RowAdapter } from './row-adapter.js';
 import { int64 } from './step-inputs.js';
 import { vectorFeeds } from './vector-feeds.js';
 
-/** Buffers of one linear: `slots` groups of [rank, in] and [rank, out]. */
+/** Buffers of one linear: room for `capacity` groups of [rank, in] and [rank, out], of which a step sees the first ones. */
 interface SiteBuffers {
-  rank: number;
-  a: Float32Array;
-  b: Float32Array;
-  tensors: { a: ort.Tensor; b: ort.Tensor };
+  readonly rank: number;
+  readonly capacity: number;
+  readonly a: Float32Array;
+  readonly b: Float32Array;
 }
 
 /** Builds and caches the adapter inputs for one graph. */
@@ -51,32 +51,22 @@ export class LoraFeeds {
     const key = adapters.map((adapter) => adapter.key).join('|');
     if (this.#mixed?.key === key) return this.#mixed.feeds;
     const feeds = { ...this.#groups(slots), ...this.#vectors(adapters) };
-    const changed = adapters.flatMap((adapter, slot) =>
-      this.#held.length === slots && this.#held[slot] === adapter.key ? [] : [slot],
-    );
+    const changed = adapters.flatMap((adapter, slot) => (this.#held[slot] === adapter.key ? [] : [slot]));
     for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
       const pairs = adapters.map((adapter) => adapter.linears.get(module));
       const rank = pairs.reduce((most, pair) => Math.max(most, pair?.rank ?? 0), 0);
-      let buffers = this.#buffers.get(module);
-      const fits = buffers !== undefined && buffers.rank === rank && this.#held.length === slots;
-      if (!fits || buffers === undefined) {
-        const a = new Float32Array(slots * rank * inFeatures);
-        const b = new Float32Array(slots * rank * outFeatures);
-        const tensors = {
-          a: new ort.Tensor('float32', a, [slots, rank, inFeatures]),
-          b: new ort.Tensor('float32', b, [slots, rank, outFeatures]),
-        };
-        buffers = { rank, a, b, tensors };
-        this.#buffers.set(module, buffers);
-        for (const [slot, pair] of pairs.entries())
-          if (pair !== undefined) fill(buffers, slot, pair, inFeatures, outFeatures);
-      } else {
-        for (const slot of changed) fill(buffers, slot, pairs[slot], inFeatures, outFeatures);
-      }
-      feeds[siteInputs.a(module)] = buffers.tensors.a;
-      feeds[siteInputs.b(module)] = buffers.tensors.b;
+      const known = this.#buffers.get(module);
+      const fits = known !== undefined && known.rank === rank && known.capacity >= slots;
+      const buffers = fits ? known : siteBuffers(slots, rank, inFeatures, outFeatures);
+      this.#buffers.set(module, buffers);
+      for (const slot of fits ? changed : pairs.keys()) fill(buffers, slot, pairs[slot], inFeatures, outFeatures);
+      const view = (values: Float32Array, width: number) =>
+        new ort.Tensor('float32', values.subarray(0, slots * rank * width), [slots, rank, width]);
+      feeds[siteInputs.a(module)] = view(buffers.a, inFeatures);
+      feeds[siteInputs.b(module)] = view(buffers.b, outFeatures);
     }
-    this.#held = adapters.map((adapter) => adapter.key);
+    // What lies behind these slots stays what it was.
+    for (const [slot, adapter] of adapters.entries()) this.#held[slot] = adapter.key;
     this.#mixed = { key, feeds };
     return feeds;
   }
@@ -99,6 +89,13 @@ export class LoraFeeds {
 }
 
 const EMPTY = new Float32Array(0);
+
+/** Room for twice as many slots at each growth, so that a batch that grows slot by slot is not copied as often. */
+function siteBuffers(slots: number, rank: number, inFeatures: number, outFeatures: number): SiteBuffers {
+  const capacity = 2 ** Math.ceil(Math.log2(slots));
+  const room = (width: number) => new Float32Array(capacity * rank * width);
+  return { rank, capacity, a: room(inFeatures), b: room(outFeatures) };
+}
 
 /** Writes a slot's pair and zeroes what its rank leaves over: a stale rank row could otherwise still add something. */
 function fill(

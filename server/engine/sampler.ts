@@ -35,9 +35,10 @@ export class RowSampler {
   /**
    * Picks and counts the next token.
    * @param logits // [vocab], left as they are
+   * @param norm ln(sum(exp(logits))) where it is known; else it is computed if the row asked for log-probabilities
    * @throws Error when the logits hold no finite maximum (NaN or infinity from the model)
    */
-  pick(logits: Float32Array): Picked {
+  pick(logits: Float32Array, norm?: number): Picked {
     const options = this.#options;
     let scores = logits;
     if (this.#history !== undefined || options.logitBias !== undefined) {
@@ -52,7 +53,7 @@ export class RowSampler {
     this.#position++;
     this.#history?.add(token);
     if (options.logprobs === undefined) return { token };
-    const { logprob, top } = rawLogprobs(logits, token, options.logprobs);
+    const { logprob, top } = rawLogprobs(logits, token, options.logprobs, norm);
     return options.logprobs > 0 ? { token, logprob, top } : { token, logprob };
   }
 }

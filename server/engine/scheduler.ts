@@ -43,8 +43,8 @@ export interface SchedulerState {
   readonly prefilling: readonly PrefillingRow[];
   /** The rows that decode, by group; see `placement.ts`. */
   readonly groups: readonly (readonly StartedRow[])[];
-  /** True when the step before was a prefill chunk. */
-  readonly lastWasPrefill: boolean;
+  /** Prompt tokens read since the last decode step; 0 = the last step was one. */
+  readonly readSinceDecode: number;
   readonly costs: Costs;
   readonly service: Service;
 }
@@ -83,17 +83,18 @@ const MAX_YIELDS = 2;
 /** Decides the next step. */
 export function decide(state: SchedulerState, limits: SchedulerLimits): Decision {
   const running = state.groups.flat();
-  if (running.length > 0 && state.lastWasPrefill) return decodeOrPreempt(state, limits);
+  const tokens = chunk(state, limits);
+  if (running.length > 0 && tokens === 0) return decodeOrPreempt(state, limits);
   const shares = { rows: rowsByKey([...running, ...state.prefilling]), service: state.service };
   const first = firstOf(state.waiting, shares);
   const current = state.prefilling.at(-1);
   if (first !== undefined && (current === undefined || passes(first, current, state))) {
-    if (admits(state, [first], limits)) return start(state, first, limits);
+    if (admits(state, [first], limits)) return start(state, first, tokens, limits);
     const victim = victimFor(first, state, shares);
     if (victim !== undefined) return { kind: 'preempt', id: victim.id };
   }
   if (current !== undefined) {
-    return { kind: 'prefill', id: current.id, tokens: Math.min(chunk(state, limits), current.tokensLeft) };
+    return { kind: 'prefill', id: current.id, tokens: Math.min(tokens, current.tokensLeft) };
   }
   return running.length > 0 ? decodeOrPreempt(state, limits) : { kind: 'idle' };
 }
@@ -133,8 +134,7 @@ function needed(state: SchedulerState, more: readonly { readonly tokens: number 
   return groups.reduce((sum, lengths) => sum + positionsOf(lengths), inStores);
 }
 
-function start(state: SchedulerState, first: WaitingRow, limits: SchedulerLimits): Decision {
-  const tokens = chunk(state, limits);
+function start(state: SchedulerState, first: WaitingRow, tokens: number, limits: SchedulerLimits): Decision {
   const rows = [first];
   if (first.joinable) {
     let longest = first.tokens;
@@ -156,6 +156,7 @@ function chunk(state: SchedulerState, limits: SchedulerLimits): number {
     costs: state.costs,
     running: state.groups.flat().length,
     hungry: state.prefilling.length + Math.min(state.waiting.length, free),
+    read: state.readSinceDecode,
     limit: limits.prefillChunk,
   });
 }

@@ -22,7 +22,7 @@ const EMPTY: SchedulerState = {
   waiting: [],
   prefilling: [],
   groups: [],
-  lastWasPrefill: false,
+  readSinceDecode: 0,
   costs: {},
   service: SERVICE,
 };
@@ -65,11 +65,11 @@ describe('scheduler', () => {
   test('lets running rows decode between two prefill chunks', () => {
     const state = { ...EMPTY, prefilling: [prefilling(1, 50)], groups: [[running(2, 'b')]] };
     assert.deepEqual(decide(state, LIMITS), { kind: 'prefill', id: 1, tokens: 10 });
-    assert.deepEqual(decide({ ...state, lastWasPrefill: true }, LIMITS), { kind: 'decode' });
+    assert.deepEqual(decide({ ...state, readSinceDecode: 10 }, LIMITS), { kind: 'decode' });
   });
 
   test('reads a prompt without pauses while nothing decodes', () => {
-    const state = { ...EMPTY, prefilling: [prefilling(1, 3)], lastWasPrefill: true };
+    const state = { ...EMPTY, prefilling: [prefilling(1, 3)], readSinceDecode: 10 };
     assert.deepEqual(decide(state, LIMITS), { kind: 'prefill', id: 1, tokens: 3 });
   });
 
@@ -167,15 +167,24 @@ describe('prefill chunks', () => {
   const costs = { decodeMs: 20, prefillMsPerToken: 0.5 };
 
   test('are as large as allowed while nothing decodes or nothing was measured', () => {
-    assert.equal(chunkTokens({ costs, running: 0, hungry: 1, limit: 256 }), 256);
-    assert.equal(chunkTokens({ costs: {}, running: 5, hungry: 1, limit: 256 }), 256);
+    assert.equal(chunkTokens({ costs, running: 0, hungry: 1, read: 300, limit: 256 }), 256);
+    assert.equal(chunkTokens({ costs: {}, running: 5, hungry: 1, read: 0, limit: 256 }), 256);
   });
 
   test('take one and a half decode steps, more where more rows wait than run', () => {
-    assert.equal(chunkTokens({ costs, running: 8, hungry: 4, limit: 256 }), 56);
-    assert.equal(chunkTokens({ costs, running: 2, hungry: 6, limit: 256 }), 176);
-    assert.equal(chunkTokens({ costs, running: 1, hungry: 15, limit: 256 }), 256);
-    assert.equal(chunkTokens({ costs: { ...costs, decodeMs: 1 }, running: 8, hungry: 1, limit: 256 }), 16);
+    assert.equal(chunkTokens({ costs, running: 8, hungry: 4, read: 0, limit: 256 }), 56);
+    assert.equal(chunkTokens({ costs, running: 4, hungry: 6, read: 0, limit: 256 }), 128);
+    assert.equal(chunkTokens({ costs, running: 1, hungry: 15, read: 0, limit: 256 }), 256);
+    assert.equal(chunkTokens({ costs: { ...costs, decodeMs: 1 }, running: 8, hungry: 1, read: 0, limit: 256 }), 16);
+  });
+
+  test('follow one another before the next decode step while the burst is worth it, and no scrap is read', () => {
+    const burst = { costs, running: 2, hungry: 6, limit: 256 };
+    assert.equal(chunkTokens({ ...burst, read: 256 }), 256);
+    assert.equal(chunkTokens({ ...burst, read: 456 }), 80);
+    assert.equal(chunkTokens({ ...burst, read: 480 }), 0);
+    assert.equal(chunkTokens({ ...burst, hungry: 2, read: 8 }), 0);
+    assert.equal(chunkTokens({ costs: {}, running: 2, hungry: 6, limit: 256, read: 8 }), 0);
   });
 
   test('settle at their share of the time whatever a chunk costs beside its tokens', () => {
@@ -189,7 +198,7 @@ describe('prefill chunks', () => {
           measured.prefilled(256, fixed * perToken + 256 * perToken);
           let tokens = 0;
           for (let step = 0; step < 60; step += 1) {
-            tokens = chunkTokens({ costs: measured, running: 1, hungry: 1, limit: 256 });
+            tokens = chunkTokens({ costs: measured, running: 1, hungry: 1, read: 0, limit: 256 });
             measured.prefilled(tokens, fixed * perToken + tokens * perToken);
           }
           const share = (fixed + tokens) / 100;

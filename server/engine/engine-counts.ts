@@ -1,0 +1,35 @@
+/** What an engine has done since it was opened, for its statistics. */
+import type { BoundAdapter } from '../adapters/types.js';
+import type { EngineStats } from './messages.js';
+
+/** Counters of a loop, which it raises itself. */
+export class EngineCounts {
+  prefillSteps = 0;
+  decodeSteps = 0;
+  prefillTokens = 0;
+  decodeTokens = 0;
+  cachedTokens = 0;
+  preemptions = 0;
+  /** Milliseconds in steps, in onnxruntime and outside of it. */
+  stepMs = 0;
+
+  /**
+   * The counters together with what is held now.
+   * @param runMs milliseconds inside onnxruntime
+   */
+  stats(
+    held: Pick<EngineStats, 'runningRows' | 'waitingRows' | 'kvBytes' | 'prefixBytes'>,
+    adapters: ReadonlyMap<string, BoundAdapter>,
+    runMs: number,
+  ): EngineStats {
+    const { stepMs, ...counts } = this;
+    return {
+      ...counts,
+      ...held,
+      adaptersLoaded: adapters.size,
+      adapterBytes: [...adapters.values()].reduce((sum, { bytes }) => sum + bytes, 0),
+      runMs,
+      overheadMs: stepMs - runMs,
+    };
+  }
+}
