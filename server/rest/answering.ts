@@ -2,13 +2,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
+import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
 import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
 import { logFault } from './errors.js';
 import { CUSTOM_ATTRIBUTES, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
-import { ADAPTER_HEADER, receiptHeader, receiptsOf } from './receipt.js';
 import { sendStream } from './streaming.js';
 
 /** `x-synchronous: false` asks for a token instead of an answer. */

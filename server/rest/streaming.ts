@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FastifyReply } from 'fastify';
+import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { PredictEvent, Receipt } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
 import { logFault, toAppError } from './errors.js';
-import { ADAPTER_HEADER, receiptHeader } from './receipt.js';
 
 /**
  * Answers with the events as `renderer` writes them. Throws only before the first event, so that the caller can still

@@ -1,9 +1,10 @@
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { InferenceService as InferenceServiceDesc } from '../../gen/loramux/v1/inference_pb.js';
+import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
 import type { InferenceService, Receipt } from '../service/types.js';
 import { callContext } from './call.js';
 import { fromRequest, wantsTokens } from './predict-request.js';
-import { ADAPTER_HEADER, adapterHeader, toEvent, toResult } from './predict-result.js';
+import { toEvent, toResult } from './predict-result.js';
 import { assertValid } from './validation.js';
 
 /** Serves `loramux.v1.InferenceService`. */
@@ -14,8 +15,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
       const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const results = await service.predict(fromRequest(request), call);
-      const header = adapterHeader(results.filter(({ sample }) => sample === 0).map(({ receipt }) => receipt));
-      if (header !== undefined) context.responseHeader.set(ADAPTER_HEADER, header);
+      context.responseHeader.set(ADAPTER_HEADER, receiptHeader(receiptsOf(results)));
       return { results: results.map((result) => toResult(result, call.requestId, tokens(result.index))) };
     },
 
@@ -29,8 +29,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
         if (event.type === 'final') receipts[event.index] = event.result.receipt;
         if (message !== undefined) yield message;
       }
-      const trailer = adapterHeader(receipts);
-      if (trailer !== undefined) context.responseTrailer.set(ADAPTER_HEADER, trailer);
+      context.responseTrailer.set(ADAPTER_HEADER, receiptHeader(receipts));
     },
   };
 }

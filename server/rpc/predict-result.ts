@@ -5,7 +5,7 @@ import {
   type StreamPredictResponseSchema,
   type TokenSchema,
 } from '../../gen/loramux/v1/inference_pb.js';
-import type { FinishReason, PredictEvent, PredictResult, Receipt, TokenInfo } from '../service/types.js';
+import type { FinishReason, PredictEvent, PredictResult, TokenInfo } from '../service/types.js';
 
 const FINISH_REASONS: Readonly<Record<FinishReason, FinishReasonMessage>> = {
   eos: FinishReasonMessage.EOS,
@@ -70,31 +70,4 @@ export function toEvent(
     sampleIndex: event.sample,
     event: { case: 'delta', value: { text: event.text, tokens: tokens ? event.tokens.map(token) : [] } },
   };
-}
-
-/** Response header (trailer of a stream) that names what answered each input. */
-export const ADAPTER_HEADER = 'x-loramux-adapter';
-
-/** Headers have limits (Node's own is 16 KiB for all of them); a longer receipt is left to the body. */
-const MAX_HEADER_LENGTH = 4096;
-const DIGEST_LENGTH = 12;
-
-function receiptEntry({ adapters, baseFingerprint }: Receipt): string {
-  if (adapters.length === 0) return `base@${baseFingerprint.slice(0, DIGEST_LENGTH)}`;
-  return adapters
-    .map(({ name, digest, weight, resolved }) => {
-      const factor = weight === 1 ? '' : `*${weight}`;
-      const led = resolved === undefined ? '' : `=${encodeURIComponent(resolved)}`;
-      return `${encodeURIComponent(name)}${led}@${digest.slice(0, DIGEST_LENGTH)}${factor}`;
-    })
-    .join('+');
-}
-
-/**
- * The receipts of all inputs in one header value: `name@digest`, inputs separated by commas, adapters of one input by
- * `+` with `*weight` where it is not 1, an alias as `alias=name@digest`; names percent-encoded. Undefined when it would be too long for a header.
- */
-export function adapterHeader(receipts: readonly Receipt[]): string | undefined {
-  const value = receipts.map(receiptEntry).join(',');
-  return value.length <= MAX_HEADER_LENGTH ? value : undefined;
 }
