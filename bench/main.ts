@@ -13,6 +13,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   prefix: { shows: 'prompts that share a long beginning', load: () => import('./prefix.js') },
   memory: { shows: 'resident memory with many adapters at work', load: () => import('./memory.js') },
   simulate: { shows: 'fairness and starvation of the scheduler, simulated', load: () => import('./simulate.js') },
+  scale: { shows: 'many registered adapters under a memory budget', load: () => import('./scale.js') },
+  coldstart: {
+    shows: 'first tokens when adapter or server must be read first',
+    load: () => import('./coldstart.js'),
+  },
   overhead: { shows: 'requests per second of the server around the model', load: () => import('./overhead.js') },
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
   retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },

@@ -1,0 +1,150 @@
+/**
+ * `npm run bench -- coldstart [--model DIR --adapters DIR] [--dtype int8] [--loads 24] [--streams 8] [--save]`
+ *
+ * First tokens when something has to be read first: an adapter that is only on disk, or the whole server; and the pace of
+ * running streams while adapters load.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { percentile, prompt } from './load.js';
+import { makeAdapters, register, registerAll } from './many-adapters.js';
+import { machineName, publish } from './result.js';
+import { type ServerProcess, startServer } from './server-process.js';
+import { followStream } from './stream.js';
+
+/** Adapters that load at a time while streams run. */
+const AT_ONCE = 4;
+
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      model: { type: 'string' },
+      adapters: { type: 'string', default: fileURLToPath(new URL('../models/demo/adapters', import.meta.url)) },
+      dtype: { type: 'string', default: 'int8' },
+      loads: { type: 'string', default: '24' },
+      streams: { type: 'string', default: '8' },
+      save: { type: 'boolean', default: false },
+    },
+  });
+  const loads = Number(values.loads);
+  const place = mkdtempSync(join(tmpdir(), 'loramux-cold-'));
+  const none = join(place, 'none');
+  mkdirSync(none);
+  const folders = makeAdapters(values.adapters, join(place, 'made'), loads * 2);
+  const common = [
+    ...(values.model === undefined ? [] : ['--model', values.model]),
+    ...['--adapters', none, '--allow-path', place, '--state-dir', 'none', '--dtype', values.dtype],
+    ...['--cache-dir', join(place, 'cache'), '--prefix-cache-bytes', '0', '--adapter-bytes', '8GiB'],
+  ];
+  let server: ServerProcess | undefined;
+  try {
+    const starts: number[] = [];
+    for (let start = 0; start < 3; start += 1) {
+      await server?.stop();
+      const from = performance.now();
+      server = await startServer(common);
+      await followStream(server.url, { prompt: prompt(start, 20), newTokens: 1 });
+      starts.push(performance.now() - from);
+    }
+    const { url } = server!;
+    const { cold, warm, read } = await firstTokens(url, folders.slice(0, loads));
+    const { quiet, disturbed, loadMs } = await whileLoading(url, folders.slice(loads), Number(values.streams));
+    const ms = (of: readonly number[], share: number) => percentile(of, share).toFixed(1);
+    const row = (label: string, of: readonly number[]) => [label, of.length, ms(of, 0.5), ms(of, 0.99)];
+    const ratio = percentile(cold, 0.5) / (percentile(warm, 0.5) + percentile(read, 0.5));
+    publish(
+      {
+        name: 'coldstart',
+        title: 'First tokens when something has to be read first',
+        method: `Prompts of 20 words. Then ${values.streams} streams run, and ${AT_ONCE} adapters at a time are loaded beside them. Files lie in the system's page cache.`,
+        command: `npm run bench -- coldstart${values.model === undefined ? '' : ' --model DIR --adapters DIR'} --dtype ${values.dtype}`,
+        machine: machineName(),
+        columns: ['time', 'count', 'p50 ms', 'p99 ms'],
+        rows: [
+          [
+            'server: process start to first token, no cache of weights',
+            1,
+            starts[0]!.toFixed(0),
+            starts[0]!.toFixed(0),
+          ],
+          row('the same, weights converted before', starts.slice(1)),
+          row('first token, adapter in memory', warm),
+          row('reading the adapter file alone', read),
+          row('first token, adapter only on disk', cold),
+          row('between tokens, nothing loads', quiet),
+          row(`between tokens, ${AT_ONCE} adapters load`, disturbed),
+          row('registering and loading an adapter beside the streams', loadMs),
+        ],
+        notes: [
+          `from disk: ${ratio.toFixed(2)} times warm + file read, by medians`,
+          `while adapters load the 99th percentile between tokens is ${(percentile(disturbed, 0.99) / percentile(quiet, 0.99)).toFixed(2)} times the quiet one, the median ${(percentile(disturbed, 0.5) / percentile(quiet, 0.5)).toFixed(2)} times`,
+        ],
+      },
+      values.save,
+    );
+  } finally {
+    await server?.stop();
+    rmSync(place, { recursive: true });
+  }
+}
+
+/** First tokens from each adapter: not in memory, then in memory. */
+async function firstTokens(url: string, folders: readonly string[]) {
+  const [cold, warm, read]: [number[], number[], number[]] = [[], [], []];
+  const names = await registerAll(url, folders, false);
+  for (let i = 0; i < 4; i += 1) await followStream(url, { prompt: prompt(900 + i, 20), newTokens: 1 });
+  for (const [i, adapter] of names.entries()) {
+    const from = performance.now();
+    readFileSync(join(folders[i]!, 'adapter_model.safetensors'));
+    read.push(performance.now() - from);
+    for (const [at, times] of [cold, warm].entries()) {
+      const text = prompt(1000 + i * 2 + at, 20);
+      const { startedAt, tokensAt } = await followStream(url, { prompt: text, newTokens: 1, adapter });
+      times.push(tokensAt[0]! - startedAt);
+    }
+  }
+  return { cold, warm, read };
+}
+
+/** Gaps between tokens of running streams, first undisturbed, then while adapters are loaded. */
+async function whileLoading(url: string, folders: readonly string[], streams: number) {
+  const gaps: { at: number; ms: number }[] = [];
+  let stop = false;
+  const stream = async (number: number) => {
+    for (let turn = 0; !stop; turn += 1) {
+      const request = { prompt: prompt(5000 + number * 100 + turn, 20), newTokens: 400 };
+      let last: number | undefined;
+      await followStream(url, request, () => {
+        const now = performance.now();
+        if (last !== undefined) gaps.push({ at: now, ms: now - last });
+        last = now;
+      });
+    }
+  };
+  const running = Array.from({ length: streams }, (_, i) => stream(i));
+  const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+  await wait(2000);
+  const quietFrom = performance.now();
+  await wait(4000);
+  const loadFrom = performance.now();
+  const loadMs: number[] = [];
+  for (let at = 0; at < folders.length; at += AT_ONCE) {
+    await Promise.all(
+      folders.slice(at, at + AT_ONCE).map(async (folder, i) => {
+        const from = performance.now();
+        await register(url, `beside${at + i}`, folder, true);
+        loadMs.push(performance.now() - from);
+      }),
+    );
+  }
+  const loadUntil = performance.now();
+  stop = true;
+  await Promise.all(running);
+  const within = (from: number, until: number) =>
+    gaps.filter(({ at, ms }) => at - ms >= from && at < until).map(({ ms }) => ms);
+  return { quiet: within(quietFrom, loadFrom), disturbed: within(loadFrom, loadUntil), loadMs };
+}
