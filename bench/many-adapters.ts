@@ -48,5 +48,5 @@ export async function register(url: string, name: string, folder: string, preloa
 
 /** Bytes that an adapter takes in memory. */
 export async function bytesOf(url: string, name: string): Promise<number> {
-  return ((await (await fetch(`${url}/adapters/${name}`)).json()) as { bytes: number }).bytes;
+  return ((await (await fetch(`${url}/adapters/${name}?verbose=true`)).json()) as { bytes: number }).bytes;
 }

@@ -122,25 +122,37 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
   });
 
   test('1,000 requests leave no buffer behind', async () => {
-    const adapters = await Promise.all(NAMES.slice(0, 2).map(bind));
-    const engine = await loop(adapters);
-    const requests = (count: number, from: number) =>
-      Array.from({ length: count }, (_, i) =>
-        row([undefined, ...adapters][(from + i) % 3], {
-          promptIds: [1 + ((from + i) % 50)],
-          maxNewTokens: 1 + (i % 2),
-          ...(i % 10 === 9 && { cancelled: 3 }),
-        }),
-      );
-    const usage = async () => {
-      await opened.runner.model.queue.drained();
-      return opened.runner.model.device.usage;
-    };
-    await run(engine, requests(30, 0));
-    const before = await usage();
-    for (let done = 0; done < 1000; done += 50) await run(engine, requests(50, done));
-    assert.deepEqual(await usage(), before);
-    for (const { digest } of adapters) engine.unload(digest);
+    // What a request takes and gives back is the same in every layer, and SwiftShader is slow: one is enough.
+    const small = await openGpuGolden('qwen3', {}, 1);
+    try {
+      const whole = await Promise.all(NAMES.slice(0, 2).map(bind));
+      const adapters = whole.map((adapter) => ({
+        ...adapter,
+        linears: adapter.linears.filter(({ module }) => /\blayers\.0\./.test(module)),
+      }));
+      assert.ok(adapters.every(({ linears }) => linears.length > 0));
+      const engine = new EngineLoop(small.runner, LIMITS);
+      for (const adapter of adapters) await engine.load(adapter);
+      const requests = (count: number, from: number) =>
+        Array.from({ length: count }, (_, i) =>
+          row([undefined, ...adapters][(from + i) % 3], {
+            promptIds: [1 + ((from + i) % 50)],
+            maxNewTokens: 1 + (i % 2),
+            ...(i % 10 === 9 && { cancelled: 3 }),
+          }),
+        );
+      const usage = async () => {
+        await small.runner.model.queue.drained();
+        return small.runner.model.device.usage;
+      };
+      await run(engine, requests(30, 0));
+      const before = await usage();
+      for (let done = 0; done < 1000; done += 50) await run(engine, requests(50, done));
+      assert.deepEqual(await usage(), before);
+      for (const { digest } of adapters) engine.unload(digest);
+    } finally {
+      await small.close();
+    }
   });
 
   test('graphs with 16-bit floats and with weights in blocks run wholly on the device', async () => {
