@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     shows: 'first tokens when adapter or server must be read first',
     load: () => import('./coldstart.js'),
   },
+  gpu: { shows: 'a WebGPU device beside the processor; dispatches of a step', load: () => import('./gpu.js') },
   overhead: { shows: 'requests per second of the server around the model', load: () => import('./overhead.js') },
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
   retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },
