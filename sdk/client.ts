@@ -2,12 +2,16 @@ import { create } from '@bufbuild/protobuf';
 import { type Client, type CallOptions as ConnectCallOptions, createClient, type Transport } from '@connectrpc/connect';
 import { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
 import { InferenceService, StreamPredictRequestSchema } from '../gen/loramux/v1/inference_pb.js';
+import { ModelService } from '../gen/loramux/v1/models_pb.js';
+import { WorkflowService } from '../gen/loramux/v1/workflows_pb.js';
 import { AdaptersResource, type RunCall } from './adapters.js';
 import { fromEvent, fromResult } from './from-message.js';
+import { ModelsResource } from './models.js';
 import { type ResolvedOptions, withRetries } from './retry.js';
 import { toRequest } from './to-request.js';
 import { TokenStream } from './token-stream.js';
 import type { CallOptions, PredictParams, PredictResponse, StreamEvent } from './types.js';
+import { WorkflowsResource } from './workflows.js';
 
 /** Options of a client, on every platform. */
 export interface ClientOptions {
@@ -28,8 +32,17 @@ export const DEFAULT_BASE_URL = 'http://127.0.0.1:8080';
 export class TransportClient {
   /** Adapter management. */
   readonly adapters: AdaptersResource;
+  /** Management of the models that are served. */
+  readonly models: ModelsResource;
+  /** Management of workflows. */
+  readonly workflows: WorkflowsResource;
   /** The generated clients underneath: no retries, and a stream that is left goes on unless its signal is aborted. */
-  readonly raw: { inference: Client<typeof InferenceService>; adapters: Client<typeof AdapterService> };
+  readonly raw: {
+    inference: Client<typeof InferenceService>;
+    adapters: Client<typeof AdapterService>;
+    models: Client<typeof ModelService>;
+    workflows: Client<typeof WorkflowService>;
+  };
   readonly #defaults: ClientOptions;
 
   constructor(transport: Transport, options: ClientOptions = {}) {
@@ -37,12 +50,16 @@ export class TransportClient {
     this.raw = {
       inference: createClient(InferenceService, transport),
       adapters: createClient(AdapterService, transport),
+      models: createClient(ModelService, transport),
+      workflows: createClient(WorkflowService, transport),
     };
     const run: RunCall = (callOptions, idempotent, call) => {
       const resolved = this.#resolve(callOptions);
       return withRetries(resolved, idempotent, (timeoutMs) => call(connectOptions(resolved, timeoutMs)));
     };
     this.adapters = new AdaptersResource(this.raw.adapters, run, (callOptions) => this.#resolve(callOptions));
+    this.models = new ModelsResource(this.raw.models, run);
+    this.workflows = new WorkflowsResource(this.raw.workflows, run);
   }
 
   /**

@@ -22,6 +22,15 @@ export {
   UnimplementedError,
   VersionConflictError,
 } from './errors.js';
+export type {
+  CreateWorkflowParams,
+  Model,
+  ModelDescription,
+  ModelState,
+  RegisterModelParams,
+  Workflow,
+} from './model-types.js';
+export { ModelsResource } from './models.js';
 export { type Page, PagedList } from './pagination.js';
 export { TokenStream } from './token-stream.js';
 export type {
@@ -51,3 +60,4 @@ export type {
   UpdateAdapterParams,
   WeightedAdapter,
 } from './types.js';
+export { WorkflowsResource } from './workflows.js';

@@ -2,7 +2,7 @@
 import type { InputParts } from '../../sdk/handler-input.js';
 import { checkAdapterName, nearNames } from '../adapters/adapter-names.js';
 import { AppError } from '../errors.js';
-import { pageOf } from '../service/adapter-page.js';
+import { pageOf } from '../service/name-page.js';
 import type {
   AdapterInfo,
   AdapterPage,
@@ -50,7 +50,7 @@ export class HandlerAdapters {
   }
 
   list(pageSize?: number, pageToken?: string): AdapterPage {
-    const { items, nextPageToken } = pageOf(this.#infos(), pageSize, pageToken);
+    const { items, nextPageToken } = pageOf(this.#infos(), ({ name, model }) => [name, model], pageSize, pageToken);
     return { adapters: items, nextPageToken };
   }
 

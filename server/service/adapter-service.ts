@@ -16,9 +16,9 @@ import { eventPage } from './adapter-events.js';
 import { AdapterJournal } from './adapter-journal.js';
 import { leaseSelections, type SelectionLease } from './adapter-leases.js';
 import { AdapterLoader } from './adapter-loader.js';
-import { pageOf } from './adapter-page.js';
 import { AdapterSync } from './adapter-sync.js';
 import { updateAdapter } from './adapter-update.js';
+import { pageOf } from './name-page.js';
 import type { AdapterLeases } from './ports.js';
 import { type ServedModel, ServedModels } from './served-models.js';
 import type {
@@ -169,7 +169,7 @@ export class Adapters implements AdapterService, AdapterLeases {
   async list(request: Parameters<AdapterService['list']>[0]): ReturnType<AdapterService['list']> {
     const models = request.model === undefined ? this.core.models.names() : [this.core.models.name(request.model)];
     const entries = models.flatMap((name) => [...registryOf(this.core, name).values()]);
-    const page = pageOf(entries, request.pageSize, request.pageToken);
+    const page = pageOf(entries, ({ name, model }) => [name, model], request.pageSize, request.pageToken);
     return { adapters: page.items.map((entry) => infoOf(this.core, entry)), nextPageToken: page.nextPageToken };
   }
 

@@ -7,16 +7,17 @@ import { createGrpcTransport } from '@connectrpc/connect-node';
 import { Health, HealthCheckResponse_ServingStatus as Status } from '../../gen/grpc/health/v1/health_pb.js';
 import { ServerReflection as V1 } from '../../gen/grpc/reflection/v1/reflection_pb.js';
 import { ServerReflection as V1Alpha } from '../../gen/grpc/reflection/v1alpha/reflection_pb.js';
+import { HEALTH_SERVICES } from '../../server/rpc/routes.js';
 import { startServer, type TestServer } from './start-server.js';
 
 describe('health', () => {
   it('tells the state of the server and of each service', async () => {
     const server = await startServer();
     const client = createClient(Health, createGrpcTransport({ baseUrl: server.baseUrl }));
-    for (const service of ['', 'loramux.v1.InferenceService', 'loramux.v1.AdapterService']) {
+    for (const service of ['', ...HEALTH_SERVICES]) {
       assert.equal((await client.check({ service })).status, Status.SERVING);
     }
-    assert.equal(Object.keys((await client.list({})).statuses).length, 3);
+    assert.equal(Object.keys((await client.list({})).statuses).length, 5);
     await assert.rejects(client.check({ service: 'x' }), (error: ConnectError) => error.code === Code.NotFound);
     server.health.drain();
     assert.equal((await client.check({})).status, Status.NOT_SERVING);
@@ -92,6 +93,8 @@ for (const Reflection of [V1, V1Alpha] as readonly (typeof V1)[]) {
         'grpc.reflection.v1alpha.ServerReflection',
         'loramux.v1.AdapterService',
         'loramux.v1.InferenceService',
+        'loramux.v1.ModelService',
+        'loramux.v1.WorkflowService',
       ]);
     });
 
@@ -103,6 +106,8 @@ for (const Reflection of [V1, V1Alpha] as readonly (typeof V1)[]) {
         'loramux.v1.GenerationParameters.top_p',
         'loramux.v1.AdapterState',
         'loramux.v1.Adapter',
+        'loramux.v1.ModelService.RegisterModel',
+        'loramux.v1.WorkflowTemplate',
         'google.rpc.ErrorInfo',
         'google.rpc.BadRequest.FieldViolation',
         'grpc.health.v1.Health',
