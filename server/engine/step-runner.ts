@@ -189,8 +189,10 @@ export class StepRunner implements StepBackend {
     if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
     const { graph } = opened.session;
     const same = live.every(({ key }) => key === live[0]!.key);
+    const groups = same ? 1 : adapters.length;
+    const rows = variant === 'lora' ? [groups, positions.length / groups] : [positions.length];
     const feeds: Record<string, ort.Tensor> = {
-      embeds: new ort.Tensor('float32', this.#embed(step), [positions.length, hiddenSize]),
+      embeds: new ort.Tensor('float32', this.#embed(step), [...rows, hiddenSize]),
       logit_rows: int64(step.logitRows),
       ...shapeFeeds(this.spec, shape),
       ...ropeFeeds(ropes, positions, step.horizonOf),

@@ -1,6 +1,6 @@
 /**
  * A decoder's description to its ONNX graph: embeddings in, logits of chosen rows and the new keys and values out.
- * `rows` are the step's tokens in the order [sequence, batch].
+ * `rows` are the step's tokens in the order [sequence, batch]; the `lora` variant has them as [groups, rows per group].
  */
 import { type AttentionInputs, emitAttention } from './graph-attention.js';
 import type { LinearKernel } from './graph-linears.js';
@@ -49,7 +49,8 @@ export function buildDecoderGraph(
   const graph = new GraphBuilder();
   const sites = new SiteEmitter(graph, kernel, variant, small);
   const windows = new Set<number>();
-  const x = graph.input('embeds', 'float32', ['rows', spec.hiddenSize]);
+  const rows = sites.grouped ? ['groups', 'members'] : ['rows'];
+  const x = graph.input('embeds', 'float32', [...rows, spec.hiddenSize]);
   const logitRows = graph.input('logit_rows', 'int64', ['logit_rows']);
   const inputs: AttentionInputs = {
     positions: spec.ropes.length > 0 ? graph.input('pos', 'int64', [1, 'rows']) : '',
@@ -78,9 +79,9 @@ export function buildDecoderGraph(
     const [q, k, v] = emitProjection(graph, sites, normed, layer.attention.qkv);
     const attended = emitAttention(graph, sites, spec, layer.attention, index, [q!, k!, v!], inputs);
     keys.push(
-      graph.output(attended.keys, 'float32', layer.attention.rope === undefined ? ['rows', 'kv'] : [1, 'rows', 'kv']),
+      graph.output(attended.keys, 'float32', [...(layer.attention.rope === undefined ? rows : [1, 'rows']), 'kv']),
     );
-    values.push(graph.output(attended.values, 'float32', ['rows', 'kv']));
+    values.push(graph.output(attended.values, 'float32', [...rows, 'kv']));
     let branch = sites.linear(attended.context, layer.attention.output);
     if (layer.postAttentionNorm !== undefined) branch = sites.norm(branch, layer.postAttentionNorm);
     // In the parallel form both branches read what the layer was given.
@@ -94,9 +95,12 @@ export function buildDecoderGraph(
     if (layer.postMlpNorm !== undefined) fed = sites.norm(fed, layer.postMlpNorm);
     stream.add(fed, layer.residualScale);
   }
-  const last = graph.op('Gather', [stream.value, logitRows], { axis: 0 });
+  const all = sites.grouped ? sites.asFlatRows(stream.value, spec.hiddenSize) : stream.value;
+  const last = graph.op('Gather', [all, logitRows], { axis: 0 });
   const headInput = graph.output(sites.norm(last, spec.finalNorm), 'float32', ['logit_rows', spec.hiddenSize]);
-  let logits = sites.linear(headInput, spec.head.linear);
+  let logits = sites.grouped
+    ? sites.asFlatRows(sites.linear(sites.asRows(headInput, spec.hiddenSize), spec.head.linear), spec.vocabSize)
+    : sites.linear(headInput, spec.head.linear);
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
   if (spec.head.softcap !== undefined) {
     const cap = graph.scalar(spec.head.softcap);

@@ -33,9 +33,9 @@ export interface AttentionInputs {
 
 /** Result of one layer's attention. */
 export interface AttentionResult {
-  /** [rows, queryHeads * headDim] */
+  /** [rows, queryHeads * headDim], grouped or not */
   readonly context: Value;
-  /** New keys (rotated) [1, rows, kvHeads * headDim] or [rows, ...], and values [rows, kvHeads * headDim]. */
+  /** New keys (rotated) [1, rows, kvHeads * headDim] or as k came, and values as v came. */
   readonly keys: Value;
   readonly values: Value;
 }
@@ -100,7 +100,7 @@ export function emitAttention(
   const mixed = graph.op('Add', [weigh(overPast!, pastValues), weigh(overNew!, values)]); // [B, KV, G*S, HD]
   const apart = graph.op('Reshape', [mixed, shapes.context]); // [B, KV, G, S, HD]
   const ordered = graph.op('Transpose', [apart], { perm: [3, 0, 1, 2, 4] }); // [S, B, KV, G, HD]
-  return { context: graph.op('Reshape', [ordered, graph.ints([-1, queryHeads * headDim])]), keys: newKeys, values: v };
+  return { context: sites.asRows(ordered, queryHeads * headDim), keys: newKeys, values: v };
 }
 
 function isPerHead(norm: HeadNorms): norm is readonly NormSpec[] {

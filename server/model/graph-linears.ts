@@ -10,8 +10,9 @@ import type { LinearSpec } from './spec.js';
 
 /** A linear's input. */
 export interface LinearInput {
-  /** [rows, in] */
+  /** [rows, in]; [groups, rows per group, in] where `grouped` */
   readonly x: Value;
+  readonly grouped: boolean;
   /** What no |x| exceeds, whatever the tokens; undefined = not known. */
   readonly bound: number | undefined;
 }
@@ -20,7 +21,7 @@ export interface LinearInput {
 export interface LinearKernel {
   /**
    * @param biases [out] each, as values of the graph; undefined = none
-   * @returns one [rows, out] per linear
+   * @returns one [rows, out] per linear, or [groups, rows per group, out]
    */
   emit(
     graph: GraphBuilder,
@@ -33,13 +34,16 @@ export interface LinearKernel {
 /** float32 products. Weights are named by their place in a file where they can be mapped, else by {@link memoryFile}. */
 export function fp32Kernel(checkpoint: Checkpoint): LinearKernel {
   return {
-    emit: (graph, { x }, linears, biases) =>
+    emit: (graph, { x, grouped }, linears, biases) =>
       linears.map((linear, i) => {
         const bias = biases[i];
         const shape = linear.conv1d ? [linear.inFeatures, linear.outFeatures] : [linear.outFeatures, linear.inFeatures];
         const weight = mappedWeight(graph, checkpoint, linear.weight, shape);
-        const inputs = bias === undefined ? [x, weight] : [x, weight, bias];
-        return graph.op('Gemm', inputs, { transB: linear.conv1d ? 0 : 1 });
+        const transB = linear.conv1d ? 0 : 1;
+        // Gemm adds the bias on its way, but takes two axes only.
+        if (!grouped) return graph.op('Gemm', bias === undefined ? [x, weight] : [x, weight, bias], { transB });
+        const product = graph.contrib('FusedMatMul', [x, weight], { transB });
+        return bias === undefined ? product : graph.op('Add', [product, bias]);
       }),
   };
 }

@@ -3,7 +3,8 @@
  * [groups, rows per group]: one group for a prefill or for rows that share one selection, else one group per row.
  *
  * - `base`: no adapter inputs at all, so an all-base step costs nothing extra.
- * - `lora`: every linear has low-rank inputs a [groups, rank, in] and b [groups, rank, out]; rank 0 adds nothing.
+ * - `lora`: every linear has low-rank inputs a [groups, rank, in] and b [groups, rank, out]; rank 0 adds nothing. All values
+ *   are [groups, rows per group, width] from the embeddings on, so that no linear has to be regrouped.
  * - `full`: also a gain and a bias per group (DoRA, replaced biases) and replaceable norm weights.
  */
 
@@ -53,7 +54,22 @@ export class SiteEmitter {
     this.#small = small;
   }
 
-  /** y [rows, out] of x [rows, in]. */
+  /** True: values are [groups, rows per group, width]; else [rows, width]. */
+  get grouped(): boolean {
+    return this.#variant === 'lora';
+  }
+
+  /** Of a value that holds the rows' `width` values in whatever shape: as linears take it. */
+  asRows(x: Value, width: number): Value {
+    return this.grouped ? this.#group(x, width) : this.asFlatRows(x, width);
+  }
+
+  /** The same as [rows, width], whatever the variant. */
+  asFlatRows(x: Value, width: number): Value {
+    return this.#graph.op('Reshape', [x, this.#graph.ints([-1, width])]);
+  }
+
+  /** y [rows, out] of x [rows, in], grouped or not. */
   linear(x: Value, linear: LinearSpec): Value {
     return this.linearsOf(x, [linear])[0]!;
   }
@@ -64,7 +80,7 @@ export class SiteEmitter {
     const biases = linears.map(({ bias, outFeatures }) =>
       bias === undefined ? undefined : this.#weight(bias, outFeatures),
     );
-    const input = { x, bound: this.#bounds.get(x) };
+    const input = { x, grouped: this.grouped, bound: this.#bounds.get(x) };
     if (this.#variant === 'base') return this.#kernel.emit(this.#graph, input, linears, biases);
     if (this.#variant === 'lora') {
       const base = this.#kernel.emit(this.#graph, input, linears, biases);
@@ -84,14 +100,13 @@ export class SiteEmitter {
     const graph = this.#graph;
     const a = graph.input(siteInputs.a(module), 'float32', ['groups', `rank.${module}`, inFeatures]);
     const b = graph.input(siteInputs.b(module), 'float32', ['groups', `rank.${module}`, outFeatures]);
-    const hidden = graph.contrib('FusedMatMul', [this.#group(x, inFeatures), a], { transB: 1 }); // [groups, m, rank]
+    const grouped = this.grouped ? x : this.#group(x, inFeatures);
+    const hidden = graph.contrib('FusedMatMul', [grouped, a], { transB: 1 }); // [groups, m, rank]
     return graph.op('MatMul', [hidden, b]);
   }
 
   #adapted(x: Value, linear: LinearSpec, base: Value): Value {
-    const graph = this.#graph;
-    const update = graph.op('Reshape', [this.#update(x, linear), graph.ints([-1, linear.outFeatures])]);
-    return graph.op('Add', [base, update]);
+    return this.#graph.op('Add', [base, this.#update(x, linear)]);
   }
 
   /** DoRA scales product and update together, before any bias. */
@@ -172,6 +187,8 @@ export class SiteEmitter {
       this.#graph.input(name, 'int64', [3]);
     }
     const grouped = this.#graph.op('Reshape', [x, name]);
+    const bound = this.#bounds.get(x);
+    if (bound !== undefined) this.#bounds.set(grouped, bound);
     this.#grouped.set(key, grouped);
     return grouped;
   }
