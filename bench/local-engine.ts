@@ -7,6 +7,7 @@ import type { Dtype } from '../server/engine/decoder-session.js';
 import { EngineLoop } from '../server/engine/engine-loop.js';
 import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
+import { mergeInto } from '../server/model/merge.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { adapterBaseOf } from '../server/model/module-table.js';
 import type { DecoderSpec } from '../server/model/spec.js';
@@ -51,24 +52,47 @@ export async function adapterNames(folder: string): Promise<string[]> {
   return names.sort((x, y) => x.localeCompare(y, 'en', { numeric: true }));
 }
 
+/** Folders of adapters below one folder. */
+export interface NamedAdapters {
+  readonly folder: string;
+  readonly names: readonly string[];
+}
+
 /** Opens a model with the adapters of these names. */
 export async function openLocalEngine(options: {
   readonly model: string;
   readonly dtype: Dtype;
   readonly threads: number;
-  readonly adapters?: { readonly folder: string; readonly names: readonly string[] } | undefined;
+  readonly adapters?: NamedAdapters | undefined;
+  /** Merged into the weights, each with weight 1; a merged model takes no adapters. */
+  readonly merge?: NamedAdapters | undefined;
 }): Promise<LocalEngine> {
-  const folder = await openModelFolder(options.model);
+  const opened = await openModelFolder(options.model);
+  const read = async ({ folder, names }: NamedAdapters): Promise<BoundAdapter[]> => {
+    const adapters: BoundAdapter[] = [];
+    for (const name of names) {
+      const path = resolve(join(folder, name));
+      const request = { folder: path, roots: [path], supportedFeatures: SUPPORTED_FEATURES };
+      adapters.push((await prepareAdapter(request, adapterBaseOf(opened))).adapter);
+    }
+    return adapters;
+  };
+  const parts = options.merge === undefined ? [] : await read(options.merge);
+  const folder =
+    parts.length === 0
+      ? opened
+      : await mergeInto(
+          opened,
+          parts.map((adapter) => ({ adapter, weight: 1 })),
+        );
   const { dtype, threads } = options;
   const backend = await openBackend(folder, { dtype, threads, lora: options.adapters !== undefined });
   const engine = new EngineLoop(backend, { maxBatch: 64, prefillChunk: 512, maxPositions: 1 << 20 });
   const digests = new Map<string, string>();
   const adapterBytes = new Map<string, number>();
-  const base = adapterBaseOf(folder);
-  for (const name of options.adapters?.names ?? []) {
-    const path = resolve(join(options.adapters!.folder, name));
-    const request = { folder: path, roots: [path], supportedFeatures: SUPPORTED_FEATURES };
-    const { adapter } = await prepareAdapter(request, base);
+  const names = options.adapters?.names ?? [];
+  for (const [i, adapter] of (options.adapters === undefined ? [] : await read(options.adapters)).entries()) {
+    const name = names[i]!;
     await engine.load(adapter);
     digests.set(name, adapter.digest);
     adapterBytes.set(name, adapter.bytes);

@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   overhead: { shows: 'requests per second of the server around the model', load: () => import('./overhead.js') },
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
   retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },
+  merged: { shows: 'an adapter merged into the weights, and beside them', load: () => import('./merged.js') },
   quality: { shows: 'how far the fast arithmetic is from float32', load: () => import('./quality.js') },
 };
 

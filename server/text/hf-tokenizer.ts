@@ -44,7 +44,20 @@ export function makeTokenizer(tokenizer: JsonObject, config?: JsonObject, specia
       cause,
     });
   }
-  return new HfTokenizer(library, specialIds(library, tokenizer, config, special), makeStages);
+  const made = new HfTokenizer(library, specialIds(library, tokenizer, config, special), makeStages);
+  // The library reads much of the file only when it meets a text: what is broken should fail here, not in a request.
+  for (const probe of PROBES) made.decode(made.encode(probe, true), false);
+  return made;
+}
+
+const PROBES = ['', 'A probe, 1 2 3.\n', '\u00e9\u{1f642} <s>'];
+
+/** The library's own errors say nothing of the file that they come from. */
+function unusable(what: string, cause: unknown): AppError {
+  return new AppError('MODEL_INVALID', `${TOKENIZER_FILE} cannot ${what}: ${(cause as Error).message}`, {
+    metadata: { file: TOKENIZER_FILE },
+    cause,
+  });
 }
 
 /** Ids that any of the files calls special. */
@@ -90,9 +103,14 @@ class HfTokenizer implements Tokenizer, TokenTexts {
   }
 
   encode(text: string, addSpecialTokens: boolean): number[] {
-    const { ids } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
+    let ids: unknown[];
+    try {
+      ({ ids } = this.#library.encode(text, { add_special_tokens: addSpecialTokens }));
+    } catch (cause) {
+      throw unusable('encode this text', cause);
+    }
     // A character without a token, in a vocabulary without an unknown token, leaves a hole.
-    return (ids as number[]).filter((id) => Number.isInteger(id));
+    return ids.filter((id): id is number => Number.isInteger(id));
   }
 
   decode(ids: readonly number[], skipSpecialTokens: boolean): string {
@@ -107,7 +125,8 @@ class HfTokenizer implements Tokenizer, TokenTexts {
   }
 
   textOf(id: number): string | undefined {
-    return this.#library.id_to_token(id);
+    const text: unknown = this.#library.id_to_token(id);
+    return typeof text === 'string' ? text : undefined;
   }
 
   isSpecial(id: number): boolean {
