@@ -5,12 +5,14 @@ import { type EffectiveKey, IGNORED_KEYS, type IgnoredKeys, SERVING_KEYS } from 
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
 import { ERRORS } from '../server/errors.js';
 import { renderPerformance } from './render-performance.js';
+import { renderSupport } from './render-support.js';
 
 /** Path of each generated page, relative to the repository, and its text. */
 export function renderDocs(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/configuration.md', configurationPage()],
     ['docs/errors.md', errorsPage()],
+    renderSupport(),
     ...renderPerformance(),
   ]);
 }

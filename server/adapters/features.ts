@@ -24,7 +24,8 @@ export function adapterFeatures(
   note('lora_bias', lowRank && config.loraBias);
   note('embedding_lora', embedding?.lora !== undefined);
   note('replaced_embedding', embedding?.replaced !== undefined);
-  note('trained_tokens', embedding?.rows !== undefined);
+  // A vocabulary of its own also has rows; these are not trained one by one.
+  note('trained_tokens', embedding?.rows !== undefined && config.trainableTokens.length > 0);
   note('trained_head_rows', adapter.headRows !== undefined);
   note('replaced_norm', adapter.norms.size > 0);
   note('resized_vocabulary', adapter.vocabulary !== undefined);

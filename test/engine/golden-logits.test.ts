@@ -4,10 +4,12 @@ import { after, describe, test } from 'node:test';
 import { KvStore } from '../../server/engine/kv-store.js';
 import { combine, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { activationPoint, spansOf } from '../../server/engine/row-spans.js';
+import { SupportRecord } from '../support.js';
 import { GOLDEN_MODELS, type GoldenModel, logitError, openGolden } from './golden-model.js';
 
 /** Bound that the golden set suggests for float32 arithmetic. */
 const TOLERANCE = 2e-4;
+const support = new SupportRecord('golden-logits');
 
 /** Logits of every prompt position, [prompt, vocab]; activated adapters begin where their tokens stand. */
 async function allLogits(
@@ -55,14 +57,18 @@ for (const name of GOLDEN_MODELS) {
       }
     };
 
-    test('base logits equal PyTorch', () => check(null, () => [{ from: 0, adapter: combine([]) }]));
+    const { modelType } = model.folder.spec;
+    test('base logits equal PyTorch', () =>
+      support.note(modelType, ['base'], () => check(null, () => [{ from: 0, adapter: combine([]) }])));
 
     for (const [adapterName, entry] of Object.entries(model.golden.adapters)) {
       if (entry.policy !== 'load') continue;
       test(`logits of adapter ${adapterName} equal PyTorch: ${entry.exercises}`, async () => {
         const adapter = await model.adapter(entry.path);
-        await check(adapterName, (ids) =>
-          spansOf([{ adapter, weight: 1, from: activationPoint(adapter, ids) }], (active) => combine(active)),
+        await support.note(modelType, adapter.features, () =>
+          check(adapterName, (ids) =>
+            spansOf([{ adapter, weight: 1, from: activationPoint(adapter, ids) }], (active) => combine(active)),
+          ),
         );
       });
     }

@@ -18,11 +18,13 @@ import type { TokenEvent } from '../../server/engine/messages.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
+import { SupportRecord } from '../support.js';
 import { GOLDEN } from './golden-model.js';
 
 const ROOT = fileURLToPath(new URL('../fixtures/peft-cases/', import.meta.url));
 const FAMILIES = fileURLToPath(new URL('../fixtures/families/', import.meta.url));
 const TOLERANCE = 3e-4;
+const support = new SupportRecord('peft-cases');
 
 interface Prompt {
   readonly ids: number[];
@@ -83,23 +85,28 @@ for (const model of new Set(cases.map((one) => one.model))) {
         const adapter = await bind(name, base);
         const unknown = adapter.features.filter((feature) => !SUPPORTED_FEATURES.has(feature));
         assert.deepEqual(unknown, []);
-        const events = await run(prompts.map(({ ids, greedy }) => ({ ids, adapter, tokens: greedy.length })));
-        for (const [at, { logits, greedy, greedy_min_margin }] of prompts.entries()) {
-          assert.ok(greedy_min_margin > 10 * TOLERANCE || greedy_min_margin > 0.002, 'the fixture tells tokens apart');
-          assert.deepEqual(
-            events[at]!.map(({ token }) => token),
-            greedy,
-          );
-          for (const [step, wanted] of logits.entries()) {
-            const norm = logSumExp(Float32Array.from(wanted));
-            const { top } = events[at]![step]!;
-            assert.equal(top!.length, vocab);
-            for (const { id, logprob } of top!) {
-              const difference = Math.abs(logprob - (wanted[id]! - norm));
-              assert.ok(difference <= TOLERANCE, `prompt ${at}, step ${step}, id ${id}: ${difference}`);
+        await support.note(folder.spec.modelType, adapter.features, async () => {
+          const events = await run(prompts.map(({ ids, greedy }) => ({ ids, adapter, tokens: greedy.length })));
+          for (const [at, { logits, greedy, greedy_min_margin }] of prompts.entries()) {
+            assert.ok(
+              greedy_min_margin > 10 * TOLERANCE || greedy_min_margin > 0.002,
+              'the fixture tells tokens apart',
+            );
+            assert.deepEqual(
+              events[at]!.map(({ token }) => token),
+              greedy,
+            );
+            for (const [step, wanted] of logits.entries()) {
+              const norm = logSumExp(Float32Array.from(wanted));
+              const { top } = events[at]![step]!;
+              assert.equal(top!.length, vocab);
+              for (const { id, logprob } of top!) {
+                const difference = Math.abs(logprob - (wanted[id]! - norm));
+                assert.ok(difference <= TOLERANCE, `prompt ${at}, step ${step}, id ${id}: ${difference}`);
+              }
             }
           }
-        }
+        });
       });
     }
 

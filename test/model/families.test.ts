@@ -15,6 +15,7 @@ import { BASE_ROW, combine } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
+import { SupportRecord } from '../support.js';
 
 const ROOT = fileURLToPath(new URL('../fixtures/families/', import.meta.url));
 const TOLERANCE = 2e-4;
@@ -54,6 +55,7 @@ const worst = (a: Float32Array, b: Float32Array) => {
     0,
   );
 };
+const support = new SupportRecord('families');
 const argmax = (values: Float32Array) => values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
 
 for (const name of readdirSync(ROOT)) {
@@ -100,45 +102,48 @@ for (const name of readdirSync(ROOT)) {
 
     for (const [adapterName, prompts] of Object.entries(expected.answers)) {
       test(`${adapterName}: logits at every position, chunked prefill and greedy decoding equal PyTorch`, async () => {
-        const adapter = adapterName === 'base' ? BASE_ROW : combine([{ adapter: await bind(adapterName), weight: 1 }]);
-        for (const [prompt, answer] of Object.entries(prompts)) {
-          const { greedy } = answer;
-          const ids = expected.prompts[prompt]!;
-          const horizon = ids.length + greedy.length;
-          const open = () => new KvStore(folder.spec.layers.length, runner.kvWidth, 1, ids.length);
-          const prefill = async (store: KvStore, chunk: number, most: number) => {
-            const parts: number[] = [];
-            for (let at = 0; at < ids.length; at += chunk) {
-              const part = ids.slice(at, at + chunk);
-              const rows = part.map((_, i) => i);
-              parts.push(...(await runner.prefill(part, at, store, adapter, rows, most)));
-            }
-            return Float32Array.from(parts); // [prompt, vocab]
-          };
-          const check = async (what: string, computed: Float32Array, tensor: string) => {
-            const error = worst(computed, await tensors.readFloat32(tensor));
-            assert.ok(error <= TOLERANCE, `${prompt}: ${what} differ by ${error}`);
-          };
-          const atHorizon = answer.horizon_logits ?? answer.logits;
-          const store = open();
-          const whole = await prefill(store, ids.length, horizon);
-          await check('logits', whole, atHorizon);
-          await check(
-            'logits of a row that ends with its prompt',
-            await prefill(open(), ids.length, ids.length),
-            answer.logits,
-          );
-          await check('logits of a prefill in chunks', await prefill(open(), 5, horizon), atHorizon);
+        const bound = adapterName === 'base' ? undefined : await bind(adapterName);
+        const adapter = bound === undefined ? BASE_ROW : combine([{ adapter: bound, weight: 1 }]);
+        await support.note(folder.spec.modelType, bound?.features ?? ['base'], async () => {
+          for (const [prompt, answer] of Object.entries(prompts)) {
+            const { greedy } = answer;
+            const ids = expected.prompts[prompt]!;
+            const horizon = ids.length + greedy.length;
+            const open = () => new KvStore(folder.spec.layers.length, runner.kvWidth, 1, ids.length);
+            const prefill = async (store: KvStore, chunk: number, most: number) => {
+              const parts: number[] = [];
+              for (let at = 0; at < ids.length; at += chunk) {
+                const part = ids.slice(at, at + chunk);
+                const rows = part.map((_, i) => i);
+                parts.push(...(await runner.prefill(part, at, store, adapter, rows, most)));
+              }
+              return Float32Array.from(parts); // [prompt, vocab]
+            };
+            const check = async (what: string, computed: Float32Array, tensor: string) => {
+              const error = worst(computed, await tensors.readFloat32(tensor));
+              assert.ok(error <= TOLERANCE, `${prompt}: ${what} differ by ${error}`);
+            };
+            const atHorizon = answer.horizon_logits ?? answer.logits;
+            const store = open();
+            const whole = await prefill(store, ids.length, horizon);
+            await check('logits', whole, atHorizon);
+            await check(
+              'logits of a row that ends with its prompt',
+              await prefill(open(), ids.length, ids.length),
+              answer.logits,
+            );
+            await check('logits of a prefill in chunks', await prefill(open(), 5, horizon), atHorizon);
 
-          if (answer.greedy_min_margin < CLEAR_MARGIN) continue;
-          const got: number[] = [];
-          let last = whole.slice(-vocabSize);
-          for (let length = ids.length; got.length < greedy.length; length += 1) {
-            got.push(argmax(last));
-            last = (await runner.decode([{ token: got.at(-1)!, length, adapter, horizon }], store)).slice();
+            if (answer.greedy_min_margin < CLEAR_MARGIN) continue;
+            const got: number[] = [];
+            let last = whole.slice(-vocabSize);
+            for (let length = ids.length; got.length < greedy.length; length += 1) {
+              got.push(argmax(last));
+              last = (await runner.decode([{ token: got.at(-1)!, length, adapter, horizon }], store)).slice();
+            }
+            assert.deepEqual(got, greedy, `${prompt}: greedy tokens`);
           }
-          assert.deepEqual(got, greedy, `${prompt}: greedy tokens`);
-        }
+        });
       });
     }
   });
