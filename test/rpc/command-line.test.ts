@@ -1,31 +1,17 @@
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { findProgram } from './programs.js';
 import { startServer, type TestServer } from './start-server.js';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-function goBin(): string[] {
-  try {
-    return [join(execFileSync('go', ['env', 'GOPATH'], { encoding: 'utf8' }).trim(), 'bin')];
-  } catch {
-    return [];
-  }
-}
-
-/** Path of a program, or undefined. */
-function find(program: string): string | undefined {
-  const folders = [...(process.env.PATH ?? '').split(delimiter), ...goBin()];
-  return folders.map((folder) => join(folder, program)).find((path) => existsSync(path));
-}
-
-const grpcurl = find('grpcurl');
-const curl = find('curl');
+const grpcurl = findProgram('grpcurl');
+const curl = findProgram('curl');
 const ask = '{"inputs":[{"text":"How is the weather","adapter":"pirate"}],"parameters":{"max_new_tokens":3}}';
 
 describe('clients on the command line, without schema files', () => {
