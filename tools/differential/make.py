@@ -252,6 +252,24 @@ def forward(model, ids):
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().contiguous()
 
 
+def resized(folder, more):
+    model = load(folder)
+    if more:
+        model.resize_token_embeddings(model.config.vocab_size + more, mean_resizing=False)
+    return model
+
+
+def new_rows(model, more):
+    """Rows that make a difference, where resizing left small or equal ones."""
+    if more < 0:
+        return
+    with torch.no_grad():
+        for table in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+            table[-more:] = torch.randn(more, table.shape[1]) * table[:-more].std()
+        if getattr(model.get_output_embeddings(), "bias", None) is not None:
+            model.get_output_embeddings().bias[-more:] = 0.5 * torch.randn(more)
+
+
 def randomise(adapted):
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -279,19 +297,25 @@ def rename(rng, tensors):
 
 
 def make_adapter(rng, folder, place, vocab, counts):
-    model = load(folder)
+    more = rng.choice([0, 0, 0, 0, 1, 5, -7])
+    model = resized(folder, more)
+    vocab += more
     options, features = adapter_config(rng, model, vocab)
+    if more:
+        features.append(f"resized:{more}")
+        new_rows(model, more)
     try:
         adapted = get_peft_model(model, LoraConfig(**options))
         randomise(adapted)
-        adapted.save_pretrained(place, save_embedding_layers=rng.choice([False, False, "auto"]))
+        adapted.save_pretrained(place, save_embedding_layers=bool(more) or rng.choice([False, False, "auto"]))
         dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16, None])
         file = place / "adapter_model.safetensors"
         # Copies of base weights keep their values: a rounded copy would make PEFT run with another base.
-        tensors = {k: v.contiguous() if "base_layer" in k else v.to(dtype or rng.choice(DTYPES)).contiguous()
+        copies = ("base_layer", "embed", "wte", "lm_head") if more else ("base_layer",)
+        tensors = {k: v.contiguous() if any(c in k for c in copies) else v.to(dtype or rng.choice(DTYPES)).contiguous()
                    for k, v in load_file(file).items()}
         save_file(tensors, file)
-        loaded = PeftModel.from_pretrained(load(folder), place).eval()
+        loaded = PeftModel.from_pretrained(resized(folder, more), place).eval()
         prompts = prompts_of(rng, vocab, options.get("alora_invocation_tokens"))
         logits = [forward(loaded, ids) for ids in prompts]
         if not all(torch.isfinite(l).all() for l in logits):
@@ -305,7 +329,7 @@ def make_adapter(rng, folder, place, vocab, counts):
         shutil.rmtree(place, ignore_errors=True)
         return None
     (place / "README.md").unlink(missing_ok=True)
-    return dict(features=features, prompts=prompts, logits=logits)
+    return dict(features=features, prompts=prompts, logits=logits, vocab=vocab)
 
 
 def make(rng, number, family, out, adapters, counts):
