@@ -29,10 +29,19 @@ export function fitToVocabulary(row: PlannedRow, model: LoadedModel, leases: rea
   return { row: checked(fitted, size), model: extended };
 }
 
+/** Refuses ids that the row cannot know: until now only their form was checked. */
 function checked(row: PlannedRow, size: number): PlannedRow {
-  const at = row.promptIds.findIndex((id) => id >= size);
-  if (at < 0) return row;
-  const field = `inputs[${row.index}].token_ids`;
-  const description = `must be ids between 0 and ${size - 1} for what the input selects, but token ${at} is ${row.promptIds[at]}`;
-  throw new AppError('INVALID_REQUEST', `${field}: ${description}`, { violations: [{ field, description }] });
+  const { stopTokenIds, logitBias } = row.parameters;
+  const places: [field: string, ids: Iterable<number>][] = [
+    [`inputs[${row.index}].token_ids`, row.promptIds],
+    ['parameters.stop_token_ids', stopTokenIds],
+    ['parameters.logit_bias', logitBias?.keys() ?? []],
+  ];
+  for (const [field, ids] of places) {
+    const beyond = [...ids].find((id) => id >= size);
+    if (beyond === undefined) continue;
+    const description = `must be ids between 0 and ${size - 1} for what input ${row.index} selects, but one is ${beyond}`;
+    throw new AppError('INVALID_REQUEST', `${field}: ${description}`, { violations: [{ field, description }] });
+  }
+  return row;
 }

@@ -41,9 +41,11 @@ export function planRows(
       count === 0 ? 'must hold at least one input' : `may hold at most ${maxInputs} inputs, but holds ${count}`;
     refuse([{ field: 'inputs', description: need }]);
   }
+  // An adapter may know more ids than the model; whether it does is known once it is leased.
+  const adapted = inputs.some((input) => isAdapted(input, request));
   // Faults of the request-wide values are told once, at their own place.
   const shared = [
-    ...parameterViolations(mergeParameters(request.parameters), 'parameters', vocabSize),
+    ...parameterViolations(mergeParameters(request.parameters), 'parameters', adapted ? ANY_ID : vocabSize),
     ...selectionViolations(request.adapters ?? [], 'adapters'),
   ];
   refuse(shared);
@@ -52,10 +54,10 @@ export function planRows(
   for (const [index, input] of inputs.entries()) {
     const path = `inputs[${index}]`;
     const parameters = mergeParameters(request.parameters, input.parameters);
+    const ids = isAdapted(input, request) ? ANY_ID : vocabSize;
     violations.push(
-      // An adapter may know more ids; whether it does is known once it is leased.
-      ...promptViolations(input.prompt, path, isAdapted(input, request) ? Number.MAX_SAFE_INTEGER : vocabSize),
-      ...(input.parameters ? parameterViolations(parameters, `${path}.parameters`, vocabSize) : []),
+      ...promptViolations(input.prompt, path, ids),
+      ...(input.parameters ? parameterViolations(parameters, `${path}.parameters`, ids) : []),
       ...selectionViolations(input.adapters ?? [], `${path}.adapters`),
     );
     const drawn = drawnSamples(parameters);
@@ -83,6 +85,9 @@ export function planRows(
     });
   });
 }
+
+/** Bound of ids where the vocabulary is not known yet. */
+const ANY_ID = 2 ** 32;
 
 function isAdapted(input: PredictRequest['inputs'][number], request: PredictRequest): boolean {
   return (input.adapters ?? request.adapters ?? []).length > 0;

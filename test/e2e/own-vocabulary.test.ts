@@ -80,6 +80,16 @@ test('an adapter with a vocabulary of its own reads and writes its tokens; other
     const text = await invoke({ inputs: 'a<new3>b', adapters, parameters });
     assert.ok((text.json as Answer).details.prefill.every(({ id }) => id < BASE_IDS));
   }
+  // A bias on a new id, and one that ends the answer; rows of others refuse both.
+  const rule = { logit_bias: { [greedy[0]!]: -100, [BASE_IDS + 2]: 100 }, stop_token_ids: [BASE_IDS + 2] };
+  const ruled = { inputs: [ids], adapters: ['resized'], parameters: { ...parameters, ...rule } };
+  assert.deepEqual(
+    ((await invoke(ruled)).json as Answer[])[0]!.details.tokens.map(({ id }) => id),
+    [BASE_IDS + 2],
+  );
+  const refused = await invoke({ ...ruled, adapters: ['plain'] });
+  assert.equal(refused.status, 400);
+  assert.match(JSON.stringify(refused.json), /parameters\.(stop_token_ids|logit_bias)/);
   const beyond = await invoke({ inputs: [[1, vocab]], adapters: ['resized'], parameters });
   assert.equal(beyond.status, 400);
   const mixed = await invoke({ inputs: 'a', adapters: [{ name: 'resized', weight: 0.5 }], parameters });
