@@ -98,9 +98,7 @@ export function buildDecoderGraph(
   const all = sites.grouped ? sites.asFlatRows(stream.value, spec.hiddenSize) : stream.value;
   const last = graph.op('Gather', [all, logitRows], { axis: 0 });
   const headInput = graph.output(sites.norm(last, spec.finalNorm), 'float32', ['logit_rows', spec.hiddenSize]);
-  let logits = sites.grouped
-    ? sites.asFlatRows(sites.linear(sites.asRows(headInput, spec.hiddenSize), spec.head.linear), spec.vocabSize)
-    : sites.linear(headInput, spec.head.linear);
+  let logits = sites.flatLinear(headInput, spec.head.linear);
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
   if (spec.head.softcap !== undefined) {
     const cap = graph.scalar(spec.head.softcap);

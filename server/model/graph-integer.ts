@@ -12,6 +12,8 @@ const ZERO_POINT = 128;
 const LEVEL = 127;
 /** The second level's step is this much finer: half a step of the first is 127 steps of the second. */
 const FINER = 254;
+/** Weights of more bytes than this lie in no core's own cache when the second level wants them. */
+const CACHED_BYTES = 4 << 20;
 
 /** An input in two levels. */
 interface TwoLevels {
@@ -29,7 +31,7 @@ interface TwoLevels {
 export function integerKernel(store: ColumnStore): LinearKernel {
   const levels = new WeakMap<GraphBuilder, Map<Value, TwoLevels>>();
   return {
-    emit(graph, { x, bound }, linears, biases) {
+    emit(graph, { x, grouped, bound }, linears, biases) {
       let known = levels.get(graph);
       if (known === undefined) {
         known = new Map();
@@ -48,7 +50,10 @@ export function integerKernel(store: ColumnStore): LinearKernel {
       const zero = graph.byte(ZERO_POINT);
       const product = (levelOfX: Value, step: Value) =>
         graph.contrib('MatMulIntegerToFloat', [levelOfX, weight, step, scale, zero]);
-      let y = graph.op('Add', [product(input.coarse, input.coarseStep), product(input.fine, input.fineStep)]);
+      let y =
+        inFeatures * columns > CACHED_BYTES && !grouped
+          ? sumOfStacked(graph, product(stackedLevels(graph, input), input.coarseStep), columns)
+          : graph.op('Add', [product(input.coarse, input.coarseStep), product(input.fine, input.fineStep)]);
       if (input.inverse !== undefined) y = graph.op('Div', [y, input.inverse]);
       const parts =
         linears.length === 1
@@ -59,6 +64,20 @@ export function integerKernel(store: ColumnStore): LinearKernel {
       return parts.map((part, i) => (biases[i] === undefined ? part : graph.op('Add', [part, biases[i]])));
     },
   };
+}
+
+/** Both levels as rows of one input [2 * rows, in], so that large weights are read once. */
+function stackedLevels(graph: GraphBuilder, { coarse, fine }: TwoLevels): Value {
+  return graph.op('Concat', [coarse, fine], { axis: 0 });
+}
+
+/** Of the products [2 * rows, columns] of both levels, the second one in steps of the first: their sum [rows, columns]. */
+function sumOfStacked(graph: GraphBuilder, products: Value, columns: number): Value {
+  const steps = 'level.steps';
+  if (!graph.declared(steps)) graph.constant(steps, Float32Array.of(1, 1 / FINER), [1, 2]);
+  // Halves of one tensor as the rows of a product: taking them apart would copy them.
+  const halves = graph.op('Reshape', [products, graph.ints([2, -1])]);
+  return graph.op('Reshape', [graph.op('MatMul', [steps, halves]), graph.ints([-1, columns])]);
 }
 
 /**

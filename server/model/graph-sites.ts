@@ -74,6 +74,18 @@ export class SiteEmitter {
     return this.linearsOf(x, [linear])[0]!;
   }
 
+  /** y [rows, out] of x [rows, in], whatever shape values have in this variant. */
+  flatLinear(x: Value, linear: LinearSpec): Value {
+    if (!this.grouped) return this.linear(x, linear);
+    this.linears.push(linear);
+    const { bias, inFeatures, outFeatures } = linear;
+    const input = { x, grouped: false, bound: this.#bounds.get(x) };
+    const biases = [bias === undefined ? undefined : this.#weight(bias, outFeatures)];
+    const [base] = this.#kernel.emit(this.#graph, input, [linear], biases);
+    const update = this.#update(this.#group(x, inFeatures), linear);
+    return this.#graph.op('Add', [base!, this.asFlatRows(update, outFeatures)]);
+  }
+
   /** The outputs of linears that all read x [rows, in]. */
   linearsOf(x: Value, linears: readonly LinearSpec[]): Value[] {
     this.linears.push(...linears);
@@ -187,8 +199,6 @@ export class SiteEmitter {
       this.#graph.input(name, 'int64', [3]);
     }
     const grouped = this.#graph.op('Reshape', [x, name]);
-    const bound = this.#bounds.get(x);
-    if (bound !== undefined) this.#bounds.set(grouped, bound);
     this.#grouped.set(key, grouped);
     return grouped;
   }
