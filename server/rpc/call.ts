@@ -80,7 +80,7 @@ export function callInterceptor(log: RpcLog | undefined): Interceptor {
 }
 
 /** Code names as the Connect protocol spells them: `NotFound` is `not_found`. */
-function codeName(code: Code): string {
+export function codeName(code: Code): string {
   return (Code[code] ?? 'unknown').replace(/(?!^)([A-Z])/g, '_$1').toLowerCase();
 }
 

@@ -8,6 +8,8 @@ import {
 import type { AnyRequest, AnyResponse, RequestHandler } from '../listener/exchange.js';
 import type { Services } from '../service/types.js';
 import { kPeer } from './call.js';
+import { refusal } from './refusal.js';
+import { explainingGate } from './request-gate.js';
 import { createRpcRoutes, type RpcOptions } from './routes.js';
 
 /** Default of {@link ConnectHandlerOptions.readMaxBytes}. */
@@ -34,6 +36,7 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
     // A misspelled field must not be ignored: that could silently answer with another adapter than the one meant.
     // Zeros and empty texts are written out, so that JSON clients find every field of an answer.
     jsonOptions: { ignoreUnknownFields: false, alwaysEmitImplicit: true },
+    requestGate: explainingGate(options.log),
     ...(options.shutdownSignal && { shutdownSignal: options.shutdownSignal }),
   });
   createRpcRoutes(options.services, options)(router);
@@ -56,7 +59,9 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       return;
     }
     handler(request)
-      .then((response) => universalResponseToNodeResponse(response, res))
+      .then((response) =>
+        universalResponseToNodeResponse(refusal(response, req, handler.allowedMethods) ?? response, res),
+      )
       .catch((reason: unknown) => {
         const { code } = ConnectError.from(reason);
         if (code === Code.Aborted || code === Code.Canceled) return; // the client is gone, and knows it

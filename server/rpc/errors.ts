@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from '../../gen/google/rpc/error_details_pb.js';
-import { AppError, type ErrorSpec } from '../errors.js';
+import { AppError, type ErrorReason, type ErrorSpec } from '../errors.js';
 
 /** `google.rpc.ErrorInfo.domain` of every error of this server. */
 export const ERROR_DOMAIN = 'loramux';
@@ -21,6 +21,31 @@ const CODES: Readonly<Record<ErrorSpec['code'], Code>> = {
   unimplemented: Code.Unimplemented,
   internal: Code.Internal,
 };
+
+/** Reasons of errors that the protocol layer raises itself. */
+const PROTOCOL_REASONS: Partial<Record<Code, ErrorReason>> = {
+  [Code.InvalidArgument]: 'INVALID_REQUEST',
+  [Code.ResourceExhausted]: 'PAYLOAD_TOO_LARGE',
+  [Code.Unimplemented]: 'UNIMPLEMENTED',
+  [Code.DeadlineExceeded]: 'DEADLINE',
+  [Code.Canceled]: 'CANCELED',
+};
+
+/**
+ * Adds `ErrorInfo` to an error that the protocol layer raised while it read a request. What it calls its own fault there
+ * is a message that it could not read, so the code becomes that of a bad request.
+ *
+ * @returns its reason; undefined where it has an `ErrorInfo`, or means nothing that the table knows
+ */
+export function explain(error: ConnectError, requestId: string): ErrorReason | undefined {
+  if (error.findDetails(ErrorInfoSchema).length > 0) return undefined;
+  if (error.code === Code.Internal) (error as { code: Code }).code = Code.InvalidArgument;
+  const reason = PROTOCOL_REASONS[error.code];
+  if (reason === undefined) return undefined;
+  const value = { reason, domain: ERROR_DOMAIN, metadata: { request_id: requestId } };
+  error.details.push({ desc: ErrorInfoSchema, value });
+  return reason;
+}
 
 /**
  * What a failure means once it is known why the call was aborted, if it was: a passed deadline and a client that
@@ -46,7 +71,10 @@ export function classify(thrown: unknown, signal: AbortSignal): AppError | Conne
  * retry makes sense at a known time.
  */
 export function toConnectError(error: AppError | ConnectError, requestId: string): ConnectError {
-  if (error instanceof ConnectError) return error;
+  if (error instanceof ConnectError) {
+    explain(error, requestId);
+    return error;
+  }
   const message =
     error.reason === 'INTERNAL' ? `internal error; the log has more under request id ${requestId}` : error.message;
   const details: NonNullable<ConstructorParameters<typeof ConnectError>[3]> = [
