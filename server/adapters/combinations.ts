@@ -42,7 +42,10 @@ export function checkCombinations(
     }
   }
   if (config.invocationTokens === null) return;
-  if (isResized(base)) refuse('alora_invocation_tokens with a resized vocabulary');
+  // New output rows would have to be with and without their update.
+  if (isResized(base) && promised.lora.has(base.headModule)) {
+    refuse('alora_invocation_tokens with a resized vocabulary and LoRA on the head');
+  }
   // PEFT itself has no layers for these two: an activated adapter's matrices are plain ones on linears.
   if (config.useDora) refuse('alora_invocation_tokens with use_dora');
   if (promised.lora.has(base.embeddingModule)) refuse('alora_invocation_tokens with LoRA on the embedding');

@@ -56,10 +56,13 @@ export interface WeightedAdapter {
 }
 
 /** True for an activated adapter that changes something before its invocation, too. */
-export function appliesAlways({ invocationTokens, linears, norms, normBiases, embedding }: BoundAdapter): boolean {
+export function appliesAlways(adapter: BoundAdapter): boolean {
+  const { invocationTokens, linears, norms, normBiases, embedding, vocabulary } = adapter;
   if (invocationTokens === undefined) return false;
   const vectors = norms.size + (normBiases?.size ?? 0);
-  return vectors > 0 || embedding !== undefined || linears.some(({ always }) => always === true);
+  return (
+    vectors > 0 || embedding !== undefined || vocabulary !== undefined || linears.some(({ always }) => always === true)
+  );
 }
 
 /** True for adapters that change more than low-rank pairs and embeddings can express. */

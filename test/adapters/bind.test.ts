@@ -144,6 +144,24 @@ describe('binding', () => {
     );
   });
 
+  it('takes what PEFT writes twice when both are the same', async () => {
+    const config = { modules_to_save: ['norm'] };
+    const names = [...base.modules.values()].filter(({ kind }) => kind === 'norm').map(({ name }) => name);
+    const norms = Object.fromEntries(names.map((name) => [`base_model.model.${name}.weight`, numbers([48])]));
+    const copy = 'base_model.model.model.norm.modules_to_save.weight';
+    const same = norms['base_model.model.model.norm.weight']!;
+    const bound = await bind({ config, tensors: { ...good, ...norms, [copy]: same } });
+    assert.deepEqual(
+      bound.norms.get('model.norm'),
+      (await bind({ config, tensors: { ...good, ...norms } })).norms.get('model.norm'),
+    );
+    await refused(
+      { config, tensors: { ...good, ...norms, [copy]: { shape: [48], values: new Array<number>(48).fill(9) } } },
+      'ADAPTER_INVALID',
+      /another tensor for the weight of model\.norm has .*: they must be equal/,
+    );
+  });
+
   it('refuses numbers that overflow when they are scaled', async () => {
     const big = { ...good };
     big[`base_model.model.${Q0}.lora_B.weight`] = { shape: [48, 2], values: new Array<number>(96).fill(1e38) };

@@ -315,6 +315,8 @@ def make_adapter(rng, folder, place, vocab, counts):
         tensors = {k: v.contiguous() if any(c in k for c in copies) else v.to(dtype or rng.choice(DTYPES)).contiguous()
                    for k, v in load_file(file).items()}
         save_file(tensors, file)
+        if more and not any(v.shape[:1] == (vocab,) for v in tensors.values()):
+            raise ValueError("the file says nothing of the new rows: PEFT took a table for a target that is none")
         loaded = PeftModel.from_pretrained(resized(folder, more), place).eval()
         prompts = prompts_of(rng, vocab, options.get("alora_invocation_tokens"))
         logits = [forward(loaded, ids) for ids in prompts]
