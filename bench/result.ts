@@ -1,6 +1,6 @@
 /** What a bench command found, in the form that is published: `bench/results/NAME.json` and docs/performance.md. */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 
 /** A table with all that is needed to read and to repeat it. */
 export interface BenchResult {
@@ -28,8 +28,20 @@ export function machineName(): string {
   return `${all[0]?.model.trim() ?? 'unknown processor'}, ${all.length} cores`;
 }
 
+/** Processes that wanted to run in the minute before this one began. */
+const busyAtStart = loadavg()[0]!;
+
+/** What to say of other work on this machine; empty = there was little. */
+function disturbances(): string[] {
+  const cores = cpus().length;
+  if (busyAtStart < cores / 2) return [];
+  const load = busyAtStart.toFixed(1);
+  return [`other work ran on the machine (load ${load} on ${cores} cores before the start): absolute figures suffer`];
+}
+
 /** Prints the table; with `save` also writes it to `bench/results/`, from which `npm run docs` renders the page. */
-export function publish(result: BenchResult, save: boolean): void {
+export function publish(found: BenchResult, save: boolean): void {
+  const result = { ...found, notes: [...(found.notes ?? []), ...disturbances()] };
   console.log(`\n${result.title} (${result.machine})\n`);
   console.log(textTable(result));
   for (const note of result.notes ?? []) console.log(`- ${note}`);
