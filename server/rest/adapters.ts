@@ -1,6 +1,6 @@
 /** Adapter management: `/models/{model}/adapters...` and, where one model is served, `/adapters...`. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { CreateAdapterRequest, Services } from '../service/types.js';
+import type { AdapterInfo, CreateAdapterRequest, Services } from '../service/types.js';
 import { adapterJson, eventJson } from './adapter-json.js';
 import { adapterModel } from './adapter-model.js';
 import { watchAdapters } from './adapter-watch.js';
@@ -75,8 +75,8 @@ async function describe(services: Services, request: FastifyRequest, name = adap
 async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
   const model = adapterModel(services, request);
   const wanted = readRegistration(request);
-  await services.adapters.create({ ...wanted, model: model.name }, callContext(request, reply));
-  const shown = displayName(request, wanted.name);
+  const info = await services.adapters.create({ ...wanted, model: model.name }, callContext(request, reply));
+  const shown = displayName(request, info);
   if (wanted.synchronous !== false) return { status: `Adapter ${shown} registered` };
   reply.code(202);
   return { status: `Adapter ${shown} registration scheduled` };
@@ -91,8 +91,8 @@ async function unregister(
   const model = adapterModel(services, request);
   const { expected_digest } = singleValues(request);
   const asked = { model: model.name, name, ...(expected_digest && { expectedDigest: expected_digest }) };
-  await services.adapters.delete(asked, callContext(request, reply));
-  return { status: `Adapter ${displayName(request, name)} unregistered` };
+  const info = await services.adapters.delete(asked, callContext(request, reply));
+  return { status: `Adapter ${displayName(request, info)} unregistered` };
 }
 
 /** Changes what is named; a `src` is read anew and taken as a whole, or nothing changes. */
@@ -108,10 +108,10 @@ async function update(services: Services, request: FastifyRequest, reply: Fastif
     ...(expected_digest && { expectedDigest: expected_digest }),
     preload: booleanText(preload, 'preload'),
     pin: booleanText(pin, 'pin'),
-    mergeOptions: options,
+    mergeOptions: { ...options, ...aliasOption(request) },
   };
-  await services.adapters.update(change, callContext(request, reply));
-  return { status: `Adapter ${displayName(request, name)} updated` };
+  const info = await services.adapters.update(change, callContext(request, reply));
+  return { status: `Adapter ${displayName(request, info)} updated` };
 }
 
 /** The log of changes, newest first. */
@@ -146,12 +146,19 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
     replace: booleanText(replace, 'replace'),
     synchronous: booleanText(synchronous, 'synchronous'),
     ...(expected_digest && { expectedDigest: expected_digest }),
-    options,
+    options: { ...options, ...aliasOption(request) },
   };
 }
 
-/** The alias header stands in status texts only; nothing can be found by it. */
-function displayName(request: FastifyRequest, name: string): string {
-  const alias = request.headers['x-amzn-sagemaker-adapter-alias'];
-  return typeof alias === 'string' && alias !== '' ? alias : name;
+/** The header, and the option that keeps what it said. */
+const ALIAS = 'x-amzn-sagemaker-adapter-alias';
+
+function aliasOption({ headers }: FastifyRequest): Readonly<Record<string, string>> {
+  const alias = headers[ALIAS];
+  return typeof alias === 'string' && alias !== '' ? { [ALIAS]: alias } : {};
+}
+
+/** The alias, as this request or one before it gave it, stands in status texts only; nothing can be found by it. */
+function displayName(request: FastifyRequest, { name, options }: Pick<AdapterInfo, 'name' | 'options'>): string {
+  return aliasOption(request)[ALIAS] ?? options[ALIAS] ?? name;
 }

@@ -127,7 +127,7 @@ test('the guide to adapters of DJL Serving, block by block', { timeout: 120_000 
       const made = await send(at + query({ name: 'a1', src: one.src, preload: 'false' }), 'POST', undefined, alias);
       expect(made, 200, { status: 'Adapter First registered' });
       expect(await send(`${at}/a1`, 'GET'), 200, { ...one, preload: false });
-      expect(await send(`${at}/a1`, 'DELETE', undefined, alias), 200, { status: 'Adapter First unregistered' });
+      expect(await send(`${at}/a1`, 'DELETE'), 200, { status: 'Adapter First unregistered' });
     });
   }
 

@@ -46,6 +46,26 @@ test('update takes pin, un-pin, preload, options and a new source, and answers a
   });
 });
 
+test('an alias header is kept, shown by later answers, and replaced by the next one', async (t) => {
+  const { ask } = await start(t);
+  const alias = (text: string) => ({ 'X-Amzn-SageMaker-Adapter-Alias': text });
+  const said = async (...request: Parameters<typeof ask>) => (await ask(...request))[1].status as string;
+  assert.equal(
+    await said('POST', '/adapters?name=a&src=a0&color=red', undefined, alias('Pretty')),
+    'Adapter Pretty registered',
+  );
+  assert.equal(await said('POST', '/adapters/a/update?pin=true'), 'Adapter Pretty updated');
+  assert.equal(await said('POST', '/adapters/a/update', { pin: false }, alias('Prettier')), 'Adapter Prettier updated');
+  assert.equal(await said('POST', '/adapters/a/update?size=L', undefined, alias('')), 'Adapter Prettier updated');
+  const kept = { color: 'red', size: 'L', 'x-amzn-sagemaker-adapter-alias': 'Prettier' };
+  assert.deepEqual((await ask('GET', '/adapters/a?verbose=true'))[1].options, kept);
+  assert.deepEqual(Object.keys((await ask('GET', '/adapters/a'))[1]), ['name', 'src', 'preload', 'pin']);
+  for (const name of ['Pretty', 'Prettier']) assert.equal((await ask('GET', `/adapters/${name}`))[0], 404);
+  assert.equal(await said('DELETE', '/adapters/a'), 'Adapter Prettier unregistered');
+  assert.equal(await said('POST', '/adapters?name=a&src=a0'), 'Adapter a registered');
+  assert.equal(await said('DELETE', '/adapters/a', undefined, alias('Late')), 'Adapter Late unregistered');
+});
+
 test('versions are listed, gone back to, and guarded by the digest that is expected', async (t) => {
   const { ask } = await start(t);
   await ask('POST', '/adapters?name=a&src=a0');

@@ -24,15 +24,18 @@ async function fetchAll(url: string, token: string, items?: number): Promise<{ s
 }
 
 test('a request may ask for a token and fetch the answer by it, again and again', async (t) => {
-  const url = `${await serve(t, memoryServices())}/invocations`;
-  const request = { inputs: ['SLOW@5', 'x'], adapters: ['one', ''], parameters: { max_new_tokens: 3 } };
+  const services = memoryServices();
+  const url = `${await serve(t, services)}/invocations`;
+  const request = { inputs: ['HELD', 'x'], adapters: ['one', ''], parameters: { max_new_tokens: 3 } };
   const accepted = await postJson(url, request, LATER);
   assert.equal(accepted.status, 200);
   assert.equal(await accepted.text(), '');
   const token = accepted.headers.get('x-next-token')!;
   assert.equal(accepted.headers.get('x-amzn-sagemaker-custom-attributes'), `x-next-token=${token}`);
-  const { statuses, body } = await fetchAll(url, token);
-  assert.equal(statuses[0], 202, 'nothing is there at once');
+  const early = await fetch(url, { method: 'POST', headers: { 'x-starting-token': token } });
+  assert.deepEqual([early.status, await early.text()], [202, ''], 'nothing is there yet');
+  services.release();
+  const { statuses, body } = await fetchAll(url, early.headers.get('x-next-token')!);
   assert.equal(statuses.at(-1), 200);
   assert.deepEqual(JSON.parse(body), await (await postJson(url, request)).json());
   const again = await fetch(url, { method: 'POST', headers: { 'x-starting-token': token } });

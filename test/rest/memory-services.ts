@@ -36,6 +36,8 @@ export interface MemoryServices extends Services {
   readonly calls: CallContext[];
   /** Requests as they reached the service. */
   readonly requests: PredictRequest[];
+  /** Lets rows go on whose prompt says HELD; from then on none waits. */
+  readonly release: () => void;
 }
 
 /** A few models with two adapters each, `one` and `two`; model `plain` has LoRA off. */
@@ -43,6 +45,10 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
   const infos = models.map(modelInfo);
   const adapters = new Map(models.map((model) => [model, new Map(seed(model))]));
   let running = 0;
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
   const calls: CallContext[] = [];
   const requests: PredictRequest[] = [];
   const resolve = (name: string | undefined): ModelInfo => {
@@ -69,6 +75,7 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
     let finishReason: PredictResult['finishReason'] = 'length';
     running++;
     try {
+      if (prompt.includes('HELD')) await released;
       while (tokens.length < (parameters.maxNewTokens ?? 30)) {
         await delay(slow, undefined, { signal: call.signal }).catch(() => {});
         if (call.signal.aborted) throw AppError.from(call.signal.reason);
@@ -184,6 +191,7 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
     running: () => running,
     calls,
     requests,
+    release,
   };
 }
 
