@@ -86,6 +86,8 @@ async function leaseAll(
   loader: AdapterLoader,
   signal: AbortSignal,
 ): Promise<Map<AdapterEntry, ResidentLease>> {
+  // Rows of the base wait for nothing.
+  if (entries.size === 0) return new Map();
   const all = loader.leaseSet(entries);
   let leave: (() => void) | undefined;
   const left = new Promise<'left'>((resolve) => {
