@@ -1,7 +1,13 @@
 /** The HTTP/JSON surface as one fastify app: routes, headers that every answer has, and how failures look. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import { AppError } from '../errors.js';
 import type { Services } from '../service/types.js';
 import { addAdapterRoutes } from './adapters.js';
@@ -48,6 +54,11 @@ export async function createRestApp(services: Services, options: RestOptions): P
     genReqId: requestIdOf,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     forceCloseConnections: false,
+    // Paths that cannot be decoded come here, past all hooks.
+    frameworkErrors: (error, request, reply) => {
+      commonHeaders(request, reply);
+      sendError(error, request, reply);
+    },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH },
     ...(options.logger ? { loggerInstance: options.logger } : {}),
   }) as unknown as FastifyInstance;
@@ -77,11 +88,13 @@ export async function createRestApp(services: Services, options: RestOptions): P
   return app;
 }
 
+function commonHeaders(request: Pick<FastifyRequest, 'id'>, reply: Pick<FastifyReply, 'header'>): void {
+  reply.header('x-request-id', request.id);
+  reply.header('cache-control', 'no-cache, no-store, must-revalidate, private');
+}
+
 function addCommonHeaders(app: FastifyInstance): void {
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id);
-    reply.header('cache-control', 'no-cache, no-store, must-revalidate, private');
-  });
+  app.addHook('onRequest', async (request, reply) => commonHeaders(request, reply));
   app.addHook('onSend', async (request, reply) => {
     // HTTP/2 has no such header; fastify adds it to some error answers.
     if (request.raw.httpVersionMajor >= 2) reply.removeHeader('connection');

@@ -133,3 +133,15 @@ test('models and health are listed in the original’s form', async (t) => {
   draining = true;
   assert.equal((await call(`${url}/ping`, 'GET'))[0], 503);
 });
+
+test('a path that cannot be decoded is refused as everything else is', async (t) => {
+  const host = await serve(t, memoryServices());
+  for (const place of ['/models/base/adapters/%zz', '/predictions/%', '/adapters/%C3']) {
+    const answer = await fetch(host + place, { headers: { 'x-request-id': 'mine' } });
+    const { code, type, reason, message } = (await answer.json()) as Record<string, unknown>;
+    assert.deepEqual([answer.status, code, type, reason], [400, 400, 'BadRequestException', 'INVALID_REQUEST'], place);
+    assert.ok(String(message).includes(place));
+    assert.equal(answer.headers.get('x-request-id'), 'mine');
+    assert.match(answer.headers.get('cache-control')!, /no-store/);
+  }
+});
