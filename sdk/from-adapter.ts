@@ -93,6 +93,8 @@ export function fromWatch({ event, resumeToken }: WatchAdaptersResponse): Adapte
   switch (event.case) {
     case 'changed':
       return { type: 'changed', adapter: fromAdapter(event.value), resumeToken };
+    case 'alias':
+      return { type: 'alias', alias: fromAlias(event.value), resumeToken };
     case 'deleted':
       return { type: 'deleted', model: event.value.model, name: event.value.name, resumeToken };
     case 'synced':

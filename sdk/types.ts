@@ -274,6 +274,9 @@ export interface UpdateAdapterParams {
 /** What a watch tells. `resumeToken` resumes it after this event; '' before the first 'synced'. */
 export type AdapterEvent =
   | { type: 'changed'; adapter: Adapter; resumeToken: string }
+  /** An alias is new, or leads elsewhere. */
+  | { type: 'alias'; alias: Alias; resumeToken: string }
+  /** An adapter or an alias: they share their names. */
   | { type: 'deleted'; model: string; name: string; resumeToken: string }
   /** All there was at the beginning has been told: everything (`snapshot`), or what changed since the token. */
   | { type: 'synced'; snapshot: boolean; resumeToken: string };

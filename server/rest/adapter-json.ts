@@ -71,6 +71,7 @@ export function eventJson(event: AdapterEventInfo): object {
 export function watchJson(event: AdapterWatchEvent): object {
   const token = event.resumeToken === '' ? {} : { resume_token: event.resumeToken };
   if (event.type === 'changed') return { type: event.type, adapter: adapterJson(event.adapter, true), ...token };
+  if (event.type === 'alias') return { type: event.type, alias: aliasJson(event.alias), ...token };
   if (event.type === 'deleted') return { type: event.type, model: event.model, name: event.name, ...token };
   return { type: event.type, snapshot: event.snapshot, ...token };
 }

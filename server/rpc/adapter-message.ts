@@ -82,6 +82,8 @@ export function toWatch(event: AdapterWatchEvent): MessageInitShape<typeof Watch
   switch (event.type) {
     case 'changed':
       return { event: { case: 'changed', value: toAdapter(event.adapter) }, resumeToken };
+    case 'alias':
+      return { event: { case: 'alias', value: toAlias(event.alias) }, resumeToken };
     case 'deleted':
       return { event: { case: 'deleted', value: { model: event.model, name: event.name } }, resumeToken };
     case 'synced':

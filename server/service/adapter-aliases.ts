@@ -92,6 +92,7 @@ export async function setAlias(
       const alias = { ...fresh, name, revision };
       registry.putAlias(alias);
       freeUnused(core, registry);
+      core.journal.changed(model, name);
       core.log.info({ model, alias: name, targets }, 'alias set');
       return { ...alias, model };
     } finally {
@@ -116,6 +117,7 @@ export async function deleteAlias(
     await core.book.commit(registry, { model, name }, null, { action: 'unalias' }, call);
     registry.removeAlias(name);
     freeUnused(core, registry);
+    core.journal.changed(model, name);
     core.log.info({ model, alias: name }, 'alias deleted');
     return alias;
   };

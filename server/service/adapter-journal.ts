@@ -4,7 +4,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import { AppError } from '../errors.js';
-import type { AdapterInfo, AdapterWatchEvent } from './types.js';
+import type { AdapterInfo, AdapterWatchEvent, AliasInfo } from './types.js';
+
+/** What a name is. */
+export type Named = { readonly adapter: AdapterInfo } | { readonly alias: AliasInfo };
 
 /** Deleted names that are remembered for those who come back. */
 const MAX_DELETED = 10_000;
@@ -18,11 +21,11 @@ interface Watcher {
 
 const keyOf = (model: string, name: string): string => JSON.stringify([model, name]);
 
-/** Changes of the adapters of all models. */
+/** Changes of the adapters and aliases of all models. */
 export class AdapterJournal {
   /** Tokens of another process are worth nothing here. */
   private readonly epoch = randomUUID().slice(0, 8);
-  private readonly info: (model: string, name: string) => AdapterInfo | undefined;
+  private readonly info: (model: string, name: string) => Named | undefined;
   private sequence = 0;
   /** Key of a name -> its last change; the oldest first. */
   private readonly last = new Map<string, number>();
@@ -33,7 +36,7 @@ export class AdapterJournal {
   private end: AppError | undefined;
 
   /** @param info what is told of a name; undefined = it is gone */
-  constructor(info: (model: string, name: string) => AdapterInfo | undefined) {
+  constructor(info: (model: string, name: string) => Named | undefined) {
     this.info = info;
   }
 
@@ -58,7 +61,7 @@ export class AdapterJournal {
   }
 
   /**
-   * Every adapter as it is, a `synced` event, then every change; with a token only what changed since. Ends with
+   * Every adapter and alias as it is, a `synced` event, then every change; with a token only what changed since. Ends with
    * the error of {@link close}, or of `signal`; quietly when the reader leaves.
    * @param names all registered names, for the snapshot
    * @throws AppError INVALID_REQUEST for a token that no server gave out
@@ -106,10 +109,13 @@ export class AdapterJournal {
         const [key, at] = next;
         watcher.waiting.delete(key);
         const [inModel, name] = JSON.parse(key) as [string, string];
-        const adapter = this.info(inModel, name);
+        const named = this.info(inModel, name);
         const token = synced || !snapshot ? this.token(at) : '';
-        if (adapter !== undefined) yield { type: 'changed', adapter, resumeToken: token };
-        else if (synced || !snapshot) yield { type: 'deleted', model: inModel, name, resumeToken: token };
+        if (named !== undefined) {
+          const event =
+            'adapter' in named ? ({ type: 'changed', ...named } as const) : ({ type: 'alias', ...named } as const);
+          yield { ...event, resumeToken: token };
+        } else if (synced || !snapshot) yield { type: 'deleted', model: inModel, name, resumeToken: token };
       }
       if (this.end !== undefined) throw this.end;
       throw signal.reason instanceof AppError ? signal.reason : new AppError('CANCELED', 'the watch was canceled');

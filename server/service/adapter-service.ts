@@ -84,8 +84,11 @@ export class Adapters implements AdapterService, AdapterLeases {
     const reader = options.reader ?? createAdapterReader({ ready: true });
     const { sources = localSources(), roomWaitMs = ROOM_WAIT_MS } = options;
     const journal = new AdapterJournal((model, name) => {
-      const entry = this.registries.get(model)?.get(name);
-      return entry && infoOf(this.core, entry);
+      const registry = this.registries.get(model);
+      const entry = registry?.get(name);
+      if (entry !== undefined) return { adapter: infoOf(this.core, entry) };
+      const alias = registry?.alias(name);
+      return alias && { alias: { ...alias, model } };
     });
     const loader = new AdapterLoader(
       { models: this.served, reader, residency, sources, roomWaitMs, now: options.now },
@@ -145,6 +148,7 @@ export class Adapters implements AdapterService, AdapterLeases {
       this.core.loader.forget(entry);
       this.core.journal.changed(name, entry.name);
     }
+    for (const alias of registry?.aliases() ?? []) this.core.journal.changed(name, alias.name);
   }
 
   /**
@@ -211,8 +215,11 @@ export class Adapters implements AdapterService, AdapterLeases {
 
   watch(request: OfModel & { resumeToken?: string | undefined }, call: CallContext): AsyncIterable<AdapterWatchEvent> {
     const model = request.model === undefined ? undefined : this.core.models.name(request.model);
-    const all = () => [...this.registries.values()].flatMap((registry) => [...registry.values()]);
-    const names = () => all().filter((entry) => model === undefined || entry.model === model);
+    const all = () =>
+      [...this.registries].flatMap(([of, registry]) =>
+        [...registry.values(), ...registry.aliases()].map(({ name }) => ({ model: of, name })),
+      );
+    const names = () => all().filter((one) => model === undefined || one.model === model);
     return this.core.journal.watch(model, request.resumeToken ?? '', names, call.signal);
   }
 

@@ -172,6 +172,7 @@ export class AdapterSync {
     try {
       const body = record === undefined ? undefined : readRecord(record.body);
       registry.setRevision(name, record?.revision ?? 0);
+      const led = registry.alias(name) !== undefined;
       if (body?.type !== 'alias') registry.removeAlias(name);
       if (body?.type === 'adapter') {
         const before = registry.get(name);
@@ -186,7 +187,7 @@ export class AdapterSync {
         registry.putAlias({ name, targets, createdAt, updatedAt, revision: record!.revision });
       }
       freeUnused(this.core, registry);
-      if (removed !== undefined) journal.changed(model, name);
+      if (removed !== undefined || led || body?.type === 'alias') journal.changed(model, name);
     } catch (error) {
       log.warn({ model, adapter: name, err: error }, 'a record of the registry cannot be used: ignored');
     }

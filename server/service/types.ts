@@ -285,6 +285,9 @@ export interface AdapterEventInfo {
 /** What a watcher is told. Tokens resume a watch after the event that has them; '' = not yet. */
 export type AdapterWatchEvent =
   | { readonly type: 'changed'; readonly adapter: AdapterInfo; readonly resumeToken: string }
+  /** An alias is new, or leads elsewhere. */
+  | { readonly type: 'alias'; readonly alias: AliasInfo; readonly resumeToken: string }
+  /** An adapter or an alias: they share their names. */
   | { readonly type: 'deleted'; readonly model: string; readonly name: string; readonly resumeToken: string }
   /** All that there was at the start has been told: the whole state (`snapshot`), or what changed since the token. */
   | { readonly type: 'synced'; readonly snapshot: boolean; readonly resumeToken: string };

@@ -140,12 +140,24 @@ test('a watch tells what there is, then every change, and goes on from a token',
   assert.equal((await watch.next()).value!.adapter.name, 'a');
   const synced = (await watch.next()).value!;
   assert.deepEqual([synced.type, synced.snapshot], ['synced', true]);
+  await ask('PUT', '/aliases/live', { targets: [{ adapter: 'a' }] });
+  const alias = (await watch.next()).value!;
+  assert.deepEqual([alias.type, alias.alias.targets], ['alias', [{ adapter: 'a', share: 1 }]]);
+  await ask('DELETE', '/aliases/live');
+  assert.equal((await watch.next()).value!.name, 'live');
   await ask('DELETE', '/adapters/a');
   const deleted = (await watch.next()).value!;
   assert.deepEqual([deleted.type, deleted.name], ['deleted', 'a']);
   await watch.return(undefined);
   const again = lines(`&resume_token=${synced.resume_token}`);
-  assert.equal((await again.next()).value!.type, 'deleted');
+  const gone = [(await again.next()).value!, (await again.next()).value!];
+  assert.deepEqual(
+    gone.map(({ type, name }) => [type, name]),
+    [
+      ['deleted', 'live'],
+      ['deleted', 'a'],
+    ],
+  );
   assert.deepEqual((await again.next()).value!.snapshot, false);
   await again.return(undefined);
   assert.equal((await ask('GET', '/adapters?watch=true&resume_token=x'))[0], 400);

@@ -138,6 +138,21 @@ for (const protocol of ['grpc', 'connect-h1'] as const) {
   });
 }
 
+test('a watch tells of aliases, and of names that go', async (t) => {
+  const { client } = await start(t, 'grpc');
+  await client.adapters.create({ name: 'a', source: 'a0', preload: false });
+  await client.adapters.aliases.set('live', 'a');
+  const seen: string[] = [];
+  for await (const event of client.adapters.watch()) {
+    if (event.type === 'alias') seen.push(`${event.alias.name}: ${event.alias.targets.map((to) => to.share).join()}`);
+    else seen.push(event.type === 'deleted' ? `${event.name} is gone` : event.type);
+    if (event.type === 'synced') await client.adapters.aliases.set('live', { adapter: 'a', share: 7 });
+    if (seen.at(-1) === 'live: 7') await client.adapters.aliases.delete('live');
+    if (event.type === 'deleted') break;
+  }
+  assert.deepEqual(seen, ['changed', 'live: 1', 'synced', 'live: 7', 'live is gone']);
+});
+
 test('a watch goes on where a lost connection ended it', async (t) => {
   const { server, behind } = await start(t);
   const sockets = new Set<Socket>();

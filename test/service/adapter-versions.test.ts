@@ -338,8 +338,50 @@ describe('two processes on one registry', () => {
 describe('a watch', () => {
   const events = (service: ReturnType<typeof managed>['service'], resumeToken?: string) =>
     service.watch({ resumeToken }, call())[Symbol.asyncIterator]();
-  const text = (event: AdapterWatchEvent): string =>
-    event.type === 'changed' ? `${event.adapter.name} ${event.adapter.state}` : event.type;
+  const text = (event: AdapterWatchEvent): string => {
+    if (event.type === 'changed') return `${event.adapter.name} ${event.adapter.state}`;
+    return event.type === 'alias' ? `${event.alias.name} -> ${event.alias.targets[0]!.adapter}` : event.type;
+  };
+
+  it('tells of aliases: those there are, and each change', async () => {
+    const { service } = managed();
+    for (const name of ['a', 'b']) await service.create({ name, source: 'a0', preload: false }, call());
+    await service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
+    const reader = events(service);
+    const next = async () => text((await reader.next()).value!);
+    assert.deepEqual(
+      [await next(), await next(), await next(), await next()],
+      [...['a registered', 'b registered', 'live -> a', 'synced']],
+    );
+    await service.setAlias({ name: 'live', targets: [{ adapter: 'b' }] }, call());
+    assert.equal(await next(), 'live -> b');
+    await service.deleteAlias({ name: 'live' }, call());
+    const { value: gone } = await reader.next();
+    assert.ok(gone!.type === 'deleted' && gone!.name === 'live');
+    await service.create({ name: 'live', source: 'a1', preload: false }, call());
+    assert.equal(await next(), 'live registered');
+    await reader.return!();
+  });
+
+  it('tells of aliases that another process sets', async () => {
+    const store = new MemoryStore();
+    const [one, two] = [managed({ store }), managed({ store })];
+    for (const { service } of [one, two]) await service.open('m', []);
+    await one.service.create({ name: 'a', source: 'a0', preload: false }, call());
+    const reader = events(two.service);
+    const seen: string[] = [];
+    const reading = (async () => {
+      for (let step = await reader.next(); !step.done; step = await reader.next()) {
+        seen.push(text(step.value));
+        if (seen.at(-1) === 'deleted') break;
+      }
+    })();
+    await one.service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
+    await until(async () => seen.includes('live -> a'));
+    await one.service.deleteAlias({ name: 'live' }, call());
+    await reading;
+    for (const { service } of [one, two]) await service.close();
+  });
 
   it('of a slow reader holds one note for each name, and ends in the newest state', async () => {
     const { service } = managed();
