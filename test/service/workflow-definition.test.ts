@@ -56,6 +56,20 @@ describe('a definition', () => {
     });
   }
 
+  it('names the field that is at fault as a path and nothing else', () => {
+    for (const [definition, field] of [
+      [{ name: 'w' }, 'models'],
+      [{ ...base, workflow: { out: ['x', 'in'] } }, 'workflow.out[0]'],
+      [[], ''],
+    ] as const) {
+      assert.throws(
+        () => parse(definition),
+        (error: AppError) => error.violations[0]?.field === field,
+        field,
+      );
+    }
+  });
+
   it('that is broken, deep or explosive is refused', () => {
     assert.match(refused('{"name": "w",\n "models": {"m" "x"}}'), /line 2 column 17/);
     refused('['.repeat(500_000));

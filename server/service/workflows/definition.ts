@@ -88,9 +88,9 @@ export function parseDefinition(text: string, origin: string, dir?: string): Wor
 export type Fail = (path: Path, problem: string) => never;
 
 function read(text: string, origin: string, dir: string | undefined): { top: Fields; fail: Fail } {
-  const refuse = (where: string, problem: string): never => {
+  const refuse = (where: string, problem: string, field = ''): never => {
     const message = `${origin}: ${where}${where === '' ? '' : ' '}${problem}`;
-    throw new AppError('WORKFLOW_INVALID', message, { violations: [{ field: where, description: problem }] });
+    throw new AppError('WORKFLOW_INVALID', message, { violations: [{ field, description: problem }] });
   };
   if (text.length > MAX_LENGTH) refuse('', `holds ${text.length} characters; at most ${MAX_LENGTH} are read`);
   const lines = new LineCounter();
@@ -112,7 +112,7 @@ function read(text: string, origin: string, dir: string | undefined): { top: Fie
     const node = nearestNode(document, path);
     const at = node?.range ? lines.linePos(node.range[0]) : undefined;
     const name = path.map((part, i) => (typeof part === 'number' ? `[${part}]` : i === 0 ? part : `.${part}`)).join('');
-    return refuse(`${name || 'the top'}${at ? ` (line ${at.line} column ${at.col})` : ''}:`, problem);
+    return refuse(`${name || 'the top'}${at ? ` (line ${at.line} column ${at.col})` : ''}:`, problem, name);
   };
   if (!isObject(top)) return fail([], 'must be an object with name, models and workflow');
   return { top: located(top, dir) as Fields, fail };
