@@ -2,6 +2,7 @@
  * A thread that reads adapters: parsing, hashing, converting and multiplying stay off the main thread, and a hostile
  * file can at worst end this thread. Base weights are asked for; results go back without a copy.
  */
+import { platform, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import { forEachArray } from './assemble.js';
@@ -9,6 +10,11 @@ import { prepareAdapter } from './prepare-adapter.js';
 import type { FromReader, PlainError, ToReader } from './reader-messages.js';
 import type { BoundAdapter } from './types.js';
 import { validateAdapter } from './validate-adapter.js';
+
+/** A tenth of what answering threads get where cores are scarce: streams keep their pace while adapters load. */
+const NICENESS = 10;
+// On Linux a priority is a thread's; elsewhere it would be the whole process's.
+if (platform() === 'linux') setPriority(0, NICENESS);
 
 const port = parentPort!;
 let weights: { resolve(values: Float32Array): void; reject(error: Error): void } | undefined;

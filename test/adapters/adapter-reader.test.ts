@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { getPriority, platform } from 'node:os';
 import { after, describe, it } from 'node:test';
 import { createAdapterReader } from '../../server/adapters/adapter-reader.js';
 import { prepareAdapter, type ReadRequest } from '../../server/adapters/prepare-adapter.js';
@@ -31,6 +33,22 @@ describe('reading in threads', () => {
     const there = await Promise.all(jobs.map(([path, on]) => reader.read(request(path), on)));
     for (const [i, [path, on]] of jobs.entries())
       assert.deepEqual(there[i], await prepareAdapter(request(path), on), path);
+  });
+
+  it('leaves the cores to whoever answers', {
+    skip: platform() !== 'linux' && 'priorities of threads are Linux',
+  }, async () => {
+    await reader.read(request('adapters/llama/qv-r4'), await goldenBase('llama'));
+    const niceness = readdirSync('/proc/self/task').map((task) =>
+      // The 19th field of the file; the second one, in brackets, may hold spaces.
+      Number(readFileSync(`/proc/self/task/${task}/stat`, 'utf8').split(') ')[1]!.split(' ')[16]),
+    );
+    const own = getPriority();
+    assert.ok(
+      niceness.some((nice) => nice > own),
+      'a reading thread yields',
+    );
+    assert.ok(niceness.filter((nice) => nice === own).length > 1, 'the others do not');
   });
 
   it('carries refusals over with reason, message and facts', async () => {
