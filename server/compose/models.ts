@@ -94,6 +94,13 @@ export function manageModels(
       addModel: (name, model) => adapters().addModel(name, model),
       removeModel: (name) => adapters().removeModel(name),
       open: (name, dirs) => adapters().open(name, dirs),
+      health(name) {
+        const handled = handlers().adapters(name);
+        if (handled === undefined || handled.hasWeights) return adapters().health(name);
+        // What its handler accepted, it can use.
+        const { size } = handled.adapters;
+        return size === 0 ? undefined : { registered: size, ready: size, loading: 0, failed: [] };
+      },
       async clear(model, call) {
         const pageSize = 1000;
         for (

@@ -49,6 +49,11 @@ export class HandlerAdapters {
     return this.#adapters.has(name);
   }
 
+  /** How many there are. */
+  get size(): number {
+    return this.#adapters.size;
+  }
+
   list(pageSize?: number, pageToken?: string): AdapterPage {
     const { items, nextPageToken } = pageOf(this.#infos(), ({ name, model }) => [name, model], pageSize, pageToken);
     return { adapters: items, nextPageToken };

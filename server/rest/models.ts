@@ -8,6 +8,7 @@ import { describeEndpoint, modelLine, noVersion, workflowsOf } from './endpoints
 import { invalidField } from './fields.js';
 import { IGNORED_HEADER } from './invocations.js';
 import { parametersOf } from './parameters-of.js';
+import { addPingRoute } from './ping.js';
 import { booleanText, pageLimit, singleValues } from './query.js';
 import { addRoute } from './route.js';
 
@@ -44,17 +45,7 @@ export function addModelRoutes(app: FastifyInstance, services: Services, drainin
     addRoute(app, `${prefix}/:model`, 'inference', handlers);
     addRoute(app, `${prefix}/:model/:version`, 'inference', handlers);
   }
-  const ping = async (_request: unknown, reply: FastifyReply) => {
-    const models = services.management.list();
-    const states = { loading: 'Pending', ready: 'Healthy', failed: 'Failed', unloading: 'Unloading' };
-    // A registration that failed is its own matter; an engine that has stopped is the server's.
-    const stopped = models.some(({ state, info }) => state === 'failed' && info !== undefined);
-    reply.code(draining() ? 503 : stopped ? 500 : 200);
-    return Object.fromEntries(
-      models.map(({ name, state }) => [name, { status: draining() ? 'ShuttingDown' : states[state] }]),
-    );
-  };
-  addRoute(app, '/ping', 'management', { GET: ping, POST: ping });
+  addPingRoute(app, services, draining);
   addRoute(app, '/', 'management', { GET: async () => services.models.list().map((model) => model.name) });
 }
 

@@ -1,6 +1,6 @@
 /** Adapters of all served models: managed, kept, watched, and leased to rows. */
 import { type AdapterReader, createAdapterReader } from '../adapters/adapter-reader.js';
-import { AdapterRegistry } from '../adapters/registry.js';
+import { type AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
 import { Residency } from '../adapters/residency.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import { AppError } from '../errors.js';
@@ -18,6 +18,7 @@ import { leaseSelections, type SelectionLease } from './adapter-leases.js';
 import { AdapterLoader } from './adapter-loader.js';
 import { AdapterSync } from './adapter-sync.js';
 import { updateAdapter } from './adapter-update.js';
+import type { AdapterHealth } from './management.js';
 import { pageOf } from './name-page.js';
 import type { AdapterLeases } from './ports.js';
 import { type ServedModel, ServedModels } from './served-models.js';
@@ -175,6 +176,23 @@ export class Adapters implements AdapterService, AdapterLeases {
     const entries = models.flatMap((name) => [...registryOf(this.core, name).values()]);
     const page = pageOf(entries, ({ name, model }) => [name, model], request.pageSize, request.pageToken);
     return { adapters: page.items.map((entry) => infoOf(this.core, entry)), nextPageToken: page.nextPageToken };
+  }
+
+  /** How the adapters of a model are; undefined = it has none. */
+  health(model: string): AdapterHealth | undefined {
+    const { loader, residency } = this.core;
+    const entries = [...(this.registries.get(model)?.values() ?? [])];
+    if (entries.length === 0) return undefined;
+    const usable = entries.filter(({ error }) => error === undefined);
+    const loading = usable.filter((entry) => loader.isLoading(entry));
+    const isThere = ({ pool, summary }: AdapterEntry) =>
+      summary !== undefined && residency.bytesOf({ pool, digest: summary.digest }) > 0;
+    return {
+      registered: entries.length,
+      ready: usable.filter((entry) => !loader.isLoading(entry) && isThere(entry)).length,
+      loading: loading.length,
+      failed: entries.flatMap(({ name, error }) => (error === undefined ? [] : [{ name, error }])),
+    };
   }
 
   async get(request: OfName): Promise<AdapterInfo> {

@@ -4,6 +4,16 @@ import type { CallContext, ModelInfo } from './types.js';
 /** Life of a registered model. */
 export type ModelState = 'loading' | 'ready' | 'failed' | 'unloading';
 
+/** How the adapters of a model are. */
+export interface AdapterHealth {
+  readonly registered: number;
+  /** Those whose weights are in the engine, and those that are being read. */
+  readonly ready: number;
+  readonly loading: number;
+  /** Those that cannot be used, and why. */
+  readonly failed: readonly { readonly name: string; readonly error: string }[];
+}
+
 /** What is known of a registered model. */
 export interface ModelStatus {
   readonly name: string;
@@ -22,6 +32,8 @@ export interface ModelStatus {
   readonly direct: boolean;
   /** Workflows that use it, as `name` or `name/version`, sorted. */
   readonly workflows: readonly string[];
+  /** Counted when it is read; absent = none are registered, or the model takes none. */
+  readonly adapters?: AdapterHealth | undefined;
   readonly runningRows: number;
   readonly waitingRows: number;
   /** Most rows of a step, and most that may wait or run; 0 until it is ready. */

@@ -4,7 +4,13 @@ import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
 import type { AdapterLog } from './adapter-service.js';
 import type { KeptRecords } from './kept-records.js';
-import type { ModelManagement, ModelOverrides, ModelStatus, RegisterModelRequest } from './management.js';
+import type {
+  AdapterHealth,
+  ModelManagement,
+  ModelOverrides,
+  ModelStatus,
+  RegisterModelRequest,
+} from './management.js';
 import { type ModelHandlers, nameOf, type OpenedModel, savedModel } from './model-description.js';
 import { type ModelPool, poolKey } from './model-pool.js';
 import type { LoadedModel } from './ports.js';
@@ -22,6 +28,8 @@ export interface ModelManagerOptions {
     removeModel(name: string): void;
     /** Brings the adapters that are stored for the model, and those of folders. */
     open(model: string, dirs: readonly string[]): Promise<unknown>;
+    /** How they are; absent = it is not known. */
+    health?(model: string): AdapterHealth | undefined;
     /** Deletes the adapters of a model, also from the store. */
     clear(model: string, call: CallContext): Promise<void>;
   };
@@ -81,11 +89,11 @@ export class ModelManager implements ModelManagement {
 
   list(): readonly ModelStatus[] {
     const all = [...this.#registered.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-    return all.map((model) => statusOf(model));
+    return all.map((model) => this.#status(model));
   }
 
   get(name: string): ModelStatus {
-    return statusOf(this.#find(name));
+    return this.#status(this.#find(name));
   }
 
   /** The refusal of a request for a model that is registered but does not answer; undefined for any other name. */
@@ -169,7 +177,7 @@ export class ModelManager implements ModelManagement {
       if (model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled)
         await this.#options.adapters.clear(name, call);
     }
-    const status: ModelStatus = { ...statusOf(model), state: 'unloading' };
+    const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
     const gone = this.#remove(model);
     if (wait) await gone;
     return status;
@@ -298,7 +306,7 @@ export class ModelManager implements ModelManagement {
     };
     if (!wait) {
       await save();
-      return statusOf(model);
+      return this.#status(model);
     }
     // Another workflow may have come to wait for the same load.
     const leave = () => model.workflows.size < 2 && stop.abort(signal.reason);
@@ -313,7 +321,7 @@ export class ModelManager implements ModelManagement {
     } finally {
       signal.removeEventListener('abort', leave);
     }
-    return statusOf(model);
+    return this.#status(model);
   }
 
   async #load(model: RegisteredModel, opening: Promise<OpenedModel>): Promise<void> {
@@ -383,5 +391,9 @@ export class ModelManager implements ModelManagement {
     throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
       metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
     });
+  }
+
+  #status(model: RegisteredModel): ModelStatus {
+    return statusOf(model, (name) => this.#options.adapters.health?.(name));
   }
 }

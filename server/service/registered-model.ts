@@ -1,6 +1,6 @@
 /** A registered model from the moment it has a name, and what is told of it. */
 import { redactSource } from '../sources/source.js';
-import type { ModelOverrides, ModelState, ModelStatus } from './management.js';
+import type { AdapterHealth, ModelOverrides, ModelState, ModelStatus } from './management.js';
 import type { OpenedModel } from './model-description.js';
 import type { PooledModel } from './model-pool.js';
 import type { ModelInfo } from './types.js';
@@ -27,8 +27,11 @@ export interface RegisteredModel {
   handler?: ModelInfo;
 }
 
-/** What the surfaces are told of it. */
-export function statusOf(model: RegisteredModel): ModelStatus {
+/**
+ * What the surfaces are told of it.
+ * @param health how the adapters of a model are
+ */
+export function statusOf(model: RegisteredModel, health: (name: string) => AdapterHealth | undefined): ModelStatus {
   const { name, url, state, startup, direct, workflows, createdAt, pooled, opened } = model;
   const options = opened?.options;
   const loaded = pooled?.model;
@@ -47,6 +50,9 @@ export function statusOf(model: RegisteredModel): ModelStatus {
     }),
     startup,
     direct,
+    get adapters() {
+      return health(name);
+    },
     workflows: [...workflows].sort(),
     runningRows: stats?.runningRows ?? 0,
     waitingRows: stats?.waitingRows ?? 0,

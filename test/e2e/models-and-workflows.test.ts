@@ -148,6 +148,8 @@ describe('models at run time', () => {
     for (const name of ['good', 'bad']) mkdirSync(path.join(store, name));
     writeFileSync(path.join(store, 'good/serving.properties'), `option.model_id=${MODEL}\n`);
     cpSync(`${ADAPTERS}/qv-r4`, path.join(store, 'good/adapters/qv'), { recursive: true });
+    mkdirSync(path.join(store, 'good/adapters/broken'));
+    writeFileSync(path.join(store, 'good/adapters/broken/adapter_config.json'), '{}');
     writeFileSync(path.join(store, 'bad/config.json'), '{}');
     mkdirSync(path.join(store, 'flow'));
     writeFileSync(
@@ -160,6 +162,14 @@ describe('models at run time', () => {
     assert.deepEqual((await ask(`${url}/predictions/flow`, 'POST', { inputs: 'a', ...short })).json, wanted.json);
     const { json } = await ask(`${url}/ping`);
     assert.deepEqual([json.good.status, json.bad.status], ['Healthy', 'Failed']);
+    assert.match(json.bad.error, /hidden_size|config/);
+    const { failures, ...counts } = json.good.adapters;
+    assert.deepEqual(counts, { status: 'Partial', registered: 2, ready: 1, loading: 0, failed: 1 });
+    assert.match(failures.broken, /adapter_config|peft_type|config/);
+    const verbose = await ask(`${url}/ping?verbose=true`);
+    assert.equal(verbose.status, 200, 'an adapter that failed is its own matter');
+    const { broken, qv } = verbose.json.good.adapters.each;
+    assert.deepEqual([broken.status, qv], ['Failed', { status: 'Healthy', state: 'ready' }]);
     assert.equal((await ask(`${url}/models?url=good&model_name=again`, 'POST')).status, 200);
   });
 });
