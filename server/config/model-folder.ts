@@ -1,5 +1,5 @@
 /** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { isRemoteUri, redactSource } from '../sources/source.js';
 import { ConfigError } from './config-error.js';
@@ -46,7 +46,7 @@ export interface ModelSettings extends Pick<SettingValues, 'dtype' | 'adapters' 
 export interface FetchedModel {
   /** The weights that `option.model_id` names, where they are remote. */
   readonly weights?: string | undefined;
-  /** Folders that everything must lie below, as the folder itself was fetched; absent = anywhere. */
+  /** Folders that everything must lie below, as the folder itself was fetched or others may write to it; absent = anywhere. */
   readonly within?: readonly string[] | undefined;
 }
 
@@ -142,14 +142,27 @@ export function resolveModelFolder(
   };
 }
 
-/** What a fetched folder names must have been fetched, too. */
+/** What a folder names that is not the operator's must lie where models may come from, links followed. */
 function requireWithin(place: string, within: readonly string[] | undefined, where: () => string): void {
+  const target = real(place);
   const inside = (root: string) => {
-    const way = path.relative(root, place);
+    const way = path.relative(real(root), target);
     return !/^\.\.([\\/]|$)/.test(way) && !path.isAbsolute(way);
   };
   if (within === undefined || within.some(inside)) return;
-  throw new ConfigError(`${where()} must name a folder of the model itself, as the model comes from elsewhere`);
+  throw new ConfigError(
+    `${where()} must name a folder of the model itself, or one that models may be registered from, as the model is not ` +
+      "the operator's own",
+  );
+}
+
+function real(place: string): string {
+  try {
+    return realpathSync(place);
+  } catch {
+    // What is missing is told where it is opened.
+    return path.resolve(place);
+  }
 }
 
 function revisionRemark({ revision, modelId }: ServingProperties, fetched: string | undefined): string[] {

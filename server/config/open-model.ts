@@ -76,7 +76,10 @@ export async function openModelUrl(
     // What a fetched folder names was not named by the operator.
     const known = whole === undefined ? snapshot : undefined;
     const weights = elsewhere === undefined ? undefined : await fetch(elsewhere, trusted && whole === undefined, known);
-    const within = whole === undefined ? undefined : held.flatMap((local) => local.roots);
+    const brought = held.flatMap((local) => local.roots);
+    // The operator's own folders may name any place; what others may write to, only where models may come from.
+    const own = trusted || (store !== undefined && (await isInside(place, store)));
+    const within = whole !== undefined ? brought : own ? undefined : [...roots, ...brought];
     const fetched = { weights: weights?.path, within };
     const source = resolveModelFolder(place, settings, cwd ?? path.dirname(place), name, fetched);
     const [first] = held;
@@ -134,6 +137,12 @@ function pathOf(url: string, store: string | undefined): string {
   if (store === undefined) throw fail('it must be an absolute path or a file: URI (there is no --model-store)');
   return path.resolve(store, url);
 }
+
+const isInside = (place: string, root: string): Promise<boolean> =>
+  checkInside(place, [root]).then(
+    () => true,
+    () => false,
+  );
 
 async function checked(place: string, roots: readonly string[]): Promise<string> {
   try {

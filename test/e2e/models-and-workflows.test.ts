@@ -143,6 +143,24 @@ describe('models at run time', () => {
     assert.deepEqual(await engines(url), ['base']);
   });
 
+  test('a folder that others may write to names weights only where models may come from', async (t) => {
+    const [dir, elsewhere] = [scratch(t), scratch(t)];
+    cpSync(MODEL, path.join(elsewhere, 'weights'), { recursive: true });
+    symlinkSync(path.join(elsewhere, 'weights'), path.join(dir, 'link'));
+    const url = await startServer(t, [...FLAGS, '--allow-path', dir]);
+    for (const [name, weights, status] of [
+      ['outside', path.join(elsewhere, 'weights'), 400],
+      ['linked', '../link', 400],
+      ['inside', MODEL, 200],
+    ] as const) {
+      mkdirSync(path.join(dir, name));
+      writeFileSync(path.join(dir, name, 'serving.properties'), `option.model_id=${weights}\n`);
+      const answer = await ask(`${url}/models?${query({ url: path.join(dir, name), model_name: name })}`, 'POST');
+      assert.equal(answer.status, status, `${name}: ${JSON.stringify(answer.json)}`);
+      if (status === 400) assert.match(answer.json.message, /option\.model_id.* models may be registered from/);
+    }
+  });
+
   test('a store is served without what is broken in it', async (t) => {
     const store = scratch(t);
     for (const name of ['good', 'bad']) mkdirSync(path.join(store, name));
