@@ -25,16 +25,15 @@ export interface ChunkInput {
 
 /**
  * Tokens of the next chunk; 0 = decode first. While nothing decodes it is the limit. Else the time of all chunks between two
- * decode steps is bounded by that of decode steps: by 1.5 of them, times the square of how many rows wait for each row that
- * runs. The delay is one row's loss and another's gain, and a row that starts earlier makes fuller batches of all steps to
- * come: a burst is read first, and then decoded together. The measured cost per token falls with the size of the chunk, so
- * following it ends at the chunk that fits.
+ * decode steps is bounded by that of decode steps: by 1.5 of them, times as many rows as wait for each row that runs. The
+ * delay is one row's loss and another's gain, and a row that starts earlier makes fuller batches of all steps to come. The
+ * measured cost per token falls with the size of the chunk, so following it ends at the chunk that fits.
  */
 export function chunkTokens({ costs, running, hungry, read, limit }: ChunkInput): number {
   const { decodeMs, prefillMsPerToken } = costs;
   if (running === 0) return limit;
   if (decodeMs === undefined || prefillMsPerToken === undefined) return read === 0 ? limit : 0;
-  const budgetMs = DECODE_STEPS * decodeMs * Math.max(1, hungry / running) ** 2;
+  const budgetMs = DECODE_STEPS * decodeMs * Math.max(1, hungry / running);
   const tokens = Math.floor(budgetMs / prefillMsPerToken / MULTIPLE) * MULTIPLE - read;
   if (read > 0) return tokens < FEWEST_FURTHER ? 0 : Math.min(limit, tokens);
   return Math.min(limit, Math.max(FEWEST_TOKENS, tokens));

@@ -173,16 +173,16 @@ describe('prefill chunks', () => {
 
   test('take one and a half decode steps, more where more rows wait than run', () => {
     assert.equal(chunkTokens({ costs, running: 8, hungry: 4, read: 0, limit: 256 }), 56);
-    assert.equal(chunkTokens({ costs, running: 4, hungry: 6, read: 0, limit: 256 }), 128);
+    assert.equal(chunkTokens({ costs, running: 2, hungry: 6, read: 0, limit: 256 }), 176);
     assert.equal(chunkTokens({ costs, running: 1, hungry: 15, read: 0, limit: 256 }), 256);
     assert.equal(chunkTokens({ costs: { ...costs, decodeMs: 1 }, running: 8, hungry: 1, read: 0, limit: 256 }), 16);
   });
 
   test('follow one another before the next decode step while the burst is worth it, and no scrap is read', () => {
-    const burst = { costs, running: 2, hungry: 6, limit: 256 };
-    assert.equal(chunkTokens({ ...burst, read: 256 }), 256);
-    assert.equal(chunkTokens({ ...burst, read: 456 }), 80);
-    assert.equal(chunkTokens({ ...burst, read: 480 }), 0);
+    const burst = { costs, running: 2, hungry: 14, limit: 256 };
+    assert.equal(chunkTokens({ ...burst, read: 160 }), 256);
+    assert.equal(chunkTokens({ ...burst, read: 336 }), 80);
+    assert.equal(chunkTokens({ ...burst, read: 360 }), 0);
     assert.equal(chunkTokens({ ...burst, hungry: 2, read: 8 }), 0);
     assert.equal(chunkTokens({ costs: {}, running: 2, hungry: 6, limit: 256, read: 8 }), 0);
   });
