@@ -28,7 +28,8 @@ export function addPingRoute(app: FastifyInstance, services: Services, draining:
     });
     return Object.fromEntries(await Promise.all(told));
   };
-  addRoute(app, '/ping', 'management', { GET: ping, POST: ping });
+  // Health checks of every kind ask here, and the original answers any method.
+  addRoute(app, '/ping', 'management', { GET: ping, POST: ping, PUT: ping, PATCH: ping, DELETE: ping });
 }
 
 function errorOf({ error }: ModelStatus): { error?: string } {

@@ -130,6 +130,8 @@ test('models and health are listed in the original’s form', async (t) => {
   assert.equal(described[0]!.models[0]!.status, 'Healthy');
   assert.equal((await call(`${url}/models/c`, 'GET'))[0], 404);
   assert.deepEqual(await call(`${url}/ping`, 'GET'), [200, { a: { status: 'Healthy' }, b: { status: 'Healthy' } }]);
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'])
+    assert.equal((await call(`${url}/ping`, method))[0], 200, method);
   draining = true;
   assert.equal((await call(`${url}/ping`, 'GET'))[0], 503);
 });
