@@ -2,10 +2,10 @@
  * The tokens that the tokenizer beside an adapter adds, for adapters with a vocabulary of their own. Only their texts and
  * ids are taken: the rest of that tokenizer is the base's.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
-import { checkInside } from './source.js';
+import { readInside } from './source.js';
 import { isJsonObject, type JsonObject, type JsonValue, parseStrictJson } from './strict-json.js';
 
 /** Longest tokenizer file that is read: that of a vocabulary of some 250,000 tokens. */
@@ -24,16 +24,16 @@ export interface AddedToken {
 }
 
 async function readObject(folder: string, name: string, roots: readonly string[]): Promise<JsonObject | undefined> {
-  const path = join(folder, name);
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined) return undefined;
+  const there = await stat(join(folder, name)).then(
+    () => true,
+    () => false,
+  );
+  if (!there) return undefined;
   const fail = (what: string) => new AppError('ADAPTER_INVALID', `${name}: ${what}`);
-  const real = await checkInside(path, roots);
-  if (!found.isFile()) throw fail('it is not a file');
-  if (found.size > MAX_FILE_BYTES) throw fail(`${found.size} bytes; at most ${MAX_FILE_BYTES} are read`);
+  const text = await readInside(folder, name, roots, MAX_FILE_BYTES);
   let root: JsonValue;
   try {
-    root = parseStrictJson(await readFile(real));
+    root = parseStrictJson(text);
   } catch (error) {
     throw fail(`not valid JSON: ${(error as Error).message}`);
   }

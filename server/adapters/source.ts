@@ -3,9 +3,10 @@
  * Hugging Face cache (snapshots that link to blobs) is fine while both lie below one root.
  */
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { isAbsolute, join, resolve, sep } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '../errors.js';
+import { isBelow } from './real-path.js';
 
 /** Longest adapter_config.json that is read. */
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
@@ -17,10 +18,6 @@ export interface AdapterFolder {
   readonly path: string;
   /** Bytes of adapter_config.json. */
   readonly config: Uint8Array;
-}
-
-function isBelow(path: string, root: string): boolean {
-  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
 function forbidden(what: string): AppError {
@@ -101,12 +98,26 @@ export async function openAdapterFolder(folder: string, roots: readonly string[]
     throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(folder)} is not a folder`);
   }
   const path = await configFolder(real, roots);
-  const config = await checkInside(join(path, CONFIG), roots);
-  const { size } = await stat(config);
-  if (size > MAX_CONFIG_BYTES) {
-    throw new AppError('ADAPTER_INVALID', `${CONFIG}: ${size} bytes; at most ${MAX_CONFIG_BYTES} are read`);
+  return { path, config: await readInside(path, CONFIG, roots, MAX_CONFIG_BYTES) };
+}
+
+/**
+ * Reads a whole file of an adapter's folder.
+ * @throws AppError what {@link checkInside} throws; ADAPTER_INVALID where it is no file or longer than `most` bytes
+ */
+export async function readInside(
+  folder: string,
+  name: string,
+  roots: readonly string[],
+  most: number,
+): Promise<Uint8Array> {
+  const real = await checkInside(join(folder, name), roots);
+  const found = await stat(real);
+  if (!found.isFile()) throw new AppError('ADAPTER_INVALID', `${name}: it is not a file`);
+  if (found.size > most) {
+    throw new AppError('ADAPTER_INVALID', `${name}: ${found.size} bytes; at most ${most} are read`);
   }
-  return { path, config: await readFile(config) };
+  return readFile(real);
 }
 
 /** The adapters of a directory: every subfolder is one, named as the folder; other entries are returned as ignored. */

@@ -1,7 +1,7 @@
 /** Models and workflows of a server: what it is started with, and what comes and goes later. */
-import { realpathSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
+import { isBelow, realPathOf } from '../adapters/real-path.js';
 import type { ModelSource } from '../config/model-folder.js';
 import { type FoundModel, modelsOfStore, openModelUrl } from '../config/open-model.js';
 import type { ServeConfig } from '../config/parse.js';
@@ -192,9 +192,7 @@ export function manageModels(
 function requireTrusted({ source, release }: FoundModel, { models, modelStore }: ServeConfig): void {
   const { folder } = source;
   const trusted = [...models.map((one) => one.folder), ...(modelStore === undefined ? [] : [modelStore])];
-  const real = realpathSync(folder);
-  const within = (root: string) => !/^\.\.|^\//.test(relative(realpathSync(root), real));
-  if (trusted.some(within)) return;
+  if (trusted.some((root) => isBelow(realPathOf(folder), realPathOf(root)))) return;
   release();
   throw new AppError(
     'MODEL_SOURCE_FORBIDDEN',

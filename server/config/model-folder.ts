@@ -1,6 +1,7 @@
 /** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
-import { existsSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { isBelow, realPathOf } from '../adapters/real-path.js';
 import { isRemoteUri, redactSource } from '../sources/source.js';
 import { ConfigError } from './config-error.js';
 import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
@@ -144,25 +145,12 @@ export function resolveModelFolder(
 
 /** What a folder names that is not the operator's must lie where models may come from, links followed. */
 function requireWithin(place: string, within: readonly string[] | undefined, where: () => string): void {
-  const target = real(place);
-  const inside = (root: string) => {
-    const way = path.relative(real(root), target);
-    return !/^\.\.([\\/]|$)/.test(way) && !path.isAbsolute(way);
-  };
-  if (within === undefined || within.some(inside)) return;
+  const target = realPathOf(place);
+  if (within === undefined || within.some((root) => isBelow(target, realPathOf(root)))) return;
   throw new ConfigError(
     `${where()} must name a folder of the model itself, or one that models may be registered from, as the model is not ` +
       "the operator's own",
   );
-}
-
-function real(place: string): string {
-  try {
-    return realpathSync(place);
-  } catch {
-    // What is missing is told where it is opened.
-    return path.resolve(place);
-  }
 }
 
 function revisionRemark({ revision, modelId }: ServingProperties, fetched: string | undefined): string[] {

@@ -1,6 +1,7 @@
 /** What the keys of a model's folder and of the environment come to: which model, which limits, which handler. */
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { isBelow, realPathOf } from '../adapters/real-path.js';
 import { ConfigError } from './config-error.js';
 import type { ServingEnvironment } from './serving-env.js';
 import { readServingProperties, type ServingProperties } from './serving-properties.js';
@@ -63,8 +64,7 @@ export function handlerOf(folder: string, properties: ServingProperties, alone: 
   const module = path.resolve(folder, entryPoint);
   // Links are followed: what lies outside by a link is outside.
   if (!existsSync(module)) throw new ConfigError(`${file}: option.entryPoint names no file: ${module}`);
-  const inside = path.relative(realpathSync(folder), realpathSync(module));
-  if (inside.startsWith('..') || path.isAbsolute(inside)) {
+  if (!isBelow(realPathOf(module), realPathOf(folder))) {
     throw new ConfigError(`${file}: option.entryPoint must lie inside the folder, not at ${module}`);
   }
   return {

@@ -4,11 +4,11 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkInside } from '../adapters/source.js';
 import { AppError } from '../errors.js';
-import { isHubId, redactSource } from '../sources/source.js';
+import { redactSource } from '../sources/source.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
 import { ConfigError } from './config-error.js';
 import { type ModelSettings, type ModelSource, resolveModelFolder } from './model-folder.js';
-import { isRemoteModel, remoteWeights } from './remote-model.js';
+import { isRemoteModel, remoteWeights, withRevision } from './remote-model.js';
 
 /** Where models may be registered from, and what holds for all of them. */
 export interface ModelPlaces {
@@ -69,7 +69,7 @@ export async function openModelUrl(
     return local;
   };
   try {
-    const remote = isRemoteModel(url, store ?? '/') ? hubUri(url) : undefined;
+    const remote = isRemoteModel(url, store ?? '/') ? withRevision(url, undefined) : undefined;
     const whole = remote === undefined ? undefined : await fetch(remote, trusted, snapshot);
     const place = whole?.path ?? (trusted ? path.resolve(url) : await checked(pathOf(url, store), roots));
     const elsewhere = remoteWeights(place, settings);
@@ -95,8 +95,6 @@ export async function openModelUrl(
     throw new AppError('MODEL_INVALID', error.message, { cause: error });
   }
 }
-
-const hubUri = (url: string): string => (isHubId(url) ? `hf://${url}` : url);
 
 /** Sources tell of adapters; here they are models. */
 function asModelError(thrown: unknown): never {

@@ -2,7 +2,7 @@
  * Engines by what they run: models of several names with equal files and settings share one. An engine ends with its
  * last lease, after the answers that still run on it.
  */
-import { realpathSync } from 'node:fs';
+import { realPathOf } from '../adapters/real-path.js';
 import { AppError } from '../errors.js';
 import type { LoadModelOptions } from './load-model.js';
 import type { ModelUses } from './model-uses.js';
@@ -30,16 +30,7 @@ interface Pooled {
 
 /** What makes two models the same engine: everything but the name, whichever links the path goes through. */
 export function poolKey({ name: _, path, ...rest }: LoadModelOptions): string {
-  return JSON.stringify(Object.entries({ ...rest, path: resolved(path) }).sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function resolved(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    // It is loaded, or refused, by the name it has.
-    return path;
-  }
+  return JSON.stringify(Object.entries({ ...rest, path: realPathOf(path) }).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** The running engines. */
