@@ -1,5 +1,5 @@
 /** A model's tokenizer with tokens that an adapter adds: they are found in a text first, as added tokens always are. */
-import type { DecodeOptions, IncrementalDecoder, Tokenizer } from './tokenizer.js';
+import { type DecodeOptions, decodeWhole, type IncrementalDecoder, type Tokenizer } from './tokenizer.js';
 
 /** What is added: texts with ids that the model's own tokenizer does not know. */
 export interface ExtraToken {
@@ -43,10 +43,7 @@ class ExtendedTokenizer implements Tokenizer {
   }
 
   decode(ids: readonly number[], skipSpecialTokens: boolean): string {
-    const decoder = this.incrementalDecoder({ skipSpecialTokens });
-    let text = '';
-    for (const id of ids) text += decoder.push(id).join('');
-    return text + decoder.end().join('');
+    return decodeWhole(this.incrementalDecoder({ skipSpecialTokens }), ids);
   }
 
   incrementalDecoder(options: DecodeOptions): IncrementalDecoder {

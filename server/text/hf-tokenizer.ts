@@ -2,7 +2,7 @@
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { AppError } from '../errors.js';
 import { PipelineDecoder, readDecoder, type StageFactory, type TokenTexts } from './decode-pipeline.js';
-import type { DecodeOptions, IncrementalDecoder, Tokenizer } from './tokenizer.js';
+import { type DecodeOptions, decodeWhole, type IncrementalDecoder, type Tokenizer } from './tokenizer.js';
 import { contentOf, type JsonObject, namedSpecialTokens, readJsonObject } from './tokenizer-files.js';
 
 const TOKENIZER_FILE = 'tokenizer.json';
@@ -114,10 +114,7 @@ class HfTokenizer implements Tokenizer, TokenTexts {
   }
 
   decode(ids: readonly number[], skipSpecialTokens: boolean): string {
-    const decoder = this.incrementalDecoder({ skipSpecialTokens });
-    let text = '';
-    for (const id of ids) text += decoder.push(id).join('');
-    return text + decoder.end().join('');
+    return decodeWhole(this.incrementalDecoder({ skipSpecialTokens }), ids);
   }
 
   incrementalDecoder(options: DecodeOptions): IncrementalDecoder {

@@ -17,6 +17,13 @@ export interface IncrementalDecoder {
   end(): readonly string[];
 }
 
+/** The whole text of a sequence, by a decoder that has seen nothing yet. */
+export function decodeWhole(decoder: IncrementalDecoder, ids: readonly number[]): string {
+  let text = '';
+  for (const id of ids) text += decoder.push(id).join('');
+  return text + decoder.end().join('');
+}
+
 /** Text to token ids and back, as the model's `tokenizer.json` says. */
 export interface Tokenizer {
   /** Ids of the text; `addSpecialTokens` also adds what the tokenizer's post-processor adds (for example BOS). */
