@@ -76,56 +76,43 @@ export class SiteEmitter {
 
   /** y [rows, out] of x [rows, in], whatever shape values have in this variant. */
   flatLinear(x: Value, linear: LinearSpec): Value {
-    if (!this.grouped) return this.linear(x, linear);
-    this.linears.push(linear);
-    const { bias, inFeatures, outFeatures } = linear;
-    const input = { x, grouped: false, bound: this.#bounds.get(x) };
-    const biases = [bias === undefined ? undefined : this.#weight(bias, outFeatures)];
-    const [base] = this.#kernel.emit(this.#graph, input, [linear], biases);
-    const update = this.#update(this.#group(x, inFeatures), linear);
-    return this.#graph.op('Add', [base!, this.asFlatRows(update, outFeatures)]);
+    return this.#emit(x, [linear], false)[0]!;
   }
 
-  /** The outputs of linears that all read x [rows, in]. */
+  /** The outputs of linears that all read x [rows, in], grouped or not. */
   linearsOf(x: Value, linears: readonly LinearSpec[]): Value[] {
+    return this.#emit(x, linears, this.grouped);
+  }
+
+  #emit(x: Value, linears: readonly LinearSpec[], grouped: boolean): Value[] {
     this.linears.push(...linears);
     const biases = linears.map(({ bias, outFeatures }) =>
       bias === undefined ? undefined : this.#weight(bias, outFeatures),
     );
-    const input = { x, grouped: this.grouped, bound: this.#bounds.get(x) };
-    if (this.#variant === 'base') return this.#kernel.emit(this.#graph, input, linears, biases);
-    if (this.#variant === 'lora') {
-      const base = this.#kernel.emit(this.#graph, input, linears, biases);
-      return linears.map((linear, i) => this.#adapted(x, linear, base[i]!));
-    }
-    const base = this.#kernel.emit(
-      this.#graph,
-      input,
-      linears,
-      linears.map(() => undefined),
-    );
-    return linears.map((linear, i) => this.#fullyAdapted(x, linear, base[i]!, biases[i]));
+    const full = this.#variant === 'full';
+    const input = { x, grouped, bound: this.#bounds.get(x) };
+    const products = this.#kernel.emit(this.#graph, input, linears, full ? linears.map(() => undefined) : biases);
+    if (this.#variant === 'base') return products;
+    return linears.map((linear, i) => {
+      const update = this.#update(grouped ? x : this.#group(x, linear.inFeatures), linear);
+      if (full) return this.#fullyAdapted(update, linear, products[i]!, biases[i]);
+      return this.#graph.op('Add', [products[i]!, grouped ? update : this.asFlatRows(update, linear.outFeatures)]);
+    });
   }
 
-  /** The low-rank update of a linear: [groups, rows per group, out]. */
+  /** The low-rank update of a linear, of x [groups, rows per group, in]: [groups, rows per group, out]. */
   #update(x: Value, { module, inFeatures, outFeatures }: LinearSpec): Value {
     const graph = this.#graph;
     const a = graph.input(siteInputs.a(module), 'float32', ['groups', `rank.${module}`, inFeatures]);
     const b = graph.input(siteInputs.b(module), 'float32', ['groups', `rank.${module}`, outFeatures]);
-    const grouped = this.grouped ? x : this.#group(x, inFeatures);
-    const hidden = graph.contrib('FusedMatMul', [grouped, a], { transB: 1 }); // [groups, m, rank]
+    const hidden = graph.contrib('FusedMatMul', [x, a], { transB: 1 }); // [groups, m, rank]
     return graph.op('MatMul', [hidden, b]);
   }
 
-  #adapted(x: Value, linear: LinearSpec, base: Value): Value {
-    return this.#graph.op('Add', [base, this.#update(x, linear)]);
-  }
-
   /** DoRA scales product and update together, before any bias. */
-  #fullyAdapted(x: Value, linear: LinearSpec, product: Value, bias: Value | undefined): Value {
+  #fullyAdapted(update: Value, linear: LinearSpec, product: Value, bias: Value | undefined): Value {
     const graph = this.#graph;
     const { module, outFeatures } = linear;
-    const update = this.#update(x, linear);
     const gain = graph.input(siteInputs.gain(module), 'float32', [`gain.g.${module}`, 1, `gain.o.${module}`]);
     const groupBias = graph.input(siteInputs.bias(module), 'float32', [`bias.g.${module}`, 1, `bias.o.${module}`]);
     const base = this.#group(product, outFeatures);
