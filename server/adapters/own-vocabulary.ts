@@ -93,10 +93,8 @@ export async function splitVocabulary(
   tokens: readonly AddedToken[],
 ): Promise<Parts & Pick<BoundAdapter, 'vocabulary'>> {
   const { served, vocabSize: size } = base;
-  const { hidden, more } = {
-    hidden: served.modules.get(served.embeddingModule)!.outFeatures,
-    more: size - served.vocabSize,
-  };
+  const hidden = served.modules.get(served.embeddingModule)!.outFeatures;
+  const more = size - served.vocabSize;
   const head = parts.linears.find(({ module }) => module === base.headModule);
   const headRows = new Map(parts.headRows);
   const vocabulary = { size, tokens, ...(await headBeyond(base, head, Math.max(0, more), hidden)) };

@@ -110,17 +110,20 @@ export class EngineLoop {
     const output: StepOutput = { prompts: [], tokens: [], ends: [] };
     this.#applyCancels(output);
     const start = performance.now();
-    const read = this.#counts.prefillTokens;
     let decision = this.#decide();
     while (decision.kind === 'preempt') {
       this.#preempt(decision.id);
       decision = this.#decide();
     }
-    if (decision.kind === 'decode') await this.#decode(output);
-    else if (decision.kind === 'prefill') await this.#prefill(this.#prefills.at(-1)!, decision.tokens, output);
-    else if (decision.kind === 'start') await this.#start(decision.ids, decision.tokens, output);
-    if (decision.kind === 'decode') this.#readSinceDecode = 0;
-    else if (decision.kind !== 'idle') this.#readSinceDecode += Math.max(1, this.#counts.prefillTokens - read);
+    if (decision.kind === 'decode') {
+      await this.#decode(output);
+      this.#readSinceDecode = 0;
+    } else if (decision.kind !== 'idle') {
+      const read = this.#counts.prefillTokens;
+      if (decision.kind === 'prefill') await this.#prefill(this.#prefills.at(-1)!, decision.tokens, output);
+      else await this.#start(decision.ids, decision.tokens, output);
+      this.#readSinceDecode += Math.max(1, this.#counts.prefillTokens - read);
+    }
     this.#counts.stepMs += performance.now() - start;
     return output;
   }

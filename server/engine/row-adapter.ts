@@ -75,10 +75,8 @@ export function needsFullGraph(adapter: BoundAdapter): boolean {
 }
 
 /** Names a selection: digests with weights; `~` marks an adapter before its invocation. */
-export function selectionKey(
-  selection: readonly { readonly digest: string; readonly weight: number; readonly idle?: boolean | undefined }[],
-): string {
-  return selection.map(({ digest, weight, idle }) => `${digest}*${weight}${idle ? '~' : ''}`).join('+');
+export function selectionKey(parts: readonly WeightedAdapter[]): string {
+  return parts.map(({ adapter, weight, idle }) => `${adapter.digest}*${weight}${idle ? '~' : ''}`).join('+');
 }
 
 /** True when a selection's key names the adapter. */
@@ -111,7 +109,7 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
   const linears = new Map<string, LowRank>();
   for (const [module, list] of grouped) linears.set(module, stack(list));
   return {
-    key: selectionKey(parts.map(({ adapter, weight, idle }) => ({ digest: adapter.digest, weight, idle }))),
+    key: selectionKey(parts),
     parts: parts.filter(({ weight }) => weight !== 0),
     linears,
     gains,

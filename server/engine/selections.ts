@@ -22,7 +22,7 @@ export class Selections {
       return { adapter, weight, from: activationPoint(adapter, promptIds) };
     });
     return spansOf(parts, (active) => {
-      const key = selectionKey(active.map(({ adapter, weight, idle }) => ({ digest: adapter.digest, weight, idle })));
+      const key = selectionKey(active);
       const known = this.#used.get(key);
       if (known !== undefined) {
         known.spans += 1;
