@@ -122,6 +122,15 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
     groups = groups.map((group) => group.filter((other) => other !== row)).filter((group) => group.length > 0);
     prefilling = prefilling.filter((other) => other !== row);
   };
+  /** Notes what rows hold, with room for `more` tokens of each that decodes. */
+  const note = (more: number) => {
+    mostRows = Math.max(mostRows, groups.flat().length + prefilling.length);
+    const held = groups.reduce(
+      (sum, group) => sum + group.length * inBlocks(Math.max(...group.map(({ length }) => length + more))),
+      prefilling.reduce((sum, { tokens }) => sum + inBlocks(tokens), 0),
+    );
+    mostPositions = Math.max(mostPositions, held);
+  };
   for (;;) {
     while (next < rows.length && rows[next]!.arrived.atMs <= nowMs) waiting.push(rows[next++]!);
     const decision = decide({ waiting, prefilling, groups, readSinceDecode, costs, service }, limits);
@@ -143,6 +152,8 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
     }
     if (decision.kind === 'decode') {
       readSinceDecode = 0;
+      // The next tokens' room is taken now; a row that had to go for it has gone.
+      note(1);
       const ms = groups.reduce((sum, group) => sum + model.decode(group.map(({ length }) => length)), 0);
       costs.decoded(ms);
       charge(groups.flat(), ms);
@@ -175,12 +186,7 @@ export function simulate(arrivals: readonly Arrival[], limits: SchedulerLimits, 
         if (!done) join(groups, row, limits);
       }
     }
-    mostRows = Math.max(mostRows, groups.flat().length + prefilling.length);
-    const held = groups.reduce(
-      (sum, group) => sum + group.length * inBlocks(Math.max(...group.map(({ length }) => length + 1))),
-      prefilling.reduce((sum, { tokens }) => sum + inBlocks(tokens), 0),
-    );
-    mostPositions = Math.max(mostPositions, held);
+    note(0);
   }
   const outcomes = rows.map(({ arrived, firstTokenMs, endMs, longestGapMs, preemptions }) => ({
     ...arrived,

@@ -235,6 +235,11 @@ describe('simulated traffic', () => {
     priority: fc.integer({ min: 0, max: 2 }),
   });
 
+  const crowd = (promptTokens: number, newTokens: number): Arrival & { priority: number } => ({
+    ...{ atMs: 0, key: 'a', priority: 0 },
+    ...{ promptTokens, newTokens },
+  });
+
   test('every row ends with all its tokens and the bounds hold, however little memory there is', () => {
     fc.assert(
       fc.property(
@@ -251,6 +256,8 @@ describe('simulated traffic', () => {
           assert.ok(mostRows <= maxBatch);
         },
       ),
+      // The first row grows into a further block while the budget is full: the second one has to go before the next step.
+      { examples: [[[crowd(168, 90), crowd(1, 89), crowd(1, 1)], 512, 2, 1000]] },
     );
   });
 
