@@ -6,6 +6,8 @@ import type { CallContext } from './types.js';
 export interface KeptRecord {
   readonly name: string;
   readonly body: unknown;
+  /** Revision of the registry that wrote it. */
+  readonly revision: number;
 }
 
 /** Records of one kind. */
@@ -23,9 +25,18 @@ export class KeptRecords {
     return this.#store.list(this.#kind, '');
   }
 
-  /** Resolves once it would survive a crash. */
-  async put(name: string, body: object, call: CallContext): Promise<void> {
-    await this.#write(name, body, { action: 'register' }, call);
+  /**
+   * Resolves with the record's revision once it would survive a crash.
+   * @param change `action`: what the log calls it; `revision`: that the record must have now
+   * @throws RegistryConflict where the record has another revision, or is gone
+   */
+  async put(
+    name: string,
+    body: object,
+    call: CallContext,
+    { action = 'register', revision }: { readonly action?: string; readonly revision?: number } = {},
+  ): Promise<number> {
+    return this.#write(name, body, { action }, call, revision);
   }
 
   async delete(name: string, call: CallContext): Promise<void> {
@@ -33,20 +44,23 @@ export class KeptRecords {
   }
 
   /** Calls back with what changed after a revision, by whomever; a deleted record has no body. @returns stops it */
-  follow(
-    revision: number,
-    onChange: (change: { readonly name: string; readonly body: unknown }) => Promise<void>,
-  ): () => Promise<void> {
+  follow(revision: number, onChange: (change: KeptRecord) => Promise<void>): () => Promise<void> {
     return this.#store.follow(revision, async (changes) => {
-      for (const { key, record } of changes) {
-        if (key.kind === this.#kind) await onChange({ name: key.name, body: record?.body });
+      for (const { key, record, revision } of changes) {
+        if (key.kind === this.#kind) await onChange({ name: key.name, body: record?.body, revision });
       }
     });
   }
 
-  async #write(name: string, body: object | null, note: ChangeNote, call: CallContext): Promise<void> {
+  async #write(
+    name: string,
+    body: object | null,
+    note: ChangeNote,
+    call: CallContext,
+    expected?: number,
+  ): Promise<number> {
     const key = { kind: this.#kind, scope: '', name };
     const author = { actor: call.actor ?? 'server', requestId: call.requestId };
-    await this.#store.write([{ key, body, note }], author);
+    return this.#store.write([{ key, body, note, expected }], author);
   }
 }

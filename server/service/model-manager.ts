@@ -1,38 +1,17 @@
 /** Registers models, under names, on engines of the pool; models of a workflow go with the last workflow that uses them. */
 import { nearNames } from '../adapters/adapter-names.js';
 import { AppError } from '../errors.js';
-import { redactSource } from '../sources/source.js';
-import type { AdapterLog } from './adapter-service.js';
+import { type KeptModel, KeptModels } from './kept-models.js';
 import type { KeptRecords } from './kept-records.js';
-import type {
-  AdapterHealth,
-  ModelManagement,
-  ModelOverrides,
-  ModelStatus,
-  RegisterModelRequest,
-} from './management.js';
-import { type ModelHandlers, nameOf, type OpenedModel, savedModel } from './model-description.js';
-import { type ModelPool, poolKey } from './model-pool.js';
-import type { LoadedModel } from './ports.js';
+import type { ModelManagement, ModelOverrides, ModelStatus, RegisterModelRequest } from './management.js';
+import { nameOf, type OpenedModel } from './model-description.js';
+import { poolKey } from './model-pool.js';
+import { ModelServing, type ModelServingOptions } from './model-serving.js';
 import { type RegisteredModel, statusOf } from './registered-model.js';
-import type { ServedModel } from './served-models.js';
 import type { CallContext } from './types.js';
 
 /** What the manager is made of. */
-export interface ModelManagerOptions {
-  readonly pool: ModelPool;
-  /** The models that answer, by name; the manager keeps it. */
-  readonly models: Map<string, LoadedModel>;
-  readonly adapters: {
-    addModel(name: string, model: ServedModel): void;
-    removeModel(name: string): void;
-    /** Brings the adapters that are stored for the model, and those of folders. */
-    open(model: string, dirs: readonly string[]): Promise<unknown>;
-    /** How they are; absent = it is not known. */
-    health?(model: string): AdapterHealth | undefined;
-    /** Deletes the adapters of a model, also from the store. */
-    clear(model: string, call: CallContext): Promise<void>;
-  };
+export interface ModelManagerOptions extends ModelServingOptions {
   /**
    * Finds the model at a url, and fetches it; with the snapshot of an earlier time, the same content.
    * @throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID, SOURCE_UNAVAILABLE and others of sources
@@ -43,15 +22,10 @@ export interface ModelManagerOptions {
     overrides: ModelOverrides,
     how: { readonly signal: AbortSignal; readonly snapshot?: string | undefined },
   ) => Promise<OpenedModel>;
-  /** What the adapter service needs to know of a loaded model. */
-  readonly served: (model: LoadedModel, pool: string, opened: OpenedModel) => ServedModel;
-  /** Starts and ends custom handlers; absent = models that have one cannot be served. */
-  readonly handlers?: ModelHandlers | undefined;
   /** Something else that has the name, for example a workflow; absent = nothing. */
   readonly taken?: ((name: string) => boolean) | undefined;
   /** Where models that are registered while the server runs are kept; absent = nowhere. */
   readonly kept?: KeptRecords | undefined;
-  readonly log: AdapterLog;
 }
 
 /** Who registers a model, and what is known of it. */
@@ -62,19 +36,37 @@ interface Registration {
   readonly keep?: CallContext | undefined;
   /** Id of the workflow that it is for; absent = it is registered by itself. */
   readonly workflow?: string;
-  /** What was fetched of it when it was registered. */
-  readonly snapshot?: string | undefined;
+  /** The record that it is brought back from. */
+  readonly record?: KeptModel | undefined;
 }
+
+/** In whose name a record is written again that is brought back. */
+const RESTORING: CallContext = { requestId: 'restore', signal: new AbortController().signal };
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$/;
 
 /** The registered models. */
 export class ModelManager implements ModelManagement {
   readonly #options: ModelManagerOptions;
+  readonly #serving: ModelServing;
+  readonly #kept: KeptModels;
   readonly #registered = new Map<string, RegisteredModel>();
+  readonly #listeners = new Set<() => void>();
 
   constructor(options: ModelManagerOptions) {
     this.#options = options;
+    this.#serving = new ModelServing(options);
+    this.#kept = new KeptModels(options.kept, options.log);
+  }
+
+  /** Calls `listener` whenever a model comes, goes or has another state, until the returned function is called. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
   }
 
   /** Names of the models that were named at the start. */
@@ -134,33 +126,25 @@ export class ModelManager implements ModelManagement {
    * listed as failed. @returns stops following
    */
   async restore(): Promise<() => Promise<void>> {
-    const { kept, log } = this.#options;
-    if (kept === undefined) return async () => {};
-    const { records, revision } = await kept.list();
-    for (const { name, body } of records) await this.#bringBack(name, body);
-    return kept.follow(revision, async ({ name, body }) => {
-      const model = this.#registered.get(name);
-      if (body !== undefined) await this.#bringBack(name, body);
-      else if (model?.direct && !model.startup && model.workflows.size === 0) {
-        this.#remove(model).catch((error: unknown) => log.warn({ model: name, err: error }, 'unregistering failed'));
-      }
+    return this.#kept.restore({
+      bringBack: async (record) => {
+        if (this.#registered.has(record.name)) return;
+        const { url, name, overrides } = record;
+        try {
+          await this.#register({ url, name, wait: false, ...overrides }, new AbortController().signal, { record });
+          await this.#registered.get(name)?.ready;
+        } catch {
+          // Told in the log where it failed, and listed with its error.
+        }
+      },
+      gone: (name) => {
+        const model = this.#registered.get(name);
+        if (!model?.direct || model.startup || model.workflows.size > 0) return;
+        this.#remove(model).catch((error: unknown) =>
+          this.#options.log.warn({ model: name, err: error }, 'unregistering failed'),
+        );
+      },
     });
-  }
-
-  async #bringBack(name: string, body: unknown): Promise<void> {
-    if (this.#registered.has(name)) return;
-    const saved = savedModel.safeParse(body);
-    if (!saved.success) {
-      this.#options.log.warn({ model: name }, 'the record of a model is not readable: it is left alone');
-      return;
-    }
-    const { url, overrides, snapshot } = saved.data;
-    try {
-      await this.#register({ url, name, wait: false, ...overrides }, new AbortController().signal, { snapshot });
-      await this.#registered.get(name)?.ready;
-    } catch {
-      // Told in the log where it failed, and listed with its error.
-    }
   }
 
   async unregister(name: string, call: CallContext, { wait = true } = {}): Promise<ModelStatus> {
@@ -172,7 +156,7 @@ export class ModelManager implements ModelManagement {
       });
     }
     if (!model.startup) {
-      await this.#options.kept?.delete(name, call);
+      await this.#kept.delete(name, call);
       // What is named when the server starts comes back with its adapters; this does not.
       if (model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled)
         await this.#options.adapters.clear(name, call);
@@ -261,7 +245,7 @@ export class ModelManager implements ModelManagement {
   async #register(
     request: RegisterModelRequest,
     signal: AbortSignal,
-    { startup = false, opened, keep, workflow, snapshot }: Registration,
+    { startup = false, opened, keep, workflow, record }: Registration,
   ): Promise<ModelStatus> {
     const { url, name = nameOf(url), wait = true, ...overrides } = request;
     if (!NAME.test(name)) {
@@ -277,7 +261,7 @@ export class ModelManager implements ModelManagement {
     }
     const stop = new AbortController();
     const opening = Promise.resolve(
-      opened ?? this.#options.open(url, name, overrides, { signal: stop.signal, snapshot }),
+      opened ?? this.#options.open(url, name, overrides, { signal: stop.signal, snapshot: record?.snapshot }),
     );
     const model: RegisteredModel = {
       name,
@@ -293,19 +277,35 @@ export class ModelManager implements ModelManagement {
       ready: Promise.resolve(),
     };
     this.#registered.set(name, model);
+    this.#changed();
     model.key.catch(() => {});
-    model.ready = this.#load(model, opening);
-    model.ready.catch((thrown: unknown) => {
-      model.error = AppError.from(thrown).message;
-      if (model.state === 'loading') model.state = 'failed';
-    });
+    model.ready = this.#serving
+      .start(model, opening, () => this.#registered.get(name) === model)
+      .catch((thrown: unknown) => {
+        model.error = AppError.from(thrown).message;
+        if (model.state === 'loading') model.state = 'failed';
+        throw thrown;
+      })
+      .finally(() => this.#changed());
+    model.ready.catch(() => {});
     const save = async () => {
-      const fetched = model.opened?.snapshot;
-      const body = { url, overrides, ...(fetched !== undefined && { snapshot: fetched }) };
-      if (keep !== undefined) await this.#options.kept?.put(name, body, keep);
+      const saved = { url, overrides, snapshot: model.opened?.snapshot };
+      return keep && this.#kept.put(name, saved, keep);
+    };
+    // What is kept before it was fetched is kept again with what was, so that it comes back without its origin.
+    const noteSnapshot = async (revision: number | undefined, call: CallContext) => {
+      const { snapshot } = await opening;
+      if (revision === undefined || snapshot === undefined) return;
+      await this.#kept.noteSnapshot(name, { url, overrides, snapshot }, revision, call);
     };
     if (!wait) {
-      await save();
+      try {
+        if (keep !== undefined) noteSnapshot(await save(), keep).catch(() => {});
+        else if (record?.snapshot === undefined) noteSnapshot(record?.revision, RESTORING).catch(() => {});
+      } catch (error) {
+        await this.#remove(model);
+        throw error;
+      }
       return this.#status(model);
     }
     // Another workflow may have come to wait for the same load.
@@ -324,63 +324,13 @@ export class ModelManager implements ModelManagement {
     return this.#status(model);
   }
 
-  async #load(model: RegisteredModel, opening: Promise<OpenedModel>): Promise<void> {
-    const { name, stop } = model;
-    const { pool, models, adapters, served, handlers, log } = this.#options;
-    const url = redactSource(model.url);
-    try {
-      const opened = await opening;
-      model.opened = opened;
-      stop.signal.throwIfAborted();
-      for (const warning of opened.warnings) log.warn({ model: name }, warning);
-      const { handler } = opened;
-      if (!handler?.alone) {
-        const pooled = await pool.lease(opened.options, stop.signal);
-        model.pooled = pooled;
-        stop.signal.throwIfAborted();
-        adapters.addModel(name, served(pooled.model, pooled.key, opened));
-        if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
-        stop.signal.throwIfAborted();
-      }
-      if (handler !== undefined) {
-        if (handlers === undefined) throw new AppError('MODEL_INVALID', 'custom handlers are not served here');
-        model.handler = await handlers.add(name, { ...opened, handler });
-        stop.signal.throwIfAborted();
-      }
-      if (model.pooled !== undefined) models.set(name, model.pooled.model);
-      model.state = 'ready';
-      log.info({ model: name, url, engines: pool.size }, 'model registered');
-    } catch (error) {
-      if (this.#registered.get(name) === model && model.pooled !== undefined) adapters.removeModel(name);
-      if (model.handler !== undefined) await handlers?.remove(name);
-      await model.pooled?.release();
-      model.opened?.release?.();
-      delete model.pooled;
-      delete model.handler;
-      log.warn({ model: name, url, err: error }, `model ${name} failed: ${AppError.from(error).message}`);
-      throw error;
-    }
-  }
-
   /** Takes the name away at once; resolves when the engine is given back. */
   async #remove(model: RegisteredModel): Promise<void> {
     const { name } = model;
     if (this.#registered.get(name) !== model) return;
     this.#registered.delete(name);
-    if (model.state === 'loading') {
-      model.state = 'unloading';
-      this.#options.adapters.removeModel(name);
-      model.stop.abort(new AppError('CANCELED', `model ${JSON.stringify(name)} was unregistered while it was loading`));
-      await model.ready.catch(() => {});
-      return;
-    }
-    model.state = 'unloading';
-    this.#options.models.delete(name);
-    this.#options.adapters.removeModel(name);
-    if (model.handler !== undefined) await this.#options.handlers?.remove(name);
-    await model.pooled?.release();
-    model.opened?.release?.();
-    this.#options.log.info({ model: name, engines: this.#options.pool.size }, 'model unregistered');
+    this.#changed();
+    await this.#serving.end(model);
   }
 
   #find(name: string): RegisteredModel {

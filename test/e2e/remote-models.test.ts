@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { GOLDEN } from '../engine/golden-model.js';
 import { spawnServer, startServer } from '../rest/served.js';
@@ -40,6 +41,17 @@ async function answer(url: string, model: string): Promise<readonly [string, str
   const { status, json } = await ask(`${url}/predictions/${model}`, 'POST', { ...request, adapters: 'inside' });
   assert.equal(status, 200, JSON.stringify(json));
   return [json.generated_text, json.details.receipt.adapters[0].digest];
+}
+
+/** Resolves when a model can be asked. */
+async function ready(url: string, model: string): Promise<void> {
+  for (;;) {
+    const { models } = (await ask(`${url}/models`)).json;
+    const { status } = models.find(({ modelName }: { modelName: string }) => modelName === model);
+    if (status === 'READY') return;
+    assert.equal(status, 'PENDING', model);
+    await delay(20);
+  }
 }
 
 let folders = 0;
@@ -96,11 +108,17 @@ describe('models from elsewhere', () => {
     const described = (await ask(`${url}/models/other`)).json[0].models[0];
     assert.deepEqual([described.modelUrl, described.batchSize], ['hf://team/other@main', 3]);
 
-    // It comes back as it was, also when its source has moved on.
+    // The answer comes before it is known what will be fetched.
+    const early = await register('team/other@main', '&model_name=early&synchronous=false');
+    assert.deepEqual([early.status, early.json.status], [202, 'Model "early" registration scheduled.']);
+    await ready(url, 'early');
+
+    // They come back as they were, also when their source has moved on.
     await first.stop();
     hub.commit('team/other', { 'config.json': Buffer.from('{}') });
     const again = await startServer(t, [...hubFlags, '--model', 'team/base', '--allow-source', 'hf://team/other']);
     assert.deepEqual(await answer(again, 'other'), expected);
+    assert.deepEqual(await answer(again, 'early'), expected);
     assert.equal((await ask(`${again}/models/other`, 'DELETE')).status, 200);
     assert.equal((await ask(`${again}/predictions/other`, 'POST', request)).status, 404);
   });

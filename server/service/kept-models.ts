@@ -1,0 +1,75 @@
+/** Models that were registered while the server ran, in the registry: kept with what was fetched, and brought back. */
+import { RegistryConflict } from '../registry/types.js';
+import type { AdapterLog } from './adapter-service.js';
+import type { KeptRecords } from './kept-records.js';
+import { type SavedModel, savedModel } from './model-description.js';
+import type { CallContext } from './types.js';
+
+/** A kept model, and the revision that its record was written with. */
+export interface KeptModel extends SavedModel {
+  readonly name: string;
+  readonly revision: number;
+}
+
+/** What is done with what others keep and delete. */
+export interface KeptModelListener {
+  /** Registers it, unless something has the name; resolves when it is ready or failed. */
+  bringBack(model: KeptModel): Promise<void>;
+  /** Its record is gone. */
+  gone(name: string): void;
+}
+
+/** The kept models. */
+export class KeptModels {
+  readonly #records: KeptRecords | undefined;
+  readonly #log: AdapterLog;
+
+  /** @param records where they are kept; undefined = nowhere */
+  constructor(records: KeptRecords | undefined, log: AdapterLog) {
+    this.#records = records;
+    this.#log = log;
+  }
+
+  /** Resolves, once it would survive a crash, with the revision of the record; undefined = it is kept nowhere. */
+  async put(name: string, model: SavedModel, call: CallContext): Promise<number | undefined> {
+    return this.#records?.put(name, model, call);
+  }
+
+  async delete(name: string, call: CallContext): Promise<void> {
+    await this.#records?.delete(name, call);
+  }
+
+  /**
+   * Notes what was fetched of a model whose record could not say so yet; without effect where the record has changed
+   * or gone since. A record that stays as it is costs a download, so that a failure is told in the log only.
+   * @param revision that the record was written with
+   */
+  async noteSnapshot(name: string, model: SavedModel, revision: number, call: CallContext): Promise<void> {
+    try {
+      await this.#records?.put(name, model, call, { action: 'fetch', revision });
+    } catch (error) {
+      if (!(error instanceof RegistryConflict)) {
+        this.#log.warn({ model: name, err: error }, 'what was fetched of the model is not noted');
+      }
+    }
+  }
+
+  /** Brings back what is kept, one after the other, and follows changes by other processes. @returns stops following */
+  async restore(listener: KeptModelListener): Promise<() => Promise<void>> {
+    if (this.#records === undefined) return async () => {};
+    const bringBack = async (record: { name: string; body: unknown; revision: number }) => {
+      const saved = savedModel.safeParse(record.body);
+      if (saved.success) {
+        await listener.bringBack({ ...saved.data, name: record.name, revision: record.revision });
+      } else {
+        this.#log.warn({ model: record.name }, 'the record of a model is not readable: it is left alone');
+      }
+    };
+    const { records, revision } = await this.#records.list();
+    for (const record of records) await bringBack(record);
+    return this.#records.follow(revision, async ({ name, body, revision }) => {
+      if (body !== undefined) await bringBack({ name, body, revision });
+      else listener.gone(name);
+    });
+  }
+}
