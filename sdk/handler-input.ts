@@ -15,6 +15,9 @@ export interface InputParts {
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
+/** Items that a batch may have: their keys have three digits. */
+const MAX_BATCH = 1000;
+
 /**
  * What a handler is called with: properties (headers and custom attributes, found by any letter case) and content
  * (query parameters, the body under `data`, fields of a form under their names).
@@ -51,6 +54,48 @@ export class Input {
   /** True where there is no content. */
   isEmpty(): boolean {
     return this.#content.length === 0;
+  }
+
+  /** True where the input is several inputs in one: a property `batch_size` says how many. */
+  isBatch(): boolean {
+    return this.#properties.has('batch_size');
+  }
+
+  /**
+   * The inputs of a batch, each with the properties and content whose names begin with `batch_000.`, `batch_001.` and so
+   * on; an input that is no batch is a batch of itself. Properties without such a prefix belong to every input.
+   * @throws RangeError where `batch_size` is no number from 1 to 1000, or a name lies outside of the batch
+   */
+  getBatches(): Input[] {
+    if (!this.isBatch()) return [this];
+    const given = this.getProperty('batch_size')!;
+    const size = Number(given);
+    if (!Number.isInteger(size) || size < 1 || size > MAX_BATCH) {
+      throw new RangeError(`batch_size must be a whole number from 1 to ${MAX_BATCH}, not ${JSON.stringify(given)}`);
+    }
+    const shared: [string, string][] = [];
+    const inputs = Array.from({ length: size }, () => ({
+      properties: [] as [string, string][],
+      content: [] as ContentItem[],
+    }));
+    const of = (name: string) => {
+      const [, digits, rest] = /^batch_(\d{3})\.(.*)$/s.exec(name) ?? [];
+      if (digits === undefined) return undefined;
+      const input = inputs[Number(digits)];
+      if (input === undefined) throw new RangeError(`${name} lies outside of a batch of ${size}`);
+      return { input, name: rest! };
+    };
+    for (const [name, value] of this.#properties) {
+      if (name === 'batch_size') continue;
+      const own = of(name);
+      if (own === undefined) shared.push([name, value]);
+      else own.input.properties.push([own.name, value]);
+    }
+    for (const item of this.#content) {
+      const own = of(item.key);
+      own?.input.content.push({ key: own.name, value: item.value });
+    }
+    return inputs.map(({ properties, content }) => new Input({ properties: [...shared, ...properties], content }));
   }
 
   /**

@@ -130,6 +130,7 @@ export function manageModels(
     }),
     handlers: {
       add: (name, opened) => addHandler(handlers(), adapters(), name, opened, log),
+      drain: (name) => handlers().drain(name, config.graceMs),
       remove: (name) => handlers().remove(name),
     },
     taken: (name) => workflows.has(name),

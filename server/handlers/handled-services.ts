@@ -27,9 +27,16 @@ function handledModels(inner: ModelService, handlers: HandlerModels): ModelServi
     return handler === undefined ? info : { ...info, handler };
   };
   return override(inner, {
-    list: () => [...inner.list().map(marked), ...handlers.infos()],
+    list: () => [
+      ...inner
+        .list()
+        .filter(({ name }) => !handlers.isLeaving(name))
+        .map(marked),
+      ...handlers.infos(),
+    ],
     resolve(name) {
       const wanted = name ?? inner.defaultName();
+      if (wanted !== undefined) handlers.refuseLeaving(wanted);
       const named = handlers.infos().find((info) => info.name === wanted);
       return named ?? marked(inner.resolve(name));
     },
@@ -115,6 +122,7 @@ export function refuseHandled(
     if (handlers.empty) return;
     const name = model ?? defaultName();
     if (name === undefined || !handlers.serves(name)) return;
+    handlers.refuseLeaving(name);
     throw new AppError('UNIMPLEMENTED', `model ${name} is answered by its handler, which is asked over HTTP/JSON`);
   };
   return {

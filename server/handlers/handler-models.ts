@@ -42,6 +42,8 @@ interface Entry {
 export class HandlerModels implements HandlerService {
   readonly #options: HandlerModelsOptions;
   readonly #entries = new Map<string, Entry>();
+  /** Models that go as soon as what they answer is finished: no request finds them any more. */
+  readonly #leaving = new Set<string>();
 
   constructor(options: HandlerModelsOptions) {
     this.#options = options;
@@ -96,11 +98,38 @@ export class HandlerModels implements HandlerService {
     return info;
   }
 
+  /**
+   * Lets no new request to a model's handler, and waits for what it answers; calls that do not end within the time fail
+   * with MODEL_NOT_FOUND. Afterwards its thread is gone. Without effect where it has none.
+   */
+  async drain(name: string, withinMs: number): Promise<void> {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) return;
+    this.#leaving.add(name);
+    await entry.host.idle(withinMs);
+    const why = `model ${JSON.stringify(name)} was unregistered, and its handler did not answer within ${withinMs} ms`;
+    await entry.host.close(new AppError('MODEL_NOT_FOUND', why, { metadata: { model: name } }));
+  }
+
   /** Ends a model's handler; without effect where it has none. */
   async remove(name: string): Promise<void> {
     const entry = this.#entries.get(name);
     this.#entries.delete(name);
+    this.#leaving.delete(name);
     await entry?.host.close();
+  }
+
+  /** Throws MODEL_NOT_FOUND for a model that is being unregistered. */
+  refuseLeaving(name: string): void {
+    if (!this.#leaving.has(name)) return;
+    throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not served: it was unregistered`, {
+      metadata: { model: name },
+    });
+  }
+
+  /** True for a model that is being unregistered. */
+  isLeaving(name: string): boolean {
+    return this.#leaving.has(name);
   }
 
   /** Ends all. */
@@ -119,7 +148,8 @@ export class HandlerModels implements HandlerService {
 
   /** What is told of models that are a handler and nothing else. */
   infos(): ModelInfo[] {
-    return [...this.#entries.values()].filter(({ model }) => !model.hasWeights).map(({ info }) => info);
+    const there = [...this.#entries.values()].filter(({ model }) => !this.#leaving.has(model.name));
+    return there.filter(({ model }) => !model.hasWeights).map(({ info }) => info);
   }
 
   /** The file of a model's handler. */
@@ -136,6 +166,7 @@ export class HandlerModels implements HandlerService {
   async handle({ model, properties, content }: HandlerRequest, call: CallContext): Promise<HandlerAnswer> {
     const entry = this.#entries.get(model);
     if (entry === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${model} has no handler`);
+    this.refuseLeaving(model);
     return entry.host.call('handle', { properties, content }, call);
   }
 }

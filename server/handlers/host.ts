@@ -65,7 +65,9 @@ export class HandlerHost {
   #failedAt = Number.NEGATIVE_INFINITY;
   #nextId = 1;
   #pong = (): void => {};
-  #closed = false;
+  /** Why no thread is started any more. */
+  #closed: AppError | undefined;
+  #idle = (): void => {};
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -102,11 +104,23 @@ export class HandlerHost {
     return this.#call(fn, input, context);
   }
 
-  /** Ends the thread; what still runs fails. */
-  async close(): Promise<void> {
-    this.#closed = true;
+  /** Resolves when no call runs, at the latest after `withinMs`. */
+  async idle(withinMs: number): Promise<void> {
+    if (this.#calls.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, withinMs);
+      this.#idle = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** Ends the thread; what still runs fails with the reason. */
+  async close(why = new AppError('SHUTTING_DOWN', 'the server is shutting down')): Promise<void> {
+    this.#closed = why;
     const worker = this.#worker;
-    this.#lose(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
+    this.#lose(why);
     await worker?.terminate();
   }
 
@@ -196,6 +210,7 @@ export class HandlerHost {
       call.fail(error);
       call.queue.fail(error);
     }
+    if (this.#calls.size === 0) this.#idle();
   }
 
   /** Starts the time of a call anew. */
@@ -236,7 +251,7 @@ export class HandlerHost {
   }
 
   #restart(): void {
-    if (!this.#closed) this.#thread().catch(() => {});
+    if (this.#closed === undefined) this.#thread().catch(() => {});
   }
 
   /** The thread that runs, or a new one. */
@@ -247,7 +262,7 @@ export class HandlerHost {
 
   async #start(): Promise<void> {
     const { limits, inference: _, registrations, log, ...options } = this.#options;
-    if (this.#closed) throw new AppError('SHUTTING_DOWN', 'the server is shutting down');
+    if (this.#closed !== undefined) throw this.#closed;
     // A module that cannot be loaded would otherwise be tried at every request.
     const wait = this.#failedAt + RETRY_MS - performance.now();
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));

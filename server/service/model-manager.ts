@@ -157,13 +157,18 @@ export class ModelManager implements ModelManagement {
     }
     if (!model.startup) {
       await this.#kept.delete(name, call);
-      // What is named when the server starts comes back with its adapters; this does not.
-      if (model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled)
-        await this.#options.adapters.clear(name, call);
     }
     const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
-    const gone = this.#remove(model);
+    // What is named when the server starts comes back with its adapters; this does not.
+    const clears = !model.startup && model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled;
+    const clear = async () => {
+      if (clears) await this.#options.adapters.clear(name, call);
+    };
+    // Calls of a handler that still run may generate with the adapters.
+    if (model.handler === undefined) await clear();
+    const gone = this.#remove(model, model.handler && clear);
     if (wait) await gone;
+    else gone.catch((error: unknown) => this.#options.log.warn({ model: name, err: error }, 'unregistering failed'));
     return status;
   }
 
@@ -213,6 +218,7 @@ export class ModelManager implements ModelManagement {
   ): Promise<string> {
     const key = poolKey(opened.options);
     for (const name of [local, `${user.workflow}:${local}`]) {
+      await this.#serving.left(name);
       const known = this.#registered.get(name);
       if (known === undefined) {
         const options = { ...opened.options, name };
@@ -254,6 +260,7 @@ export class ModelManager implements ModelManagement {
         violations: [{ field: 'model_name', description }],
       });
     }
+    if (this.#serving.isLeaving(name)) await this.#serving.left(name);
     if (this.#registered.has(name) || (workflow === undefined && this.#options.taken?.(name))) {
       throw new AppError('MODEL_EXISTS', `a model or workflow ${JSON.stringify(name)} is registered already`, {
         metadata: { model: name },
@@ -325,12 +332,12 @@ export class ModelManager implements ModelManagement {
   }
 
   /** Takes the name away at once; resolves when the engine is given back. */
-  async #remove(model: RegisteredModel): Promise<void> {
+  async #remove(model: RegisteredModel, drained?: () => Promise<void>): Promise<void> {
     const { name } = model;
     if (this.#registered.get(name) !== model) return;
     this.#registered.delete(name);
     this.#changed();
-    await this.#serving.end(model);
+    await this.#serving.end(model, drained);
   }
 
   #find(name: string): RegisteredModel {

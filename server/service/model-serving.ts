@@ -35,6 +35,8 @@ export interface ModelServingOptions {
 /** Brings registered models up, and takes them down. */
 export class ModelServing {
   readonly #options: ModelServingOptions;
+  /** Names that are free again once the handlers of models that go have answered. */
+  readonly #leaving = new Map<string, Promise<void>>();
 
   constructor(options: ModelServingOptions) {
     this.#options = options;
@@ -83,10 +85,23 @@ export class ModelServing {
     }
   }
 
-  /** Ends a model whose name was taken away; resolves when the engine is given back, or its load has ended. */
-  async end(model: RegisteredModel): Promise<void> {
+  /** True where the name is still needed by a handler that finishes its answers. */
+  isLeaving(name: string): boolean {
+    return this.#leaving.has(name);
+  }
+
+  /** Resolves when the name can be served anew. */
+  async left(name: string): Promise<void> {
+    while (this.#leaving.has(name)) await this.#leaving.get(name);
+  }
+
+  /**
+   * Ends a model whose name was taken away; resolves when the engine is given back, or its load has ended.
+   * @param drained called when the model's handler has answered, before its adapters go
+   */
+  async end(model: RegisteredModel, drained = async () => {}): Promise<void> {
     const { name } = model;
-    const { models, adapters, handlers, pool, log } = this.#options;
+    const { adapters, pool, log } = this.#options;
     if (model.state === 'loading') {
       model.state = 'unloading';
       adapters.removeModel(name);
@@ -95,11 +110,34 @@ export class ModelServing {
       return;
     }
     model.state = 'unloading';
-    models.delete(name);
-    adapters.removeModel(name);
-    if (model.handler !== undefined) await handlers?.remove(name);
+    if (model.handler === undefined) this.#forget(name);
+    else {
+      // Until its calls are over the handler finds model and adapters by the name.
+      const drain = this.#drain(name, drained).finally(() => this.#leaving.delete(name));
+      this.#leaving.set(
+        name,
+        drain.catch(() => {}),
+      );
+      await drain;
+    }
     await model.pooled?.release();
     model.opened?.release?.();
     log.info({ model: name, engines: pool.size }, 'model unregistered');
+  }
+
+  async #drain(name: string, drained: () => Promise<void>): Promise<void> {
+    const { handlers } = this.#options;
+    try {
+      await handlers?.drain(name);
+      await drained();
+    } finally {
+      this.#forget(name);
+      await handlers?.remove(name);
+    }
+  }
+
+  #forget(name: string): void {
+    this.#options.models.delete(name);
+    this.#options.adapters.removeModel(name);
   }
 }

@@ -1,0 +1,108 @@
+/** A model with a handler goes while its requests run. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { startServer } from '../rest/served.js';
+
+const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
+
+/** Waits for `release`, then generates with an adapter; `beats` tells over a file that the thread still runs. */
+const HANDLER = `
+import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+let calls = 0;
+export async function handle(input, context) {
+  const file = (name) => path.join(context.modelDir, name);
+  const { mode, inputs } = input.getAsJson();
+  setInterval(() => appendFileSync(file('beats'), '.'), 10);
+  if (mode === 'hang') { writeFileSync(file('hanging'), ''); await new Promise(() => {}); }
+  const generate = async () => {
+    const [result] = await context.generate({ inputs, adapter: 'pirate', parameters: { maxNewTokens: 4 } });
+    return result.text;
+  };
+  const released = async () => { while (!existsSync(file('release'))) await new Promise((go) => setTimeout(go, 5)); };
+  if (mode !== 'stream') { writeFileSync(file('waiting'), ''); await released(); return generate(); }
+  return (async function* () { yield 'begun '; await released(); yield await generate(); })();
+}`;
+
+async function served(t: TestContext, grace: string) {
+  const store = mkdtempSync(path.join(tmpdir(), 'loramux-unregister-'));
+  t.after(() => rmSync(store, { recursive: true, force: true }));
+  const dir = path.join(store, 'custom');
+  mkdirSync(dir);
+  writeFileSync(path.join(dir, 'handler.mjs'), HANDLER);
+  writeFileSync(path.join(dir, 'serving.properties'), `option.entryPoint=handler.mjs\noption.model_id=${DEMO}\n`);
+  const flags = ['--log-level', 'error', '--grace-ms', grace, '--model-store', store, '--load-models', 'NONE'];
+  const url = await startServer(t, [...flags, '--model', `base=${DEMO}`]);
+  const register = () => fetch(`${url}/models?url=custom&model_name=custom`, { method: 'POST' });
+  assert.equal((await register()).status, 200);
+  const ask = (mode: string) =>
+    fetch(`${url}/predictions/custom`, { method: 'POST', body: JSON.stringify({ mode, inputs: 'a' }) });
+  return { url, dir, ask, register };
+}
+
+const there = (file: string) => import('node:fs').then(({ existsSync }) => existsSync(file));
+async function until(file: string): Promise<void> {
+  while (!(await there(file))) await new Promise((go) => setTimeout(go, 5));
+}
+
+/** Engines that run, by the models that stand for them. */
+async function engines(url: string): Promise<string[]> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return [...text.matchAll(/^loramux_engine_up\{model="([^"]+)"\} 1$/gm)].map(([, name]) => name!);
+}
+
+/** True once the thread of the handler writes no more. */
+async function silent(dir: string): Promise<boolean> {
+  const { statSync } = await import('node:fs');
+  const size = () => statSync(path.join(dir, 'beats')).size;
+  const before = size();
+  await new Promise((go) => setTimeout(go, 60));
+  return size() === before;
+}
+
+test('what a handler answers is finished, with its adapters, before its model goes', async (t) => {
+  const { url, dir, ask, register } = await served(t, '60000');
+  const whole = ask('whole');
+  const stream = await ask('stream');
+  await until(path.join(dir, 'waiting'));
+  const gone = fetch(`${url}/models/custom`, { method: 'DELETE' });
+  while ((await fetch(`${url}/models/custom`)).status !== 404);
+  assert.equal((await ask('whole')).status, 404, 'new requests do not find it');
+  assert.equal((await fetch(`${url}/models/custom/adapters`)).status, 404);
+  const names = async () =>
+    ((await (await fetch(`${url}/models`)).json()) as { models: { modelName: string }[] }).models;
+  assert.deepEqual(
+    (await names()).map(({ modelName }) => modelName),
+    ['base'],
+  );
+  const again = register();
+  writeFileSync(path.join(dir, 'release'), '');
+  const answer = await whole;
+  assert.equal(answer.status, 200);
+  const text = await answer.text();
+  assert.equal(await stream.text(), `begun ${text}`);
+  assert.equal((await gone).status, 200);
+  assert.equal((await again).status, 200, 'the name is free again, once the former model has gone');
+  assert.equal(await (await ask('whole')).text(), text);
+  assert.equal((await fetch(`${url}/models/custom`, { method: 'DELETE' })).status, 200);
+  assert.ok(await silent(dir), 'the thread has ended');
+  assert.deepEqual(await engines(url), ['base']);
+});
+
+test('a handler that does not end is ended after the grace time, and its request says why', async (t) => {
+  const { url, dir, ask } = await served(t, '200');
+  const hanging = ask('hang');
+  await until(path.join(dir, 'hanging'));
+  assert.equal((await fetch(`${url}/models/custom`, { method: 'DELETE' })).status, 200);
+  const answer = await hanging;
+  const { message, reason } = (await answer.json()) as { message: string; reason: string };
+  assert.deepEqual([answer.status, reason], [404, 'MODEL_NOT_FOUND']);
+  assert.match(message, /model "custom" was unregistered, and its handler did not answer within 200 ms/);
+  assert.ok(await silent(dir), 'the thread has ended');
+  assert.equal((await fetch(`${url}/models/custom`)).status, 404);
+  assert.deepEqual(await engines(url), ['base']);
+});
