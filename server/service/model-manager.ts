@@ -331,7 +331,10 @@ export class ModelManager implements ModelManagement {
     return this.#status(model);
   }
 
-  /** Takes the name away at once; resolves when the engine is given back. */
+  /**
+   * Takes the name away at once; resolves when the engine is given back.
+   * @param drained called when the handler of the model has answered, before its adapters go
+   */
   async #remove(model: RegisteredModel, drained?: () => Promise<void>): Promise<void> {
     const { name } = model;
     if (this.#registered.get(name) !== model) return;
