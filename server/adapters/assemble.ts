@@ -37,21 +37,16 @@ function take(parts: ModuleParts, use: SlotUse): Float32Array | undefined {
   return values;
 }
 
-/** [out]: what is added to the base's bias, or undefined. */
-async function biasDelta(parts: ModuleParts, scaling: number, base: AdapterBase): Promise<Float32Array | undefined> {
+/** [out]: what the module's replaced bias adds to the base's, or undefined. */
+async function replacedDelta(parts: ModuleParts, base: AdapterBase): Promise<Float32Array | undefined> {
   const replaced = take(parts, 'bias');
-  const ofB = take(parts, 'lora_B.bias');
-  if (replaced === undefined && ofB === undefined) return undefined;
-  const delta = new Float32Array(parts.module.outFeatures);
-  if (replaced !== undefined) {
-    const own = await base.readWeight(`${parts.module.name}.bias`);
-    for (let i = 0; i < delta.length; i += 1) delta[i] = replaced[i]! - own[i]!;
-  }
-  if (ofB !== undefined) for (let i = 0; i < delta.length; i += 1) delta[i]! += scaling * ofB[i]!;
-  return delta;
+  if (replaced === undefined) return undefined;
+  const own = await base.readWeight(`${parts.module.name}.bias`);
+  return replaced.map((value, i) => value - own[i]!);
 }
 
-async function assembleLinear(parts: ModuleParts, input: AssemblyInput): Promise<BoundLinear> {
+/** A linear's entries: one; of an activated adapter what replaces something is one of its own, it waits for nothing. */
+async function assembleLinear(parts: ModuleParts, input: AssemblyInput): Promise<BoundLinear[]> {
   const { module } = parts;
   const { inFeatures, outFeatures, conv1d, name } = module;
   const promise = input.plan.promised.lora.get(name);
@@ -61,49 +56,60 @@ async function assembleLinear(parts: ModuleParts, input: AssemblyInput): Promise
   const b = transpose(take(parts, 'lora_B') ?? new Float32Array(0), outFeatures, rank, scaling);
   const linear: { -readonly [K in keyof BoundLinear]: BoundLinear[K] } = { module: name, rank, scaling, a, b };
   const whole = take(parts, 'weight');
-  if (whole !== undefined) linear.replaced = conv1d ? transpose(whole, inFeatures, outFeatures) : whole;
-  const delta = await biasDelta(parts, scaling, input.base);
-  if (delta !== undefined) linear.biasDelta = delta;
+  const replaced = whole !== undefined && conv1d ? transpose(whole, inFeatures, outFeatures) : whole;
+  const delta = await replacedDelta(parts, input.base);
+  const ofB = take(parts, 'lora_B.bias')?.map((value) => value * scaling);
+  if (ofB !== undefined) linear.biasDelta = ofB;
   const magnitude = take(parts, 'lora_magnitude_vector');
   if (magnitude !== undefined) {
     const weight = await input.base.readWeight(baseTensorName(module, 'weight', input.base));
     linear.gain = doraGain({ inFeatures, outFeatures, conv1d, weight, a, b, rank, magnitude });
   }
-  for (const [what, values] of Object.entries({ 'lora_B times the scaling': b, 'DoRA gain': linear.gain })) {
-    const bad = values === undefined ? -1 : firstNonFinite(values);
-    if (bad >= 0) input.faults.add(`${name}: ${what} is not finite at element ${bad}`);
+  checkFinite(name, b, linear.gain, input.faults);
+  if (replaced === undefined && delta === undefined) return [linear];
+  if (input.config.invocationTokens === null) {
+    const both = delta === undefined || ofB === undefined ? (delta ?? ofB) : delta.map((value, i) => value + ofB[i]!);
+    return [{ ...linear, replaced, biasDelta: both }];
   }
-  return linear;
-}
-
-/** Of an activated adapter, what replaces something is an entry of its own: it does not wait for the invocation. */
-function entriesOf(linear: BoundLinear, { invocationTokens, loraBias }: PeftConfig): BoundLinear[] {
-  const { replaced, biasDelta, ...lowRank } = linear;
-  const replaces = replaced !== undefined || (biasDelta !== undefined && !loraBias);
-  if (invocationTokens === null || !replaces) return [linear];
   const none = new Float32Array(0);
-  const always = { module: linear.module, rank: 0, scaling: 0, a: none, b: none, replaced, biasDelta, always: true };
-  return linear.rank > 0 ? [always, lowRank] : [always];
+  const always = { module: name, rank: 0, scaling: 0, a: none, b: none, replaced, biasDelta: delta, always: true };
+  return rank > 0 ? [always, linear] : [always];
 }
 
-function assembleEmbedding(parts: ModuleParts, rows: BoundEmbedding['rows'], input: AssemblyInput): BoundEmbedding {
+async function assembleEmbedding(
+  parts: ModuleParts,
+  rows: BoundEmbedding['rows'],
+  input: AssemblyInput,
+): Promise<BoundEmbedding> {
+  return { lora: await embeddingPair(parts, input), rows, replaced: take(parts, 'weight') };
+}
+
+async function embeddingPair(parts: ModuleParts, input: AssemblyInput): Promise<BoundEmbedding['lora']> {
   const { inFeatures, outFeatures, name } = parts.module;
   const promise = input.plan.promised.lora.get(name);
-  const a = take(parts, 'lora_embedding_A');
+  const stored = take(parts, 'lora_embedding_A'); // [rank, vocab]
   const b = take(parts, 'lora_embedding_B');
-  return {
-    lora:
-      promise === undefined || a === undefined || b === undefined
-        ? undefined
-        : {
-            rank: promise.rank,
-            scaling: promise.scaling,
-            a: transpose(a, promise.rank, inFeatures),
-            b: transpose(b, outFeatures, promise.rank, promise.scaling),
-          },
-    rows,
-    replaced: take(parts, 'weight'),
-  };
+  const magnitude = take(parts, 'lora_magnitude_vector');
+  if (promise === undefined || stored === undefined || b === undefined) return undefined;
+  const { rank, scaling } = promise;
+  const scaled = transpose(b, outFeatures, rank, scaling);
+  let gain: Float32Array | undefined;
+  if (magnitude !== undefined) {
+    // One gain per feature of a row, its norm taken over the whole vocabulary: a table is a weight stored [in, out].
+    const weight = await input.base.readWeight(baseTensorName(parts.module, 'weight', input.base));
+    const layer = { inFeatures, outFeatures, conv1d: true, weight, a: stored, b: scaled, rank, magnitude };
+    gain = doraGain(layer);
+  }
+  checkFinite(name, scaled, gain, input.faults);
+  return { rank, scaling, a: transpose(stored, rank, inFeatures), b: scaled, gain };
+}
+
+/** Notes numbers that overflowed on the way. */
+function checkFinite(name: string, b: Float32Array, gain: Float32Array | undefined, faults: Faults): void {
+  for (const [what, values] of Object.entries({ 'lora_B times the scaling': b, 'DoRA gain': gain })) {
+    const bad = values === undefined ? -1 : firstNonFinite(values);
+    if (bad >= 0) faults.add(`${name}: ${what} is not finite at element ${bad}`);
+  }
 }
 
 /** id -> its row, each an array of its own so that it can be transferred. */
@@ -120,13 +126,15 @@ export function forEachArray(adapter: Omit<BoundAdapter, 'bytes'>, visit: (value
     }
   }
   const { embedding } = adapter;
-  for (const values of [embedding?.lora?.a, embedding?.lora?.b, embedding?.replaced]) {
+  for (const values of [embedding?.lora?.a, embedding?.lora?.b, embedding?.lora?.gain, embedding?.replaced]) {
     if (values !== undefined) visit(values);
   }
   for (const map of [embedding?.rows, adapter.norms, adapter.normBiases, adapter.headRows]) {
     for (const values of map?.values() ?? []) visit(values);
   }
-  for (const values of [adapter.vocabulary?.rows, adapter.vocabulary?.bias]) if (values !== undefined) visit(values);
+  for (const own of [adapter.vocabulary, adapter.vocabulary?.before]) {
+    for (const values of [own?.rows, own?.bias]) if (values !== undefined) visit(values);
+  }
 }
 
 /** Builds the adapter from its parts; numbers that overflow are noted in `input.faults`. */
@@ -145,9 +153,8 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
     if (rows !== undefined && (name === base.headModule || (base.tiedHead && !plan.tokens.has(base.headModule)))) {
       headRows = new Map([...rows].map(([id, row]) => [id, row.slice()]));
     }
-    if (kind === 'linear' && parts.tensors.size > 0)
-      linears.push(...entriesOf(await assembleLinear(parts, input), config));
-    else if (kind === 'embedding') embedding = assembleEmbedding(parts, rows, input);
+    if (kind === 'linear' && parts.tensors.size > 0) linears.push(...(await assembleLinear(parts, input)));
+    else if (kind === 'embedding') embedding = await assembleEmbedding(parts, rows, input);
     else if (kind === 'norm') {
       const weight = take(parts, 'weight');
       const bias = take(parts, 'bias');
@@ -160,7 +167,7 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
   const whole = { linears, embedding, headRows };
   const adapter = {
     digest: input.digest,
-    ...(isResized(base) ? await splitVocabulary(whole, base, input.tokens) : whole),
+    ...(isResized(base) ? await splitVocabulary(whole, base, input.tokens, config.invocationTokens !== null) : whole),
     norms,
     normBiases: normBiases.size > 0 ? normBiases : undefined,
     invocationTokens: config.invocationTokens ?? undefined,

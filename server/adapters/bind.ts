@@ -15,6 +15,7 @@ import type { PeftConfig } from './peft-config.js';
 import type { SafetensorsSet } from './safetensors-set.js';
 import { type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
+import { checkTied } from './weight-tying.js';
 
 /** Limits of one binding. */
 export interface BindOptions {
@@ -161,6 +162,7 @@ export async function bindAdapter(
   const tokens = isResized(plan.base) ? ((await options.addedTokens?.(plan.base.vocabSize)) ?? []) : [];
   const digest = new AdapterDigest(config, tokens);
   const parts = await readParts(files, plan, digest, plan.base, faults);
+  checkTied(config, plan.base, parts, faults);
   faults.check();
   const made = { digest: digest.finish(), faults, baseCheck, tokens };
   const adapter = await assembleAdapter({ config, base: plan.base, plan, parts, ...made });

@@ -89,7 +89,7 @@ function useOf(parsed: ParsedTensorName, plan: PlanContext): SlotUse | string {
   }
   if (!targeted) return `the config does not target ${name}`;
   const embeddingPart = part === 'lora_embedding_A' || part === 'lora_embedding_B';
-  if (embeddingPart !== (kind === 'embedding'))
+  if (part !== 'lora_magnitude_vector' && embeddingPart !== (kind === 'embedding'))
     return `${name} is not ${embeddingPart ? 'an embedding' : 'a linear layer'}`;
   if (part === 'lora_magnitude_vector' && !config.useDora) return 'it belongs to DoRA, but use_dora is false';
   if (part === 'lora_B.bias' && !config.loraBias) return 'it is a bias of lora_B, but lora_bias is false';
@@ -147,9 +147,9 @@ function requiredUses(module: TargetModule, plan: PlanContext): SlotUse[] {
   if (targeted && module.kind === 'embedding') uses.push('lora_embedding_A', 'lora_embedding_B');
   else if (targeted) {
     uses.push('lora_A', 'lora_B');
-    if (config.useDora) uses.push('lora_magnitude_vector');
     if (config.loraBias) uses.push('lora_B.bias');
   }
+  if (targeted && config.useDora) uses.push('lora_magnitude_vector');
   const saved = promised.saved.has(module.name);
   if (saved) uses.push('weight');
   const replacesBias = saved || config.bias === 'all' || (config.bias === 'lora_only' && targeted);
@@ -258,8 +258,9 @@ function requireNewRows(
   const copied = (name: string) => taken.has(`${name} base weight`);
   const { embeddingModule, headModule } = base;
   for (const name of [embeddingModule, headModule]) {
+    // One table of a tied model stands for both.
     const known =
-      promised.saved.has(name) || copied(name) || (base.tiedHead && name === headModule && copied(embeddingModule));
+      promised.saved.has(name) || copied(name) || (base.tiedHead && (copied(embeddingModule) || copied(headModule)));
     if (known) continue;
     faults.add(
       `${file}: the vocabulary has ${base.vocabSize} rows, the base ${served.vocabSize}, but there is no weight for the ` +

@@ -1,6 +1,5 @@
 /** Combinations of PEFT features whose meaning together is not defined here; they are refused, not guessed. */
 import type { Faults } from './faults.js';
-import { isResized } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
 import type { Promised } from './target-match.js';
 import type { AdapterBase } from './types.js';
@@ -19,7 +18,6 @@ export function checkCombinations(
     if (promised.saved.has(name)) refuse(`${name} both in modules_to_save and with low-rank matrices`);
     if (module.kind !== 'embedding') continue;
     if (name !== base.embeddingModule) refuse(`LoRA on ${name}, an embedding of something other than tokens,`);
-    if (config.useDora) refuse(`DoRA on the embedding ${name}`);
     if (config.loraBias) refuse(`lora_bias on the embedding ${name}`);
   }
   for (const name of promised.saved) {
@@ -31,27 +29,18 @@ export function checkCombinations(
       refuse(`${name} with trainable_token_indices and another adaptation`);
     }
     const headToo = base.tiedHead && name === base.embeddingModule && !tokens.has(base.headModule);
-    if (headToo && (promised.lora.has(base.headModule) || promised.saved.has(base.headModule))) {
-      refuse('trainable_token_indices of a tied model together with an adapted head');
+    // PEFT itself cannot load these two; low-rank matrices come on top of the trained rows.
+    if (headToo && promised.saved.has(base.headModule)) {
+      refuse('trainable_token_indices of a tied model together with a replaced head');
     }
-  }
-  if (config.ensureWeightTying && base.tiedHead) {
-    const tied = [base.embeddingModule, base.headModule];
-    if (tied.some((name) => promised.lora.has(name) || promised.saved.has(name))) {
-      refuse('ensure_weight_tying with an adapted embedding or head of a tied model');
+    if (headToo && promised.lora.has(base.headModule) && config.useDora) {
+      refuse('trainable_token_indices of a tied model together with DoRA on the head');
     }
   }
   if (config.invocationTokens === null) return;
-  // New output rows would have to be with and without their update.
-  if (isResized(base) && promised.lora.has(base.headModule)) {
-    refuse('alora_invocation_tokens with a resized vocabulary and LoRA on the head');
-  }
   // PEFT itself has no layers for these two: an activated adapter's matrices are plain ones on linears.
   if (config.useDora) refuse('alora_invocation_tokens with use_dora');
   if (promised.lora.has(base.embeddingModule)) refuse('alora_invocation_tokens with LoRA on the embedding');
-  if (config.loraBias && (config.bias !== 'none' || promised.saved.size > 0)) {
-    refuse('alora_invocation_tokens with lora_bias and replaced biases or modules');
-  }
   const beyond = config.invocationTokens.find((id) => id >= base.vocabSize);
   if (beyond !== undefined) {
     faults.add(`adapter_config.json: alora_invocation_tokens names token ${beyond}; the base has ${base.vocabSize}`);

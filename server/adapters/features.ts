@@ -23,6 +23,7 @@ export function adapterFeatures(
   note('alora', config.invocationTokens !== null);
   note('lora_bias', lowRank && config.loraBias);
   note('embedding_lora', embedding?.lora !== undefined);
+  note('dora', embedding?.lora?.gain !== undefined);
   note('replaced_embedding', embedding?.replaced !== undefined);
   // A vocabulary of its own also has rows; these are not trained one by one.
   note('trained_tokens', embedding?.rows !== undefined && config.trainableTokens.length > 0);

@@ -77,66 +77,85 @@ export function resizeBase(base: AdapterBase, size: number): AdapterBase {
   return resized;
 }
 
-/** The rows beyond the base's; a tied head has those of the embedding where the files do not say otherwise. */
+/** The rows beyond the base's; each end of a tied table has those of the other where the files do not say otherwise. */
 function rowsBeyond(base: ResizedBase, name: string): Float32Array | undefined {
   const known = base.beyond.get(name);
-  if (known !== undefined || !base.tiedHead || name !== `${base.headModule}.weight`) return known;
-  return base.beyond.get(`${base.embeddingModule}.weight`);
+  const ends = [`${base.embeddingModule}.weight`, `${base.headModule}.weight`];
+  if (known !== undefined || !base.tiedHead || !ends.includes(name)) return known;
+  return base.beyond.get(ends.find((end) => end !== name)!);
 }
 
 type Parts = Pick<BoundAdapter, 'embedding' | 'headRows' | 'linears'>;
 
-/** Splits what was bound to a resized base: the rows that the served base has, and those beyond them. */
+/**
+ * Splits what was bound to a resized base: the rows that the served base has, and those beyond them.
+ * @param activated true for an activated adapter, whose low-rank matrices wait for the invocation
+ */
 export async function splitVocabulary(
   parts: Parts,
   base: ResizedBase,
   tokens: readonly AddedToken[],
+  activated: boolean,
 ): Promise<Parts & Pick<BoundAdapter, 'vocabulary'>> {
   const { served, vocabSize: size } = base;
   const hidden = served.modules.get(served.embeddingModule)!.outFeatures;
-  const more = size - served.vocabSize;
-  const head = parts.linears.find(({ module }) => module === base.headModule);
-  const headRows = new Map(parts.headRows);
-  const vocabulary = { size, tokens, ...(await headBeyond(base, head, Math.max(0, more), hidden)) };
-  for (const [id, row] of parts.headRows ?? []) {
-    if (id < served.vocabSize) continue;
-    vocabulary.rows.set(row, (id - served.vocabSize) * hidden);
-    headRows.delete(id);
-  }
+  const isHead = ({ module }: BoundLinear) => module === base.headModule;
+  const heads = parts.linears.filter(isHead);
+  const always = heads.filter((linear) => linear.always === true);
   const linears: BoundLinear[] = [];
-  for (const linear of parts.linears) linears.push(linear === head ? await servedRows(linear, base) : linear);
+  for (const linear of parts.linears) linears.push(isHead(linear) ? await servedRows(linear, base) : linear);
+  const ofServed = [...(parts.headRows ?? [])].filter(([id]) => id < served.vocabSize);
   return {
     linears,
-    embedding: more > 0 ? withRows(parts.embedding, base, hidden) : parts.embedding,
-    headRows: headRows.size > 0 ? headRows : undefined,
-    vocabulary,
+    embedding: size > served.vocabSize ? withRows(parts.embedding, base, hidden) : parts.embedding,
+    headRows: ofServed.length > 0 ? new Map(ofServed) : undefined,
+    vocabulary: {
+      size,
+      tokens,
+      ...headBeyond(base, heads, parts.headRows, hidden),
+      before: activated && heads.length > always.length ? headBeyond(base, always, parts.headRows, hidden) : undefined,
+    },
   };
 }
 
-/** The output rows beyond the base's with all that the adapter does to them: [more, hidden], and their biases. */
-async function headBeyond(
+/**
+ * The output rows beyond the base's with all that the adapter does to them: [more, hidden], and their biases.
+ * @param heads the head's entries: one, or of an activated adapter one that replaces and one that waits
+ */
+function headBeyond(
   base: ResizedBase,
-  head: BoundLinear | undefined,
-  more: number,
+  heads: readonly BoundLinear[],
+  trained: BoundAdapter['headRows'],
   hidden: number,
-): Promise<{ rows: Float32Array; bias: Float32Array | undefined }> {
+): { rows: Float32Array; bias: Float32Array | undefined } {
   const { served, vocabSize, headModule } = base;
   const from = served.vocabSize;
-  const known = head?.replaced?.subarray(from * hidden) ?? rowsBeyond(base, `${headModule}.weight`);
+  const more = Math.max(0, vocabSize - from);
+  const replaced = heads.find((head) => head.replaced !== undefined)?.replaced;
+  const known = replaced?.subarray(from * hidden) ?? rowsBeyond(base, `${headModule}.weight`);
   const rows = new Float32Array(more * hidden);
   if (known !== undefined && more > 0) rows.set(known);
-  for (let row = 0; head !== undefined && row < more; row += 1) {
-    for (let r = 0; r < head.rank; r += 1) {
-      const factor = head.b[r * vocabSize + from + row]!;
-      for (let i = 0; i < hidden; i += 1) rows[row * hidden + i]! += factor * head.a[r * hidden + i]!;
-    }
-    const gain = head.gain?.[from + row] ?? 1;
-    if (gain !== 1) for (let i = 0; i < hidden; i += 1) rows[row * hidden + i]! *= gain;
-  }
+  for (const [id, row] of trained ?? []) if (id >= from) rows.set(row, (id - from) * hidden);
+  for (const head of heads) for (let row = 0; row < more; row += 1) addLowRank(head, from + row, rows, row * hidden);
   const own = base.beyond.get(`${headModule}.bias`);
-  const delta = head?.biasDelta?.subarray(from);
-  if (more === 0 || (own === undefined && delta === undefined)) return { rows, bias: undefined };
-  return { rows, bias: Float32Array.from({ length: more }, (_, i) => (own?.[i] ?? 0) + (delta?.[i] ?? 0)) };
+  const deltas = heads.flatMap(({ biasDelta }) => (biasDelta === undefined ? [] : [biasDelta]));
+  if (more === 0 || (own === undefined && deltas.length === 0)) return { rows, bias: undefined };
+  const bias = Float32Array.from({ length: more }, (_, i) =>
+    deltas.reduce((sum, delta) => sum + delta[from + i]!, own?.[i] ?? 0),
+  );
+  return { rows, bias };
+}
+
+/** Adds the update of one output to its row, which begins at `at`, and multiplies it by its gain. */
+function addLowRank({ a, b, rank, gain }: BoundLinear, output: number, rows: Float32Array, at: number): void {
+  const outputs = b.length / rank;
+  const hidden = a.length / rank;
+  for (let r = 0; r < rank; r += 1) {
+    const factor = b[r * outputs + output]!;
+    for (let i = 0; i < hidden; i += 1) rows[at + i]! += factor * a[r * hidden + i]!;
+  }
+  const scale = gain?.[output] ?? 1;
+  if (scale !== 1) for (let i = 0; i < hidden; i += 1) rows[at + i]! *= scale;
 }
 
 /** The head with the base's number of outputs; rows that the adapter does not have keep what the base has there. */
@@ -169,7 +188,7 @@ async function servedRows(linear: BoundLinear, { served, vocabSize }: ResizedBas
 function withRows(embedding: BoundAdapter['embedding'], base: ResizedBase, hidden: number): BoundAdapter['embedding'] {
   if (embedding?.replaced !== undefined) return embedding;
   const rows = new Map(embedding?.rows);
-  const table = base.beyond.get(`${base.embeddingModule}.weight`)!;
+  const table = rowsBeyond(base, `${base.embeddingModule}.weight`)!;
   const from = base.served.vocabSize;
   for (let id = from; id < base.vocabSize; id += 1) {
     if (!rows.has(id)) rows.set(id, table.slice((id - from) * hidden, (id - from + 1) * hidden));

@@ -6,6 +6,7 @@ import type { Faults } from './faults.js';
 import type { ModuleMatcher, PeftConfig } from './peft-config.js';
 import { compilePythonRegex, type PythonRegex } from './python-regex.js';
 import type { AdapterBase } from './types.js';
+import { tiedAdaptation } from './weight-tying.js';
 
 /** PEFT's targets for a config that names none (`TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING`). */
 const DEFAULT_TARGETS: Readonly<Record<string, readonly string[]>> = {
@@ -161,6 +162,11 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, faults: F
   );
   const rankOf = patternLookup(config.rankPattern, 'rank_pattern', faults);
   const alphaOf = patternLookup(config.alphaPattern, 'alpha_pattern', faults);
+  const sizesOf = (name: string) => {
+    const rank = rankOf(name) ?? config.r;
+    const alpha = alphaOf(name) ?? config.loraAlpha;
+    return { rank, scaling: alpha / (config.useRslora ? Math.sqrt(rank) : rank) };
+  };
   const lora = new Map<string, { rank: number; scaling: number }>();
   const saved = new Set<string>();
   for (const module of base.modules.values()) {
@@ -171,9 +177,15 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, faults: F
       faults.add(`adapter_config.json: target_modules matches the norm ${name}, which cannot have low-rank matrices`);
       continue;
     }
-    const rank = rankOf(name) ?? config.r;
-    const alpha = alphaOf(name) ?? config.loraAlpha;
-    lora.set(name, { rank, scaling: alpha / (config.useRslora ? Math.sqrt(rank) : rank) });
+    lora.set(name, sizesOf(name));
+  }
+  const tied = tiedAdaptation(config, base, isTarget);
+  for (const name of tied === undefined ? [] : [base.embeddingModule, base.headModule]) {
+    if (tied === 'lora') lora.set(name, sizesOf(name));
+    else {
+      saved.add(name);
+      lora.delete(name);
+    }
   }
   const warnings = unmatched(config.modulesToSave, (one) => savedTest([one]), base, 'modules_to_save');
   if (Array.isArray(config.targetModules)) {

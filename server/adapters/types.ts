@@ -69,9 +69,18 @@ export interface BoundLinear {
 
 /** What an adapter does to the token embedding. */
 export interface BoundEmbedding {
-  /** LoRA on the embedding: row(id) += A[:, id] B; a is [vocab, rank] (so that a row is contiguous), b is [rank, hidden] scaled. */
+  /**
+   * LoRA on the embedding: row(id) = gain * (row(id) + A[:, id] B); a is [vocab, rank] (so that a row is contiguous), b is
+   * [rank, hidden] scaled, gain (DoRA) is [hidden].
+   */
   readonly lora?:
-    | { readonly rank: number; readonly scaling: number; readonly a: Float32Array; readonly b: Float32Array }
+    | {
+        readonly rank: number;
+        readonly scaling: number;
+        readonly a: Float32Array;
+        readonly b: Float32Array;
+        readonly gain?: Float32Array | undefined;
+      }
     | undefined;
   /** Whole replacement rows (trainable tokens): id -> [hidden]. */
   readonly rows?: ReadonlyMap<number, Float32Array> | undefined;
@@ -84,6 +93,8 @@ export interface OwnVocabulary {
   readonly size: number;
   readonly rows: Float32Array;
   readonly bias?: Float32Array | undefined;
+  /** Of an activated adapter with matrices on the head: rows and biases before its invocation. */
+  readonly before?: { readonly rows: Float32Array; readonly bias?: Float32Array | undefined } | undefined;
   /** Tokens that the tokenizer beside the adapter adds, those of the base among them. */
   readonly tokens: readonly AddedToken[];
 }

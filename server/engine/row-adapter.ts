@@ -119,10 +119,16 @@ export function combine(parts: readonly WeightedAdapter[]): RowAdapter {
     embeddings: parts.flatMap(({ adapter, weight }) =>
       adapter.embedding === undefined || weight === 0 ? [] : [{ weight, embedding: adapter.embedding }],
     ),
-    vocabulary: parts.find(({ adapter, weight }) => adapter.vocabulary !== undefined && weight !== 0)?.adapter
-      .vocabulary,
+    vocabulary: vocabularyOf(parts),
     needsFullGraph: gains.size + biases.size + norms.size + normBiases.size > 0,
   };
+}
+
+/** The selected adapter's vocabulary, as it is before the invocation where that is to come. */
+function vocabularyOf(parts: readonly WeightedAdapter[]): OwnVocabulary | undefined {
+  const part = parts.find(({ adapter, weight }) => adapter.vocabulary !== undefined && weight !== 0);
+  const own = part?.adapter.vocabulary;
+  return part?.idle && own?.before !== undefined ? { ...own, ...own.before } : own;
 }
 
 function addScaled(sum: Float32Array | undefined, values: Float32Array, weight: number): Float32Array {

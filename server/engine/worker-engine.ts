@@ -231,6 +231,6 @@ function transferables(adapter: BoundAdapter): ArrayBuffer[] {
     for (const array of [a, b, gain, biasDelta, replaced]) add(array);
   for (const values of [...adapter.norms.values(), ...(adapter.normBiases?.values() ?? [])]) add(values);
   const { lora, rows, replaced } = adapter.embedding ?? {};
-  for (const array of [lora?.a, lora?.b, replaced, ...(rows?.values() ?? [])]) add(array);
+  for (const array of [lora?.a, lora?.b, lora?.gain, replaced, ...(rows?.values() ?? [])]) add(array);
   return [...buffers];
 }

@@ -122,6 +122,7 @@ async function mergeEmbedding(
         const factor = lora.a[id * lora.rank + r]! * weight;
         for (let i = 0; i < hiddenSize; i += 1) table[id * hiddenSize + i]! += factor * lora.b[r * hiddenSize + i]!;
       }
+      for (let i = 0; lora.gain !== undefined && i < hiddenSize; i += 1) table[id * hiddenSize + i]! *= lora.gain[i]!;
     }
   }
   changed.set(embedding.weight, table);

@@ -91,7 +91,6 @@ describe('binding', () => {
       [{ modules_to_save: ['_proj'] }, /q_proj both in modules_to_save/],
       [{ alora_invocation_tokens: [1], use_dora: true }, /alora_invocation_tokens with use_dora/],
       [{ alora_invocation_tokens: [1000] }, /token 1000/],
-      [{ target_modules: ['q_proj', 'embed_tokens'], use_dora: true }, /DoRA on the embedding/],
       [{ target_modules: ['q_proj', 'norm'] }, /the norm model\.norm/],
       [{ target_modules: ['embed_tokens'], trainable_token_indices: [1] }, /another adaptation/],
       [{ target_modules: '(' }, /regular expression/],
@@ -102,10 +101,32 @@ describe('binding', () => {
     ] as const) {
       await assert.rejects(bind({ config, tensors }), message, JSON.stringify(config));
     }
-    await assert.rejects(
-      bind({ config: { target_modules: ['embed_tokens'], ensure_weight_tying: true }, tensors: {} }, tied),
-      /ensure_weight_tying/,
-    );
+    for (const [config, message] of [
+      [{ modules_to_save: ['lm_head'], trainable_token_indices: [1] }, /together with a replaced head/],
+      [{ target_modules: ['lm_head'], use_dora: true, trainable_token_indices: [1] }, /together with DoRA on the head/],
+    ] as const) {
+      await assert.rejects(bind({ config, tensors: {} }, tied), message, JSON.stringify(config));
+    }
+  });
+
+  it('refuses ends of a tied table that differ although ensure_weight_tying is set', async () => {
+    const config = { target_modules: ['model.embed_tokens'], ensure_weight_tying: true };
+    const { inFeatures: vocab, outFeatures: hidden } = tied.modules.get(tied.embeddingModule)!;
+    const [a, b] = [numbers([2, vocab]).values!, numbers([hidden, 2]).values!];
+    const turned = (values: readonly number[], rows: number) =>
+      values.map((_, at) => values[(at % rows) * (values.length / rows) + Math.floor(at / rows)]!);
+    const tensors = {
+      'base_model.model.model.embed_tokens.lora_embedding_A': { shape: [2, vocab], values: a },
+      'base_model.model.model.embed_tokens.lora_embedding_B': { shape: [hidden, 2], values: b },
+      'base_model.model.lm_head.lora_A.weight': { shape: [2, hidden], values: turned(b, hidden) },
+      'base_model.model.lm_head.lora_B.weight': { shape: [vocab, 2], values: turned(a, 2) },
+    };
+    await bind({ config, tensors }, tied);
+    const head = 'base_model.model.lm_head.lora_B.weight';
+    const other = { ...tensors, [head]: { shape: [vocab, 2], values: tensors[head].values.map((value) => value + 1) } };
+    await refused({ config, tensors: other }, 'ADAPTER_INVALID', /low-rank matrices of .* differ/, tied);
+    const { [head]: _, ...without } = tensors;
+    await refused({ config, tensors: without }, 'ADAPTER_INVALID', /there is no lora_B for lm_head/, tied);
   });
 
   it('compares saved base weights with the served base', async () => {
