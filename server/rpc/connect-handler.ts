@@ -11,6 +11,7 @@ import { kPeer } from './call.js';
 import { refusal } from './refusal.js';
 import { explainingGate } from './request-gate.js';
 import { createRpcRoutes, type RpcOptions } from './routes.js';
+import { unknownProcedure } from './unknown-procedure.js';
 
 /** Default of {@link ConnectHandlerOptions.readMaxBytes}. */
 export const DEFAULT_READ_MAX_BYTES = 4 * 1024 * 1024;
@@ -28,7 +29,7 @@ export interface ConnectHandlerOptions extends RpcOptions {
   readonly onError?: ((error: unknown) => void) | undefined;
 }
 
-/** Serves Connect, gRPC and gRPC-Web, and leaves every other path to `fallback`. */
+/** Serves Connect, gRPC and gRPC-Web, and leaves what is no remote call to `fallback`. */
 export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
@@ -41,11 +42,27 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
   });
   createRpcRoutes(options.services, options)(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  const methods = new Map<string, string[]>();
+  for (const { service, method } of router.handlers) {
+    methods.set(service.typeName, [...(methods.get(service.typeName) ?? []), method.name]);
+  }
+
+  const failed = (reason: unknown, res: AnyResponse): void => {
+    const { code } = ConnectError.from(reason);
+    if (code === Code.Aborted || code === Code.Canceled) return; // the client is gone, and knows it
+    options.onError?.(reason);
+    res.destroy();
+  };
 
   return (req: AnyRequest, res: AnyResponse) => {
     const handler = handlers.get(req.url?.split('?', 1)[0] ?? '');
     if (handler === undefined) {
-      options.fallback(req, res);
+      const unknown = unknownProcedure(req, methods, options.log);
+      if (unknown === undefined) options.fallback(req, res);
+      else {
+        req.resume(); // nobody reads what was sent, and the connection goes on
+        universalResponseToNodeResponse(unknown, res).catch((reason: unknown) => failed(reason, res));
+      }
       return;
     }
     let request: ReturnType<typeof universalRequestFromNodeRequest>;
@@ -62,11 +79,6 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       .then((response) =>
         universalResponseToNodeResponse(refusal(response, req, handler.allowedMethods) ?? response, res),
       )
-      .catch((reason: unknown) => {
-        const { code } = ConnectError.from(reason);
-        if (code === Code.Aborted || code === Code.Canceled) return; // the client is gone, and knows it
-        options.onError?.(reason);
-        res.destroy();
-      });
+      .catch((reason: unknown) => failed(reason, res));
   };
 }
