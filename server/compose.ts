@@ -124,7 +124,7 @@ export async function composeServer(
     compat: config.compat,
     later: { maxBytes: config.laterBytes, keepMs: config.laterKeepMs },
   });
-  const health = new HealthState(HEALTH_SERVICES);
+  const health = new HealthState(HEALTH_SERVICES, managed.health);
   const cut = new AbortController();
   // Every call in flight listens to it, so many listeners are no leak.
   setMaxListeners(0, cut.signal);

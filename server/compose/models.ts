@@ -14,6 +14,7 @@ import type { HandlerModels } from '../handlers/handler-models.js';
 import { isGgufModel } from '../model/gguf/gguf-model.js';
 import type { RegistryStore } from '../registry/types.js';
 import type { Adapters } from '../service/adapter-service.js';
+import { Changes } from '../service/changes.js';
 import { KeptRecords } from '../service/kept-records.js';
 import { loadModel } from '../service/load-model.js';
 import type { ModelOverrides } from '../service/management.js';
@@ -22,6 +23,7 @@ import { ModelManager } from '../service/model-manager.js';
 import { ModelPool } from '../service/model-pool.js';
 import { ModelUses } from '../service/model-uses.js';
 import type { LoadedModel } from '../service/ports.js';
+import { type ServedHealth, servedHealth } from '../service/served-health.js';
 import { Workflows } from '../service/workflows/workflow-service.js';
 import type { SourceResolver } from '../sources/source-resolver.js';
 import { onDevice } from './device.js';
@@ -33,6 +35,8 @@ export interface ManagedModels {
   readonly manager: ModelManager;
   readonly workflows: Workflows;
   readonly uses: ModelUses;
+  /** How models and workflows are, for health checks. */
+  readonly health: ServedHealth;
   /** What answers requests that name nothing: the only model or workflow of the start. */
   defaultName(): string | undefined;
   /** The default's model, for adapters. */
@@ -65,6 +69,7 @@ export function manageModels(
 ): ManagedModels {
   const models = new Map<string, LoadedModel>();
   const uses = new ModelUses();
+  const changes = new Changes();
   const following: (() => Promise<void>)[] = [];
   const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
@@ -135,6 +140,7 @@ export function manageModels(
     },
     taken: (name) => workflows.has(name),
     kept: new KeptRecords(store, 'model'),
+    changes,
     log,
   });
   const workflows: Workflows = new Workflows({
@@ -148,6 +154,7 @@ export function manageModels(
     direct: (name) => manager.isDirect(name),
     kept: new KeptRecords(store, 'workflow'),
     roots: places,
+    changes,
     log,
   });
   const startup = () => [...workflows.startupNames(), ...manager.startupNames()];
@@ -160,6 +167,7 @@ export function manageModels(
     manager,
     workflows,
     uses,
+    health: servedHealth(manager, workflows, changes),
     defaultName,
     defaultModel() {
       const name = defaultName();

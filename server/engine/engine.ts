@@ -35,6 +35,8 @@ export interface Engine {
   stats(): EngineStats;
   /** False after the worker died; every row then ended with cause 'error'. */
   readonly alive: boolean;
+  /** Resolves when {@link alive} becomes false; absent = it cannot. */
+  readonly stopped?: Promise<void> | undefined;
   /** Where the steps run, and why there; absent before the engine is ready. */
   readonly device?: { readonly name: string; readonly why: string } | undefined;
   /** Cancels all rows and ends the worker. */

@@ -14,7 +14,8 @@ export interface EngineLimits {
   readonly maxQueue: number;
 }
 
-const NO_STATS: EngineStats = {
+/** Of an engine that has done nothing. */
+export const NO_STATS: EngineStats = {
   runningRows: 0,
   waitingRows: 0,
   prefillSteps: 0,
@@ -56,6 +57,7 @@ export async function startEngine(options: WorkerOptions, limits: EngineLimits, 
 class WorkerEngine implements Engine {
   readonly ready: Promise<void>;
   alive = true;
+  readonly stopped: Promise<void>;
   device: Engine['device'];
   readonly #worker: Worker;
   readonly #options: WorkerOptions;
@@ -67,6 +69,7 @@ class WorkerEngine implements Engine {
   /** Submitted in this turn of the event loop, not sent yet. */
   #unsent: RowRequest[] = [];
   #stats = NO_STATS;
+  #tellStopped: () => void = () => {};
   readonly #settleReady: { resolve(): void; reject(error: Error): void };
   #closing = false;
 
@@ -79,6 +82,9 @@ class WorkerEngine implements Engine {
       settle = { resolve, reject };
     });
     this.#settleReady = settle!;
+    this.stopped = new Promise((resolve) => {
+      this.#tellStopped = resolve;
+    });
     worker.on('message', (message: FromEngine) => this.#receive(message));
     worker.on('error', (error) => this.#die(error.message));
     worker.on('exit', (code) => this.#die(`the engine thread ended with code ${code}`));
@@ -207,6 +213,7 @@ class WorkerEngine implements Engine {
   #die(message: string): void {
     if (!this.alive) return;
     this.alive = false;
+    this.#tellStopped();
     this.#settleReady.reject(new AppError('MODEL_INVALID', message));
     const failure = new AppError('ENGINE_FAILED', `the engine stopped: ${message}`);
     for (const { reject } of this.#loads.values()) reject(failure);

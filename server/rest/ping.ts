@@ -1,6 +1,7 @@
 /** `/ping`: how the server, its models and their adapters are. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AdapterHealth, ModelStatus } from '../service/management.js';
+import { hasStopped } from '../service/served-health.js';
 import type { Services } from '../service/types.js';
 import { booleanText, singleValues } from './query.js';
 import { addRoute } from './route.js';
@@ -18,7 +19,7 @@ export function addPingRoute(app: FastifyInstance, services: Services, draining:
   const ping = async (request: FastifyRequest, reply: FastifyReply) => {
     const ending = draining();
     const models = services.management.list();
-    const stopped = models.some(({ state, info }) => state === 'failed' && info !== undefined);
+    const stopped = models.some(hasStopped);
     const verbose = booleanText(singleValues(request).verbose, 'verbose') ?? false;
     reply.code(ending ? 503 : stopped ? 500 : 200);
     const told = models.map(async (model) => {

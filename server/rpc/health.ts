@@ -1,29 +1,44 @@
 import { Code, ConnectError, type ServiceImpl } from '@connectrpc/connect';
 import { type Health, HealthCheckResponse_ServingStatus as ServingStatus } from '../../gen/grpc/health/v1/health_pb.js';
+import type { ServedHealth } from '../service/served-health.js';
 
 /**
- * Whether the server takes work: what health checks see. `''` is the server as a whole; services have the same state.
- * It starts as not serving.
+ * Whether the server takes work: what health checks see. It starts as not serving. Names that have a status:
+ *
+ * | name | serving |
+ * | --- | --- |
+ * | `''` | the server takes work, and no engine has stopped |
+ * | a service | the server takes work |
+ * | a model, a workflow | the server takes work, and requests of that name are answered |
  */
 export class HealthState {
   readonly #services: ReadonlySet<string>;
+  readonly #served: ServedHealth | undefined;
   readonly #listeners = new Set<() => void>();
   readonly #drain = new AbortController();
   #serving = false;
 
-  /** @param services full names, for example `loramux.v1.InferenceService` */
-  constructor(services: Iterable<string>) {
-    this.#services = new Set(['', ...services]);
-  }
-
-  /** True when the server takes work. */
-  get serving(): boolean {
-    return this.#serving;
+  /**
+   * @param services full names, for example `loramux.v1.InferenceService`
+   * @param served models and workflows; absent = none are told of. One that is named like a service is hidden by it.
+   */
+  constructor(services: Iterable<string>, served?: ServedHealth) {
+    this.#services = new Set(services);
+    this.#served = served;
+    served?.onChange(() => this.#notify());
   }
 
   /** Names with a status; `''` is the server. */
-  get services(): ReadonlySet<string> {
-    return this.#services;
+  names(): string[] {
+    return [...new Set(['', ...this.#services, ...(this.#served?.names() ?? [])])];
+  }
+
+  /** True: serving; undefined: nothing has the name. */
+  of(name: string): boolean | undefined {
+    if (name === '') return this.#serving && (this.#served?.whole ?? true);
+    if (this.#services.has(name)) return this.#serving;
+    const answers = this.#served?.answers(name);
+    return answers === undefined ? undefined : answers && this.#serving;
   }
 
   /** Aborts when the server drains: open-ended streams end then, so that they do not hold up the shutdown. */
@@ -56,20 +71,30 @@ export class HealthState {
   }
 }
 
+/** Most names that a refusal tells. */
+const MAX_NAMES = 20;
+
 /** Serves `grpc.health.v1.Health` (https://github.com/grpc/grpc/blob/master/doc/health-checking.md). */
 export function healthRpc(state: HealthState): ServiceImpl<typeof Health> {
   const status = (service: string): ServingStatus => {
-    if (!state.services.has(service)) return ServingStatus.SERVICE_UNKNOWN;
-    return state.serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
+    const serving = state.of(service);
+    if (serving === undefined) return ServingStatus.SERVICE_UNKNOWN;
+    return serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
   };
   return {
     check({ service }) {
-      if (!state.services.has(service)) throw new ConnectError(`no service ${service}`, Code.NotFound);
-      return { status: status(service) };
+      const now = status(service);
+      if (now === ServingStatus.SERVICE_UNKNOWN) {
+        const [, ...names] = state.names();
+        const known = `${names.slice(0, MAX_NAMES).join(', ')}${names.length > MAX_NAMES ? ', ...' : ''}`;
+        const what = `no service, model or workflow has the name ${JSON.stringify(service)}`;
+        throw new ConnectError(`${what}; there are ${known}`, Code.NotFound);
+      }
+      return { status: now };
     },
 
     list() {
-      return { statuses: Object.fromEntries([...state.services].map((name) => [name, { status: status(name) }])) };
+      return { statuses: Object.fromEntries(state.names().map((name) => [name, { status: status(name) }])) };
     },
 
     async *watch({ service }, { signal }) {

@@ -51,22 +51,11 @@ export class ModelManager implements ModelManagement {
   readonly #serving: ModelServing;
   readonly #kept: KeptModels;
   readonly #registered = new Map<string, RegisteredModel>();
-  readonly #listeners = new Set<() => void>();
 
   constructor(options: ModelManagerOptions) {
     this.#options = options;
     this.#serving = new ModelServing(options);
     this.#kept = new KeptModels(options.kept, options.log);
-  }
-
-  /** Calls `listener` whenever a model comes, goes or has another state, until the returned function is called. */
-  onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  #changed(): void {
-    for (const listener of this.#listeners) listener();
   }
 
   /** Names of the models that were named at the start. */
@@ -284,7 +273,7 @@ export class ModelManager implements ModelManagement {
       ready: Promise.resolve(),
     };
     this.#registered.set(name, model);
-    this.#changed();
+    this.#options.changes?.notify();
     model.key.catch(() => {});
     model.ready = this.#serving
       .start(model, opening, () => this.#registered.get(name) === model)
@@ -293,7 +282,7 @@ export class ModelManager implements ModelManagement {
         if (model.state === 'loading') model.state = 'failed';
         throw thrown;
       })
-      .finally(() => this.#changed());
+      .finally(() => this.#options.changes?.notify());
     model.ready.catch(() => {});
     const save = async () => {
       const saved = { url, overrides, snapshot: model.opened?.snapshot };
@@ -339,7 +328,7 @@ export class ModelManager implements ModelManagement {
     const { name } = model;
     if (this.#registered.get(name) !== model) return;
     this.#registered.delete(name);
-    this.#changed();
+    this.#options.changes?.notify();
     await this.#serving.end(model, drained);
   }
 

@@ -2,6 +2,7 @@
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
 import type { AdapterLog } from './adapter-service.js';
+import type { Changes } from './changes.js';
 import type { AdapterHealth } from './management.js';
 import type { ModelHandlers, OpenedModel } from './model-description.js';
 import type { ModelPool } from './model-pool.js';
@@ -29,6 +30,8 @@ export interface ModelServingOptions {
   readonly served: (model: LoadedModel, pool: string, opened: OpenedModel) => ServedModel;
   /** Starts and ends custom handlers; absent = models that have one cannot be served. */
   readonly handlers?: ModelHandlers | undefined;
+  /** Told whenever a model comes, goes, has another state, or its engine stops; absent = nobody is. */
+  readonly changes?: Changes | undefined;
   readonly log: AdapterLog;
 }
 
@@ -49,7 +52,7 @@ export class ModelServing {
    */
   async start(model: RegisteredModel, opening: Promise<OpenedModel>, isRegistered: () => boolean): Promise<void> {
     const { name, stop } = model;
-    const { pool, models, adapters, served, handlers, log } = this.#options;
+    const { pool, models, adapters, served, handlers, changes, log } = this.#options;
     const url = redactSource(model.url);
     try {
       const opened = await opening;
@@ -61,6 +64,7 @@ export class ModelServing {
         const pooled = await pool.lease(opened.options, stop.signal);
         model.pooled = pooled;
         stop.signal.throwIfAborted();
+        void pooled.model.engine.stopped?.then(() => changes?.notify());
         adapters.addModel(name, served(pooled.model, pooled.key, opened));
         if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
         stop.signal.throwIfAborted();

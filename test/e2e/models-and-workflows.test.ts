@@ -8,6 +8,9 @@ import path from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { createClient } from '@connectrpc/connect';
+import { createGrpcTransport } from '@connectrpc/connect-node';
+import { Health, HealthCheckResponse_ServingStatus as Status } from '../../gen/grpc/health/v1/health_pb.js';
 import { GOLDEN } from '../engine/golden-model.js';
 import { startServer } from '../rest/served.js';
 
@@ -65,6 +68,28 @@ describe('models at run time', () => {
     assert.equal((await ask(`${url}/models/one`, 'DELETE')).status, 200);
     assert.equal((await ask(`${url}/predictions/one`, 'POST', inputs)).status, 404);
     assert.equal((await ask(`${url}/predictions/two`, 'POST', { ...inputs, adapters: 'french' })).status, 200);
+  });
+
+  test('each has a health status of its own, which can be watched', async (t) => {
+    const url = await startServer(t, FLAGS);
+    const client = createClient(Health, createGrpcTransport({ baseUrl: url }));
+    const { statuses } = await client.list({});
+    assert.equal(statuses.base?.status, Status.SERVING);
+    const unknown = client.check({ service: 'second' });
+    await assert.rejects(unknown, /"second"; there are loramux\.v1\.InferenceService, .*, base$/);
+    const seen: Status[] = [];
+    for await (const { status } of client.watch({ service: 'second' })) {
+      const before = seen.at(-1);
+      seen.push(status);
+      const body = { url: MODEL, model_name: 'second', synchronous: false };
+      if (seen.length === 1) assert.equal((await ask(`${url}/models`, 'POST', body)).status, 202);
+      if (status === Status.SERVING) assert.equal((await ask(`${url}/models/second`, 'DELETE')).status, 200);
+      if (before === Status.SERVING) break;
+    }
+    assert.deepEqual(seen, [Status.SERVICE_UNKNOWN, Status.NOT_SERVING, Status.SERVING, Status.SERVICE_UNKNOWN]);
+    const workflow = { name: 'step', models: { m: 'base' }, workflow: { out: ['m', 'in'] } };
+    assert.equal((await ask(`${url}/workflows`, 'POST', workflow)).status, 200);
+    assert.equal((await client.check({ service: 'step' })).status, Status.SERVING);
   });
 
   test('one folder by two paths is one engine', async (t) => {

@@ -125,6 +125,14 @@ describe('engine worker', async () => {
     assert.equal(engine.stats().waitingRows + engine.stats().runningRows, 0);
   });
 
+  test('tells when it has stopped', async () => {
+    const { close, stopped, alive } = engine;
+    assert.equal(alive, true);
+    await close.call(engine);
+    await stopped;
+    assert.equal(engine.alive, false);
+  });
+
   test('a model that cannot be opened is reported, not thrown in the thread', async () => {
     await assert.rejects(
       startEngine(

@@ -1,6 +1,7 @@
 /** An engine in memory: its tokens depend on the row alone, its steps are asynchronous, its rows can be counted. */
 import type { Engine, EngineRow, RowHandle, RowListener } from '../../server/engine/engine.js';
-import type { EndEvent } from '../../server/engine/messages.js';
+import type { EndEvent, EngineStats } from '../../server/engine/messages.js';
+import { NO_STATS } from '../../server/engine/worker-engine.js';
 
 interface Running {
   readonly id: number;
@@ -20,6 +21,8 @@ function hash(...values: readonly number[]): number {
 /** Steps one token of every row on each turn of the event loop. */
 export class MemoryEngine implements Engine {
   alive = true;
+  readonly stopped: Promise<void>;
+  #tellStopped: () => void = () => {};
   /** All rows ever submitted. */
   readonly submitted: EngineRow[] = [];
   /** False: no step is taken, rows wait. */
@@ -33,6 +36,9 @@ export class MemoryEngine implements Engine {
 
   constructor(vocabSize: number) {
     this.#vocabSize = vocabSize;
+    this.stopped = new Promise((resolve) => {
+      this.#tellStopped = resolve;
+    });
   }
 
   /** Rows that have not ended. */
@@ -58,6 +64,7 @@ export class MemoryEngine implements Engine {
   /** Ends every row with an error, as when the worker dies. */
   die(): void {
     this.alive = false;
+    this.#tellStopped();
     for (const row of this.#rows.splice(0)) this.#end(row, 'error', 'the worker died');
   }
 
@@ -128,7 +135,7 @@ export class MemoryEngine implements Engine {
   async unload(): Promise<void> {}
   async close(): Promise<void> {}
 
-  stats(): never {
-    throw new Error('not part of these tests');
+  stats(): EngineStats {
+    return { ...NO_STATS, runningRows: this.#rows.length };
   }
 }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
 import type { AdapterLog } from '../adapter-service.js';
+import type { Changes } from '../changes.js';
 import type { KeptRecords } from '../kept-records.js';
 import type { ModelManager } from '../model-manager.js';
 import type { CallContext } from '../types.js';
@@ -24,6 +25,8 @@ export interface WorkflowServiceOptions {
   readonly kept?: KeptRecords | undefined;
   /** True: the model was registered by itself, so its adapters may be somebody else's. */
   readonly direct: (model: string) => boolean;
+  /** Told whenever a workflow comes or goes; absent = nobody is. */
+  readonly changes?: Changes | undefined;
   readonly log: AdapterLog;
 }
 
@@ -196,6 +199,7 @@ export class Workflows implements WorkflowService {
       if (left.length > 0) this.#registered.set(name, left);
       else this.#registered.delete(name);
     }
+    this.#options.changes?.notify();
   }
 
   async #register(
@@ -230,6 +234,7 @@ export class Workflows implements WorkflowService {
       const saved: SavedWorkflow = { definition: definition.json, owned };
       if (keep) await this.#options.kept?.put(id, saved, call);
       this.#registered.set(name, [...(this.#registered.get(name) ?? []), { info, calls }]);
+      this.#options.changes?.notify();
       this.#options.log.info({ workflow: name, version }, 'workflow registered');
       return info;
     } catch (error) {

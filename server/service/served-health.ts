@@ -1,0 +1,45 @@
+/** How what is served is, by the names that requests use: models and workflows. */
+import type { Changes } from './changes.js';
+import type { ModelManagement, ModelStatus } from './management.js';
+import type { WorkflowService } from './workflows/types.js';
+
+/** What health checks ask. */
+export interface ServedHealth {
+  /** All names, each once. */
+  names(): readonly string[];
+  /** True: requests of the name are answered; false: not yet, or not any more; undefined: nothing has the name. */
+  answers(name: string): boolean | undefined;
+  /** False once an engine has stopped, which only a restart of the server repairs. */
+  readonly whole: boolean;
+  /** Calls back whenever an answer may have changed. @returns stops it */
+  onChange(listener: () => void): () => void;
+}
+
+/** True for a model whose engine ran and has stopped, unlike one that could not be loaded. */
+export function hasStopped({ state, info }: ModelStatus): boolean {
+  return state === 'failed' && info !== undefined;
+}
+
+/** @param changes told of every change of either */
+export function servedHealth(
+  models: Pick<ModelManagement, 'list'>,
+  workflows: Pick<WorkflowService, 'list'>,
+  changes: Changes,
+): ServedHealth {
+  const ready = () => new Map(models.list().map(({ name, state }) => [name, state === 'ready']));
+  return {
+    names: () => [...new Set([...models.list(), ...workflows.list()].map(({ name }) => name))],
+    answers(name) {
+      const known = ready();
+      // The newest version answers where none is named; versions are sorted, so it need not be the last.
+      const versions = workflows.list().filter((one) => one.name === name);
+      if (versions.length === 0) return known.get(name);
+      const newest = versions.reduce((a, b) => (b.createdAt >= a.createdAt ? b : a));
+      return newest.models.every(({ served }) => known.get(served) === true);
+    },
+    get whole() {
+      return !models.list().some(hasStopped);
+    },
+    onChange: (listener) => changes.on(listener),
+  };
+}
