@@ -1,6 +1,6 @@
 /** Puts an adapter's tensors into the form that the engine applies: transposed, scaled, with gains and bias deltas. */
 
-import type { AddedToken } from './added-tokens.js';
+import type { AdapterText } from './adapter-text.js';
 import type { BaseCheck } from './base-identity.js';
 import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.js';
 import { doraGain, transpose } from './dora.js';
@@ -26,8 +26,8 @@ export interface AssemblyInput {
   readonly digest: string;
   readonly faults: Faults;
   readonly baseCheck: BaseCheck;
-  /** Added by the tokenizer beside an adapter with a vocabulary of its own. */
-  readonly tokens: readonly AddedToken[];
+  /** What the tokenizer files beside the adapter say. */
+  readonly text: AdapterText | undefined;
 }
 
 /** Takes a tensor out of its module's parts, so that its memory can go once it is converted. */
@@ -167,9 +167,10 @@ export async function assembleAdapter(input: AssemblyInput): Promise<BoundAdapte
   const whole = { linears, embedding, headRows };
   const adapter = {
     digest: input.digest,
-    ...(isResized(base) ? await splitVocabulary(whole, base, input.tokens, config.invocationTokens !== null) : whole),
+    ...(isResized(base) ? await splitVocabulary(whole, base, config.invocationTokens !== null) : whole),
     norms,
     normBiases: normBiases.size > 0 ? normBiases : undefined,
+    text: input.text,
     invocationTokens: config.invocationTokens ?? undefined,
     warnings: configWarnings(config, plan, base, input.baseCheck),
   };

@@ -3,7 +3,7 @@
  * once, hashed, converted and put in its place. Either everything is bound or an AppError lists what is not.
  */
 import { AppError } from '../errors.js';
-import type { AddedToken } from './added-tokens.js';
+import type { AdapterText } from './adapter-text.js';
 import { assembleAdapter, type ModuleParts } from './assemble.js';
 import { type BaseCheck, foreignBase } from './base-identity.js';
 import { type BindingPlan, baseTensorName, planBinding, type Slot, type SlotUse, tensorLabel } from './binding-plan.js';
@@ -23,8 +23,8 @@ export interface BindOptions {
   readonly maxBytes?: number | undefined;
   /** What to do where the config names another base; default warn. */
   readonly baseCheck?: BaseCheck | undefined;
-  /** Reads the tokens with ids below `size` that come with the adapter; asked for where its vocabulary is not the base's. */
-  readonly addedTokens?: ((size: number) => Promise<readonly AddedToken[]>) | undefined;
+  /** Reads the tokenizer files beside the adapter, as far as ids are below `size`. */
+  readonly readText?: ((size: number) => Promise<AdapterText | undefined>) | undefined;
 }
 
 /** Relative rounding of a stored type: how far a saved copy of a base weight may be from the base. */
@@ -159,12 +159,12 @@ export async function bindAdapter(
       { metadata: { needed: String(bytes), budget: String(options.maxBytes) } },
     );
   }
-  const tokens = isResized(plan.base) ? ((await options.addedTokens?.(plan.base.vocabSize)) ?? []) : [];
-  const digest = new AdapterDigest(config, tokens);
+  const text = await options.readText?.(plan.base.vocabSize);
+  const digest = new AdapterDigest(config, text);
   const parts = await readParts(files, plan, digest, plan.base, faults);
   checkTied(config, plan.base, parts, faults);
   faults.check();
-  const made = { digest: digest.finish(), faults, baseCheck, tokens };
+  const made = { digest: digest.finish(), faults, baseCheck, text };
   const adapter = await assembleAdapter({ config, base: plan.base, plan, parts, ...made });
   faults.check();
   return adapter;

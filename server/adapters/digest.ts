@@ -3,7 +3,7 @@
  * split into other shards, or with other training notes in the config are the same adapter.
  */
 import { createHash } from 'node:crypto';
-import type { AddedToken } from './added-tokens.js';
+import type { AdapterText } from './adapter-text.js';
 import type { PeftConfig } from './peft-config.js';
 import type { TensorInfo } from './safetensors.js';
 
@@ -39,10 +39,10 @@ export class AdapterDigest {
   private readonly hash = createHash('sha256');
   private last: string | undefined;
 
-  /** @param tokens that come with the adapter: they decide what its rows read and write */
-  constructor(config: PeftConfig, tokens: readonly AddedToken[] = []) {
+  /** @param text what comes with the adapter beside weights: it decides what its rows read and write */
+  constructor(config: PeftConfig, text?: AdapterText) {
     this.hash.update(`loramux adapter 1\n${canonicalConfig(config)}\n`);
-    if (tokens.length > 0) this.hash.update(`${JSON.stringify(tokens)}\n`);
+    if (text !== undefined) this.hash.update(`${JSON.stringify(text)}\n`);
   }
 
   /** Adds one tensor. Throws if it is out of order. */

@@ -3,7 +3,6 @@
  * more rows than the base's (new tokens) or fewer (padding cut off). Binding works on a view of the base that has that
  * many rows; what comes out is split into the base's rows, which the graph applies, and the rows beyond them.
  */
-import type { AddedToken } from './added-tokens.js';
 import type { AdapterTensor } from './binding-plan.js';
 import type { Faults } from './faults.js';
 import { parseTensorName } from './tensor-name.js';
@@ -94,7 +93,6 @@ type Parts = Pick<BoundAdapter, 'embedding' | 'headRows' | 'linears'>;
 export async function splitVocabulary(
   parts: Parts,
   base: ResizedBase,
-  tokens: readonly AddedToken[],
   activated: boolean,
 ): Promise<Parts & Pick<BoundAdapter, 'vocabulary'>> {
   const { served, vocabSize: size } = base;
@@ -111,7 +109,6 @@ export async function splitVocabulary(
     headRows: ofServed.length > 0 ? new Map(ofServed) : undefined,
     vocabulary: {
       size,
-      tokens,
       ...headBeyond(base, heads, parts.headRows, hidden),
       before: activated && heads.length > always.length ? headBeyond(base, always, parts.headRows, hidden) : undefined,
     },

@@ -1,6 +1,6 @@
 /** The whole way of an adapter from its folder to what the engine takes, and what is told about it. */
 import { AppError } from '../errors.js';
-import type { AddedToken } from './added-tokens.js';
+import type { AdapterText } from './adapter-text.js';
 import type { BaseCheck } from './base-identity.js';
 import { flattenReplaced } from './flatten.js';
 import { readAdapterFolder } from './read-adapter.js';
@@ -38,8 +38,10 @@ export interface AdapterSummary {
   readonly features: readonly string[];
   readonly warnings: readonly string[];
   readonly invocationTokens?: readonly number[] | undefined;
-  /** Present where the adapter's vocabulary is not the base's. */
-  readonly vocabulary?: { readonly size: number; readonly tokens: readonly AddedToken[] } | undefined;
+  /** How many ids it knows, where that is not the base's number. */
+  readonly vocabularySize?: number | undefined;
+  /** What the tokenizer files beside it say. */
+  readonly text?: AdapterText | undefined;
 }
 
 function ascending(values: Iterable<number>): number[] {
@@ -72,7 +74,8 @@ function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): Adapte
     features,
     warnings,
     invocationTokens,
-    vocabulary: vocabulary && { size: vocabulary.size, tokens: vocabulary.tokens },
+    vocabularySize: vocabulary?.size,
+    text: read.text,
   };
 }
 
@@ -92,6 +95,7 @@ export async function prepareAdapter(request: ReadRequest, base: AdapterBase): P
       { metadata: { features: missing.join(',') } },
     );
   }
-  const adapter = await flattenReplaced(read, base);
+  // The engine has no use for texts.
+  const { text: _, ...adapter } = await flattenReplaced(read, base);
   return { adapter, summary: summarise(read, adapter.bytes, base) };
 }

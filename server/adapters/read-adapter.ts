@@ -1,5 +1,5 @@
 /** From a folder to a {@link BoundAdapter}: the one way in which adapters come in. */
-import { readAddedTokens } from './added-tokens.js';
+import { readAdapterText } from './adapter-text.js';
 import { type BindOptions, bindAdapter } from './bind.js';
 import { findGgufAdapter, openGgufAdapter } from './gguf/gguf-adapter.js';
 import { type PeftConfig, parsePeftConfig } from './peft-config.js';
@@ -29,8 +29,8 @@ export async function readAdapterFolder(
   const roots = options.roots ?? [folder];
   const { files, config, path } = await openAdapter(folder, base, roots);
   try {
-    const addedTokens = path === undefined ? undefined : (size: number) => readAddedTokens(path, roots, size);
-    return await bindAdapter(files, config, base, { ...options, addedTokens });
+    const readText = path === undefined ? undefined : (size: number) => readAdapterText(path, roots, size);
+    return await bindAdapter(files, config, base, { ...options, readText });
   } finally {
     await files.close();
   }

@@ -28,13 +28,18 @@ export function isJsonObject(value: JsonValue | undefined): value is JsonObject 
 class Reader {
   private at = 0;
   private readonly text: string;
+  private upTo: string | undefined;
+  private ended = false;
 
   constructor(text: string) {
     this.text = text;
   }
 
-  document(): JsonValue {
+  /** @param upTo member of the outermost object after which reading ends; undefined = the whole text */
+  document(upTo?: string): JsonValue {
+    this.upTo = upTo;
     const value = this.value(0);
+    if (this.ended) return value;
     this.space();
     if (this.at < this.text.length) this.fail('text after the end of the JSON value');
     return value;
@@ -113,7 +118,8 @@ class Reader {
       if (this.text[this.at] !== ':') this.fail('expected ":" after a key');
       this.at += 1;
       result[key] = this.value(depth + 1);
-      if (this.closes('}')) return result;
+      this.ended = depth === 0 && key === this.upTo;
+      if (this.ended || this.closes('}')) return result;
     }
   }
 
@@ -143,9 +149,10 @@ class Reader {
 
 /**
  * Parses JSON text (bytes must be valid UTF-8).
+ * @param upTo the only member of the outermost object that is wanted: nothing behind it is read
  * @throws SyntaxError that says what is wrong and where: bad syntax, a key that stands twice, nesting beyond 64.
  */
-export function parseStrictJson(source: string | Uint8Array): JsonValue {
+export function parseStrictJson(source: string | Uint8Array, upTo?: string): JsonValue {
   let text: string;
   if (typeof source === 'string') text = source;
   else {
@@ -155,5 +162,5 @@ export function parseStrictJson(source: string | Uint8Array): JsonValue {
       throw new SyntaxError('not valid UTF-8');
     }
   }
-  return new Reader(text).document();
+  return new Reader(text).document(upTo);
 }

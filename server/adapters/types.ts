@@ -3,7 +3,7 @@
  * and what an adapter does to it once every tensor is bound ({@link BoundAdapter}).
  */
 
-import type { AddedToken } from './added-tokens.js';
+import type { AdapterText } from './adapter-text.js';
 
 /** A module of the base model that PEFT can adapt, named as in Hugging Face's model code. */
 export interface TargetModule {
@@ -95,8 +95,6 @@ export interface OwnVocabulary {
   readonly bias?: Float32Array | undefined;
   /** Of an activated adapter with matrices on the head: rows and biases before its invocation. */
   readonly before?: { readonly rows: Float32Array; readonly bias?: Float32Array | undefined } | undefined;
-  /** Tokens that the tokenizer beside the adapter adds, those of the base among them. */
-  readonly tokens: readonly AddedToken[];
 }
 
 /** An adapter with every tensor bound: nothing of its file is left over, nothing that its config promises is missing. */
@@ -121,6 +119,8 @@ export interface BoundAdapter {
    * beyond the base's, [size - vocab, hidden], with their biases. `embedding.rows` has their input rows.
    */
   readonly vocabulary?: OwnVocabulary | undefined;
+  /** What the tokenizer files beside it say; absent where there are none. */
+  readonly text?: AdapterText | undefined;
   /**
    * Activated LoRA: ids from whose last occurrence in the prompt on the low-rank matrices apply. Replaced modules, biases
    * and trained tokens apply everywhere, as in PEFT.

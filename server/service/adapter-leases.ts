@@ -166,8 +166,16 @@ export async function leaseSelections(
     let released = false;
     return {
       leases: selection.map(({ name, weight, entry, aliased }) => {
-        const { digest, invocationTokens, vocabulary } = entry.summary!;
-        return { name, digest, weight, invocationTokens, vocabulary, ...(aliased && { resolved: entry.name }) };
+        const { digest, invocationTokens, vocabularySize, text } = entry.summary!;
+        return {
+          name,
+          digest,
+          weight,
+          invocationTokens,
+          vocabularySize,
+          text,
+          ...(aliased && { resolved: entry.name }),
+        };
       }),
       release: () => {
         if (released) return;

@@ -19,6 +19,8 @@ export interface PlannedRow {
   readonly selection: AdapterSelection;
   readonly parameters: GenerationParameters;
   readonly seed: number;
+  /** Why the model's own tokenizer and template cannot read the prompt; those of an adapter may. */
+  readonly fault?: AppError | undefined;
 }
 
 /**
@@ -76,14 +78,30 @@ export function planRows(
   return inputs.flatMap((input, index) => {
     const parameters = mergeParameters(request.parameters, input.parameters);
     const { prompt } = input;
-    const { promptIds, promptText } = readPrompt(prompt, parameters, index, model);
     const selection = input.adapters ?? request.adapters ?? [];
+    const { promptIds, promptText, fault } = tryPrompt(prompt, parameters, index, model, selection.length > 0);
     const firstSeed = parameters.seed ?? randomInt(2 ** 32);
     return Array.from({ length: drawnSamples(parameters) }, (_, sample) => {
       const seed = (firstSeed + sample) % 2 ** 32;
-      return { index, sample, prompt, promptIds, promptText, selection, parameters, seed };
+      return { index, sample, prompt, promptIds, promptText, selection, parameters, seed, fault };
     });
   });
+}
+
+/** The prompt as the model reads it. Where adapters are selected a fault waits: they may bring a way to read it. */
+function tryPrompt(
+  prompt: Prompt,
+  parameters: GenerationParameters,
+  index: number,
+  model: LoadedModel,
+  adapted: boolean,
+): Pick<PlannedRow, 'promptIds' | 'promptText' | 'fault'> {
+  try {
+    return readPrompt(prompt, parameters, index, model);
+  } catch (thrown) {
+    if (!adapted) throw thrown;
+    return { promptIds: [], promptText: '', fault: AppError.from(thrown) };
+  }
 }
 
 /** Bound of ids where the vocabulary is not known yet. */

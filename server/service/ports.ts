@@ -29,8 +29,10 @@ export interface AdapterLease {
   readonly resolved?: string | undefined;
   /** Ids that switch an activated adapter (aLoRA) on; undefined for others. */
   readonly invocationTokens?: readonly number[] | undefined;
-  /** Present where the adapter's vocabulary is not the model's: how many ids there are, and the tokens that it adds. */
-  readonly vocabulary?: AdapterSummary['vocabulary'];
+  /** How many ids the adapter knows, where that is not the model's number. */
+  readonly vocabularySize?: AdapterSummary['vocabularySize'];
+  /** What the tokenizer files beside it say. */
+  readonly text?: AdapterSummary['text'];
 }
 
 /** Hands out leases: loads what is not resident, refuses what is unknown. */

@@ -2,8 +2,8 @@
 import type { EngineRow, RowHandle } from '../engine/engine.js';
 import type { EndEvent, PromptEvent, TokenEvent } from '../engine/messages.js';
 import { AppError } from '../errors.js';
+import { type FittedRow, fitToAdapters } from './adapter-text.js';
 import type { Candidate } from './best-of.js';
-import { type FittedRow, fitToVocabulary } from './own-vocabulary.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
@@ -56,7 +56,7 @@ export async function startRun(
 /** The rows as their adapters have them; on a fault nothing stays leased. */
 function fitAll(rows: readonly PlannedRow[], model: LoadedModel, leased: Leased): FittedRow[] {
   try {
-    return rows.map((row, at) => fitToVocabulary(row, model, leased[at]!.leases));
+    return rows.map((row, at) => fitToAdapters(row, model, leased[at]!.leases));
   } catch (thrown) {
     for (const { release } of leased) release();
     throw thrown;

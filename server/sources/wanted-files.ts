@@ -12,8 +12,8 @@ const ADAPTER_CONFIG = 'adapter_config.json';
 const ADAPTER_WEIGHTS = /^adapter_model(-\d+-of-\d+)?\.safetensors$|^adapter_model\.safetensors\.index\.json$/;
 const MODEL_FILE =
   /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json$|^chat_template\.jinja$|^serving\.properties$/;
-/** A vocabulary of an adapter's own comes with tokens; see server/adapters/added-tokens.ts. */
-const ADAPTER_TOKENS = /^tokenizer(_config)?\.json$/;
+/** Tokens and chat templates of an adapter's own; see server/adapters/adapter-text.ts. */
+const ADAPTER_TEXT = /^tokenizer(_config)?\.json$|^chat_template\.jinja$/;
 const MORE_TEMPLATES = 'additional_chat_templates';
 const SINGLE_WEIGHTS = 'model.safetensors';
 const WEIGHTS_INDEX = 'model.safetensors.index.json';
@@ -48,8 +48,12 @@ function foldersIn(files: readonly Listed[], folder: string): string[] {
 function adapterFiles<T extends Listed>(files: readonly T[], folder: string): T[] {
   const here = filesIn(files, folder);
   if (here.has(ADAPTER_CONFIG)) {
-    const wanted = (name: string) => name === ADAPTER_CONFIG || ADAPTER_WEIGHTS.test(name) || ADAPTER_TOKENS.test(name);
-    return [...here].filter(([name]) => wanted(name)).map(([, file]) => file);
+    const wanted = (name: string) => name === ADAPTER_CONFIG || ADAPTER_WEIGHTS.test(name) || ADAPTER_TEXT.test(name);
+    const templates = filesIn(files, folder === '' ? MORE_TEMPLATES : `${folder}/${MORE_TEMPLATES}`);
+    return [
+      ...[...here].filter(([name]) => wanted(name)).map(([, file]) => file),
+      ...[...templates].filter(([name]) => name.endsWith('.jinja')).map(([, file]) => file),
+    ];
   }
   const gguf = [...here].filter(([name]) => GGUF.test(name)).map(([, file]) => file);
   return gguf.length === 1 ? gguf : [];

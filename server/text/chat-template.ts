@@ -10,6 +10,8 @@ export interface ChatTemplate {
   readonly available: boolean;
   /** Names of the templates of a model that has several; empty where it has one, or none. */
   readonly names: readonly string[];
+  /** Special tokens by their names, as templates see them: `bos_token`, `eos_token`, ... */
+  readonly specialTokens: Readonly<Record<string, string>>;
   /**
    * @param name which one renders; absent = the one named `default`, or the only one
    * @throws AppError CHAT_TEMPLATE_FAILED with the template's own message when it raises, with the names there are when

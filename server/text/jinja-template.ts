@@ -81,12 +81,12 @@ function templatesOf(value: unknown): Map<string, string> {
 
 class JinjaTemplates implements ChatTemplate {
   readonly names: readonly string[];
-  readonly #specialTokens: Readonly<Record<string, string>>;
+  readonly specialTokens: Readonly<Record<string, string>>;
   /** By name; a text says why it cannot be used. */
   readonly #templates = new Map<string, Template | string>();
 
   constructor(sources: ReadonlyMap<string, string>, specialTokens: Readonly<Record<string, string>>, place: string) {
-    this.#specialTokens = specialTokens;
+    this.specialTokens = specialTokens;
     this.names = sources.size > 1 ? [...sources.keys()] : [];
     for (const [name, source] of sources) {
       try {
@@ -106,7 +106,7 @@ class JinjaTemplates implements ChatTemplate {
     const template = this.#find(name);
     try {
       return template.render({
-        ...this.#specialTokens,
+        ...this.specialTokens,
         messages: messages.map(({ role, content }) => ({ role, content })),
         add_generation_prompt: addGenerationPrompt,
         tools: null,

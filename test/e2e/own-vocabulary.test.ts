@@ -63,6 +63,14 @@ test('an adapter with a vocabulary of its own reads and writes its tokens; other
       { id: BASE_IDS, text: '<new0>' },
     ],
   );
+  // The whole text of ids, and of a text that is cut, has them too.
+  const full = { ...parameters, return_full_text: true, max_new_tokens: 1 };
+  const whole = (await invoke({ inputs: [[65, BASE_IDS, 66]], adapters: ['resized'], parameters: full }))
+    .json as Answer[];
+  assert.ok(whole[0]!.generated_text.includes('<new0>'), whole[0]!.generated_text);
+  const cut = { ...full, truncate: 3 };
+  const tail = (await invoke({ inputs: 'xyz<new0>b', adapters: 'resized', parameters: cut })).json as Answer;
+  assert.match(tail.generated_text, /^.{0,2}<new0>b/);
   // The token that ends a sequence for the adapter's tokenizer ends the row.
   const { ids, greedy } = prompts.find((prompt) => prompt.greedy.includes(ends))!;
   const honoured = { ...parameters, ignore_eos_token: false };
