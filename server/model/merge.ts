@@ -2,7 +2,7 @@
  * Merges adapters into a model: the same folder, with some tensors replaced by merged ones that are held in memory. What
  * comes out is a plain model; it equals the unmerged one up to the rounding of float32.
  */
-import type { BoundAdapter, BoundLinear } from '../adapters/types.js';
+import type { BoundAdapter, BoundLinear, OwnVocabulary } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import { type Checkpoint, heldRows } from './checkpoint.js';
 import type { ModelFolder } from './model-folder.js';
@@ -14,7 +14,10 @@ export interface MergePart {
   readonly weight: number;
 }
 
-/** The folder with the parts merged in. Throws ADAPTER_UNSUPPORTED for what has no merged form. */
+/**
+ * The folder with the parts merged in. An adapter with a vocabulary of its own, which is merged alone, makes it the model's.
+ * Throws ADAPTER_UNSUPPORTED for what has no merged form.
+ */
 export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]): Promise<ModelFolder> {
   for (const { adapter } of parts) {
     if (adapter.invocationTokens !== undefined) {
@@ -23,18 +26,16 @@ export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]
         'an activated adapter (aLoRA) applies to parts of a prompt; it cannot be merged',
       );
     }
-    if (adapter.vocabulary !== undefined) {
-      throw new AppError(
-        'ADAPTER_UNSUPPORTED',
-        `an adapter with a vocabulary of its own (${adapter.vocabulary.size} ids) cannot be merged into the base; select it`,
-      );
-    }
   }
   const changed = new Map<string, Float32Array>();
-  const embeddingChanged = await mergeEmbedding(folder, parts, changed);
+  const vocabulary = parts.find(({ adapter }) => adapter.vocabulary !== undefined)?.adapter.vocabulary;
+  const embeddingChanged = await mergeEmbedding(folder, parts, vocabulary?.size ?? folder.spec.vocabSize, changed);
   let { spec } = folder;
   const { head, embedding } = spec;
-  if (head.tied && (embeddingChanged || parts.some(({ adapter }) => touches(adapter, head.linear.module)))) {
+  if (
+    head.tied &&
+    (embeddingChanged || vocabulary !== undefined || parts.some(({ adapter }) => touches(adapter, head.linear.module)))
+  ) {
     // Only one side of the tied table changes, so the output matrix becomes a tensor of its own.
     const weight = `${head.linear.module}.weight`;
     changed.set(weight, await folder.checkpoint.readFloat32(embedding.weight));
@@ -47,7 +48,33 @@ export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]
     }
   }
   mergeNorms(spec, parts, changed);
+  if (vocabulary !== undefined) spec = await resizeHead(folder, spec, vocabulary, changed);
   return { ...folder, spec, checkpoint: withChanges(folder.checkpoint, changed, spec.hiddenSize) };
+}
+
+/** The head with the outputs of the vocabulary: those of the base that it keeps, then its own. */
+async function resizeHead(
+  { checkpoint }: ModelFolder,
+  spec: DecoderSpec,
+  { size, rows, bias: ownBias }: OwnVocabulary,
+  changed: Map<string, Float32Array>,
+): Promise<DecoderSpec> {
+  const { linear } = spec.head;
+  const resize = async (name: string, width: number, own: Float32Array | undefined) => {
+    const known = changed.get(name) ?? (await checkpoint.readFloat32(name));
+    const values = new Float32Array(size * width);
+    values.set(known.subarray(0, values.length));
+    if (own !== undefined && own.length > 0) values.set(own, spec.vocabSize * width);
+    changed.set(name, values);
+  };
+  await resize(linear.weight, linear.inFeatures, rows);
+  let { bias } = linear;
+  if (bias === undefined && ownBias !== undefined) {
+    bias = `${linear.module}.bias`;
+    changed.set(bias, new Float32Array(spec.vocabSize));
+  }
+  if (bias !== undefined) await resize(bias, 1, ownBias);
+  return { ...spec, vocabSize: size, head: { ...spec.head, linear: { ...linear, bias, outFeatures: size } } };
 }
 
 function touches(adapter: BoundAdapter, module: string): boolean {
@@ -99,16 +126,22 @@ function addUpdate(values: Float32Array, linear: LinearSpec, update: BoundLinear
   }
 }
 
-/** Replaced tables and rows first, then low-rank updates; true if anything changed. */
+/**
+ * Replaced tables and rows first, then low-rank updates; true if anything changed.
+ * @param size rows of the merged table
+ */
 async function mergeEmbedding(
   folder: ModelFolder,
   parts: readonly MergePart[],
+  size: number,
   changed: Map<string, Float32Array>,
 ): Promise<boolean> {
   const touched = parts.filter(({ adapter }) => adapter.embedding !== undefined);
-  if (touched.length === 0) return false;
   const { embedding, hiddenSize, vocabSize } = folder.spec;
-  const table = await folder.checkpoint.readFloat32(embedding.weight); // [vocab, hidden]
+  if (touched.length === 0 && size === vocabSize) return false;
+  const stored = await folder.checkpoint.readFloat32(embedding.weight);
+  const table = new Float32Array(size * hiddenSize); // [size, hidden]
+  table.set(stored.subarray(0, table.length));
   for (const { adapter } of touched) {
     const { replaced, rows } = adapter.embedding!;
     if (replaced !== undefined) table.set(replaced);
@@ -117,7 +150,7 @@ async function mergeEmbedding(
   for (const { adapter, weight } of touched) {
     const { lora } = adapter.embedding!;
     if (lora === undefined) continue;
-    for (let id = 0; id < vocabSize; id += 1) {
+    for (let id = 0; id < size; id += 1) {
       for (let r = 0; r < lora.rank; r += 1) {
         const factor = lora.a[id * lora.rank + r]! * weight;
         for (let i = 0; i < hiddenSize; i += 1) table[id * hiddenSize + i]! += factor * lora.b[r * hiddenSize + i]!;

@@ -38,8 +38,17 @@ export function fitToAdapters(row: PlannedRow, model: LoadedModel, leases: reado
   };
 }
 
-/** The model with what the adapters bring; itself where that is nothing new. */
-function withTexts(model: LoadedModel, brought: readonly AdapterLease[], chat: boolean): LoadedModel {
+/** An adapter and what it brings. */
+type Brought = Pick<AdapterLease, 'name' | 'text'>;
+/** What of a model is about texts. */
+type Texts = Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'>;
+
+/**
+ * The model with what the adapters, all of which have a `text`, bring; itself where that is nothing new.
+ * @param chat true: their chat templates are wanted
+ * @throws AppError ADAPTER_NOT_MIXABLE, CHAT_TEMPLATE_FAILED
+ */
+export function withTexts<T extends Texts>(model: T, brought: readonly Brought[], chat: boolean): T {
   const tokenizer = withAddedTokens(model.tokenizer, tokensOf(model, brought));
   const ends = brought.flatMap(({ text }) => (text!.endToken === undefined ? [] : [tokenizer.idOf(text!.endToken)]));
   const eosIds = new Set([...model.eosIds, ...ends.filter((id) => id !== undefined)]);
@@ -49,7 +58,7 @@ function withTexts(model: LoadedModel, brought: readonly AdapterLease[], chat: b
 }
 
 /** The tokens that the adapters add to the model's; two that differ about one are not mixed. */
-function tokensOf({ tokenizer }: LoadedModel, brought: readonly AdapterLease[]): ExtraToken[] {
+function tokensOf({ tokenizer }: Texts, brought: readonly Brought[]): ExtraToken[] {
   const added = new Map<string, ExtraToken>();
   const byId = new Map<number, string>();
   for (const { name, text } of brought) {
@@ -75,10 +84,10 @@ function tokensOf({ tokenizer }: LoadedModel, brought: readonly AdapterLease[]):
 const parsed = new WeakMap<AdapterText, { readonly model: ChatTemplate; readonly template: ChatTemplate }>();
 
 /** The template of the adapters that bring one; undefined where none does. */
-function templateOf({ chatTemplate }: LoadedModel, brought: readonly AdapterLease[]): ChatTemplate | undefined {
+function templateOf({ chatTemplate }: Texts, brought: readonly Brought[]): ChatTemplate | undefined {
   const [first, ...others] = brought.filter(({ text }) => text!.templates.length > 0);
   if (first === undefined) return undefined;
-  const source = (lease: AdapterLease) => JSON.stringify(lease.text!.templates);
+  const source = (lease: Brought) => JSON.stringify(lease.text!.templates);
   const other = others.find((lease) => source(lease) !== source(first));
   if (other !== undefined) {
     throw notMixable(

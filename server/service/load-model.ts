@@ -17,6 +17,7 @@ import { adapterBaseOf } from '../model/module-table.js';
 import { loadTokenizer, makeTokenizer } from '../text/hf-tokenizer.js';
 import { loadChatTemplate, makeChatTemplate } from '../text/jinja-template.js';
 import { namedSpecialTokens } from '../text/tokenizer-files.js';
+import { withTexts } from './adapter-text.js';
 import type { LoadedModel } from './ports.js';
 
 /** How a model is to be served. */
@@ -71,6 +72,7 @@ async function start(
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
   const [{ tokenizer, chatTemplate }, fingerprint] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
   const merge = await readMerge(options.merge, adapterBaseOf(folder, options.name));
+  const texts = mergedTexts({ tokenizer, chatTemplate, eosIds: folder.eosIds }, merge);
   const positionBytes = spec.layers.length * 2 * spec.kvHeads * spec.headDim * 4;
   const engine = await startEngine(
     {
@@ -81,7 +83,7 @@ async function start(
       cacheDir: options.cacheDir,
       device: options.device,
       deviceAdapterBytes: options.deviceAdapterBytes,
-      ...(merge.length > 0 && { merge }),
+      ...(merge.length > 0 && { merge: merge.map(({ adapter, weight }) => ({ adapter, weight })) }),
       limits: {
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
@@ -102,7 +104,7 @@ async function start(
       parameters,
       dtype,
       contextLength: spec.contextLength,
-      vocabSize: spec.vocabSize,
+      vocabSize: merge.find(({ adapter }) => adapter.vocabulary)?.adapter.vocabulary?.size ?? spec.vocabSize,
       fingerprint: mergedFingerprint(fingerprint, merge),
       get ready() {
         return engine.alive;
@@ -110,9 +112,7 @@ async function start(
       loraEnabled: options.loraEnabled,
     },
     engine,
-    tokenizer,
-    chatTemplate,
-    eosIds: folder.eosIds,
+    ...texts,
     base: adapterBaseOf(folder, options.name),
     async close() {
       await engine.close();
@@ -137,9 +137,28 @@ async function loadText({
   };
 }
 
+interface NamedPart extends MergePart {
+  readonly name: string;
+}
+
+/** The merged model reads and writes what rows of its adapters would. Throws MODEL_INVALID where they contradict. */
+function mergedTexts(
+  model: Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'>,
+  parts: readonly NamedPart[],
+): Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'> {
+  const brought = parts
+    .filter(({ adapter, weight }) => adapter.text !== undefined && weight !== 0)
+    .map(({ name, adapter }) => ({ name, text: adapter.text }));
+  try {
+    return brought.length === 0 ? model : withTexts(model, brought, true);
+  } catch (thrown) {
+    throw new AppError('MODEL_INVALID', `cannot be merged: ${AppError.from(thrown).message}`, { cause: thrown });
+  }
+}
+
 /** Reads the adapters to merge. Throws MODEL_INVALID that names the adapter and its faults. */
-async function readMerge(sources: LoadModelOptions['merge'], base: AdapterBase): Promise<MergePart[]> {
-  const parts: MergePart[] = [];
+async function readMerge(sources: LoadModelOptions['merge'], base: AdapterBase): Promise<NamedPart[]> {
+  const parts: NamedPart[] = [];
   for (const { name, folder, weight } of sources) {
     try {
       const read = await readAdapterFolder(folder, base);
@@ -151,7 +170,7 @@ async function readMerge(sources: LoadModelOptions['merge'], base: AdapterBase):
           `it uses ${alone.join(', ')}, so it can only be merged alone and with weight 1`,
         );
       }
-      parts.push({ adapter, weight });
+      parts.push({ name, adapter, weight });
     } catch (thrown) {
       const { message } = AppError.from(thrown);
       throw new AppError('MODEL_INVALID', `adapter ${name} cannot be merged: ${message}`, { cause: thrown });

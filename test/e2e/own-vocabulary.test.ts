@@ -103,3 +103,35 @@ test('an adapter with a vocabulary of its own reads and writes its tokens; other
   const mixed = await invoke({ inputs: 'a', adapters: [{ name: 'resized', weight: 0.5 }], parameters });
   assert.equal((mixed.json as { reason: string }).reason, 'ADAPTER_NOT_MIXABLE');
 });
+
+test('merged, its vocabulary and its tokens are those of the model', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'loramux-vocabulary-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  cpSync(CASE, join(folder, 'resized'), { recursive: true });
+  const { prompts } = JSON.parse(readFileSync(`${CASE}expected.json`, 'utf8')) as {
+    prompts: { ids: number[]; greedy: number[] }[];
+  };
+  const added = [{ id: BASE_IDS, content: '<new0>', special: false }];
+  writeFileSync(join(folder, 'resized', 'tokenizer.json'), JSON.stringify({ added_tokens: added }));
+  writeFileSync(join(folder, 'resized', 'chat_template.jinja'), '{{ messages[0].content }}<new0>');
+  const merge = ['--adapters', folder, '--merge', 'resized'];
+  const url = await startServer(t, ['--model', `${GOLDEN}models/llama`, ...merge, '--log-level', 'error']);
+  const post = async (body: object) => {
+    const headers = { 'content-type': 'application/json' };
+    return (await fetch(`${url}/invocations`, { method: 'POST', headers, body: JSON.stringify(body) })).json();
+  };
+  const parameters = { max_new_tokens: 6, details: true, ignore_eos_token: true, decoder_input_details: true };
+  type Token = { id: number; text: string };
+  type Answer = { details: { tokens: Token[]; prefill: Token[] } };
+  const answers = (await post({ inputs: prompts.map(({ ids }) => ids), parameters })) as Answer[];
+  for (const [i, { greedy }] of prompts.entries())
+    assert.deepEqual(
+      answers[i]!.details.tokens.map(({ id }) => id),
+      greedy,
+    );
+  const text = (await post({ inputs: 'a<new0>', parameters })) as Answer;
+  assert.equal(text.details.prefill.at(-1)!.id, BASE_IDS);
+  type Chat = { usage: { prompt_tokens: number } };
+  const chat = (await post({ messages: [{ role: 'user', content: 'a' }], max_tokens: 1 })) as Chat;
+  assert.equal(chat.usage.prompt_tokens, 2);
+});
