@@ -23,12 +23,13 @@ const date = (time: Timestamp | undefined): Date | undefined => time && timestam
 
 /** Plain object of an adapter. */
 export function fromAdapter(message: AdapterMessage | undefined): Adapter {
-  const { $typeName: _, $unknown: __, progress, ...adapter } = known(message, 'response without an adapter');
+  const { $typeName: _, $unknown: __, progress, handler, ...adapter } = known(message, 'response without an adapter');
   return {
     ...adapter,
     state: known(STATES[adapter.state], 'state of an adapter'),
     weightBytes: Number(adapter.weightBytes),
     revision: Number(adapter.revision),
+    handler: handler && { file: handler.file, runs: handler.runs },
     progress: progress && {
       stage: progress.stage,
       doneBytes: Number(progress.doneBytes),

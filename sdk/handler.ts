@@ -58,16 +58,19 @@ export class HandlerError extends Error {
 export interface HandlerContext {
   /** Name of the model that the handler answers for. */
   readonly model: string;
-  /** Folder of the model: that of its `serving.properties`. */
+  /** The adapter that the handler belongs to; absent = it is the model's own handler. */
+  readonly adapter?: string | undefined;
+  /** Folder of the model: that of its `serving.properties`. For a handler of an adapter, the adapter's folder. */
   readonly modelDir: string;
-  /** Keys of `serving.properties`. */
+  /** Keys of `serving.properties`. For a handler of an adapter, the options of its registration. */
   readonly properties: Readonly<Record<string, string>>;
   /** Id of the request in the log of the server. */
   readonly requestId: string;
   /** Aborts when the client has left or the time of the call is up. */
   readonly signal: AbortSignal;
   /**
-   * Lets the model generate, with any adapters, as `client.predict` does.
+   * Lets the model generate, with any adapters, as `client.predict` does. For a handler of an adapter: with that one,
+   * where nothing else is said, or with the base model, but with no other.
    * @throws Error with `reason` and `code` as the error table has them; a model without weights generates nothing
    */
   generate(params: PredictParams): Promise<PredictResult[]>;

@@ -215,6 +215,8 @@ export interface Adapter {
   targetModules: string[];
   features: string[];
   warnings: string[];
+  /** A module in its folder, and whether it answers for the adapter; absent where there is none. */
+  handler?: { file: string; runs: boolean } | undefined;
   /** Bytes of its weights in memory. */
   weightBytes: number;
   runningRows: number;

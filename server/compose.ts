@@ -67,13 +67,23 @@ export async function composeServer(
     log,
     sources,
     store,
+    // Made below, over the services that are made of this one.
+    code: {
+      refusal: (model, module) => handlers.ofAdapters.refusal(model, module),
+      start: (of) => handlers.ofAdapters.start(of),
+      forget: (model, name) => handlers.ofAdapters.forget(model, name),
+    },
   });
 
   let draining = false;
   const modelService = createModelService(models, {
     defaultName: managed.defaultName,
     notReady: (name) => manager.notReady(name),
-    workflowModel: (name) => workflows.byId(name)?.calls.at(-1)?.model,
+    workflowCall: (name) => {
+      const { calls = [] } = workflows.byId(name) ?? {};
+      const last = calls.at(-1);
+      return last && { model: last.model, adapter: calls.length === 1 ? last.adapter : undefined };
+    },
   });
   const metrics = new Metrics({ models: () => [...models.values()], adapters });
   const inference = createInferenceService({
@@ -88,6 +98,11 @@ export async function composeServer(
     limits: { callMs: config.handlerMs, memoryBytes: config.handlerMemory },
     inference: measured,
     log,
+    adapters: {
+      folders: config.adapterHandlers,
+      maxThreads: config.adapterHandlerThreads,
+      codeOf: (model, name) => adapters.codeOf(model, name),
+    },
   });
   const handled = handledServices(
     {

@@ -1,4 +1,5 @@
 /** The registered names of one model: adapters with the version they point to, and aliases. */
+import type { AdapterModule } from './adapter-module.js';
 import { nearNames } from './adapter-names.js';
 import type { AdapterSummary } from './prepare-adapter.js';
 
@@ -61,6 +62,8 @@ export interface AdapterEntry {
   readonly usage: AdapterUsage;
   /** What the files said; undefined until they were read. */
   summary?: AdapterSummary | undefined;
+  /** The module in its folder; null = there is none, undefined = nobody has looked. */
+  module?: AdapterModule | null | undefined;
   /** Why it cannot be used; it stays unusable until it is changed or deleted. */
   error?: string | undefined;
   /** Where the cache of remote files has its content; undefined for local folders, and until it was fetched. */

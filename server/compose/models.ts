@@ -135,6 +135,7 @@ export function manageModels(
     }),
     handlers: {
       add: (name, opened) => addHandler(handlers(), adapters(), name, opened, log),
+      runsFor: (name) => handlers().runsFor(name),
       drain: (name) => handlers().drain(name, config.graceMs),
       remove: (name) => handlers().remove(name),
     },

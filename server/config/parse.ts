@@ -17,7 +17,16 @@ import { type SourceFlag, sourceSettings } from './source-flags.js';
 export interface ServeConfig
   extends Omit<
     SettingValues,
-    'model' | 'modelStore' | 'workflow' | 'adapters' | 'merge' | 'allowPath' | 'stateDir' | 'registry' | SourceFlag
+    | 'model'
+    | 'modelStore'
+    | 'workflow'
+    | 'adapters'
+    | 'merge'
+    | 'allowPath'
+    | 'adapterHandlers'
+    | 'stateDir'
+    | 'registry'
+    | SourceFlag
   > {
   /** Names differ; empty only where remote models, workflows or a model store are served instead. */
   readonly models: readonly ModelSource[];
@@ -29,6 +38,8 @@ export interface ServeConfig
   readonly workflows: readonly string[];
   /** Existing folders, absolute. */
   readonly allowPaths: readonly string[];
+  /** Existing folders whose adapters may bring code, absolute. */
+  readonly adapterHandlers: readonly string[];
   /** Folder for what outlives the process, absolute, not necessarily there yet; undefined = nothing is kept. */
   readonly stateDir: string | undefined;
   readonly registry: RegistryPlace;
@@ -217,7 +228,8 @@ function demoModel({ packageRoot }: Surroundings): string {
 }
 
 function assemble(settings: SettingValues, surroundings: Surroundings): ServeConfig {
-  const { model, modelStore, workflow, adapters, merge, allowPath, stateDir, registry, ...rest } = settings;
+  const { model, modelStore, workflow, adapters, merge, allowPath, stateDir, registry, ...values } = settings;
+  const { adapterHandlers: codeFolders, ...rest } = values;
   const others = modelStore !== undefined || workflow.length > 0;
   const variables = servingEnvironment(surroundings.env);
   const named = variables.defaults.find(({ key }) => key === SERVING_KEYS.modelId.key);
@@ -264,6 +276,7 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
     ...rest,
     ...served,
     allowPaths,
+    adapterHandlers: codeFolders.map((given) => existingFolder('--adapter-handlers', given, surroundings.cwd)),
     stateDir: stateFolder(wish),
     registry: registryPlace(wish),
     sources: sourceSettings(settings, surroundings),

@@ -185,6 +185,18 @@ export const SETTINGS = z.object({
     description: 'Largest JavaScript heap of a custom handler; a handler that needs more is started anew.',
     default: '256MiB',
   }),
+  adapterHandlers: texts({
+    value: 'DIR',
+    description:
+      'A folder whose adapters may bring a handler.ts, .js or .mjs, which is run in the server: code. Elsewhere such a file is told of and never run.',
+    unset: 'none: no code of adapters is run',
+  }),
+  adapterHandlerThreads: integer(1, 1024, {
+    value: 'THREADS',
+    description:
+      "Most threads of adapters' handlers at once; the one that was not needed for longest ends when another is.",
+    default: '16',
+  }),
   graceMs: integer(0, 3_600_000, {
     value: 'MS',
     description: 'How long running requests may go on after SIGTERM or SIGINT before they are cancelled.',

@@ -6,9 +6,10 @@ import type * as service from '../service/types.js';
 /**
  * A request as the SDK has it, as the service takes it.
  * @param model the handler's own model, which is the only one that it may ask
- * @throws AppError INVALID_REQUEST for an input without a prompt, or for another model
+ * @param own the adapter that the handler belongs to: what it generates with, unless it says the base model
+ * @throws AppError INVALID_REQUEST for an input without a prompt, for another model, or for an adapter but its own
  */
-export function fromParams(params: PredictParams, model: string): service.PredictRequest {
+export function fromParams(params: PredictParams, model: string, own?: string): service.PredictRequest {
   const request =
     typeof params === 'string' || Array.isArray(params) ? { inputs: params } : (params as { inputs: never });
   const { inputs, adapter, parameters, model: named } = request as Exclude<PredictParams, string | readonly unknown[]>;
@@ -19,13 +20,15 @@ export function fromParams(params: PredictParams, model: string): service.Predic
   if (!Array.isArray(list)) throw new AppError('INVALID_REQUEST', 'inputs must be a text or a list of inputs');
   return {
     model,
-    inputs: list.map((input: PredictInput, index) => fromInput(input, index)),
-    ...(adapter === undefined ? {} : { adapters: selection(adapter) }),
+    inputs: list.map((input: PredictInput, index) => fromInput(input, index, own)),
+    ...(adapter === undefined && own === undefined
+      ? {}
+      : { adapters: selection(adapter === undefined ? own! : adapter, own) }),
     ...(parameters === undefined ? {} : { parameters: defined(parameters) }),
   };
 }
 
-function fromInput(input: PredictInput, index: number): service.PredictInput {
+function fromInput(input: PredictInput, index: number, own: string | undefined): service.PredictInput {
   if (typeof input === 'string') return { prompt: { kind: 'text', text: input } };
   if (Array.isArray(input)) return { prompt: { kind: 'tokens', tokenIds: input as readonly number[] } };
   const { text, tokenIds, messages, adapter, parameters } = input as Exclude<PredictInput, string | readonly number[]>;
@@ -41,15 +44,23 @@ function fromInput(input: PredictInput, index: number): service.PredictInput {
   }
   return {
     prompt,
-    ...(adapter === undefined ? {} : { adapters: selection(adapter) }),
+    ...(adapter === undefined ? {} : { adapters: selection(adapter, own) }),
     ...(parameters === undefined ? {} : { parameters: defined(parameters) }),
   };
 }
 
-function selection(choice: AdapterChoice): service.AdapterSelection {
+function selection(choice: AdapterChoice, own: string | undefined): service.AdapterSelection {
   if (choice === null || choice === '') return [];
   const list = (Array.isArray(choice) ? choice : [choice]) as Exclude<AdapterChoice, readonly unknown[] | null>[];
-  return list.map((one) => (typeof one === 'string' ? { name: one, weight: 1 } : { ...one, weight: one.weight ?? 1 }));
+  const named = list.map((one) =>
+    typeof one === 'string' ? { name: one, weight: 1 } : { ...one, weight: one.weight ?? 1 },
+  );
+  const other = named.find(({ name }) => own !== undefined && name !== own);
+  if (other !== undefined) {
+    const what = `the handler of adapter ${JSON.stringify(own)} generates with it or with the base model`;
+    throw new AppError('INVALID_REQUEST', `${what}, and not with ${JSON.stringify(other.name)}`);
+  }
+  return named;
 }
 
 /** Only what was given, so that defaults apply to the rest. */

@@ -6,6 +6,7 @@ import type {
   InferenceService,
   ModelInfo,
   ModelService,
+  PredictRequest,
   Services,
 } from '../service/types.js';
 import type { HandlerModels } from './handler-models.js';
@@ -110,7 +111,7 @@ function handledAdapters(inner: AdapterService, models: ModelService, handlers: 
 }
 
 /**
- * The same service, which refuses models that a handler answers for: no other surface goes round it.
+ * The same service, which refuses models and adapters that a handler answers for: no other surface goes round it.
  * @param defaultName the model of requests that name none
  */
 export function refuseHandled(
@@ -118,20 +119,28 @@ export function refuseHandled(
   handlers: HandlerModels,
   defaultName: () => string | undefined,
 ): InferenceService {
-  const admit = (model: string | undefined): void => {
-    if (handlers.empty) return;
-    const name = model ?? defaultName();
-    if (name === undefined || !handlers.serves(name)) return;
+  const admit = async (request: PredictRequest): Promise<void> => {
+    const name = request.model ?? defaultName();
+    if (name === undefined) return;
     handlers.refuseLeaving(name);
-    throw new AppError('UNIMPLEMENTED', `model ${name} is answered by its handler, which is asked over HTTP/JSON`);
+    if (handlers.serves(name)) {
+      throw new AppError('UNIMPLEMENTED', `model ${name} is answered by its handler, which is asked over HTTP/JSON`);
+    }
+    if (!handlers.takesAdapters) return;
+    const selections = [request.adapters ?? [], ...request.inputs.map(({ adapters }) => adapters ?? [])];
+    for (const adapter of new Set(selections.flat().map(({ name }) => name))) {
+      if ((await handlers.adapterOf(name, adapter)) === undefined) continue;
+      const what = `adapter ${JSON.stringify(adapter)} is answered by its handler`;
+      throw new AppError('UNIMPLEMENTED', `${what}, which is asked over HTTP/JSON by requests that name it alone`);
+    }
   };
   return {
     async predict(request, call) {
-      admit(request.model);
+      await admit(request);
       return inner.predict(request, call);
     },
     async stream(request, call) {
-      admit(request.model);
+      await admit(request);
       return inner.stream(request, call);
     },
   };

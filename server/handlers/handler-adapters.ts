@@ -10,6 +10,7 @@ import type {
   CreateAdapterRequest,
   UpdateAdapterRequest,
 } from '../service/types.js';
+import { inputOf } from './adapter-input.js';
 import type { HandlerFunction } from './messages.js';
 
 /** The part of a host that is used. */
@@ -183,19 +184,4 @@ function firstOf(request: CreateAdapterRequest): Registered {
 function merged(before: CreateAdapterRequest, change: UpdateAdapterRequest): CreateAdapterRequest {
   const { source = before.source, preload = before.preload, pin = before.pin, options = before.options } = change;
   return { ...before, source, preload, pin, options: { ...options, ...change.mergeOptions } };
-}
-
-/** Properties and content as the original gives them to its handlers. */
-function inputOf({ name, source, preload, pin, options }: CreateAdapterRequest): InputParts {
-  const fields: [string, string][] = [
-    ['name', name],
-    ...(source === '' ? [] : ([['src', source]] as [string, string][])),
-    ...(preload === undefined ? [] : ([['preload', String(preload)]] as [string, string][])),
-    ...(pin === undefined ? [] : ([['pin', String(pin)]] as [string, string][])),
-    ...Object.entries(options ?? {}),
-  ];
-  return {
-    properties: fields.filter(([key]) => key === 'name' || key === 'src'),
-    content: fields.map(([key, value]) => ({ key, value: Buffer.from(value) })),
-  };
 }

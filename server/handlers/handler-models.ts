@@ -2,8 +2,10 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { AppError } from '../errors.js';
+import type { CodeOf } from '../service/adapter-code.js';
 import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/handler-types.js';
 import type { CallContext, InferenceService, ModelInfo } from '../service/types.js';
+import { AdapterHandlers } from './adapter-handlers.js';
 import { HandlerAdapters } from './handler-adapters.js';
 import { HandlerHost, type HandlerLimits, type HostLog } from './host.js';
 
@@ -29,6 +31,13 @@ export interface HandlerModelsOptions {
   /** What handlers generate with. */
   readonly inference: InferenceService;
   readonly log: HostLog;
+  /** Adapters that may bring handlers. */
+  readonly adapters: {
+    readonly folders: readonly string[];
+    readonly maxThreads: number;
+    /** The code that answers for a name. */
+    codeOf(model: string, name: string): Promise<CodeOf | undefined>;
+  };
 }
 
 interface Entry {
@@ -45,8 +54,15 @@ export class HandlerModels implements HandlerService {
   /** Models that go as soon as what they answer is finished: no request finds them any more. */
   readonly #leaving = new Set<string>();
 
+  /** Handlers of adapters, of models that have none of their own. */
+  readonly ofAdapters: AdapterHandlers;
+
   constructor(options: HandlerModelsOptions) {
     this.#options = options;
+    const { limits, inference, log, adapters } = options;
+    const { folders, maxThreads } = adapters;
+    const ownHandler = (model: string) => this.#entries.has(model);
+    this.ofAdapters = new AdapterHandlers({ limits, inference, log, folders, maxThreads, ownHandler });
   }
 
   /**
@@ -100,15 +116,20 @@ export class HandlerModels implements HandlerService {
 
   /**
    * Lets no new request to a model's handler, and waits for what it answers; calls that do not end within the time fail
-   * with MODEL_NOT_FOUND. Afterwards its thread is gone. Without effect where it has none.
+   * with MODEL_NOT_FOUND. Afterwards its thread is gone, as are those of its adapters.
    */
   async drain(name: string, withinMs: number): Promise<void> {
-    const entry = this.#entries.get(name);
-    if (entry === undefined) return;
     this.#leaving.add(name);
-    await entry.host.idle(withinMs);
-    const why = `model ${JSON.stringify(name)} was unregistered, and its handler did not answer within ${withinMs} ms`;
-    await entry.host.close(new AppError('MODEL_NOT_FOUND', why, { metadata: { model: name } }));
+    const host = this.#entries.get(name)?.host;
+    const what = `model ${JSON.stringify(name)} was unregistered, and its handler did not answer within ${withinMs} ms`;
+    const why = new AppError('MODEL_NOT_FOUND', what, { metadata: { model: name } });
+    await Promise.all([host?.idle(withinMs), this.ofAdapters.drain(name, withinMs, why)]);
+    await host?.close(why);
+  }
+
+  /** True where a model has a handler, or adapters whose handlers answer: it needs {@link drain} before it ends. */
+  runsFor(name: string): boolean {
+    return this.#entries.has(name) || this.ofAdapters.isBusy(name);
   }
 
   /** Ends a model's handler; without effect where it has none. */
@@ -135,11 +156,20 @@ export class HandlerModels implements HandlerService {
   /** Ends all. */
   async close(): Promise<void> {
     await Promise.all([...this.#entries.keys()].map((name) => this.remove(name)));
+    await this.ofAdapters.close();
   }
 
   /** True where no model has a handler. */
   get empty(): boolean {
     return this.#entries.size === 0;
+  }
+
+  get takesAdapters(): boolean {
+    return !this.ofAdapters.none;
+  }
+
+  async adapterOf(model: string, name: string): Promise<string | undefined> {
+    return (await this.#codeOf(model, name))?.name;
   }
 
   serves(model: string): boolean {
@@ -163,10 +193,22 @@ export class HandlerModels implements HandlerService {
     return entry && { adapters: entry.adapters, hasWeights: entry.model.hasWeights };
   }
 
-  async handle({ model, properties, content }: HandlerRequest, call: CallContext): Promise<HandlerAnswer> {
+  async handle({ model, adapter, properties, content }: HandlerRequest, call: CallContext): Promise<HandlerAnswer> {
+    this.refuseLeaving(model);
+    if (adapter !== undefined) {
+      const code = await this.#codeOf(model, adapter);
+      // It may have gone since the request was read.
+      if (code === undefined)
+        throw new AppError('ADAPTER_NOT_REGISTERED', `adapter ${JSON.stringify(adapter)} has no handler now`);
+      return this.ofAdapters.handle(code, { properties, content }, call);
+    }
     const entry = this.#entries.get(model);
     if (entry === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${model} has no handler`);
-    this.refuseLeaving(model);
     return entry.host.call('handle', { properties, content }, call);
+  }
+
+  async #codeOf(model: string, name: string): Promise<CodeOf | undefined> {
+    if (!this.takesAdapters || this.#entries.has(model)) return undefined;
+    return this.#options.adapters.codeOf(model, name);
   }
 }

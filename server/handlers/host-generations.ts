@@ -12,17 +12,24 @@ interface Streaming {
   readonly events: Promise<AsyncIterator<PredictEvent>>;
 }
 
+/** Whose generations they are. */
+export interface GenerationsFor {
+  readonly model: string;
+  /** The adapter that the handler belongs to; absent = any may be asked for. */
+  readonly adapter?: string | undefined;
+  /** Undefined where the model has no weights. */
+  readonly inference: InferenceService | undefined;
+}
+
 /** Generations end with the call that asked for them, whatever became of it. */
 export class HostGenerations {
-  readonly #model: string;
-  readonly #inference: InferenceService | undefined;
+  readonly #for: GenerationsFor;
   readonly #send: (message: ToHandler) => void;
   readonly #calls = new Map<number, { readonly context: CallContext; readonly abort: AbortController }>();
   readonly #streams = new Map<number, Streaming>();
 
-  constructor(model: string, inference: InferenceService | undefined, send: (message: ToHandler) => void) {
-    this.#model = model;
-    this.#inference = inference;
+  constructor(options: GenerationsFor, send: (message: ToHandler) => void) {
+    this.#for = options;
     this.#send = send;
   }
 
@@ -52,10 +59,11 @@ export class HostGenerations {
     const { requestId } = asked.context;
     const context = { requestId, signal: asked.abort.signal };
     const start = async () => {
-      if (this.#inference === undefined) {
-        throw new AppError('UNIMPLEMENTED', `model ${this.#model} has no weights, so its handler cannot generate`);
+      const { model, adapter, inference } = this.#for;
+      if (inference === undefined) {
+        throw new AppError('UNIMPLEMENTED', `model ${model} has no weights, so its handler cannot generate`);
       }
-      return { inference: this.#inference, request: fromParams(params, this.#model) };
+      return { inference, request: fromParams(params, model, adapter) };
     };
     if (!stream) {
       const { inference, request } = await start();

@@ -68,10 +68,12 @@ export class HandlerHost {
   /** Why no thread is started any more. */
   #closed: AppError | undefined;
   #idle = (): void => {};
+  /** Calls that wait for a thread. */
+  #waiting = 0;
 
   constructor(options: HostOptions) {
     this.#options = options;
-    this.#generations = new HostGenerations(options.model, options.inference, (message) => this.#send(message));
+    this.#generations = new HostGenerations(options, (message) => this.#send(message));
   }
 
   /** True while a thread is there that takes calls. */
@@ -100,13 +102,26 @@ export class HandlerHost {
    *   CANCELED
    */
   async call(fn: HandlerFunction, input: InputParts, context: CallContext): Promise<HostAnswer> {
-    await this.#thread();
+    this.#waiting++;
+    try {
+      await this.#thread();
+    } catch (error) {
+      this.#waiting--;
+      if (!this.busy) this.#idle();
+      throw error;
+    }
+    this.#waiting--;
     return this.#call(fn, input, context);
+  }
+
+  /** True while calls run, or wait for a thread. */
+  get busy(): boolean {
+    return this.#calls.size + this.#waiting > 0;
   }
 
   /** Resolves when no call runs, at the latest after `withinMs`. */
   async idle(withinMs: number): Promise<void> {
-    if (this.#calls.size === 0) return;
+    if (!this.busy) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, withinMs);
       this.#idle = () => {
@@ -210,7 +225,7 @@ export class HandlerHost {
       call.fail(error);
       call.queue.fail(error);
     }
-    if (this.#calls.size === 0) this.#idle();
+    if (!this.busy) this.#idle();
   }
 
   /** Starts the time of a call anew. */
@@ -274,7 +289,8 @@ export class HandlerHost {
       stderr: true,
     });
     this.#worker = worker;
-    const fields = { model: options.model, handler: options.entryPoint };
+    const { model, adapter, entryPoint } = options;
+    const fields = { model, ...(adapter !== undefined && { adapter }), handler: entryPoint };
     worker.stdout.on('data', (data: Buffer) => log.info(fields, data.toString().trimEnd()));
     worker.stderr.on('data', (data: Buffer) => log.warn(fields, data.toString().trimEnd()));
     let up = false;

@@ -12,6 +12,8 @@ export interface HandlerWorkerOptions {
   /** The handler's module, absolute. */
   readonly entryPoint: string;
   readonly properties: Readonly<Record<string, string>>;
+  /** The adapter that the handler belongs to, and generates with; absent = it is the model's. */
+  readonly adapter?: string | undefined;
 }
 
 /** Main thread to handler. Ids of calls and of generations are the sender's. */

@@ -50,11 +50,12 @@ async function call(handler: Handler, message: Extract<ToHandler, { type: 'call'
   const { id } = message;
   const mine: Running = { abort: new AbortController(), credit: STREAM_WINDOW, wake: () => {} };
   running.set(id, mine);
-  const { model, modelDir, properties } = options;
+  const { model, modelDir, properties, adapter } = options;
   const context: HandlerContext = {
     model,
     modelDir,
     properties,
+    ...(adapter !== undefined && { adapter }),
     requestId: message.requestId,
     signal: mine.abort.signal,
     generate: (params) => generations.whole(id, params, mine.abort.signal),

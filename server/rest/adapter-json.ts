@@ -22,6 +22,7 @@ export function adapterJson(info: AdapterInfo, verbose: boolean): object {
     target_modules: info.targetModules,
     features: info.features,
     warnings: info.warnings,
+    ...(info.handler === undefined ? {} : { handler: info.handler }),
     bytes: info.bytes,
     running_rows: info.runningRows,
     created_at: timeJson(info.createdAt),

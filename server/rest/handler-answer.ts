@@ -18,13 +18,13 @@ const OWN = new Set(['content-length', 'transfer-encoding', 'connection', 'keep-
 /** Answers on the request's own connection, or with a token where the request asks for one. */
 export async function answerByHandler(
   handlers: HandlerService,
-  model: string,
+  { model, adapter }: Pick<HandlerRequest, 'model' | 'adapter'>,
   fields: readonly FormField[] | undefined,
   later: LaterAnswers,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const wanted = handlerRequest(model, request, fields);
+  const wanted = { ...handlerRequest(model, request, fields), adapter };
   if (wantsLater(request)) {
     const sink = later.open();
     const call = { requestId: request.id, signal: sink.signal };

@@ -9,6 +9,7 @@ import { fieldTexts, readBody, readFields } from './content.js';
 import type { Ask } from './dialect.js';
 import { kindOf } from './fields.js';
 import type { FormField } from './form.js';
+import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
 import { CUSTOM_ATTRIBUTES, header, queryValues } from './headers.js';
 import type { LaterAnswers } from './later.js';
@@ -74,7 +75,15 @@ async function invoke(
   const model = services.models.resolve(modelOf(request, fields));
   if (services.handlers?.serves(model.name)) {
     await requireRegistered(services, model.name, queryValues(request, 'adapter'));
-    await answerByHandler(services.handlers, model.name, fields, later, request, reply);
+    await answerByHandler(services.handlers, { model: model.name }, fields, later, request, reply);
+    return;
+  }
+  const adapter = await handledAdapter(services.handlers, model, request, fields, compat, (name) =>
+    isAdapter(services, model.answeredBy ?? model.name, name),
+  );
+  if (adapter !== undefined) {
+    const asked = { model: model.answeredBy ?? model.name, adapter };
+    await answerByHandler(services.handlers!, asked, fields, later, request, reply);
     return;
   }
   const { ask, adapters, modelField } = readAsk(readBody(request, fields));

@@ -35,6 +35,7 @@ export function toAdapter(info: AdapterInfo): MessageInitShape<typeof AdapterSch
     targetModules: [...info.targetModules],
     features: [...info.features],
     warnings: [...info.warnings],
+    ...(info.handler !== undefined && { handler: { ...info.handler } }),
     weightBytes: BigInt(info.bytes),
     runningRows: info.runningRows,
     createTime: timestampFromMs(info.createdAt),

@@ -8,6 +8,7 @@ import { AppError } from '../errors.js';
 import { isRemoteUri } from '../sources/source.js';
 import type { SourceResolver } from '../sources/source-resolver.js';
 import type { AdapterBook } from './adapter-book.js';
+import { type AdapterCode, codeRefusal } from './adapter-code.js';
 import { adapterInfo } from './adapter-info.js';
 import type { AdapterJournal } from './adapter-journal.js';
 import type { AdapterLoader } from './adapter-loader.js';
@@ -36,6 +37,8 @@ export interface AdapterCore {
   readonly book: AdapterBook;
   readonly journal: AdapterJournal;
   readonly log: AdapterLog;
+  /** Runs modules of adapters; absent = none is run. */
+  readonly code?: AdapterCode | undefined;
   /** 0 <= x < 1, for aliases. */
   readonly random: () => number;
 }
@@ -200,7 +203,9 @@ export function checkedName(name: string, what: string): string {
 export function infoOf(core: AdapterCore, entry: AdapterEntry, versions = false): AdapterInfo {
   const { summary, pool } = entry;
   const bytes = summary === undefined ? 0 : core.residency.bytesOf({ pool, digest: summary.digest });
-  return adapterInfo(entry, bytes, core.loader.isLoading(entry), versions);
+  const { module } = entry;
+  const handler = module ? { file: module.file, refusal: codeRefusal(core.code, entry.model, module) } : undefined;
+  return adapterInfo(entry, bytes, core.loader.isLoading(entry), versions, handler);
 }
 
 /** Fewest digits of a digest that may stand for it. */

@@ -4,6 +4,7 @@ import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { RegistryConflict } from '../registry/types.js';
 import { redactSource } from '../sources/source.js';
+import { codeOf, codeRefusal, type StartedCode, startCode } from './adapter-code.js';
 import { type AdapterCore, checkedName, checkSource, exists, newEntry, point, registryOf } from './adapter-core.js';
 import { canceled, loadFailure } from './adapter-leases.js';
 import { recordOf } from './adapter-records.js';
@@ -54,13 +55,19 @@ export async function createAdapter(
     let lease: ResidentLease | undefined;
     if (preload && !later) lease = await core.loader.lease(entry);
     else await checkSource(core, entry);
+    let started: StartedCode | undefined;
     try {
+      started = await startCode(core.code, entry);
       if (call.signal.aborted) throw canceled(call.signal);
       await core.book.exclusive(model, name, () => store(core, registry, entry, call));
+      if (entry.module) started?.take(codeOf(entry, entry.module));
+      started = undefined;
     } finally {
+      started?.discard();
       lease?.release();
     }
     core.log.info({ model, adapter: name, digest: entry.summary?.digest }, 'adapter registered');
+    noteModule(core, entry);
     if (preload && later) void loadLater(core, entry);
     return entry;
   } catch (thrown) {
@@ -68,6 +75,12 @@ export async function createAdapter(
   } finally {
     registry.unreserve(name);
   }
+}
+
+/** Tells of code that is not run. */
+export function noteModule({ code, log }: AdapterCore, { model, name, module }: AdapterEntry): void {
+  const why = module ? codeRefusal(code, model, module) : undefined;
+  if (why !== undefined) log.warn({ model, adapter: name }, `${module!.file} in its folder is not run: ${why}`);
 }
 
 async function store(

@@ -35,6 +35,7 @@ export async function deleteAdapter(
     await core.book.commit(registry, entry, entry.fromFolder ? { type: 'removed' } : null, note, call);
     registry.remove(name);
     core.loader.forget(entry);
+    core.code?.forget(model, name);
     freeUnused(core, registry);
     core.journal.changed(model, name);
     core.log.info({ model, adapter: name, runningRows: entry.usage.runningRows }, 'adapter deleted');

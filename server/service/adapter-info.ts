@@ -4,11 +4,25 @@ import { redactSource } from '../sources/source.js';
 import { versionsOf } from './adapter-records.js';
 import type { AdapterInfo } from './types.js';
 
+/** A module in the folder of an adapter. */
+export interface ModuleInfo {
+  readonly file: string;
+  /** Why it is not run; undefined = it is. */
+  readonly refusal: string | undefined;
+}
+
 /**
  * @param bytes what the engine holds of it; 0 = nothing
  * @param versions true: with all that it was
+ * @param module undefined = there is none, or nobody has looked
  */
-export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean, versions: boolean): AdapterInfo {
+export function adapterInfo(
+  entry: AdapterEntry,
+  bytes: number,
+  loading: boolean,
+  versions: boolean,
+  module?: ModuleInfo,
+): AdapterInfo {
   const { summary } = entry;
   let state: AdapterInfo['state'] = 'registered';
   if (entry.error !== undefined) state = 'failed';
@@ -29,7 +43,11 @@ export function adapterInfo(entry: AdapterEntry, bytes: number, loading: boolean
     targetModules: summary?.targetModules ?? [],
     bytes,
     features: summary?.features ?? [],
-    warnings: summary?.warnings ?? [],
+    warnings: [
+      ...(summary?.warnings ?? []),
+      ...(module?.refusal === undefined ? [] : [`${module.file} in its folder is not run: ${module.refusal}`]),
+    ],
+    ...(module && { handler: { file: module.file, runs: module.refusal === undefined } }),
     runningRows: entry.usage.runningRows,
     createdAt: entry.createdAt,
     updatedAt: entry.updatedAt,

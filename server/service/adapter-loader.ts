@@ -6,6 +6,7 @@ import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adap
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
+import { moduleOf } from './adapter-code.js';
 import { LeaseSets } from './lease-sets.js';
 import type { ServedModel } from './served-models.js';
 
@@ -185,6 +186,8 @@ export class AdapterLoader {
     entry.progress = { stage: 'read', doneBytes: 0 };
     const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
     const read = await this.reader.read({ folder, roots, supportedFeatures, maxBytes, baseCheck }, base);
+    // Told of where the adapter is described; what cannot be looked at is no reason against the weights.
+    await moduleOf(entry).catch(() => undefined);
     const rank = read.summary.ranks.at(-1) ?? 0;
     if (maxLoraRank !== undefined && rank > maxLoraRank) {
       throw new AppError('ADAPTER_UNSUPPORTED', `its rank is ${rank}, and option.max_lora_rank is ${maxLoraRank}`, {

@@ -9,6 +9,7 @@ import type { RegistryStore } from '../registry/types.js';
 import { localSources, type SourceResolver } from '../sources/source-resolver.js';
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';
 import { AdapterBook } from './adapter-book.js';
+import { type AdapterCode, type CodeOf, codeOfName } from './adapter-code.js';
 import { type AdapterCore, type AdapterLog, findEntry, infoOf, registryOf } from './adapter-core.js';
 import { createAdapter } from './adapter-create.js';
 import { deleteAdapter } from './adapter-delete.js';
@@ -57,6 +58,8 @@ export interface AdapterServiceOptions {
   readonly sources?: SourceResolver | undefined;
   /** Where names are kept; default: nowhere. The service does not close it. */
   readonly store?: RegistryStore | undefined;
+  /** Runs code that adapters bring; default: none is run. */
+  readonly code?: AdapterCode | undefined;
   /** 0 <= x < 1, for aliases of several targets. */
   readonly random?: (() => number) | undefined;
 }
@@ -114,6 +117,7 @@ export class Adapters implements AdapterService, AdapterLeases {
       allowedRoots: options.allowedRoots,
       sources,
       book: new AdapterBook(options.store ?? new MemoryStore()),
+      code: options.code,
       random: options.random ?? Math.random,
     };
     this.sync = new AdapterSync(this.core);
@@ -147,6 +151,7 @@ export class Adapters implements AdapterService, AdapterLeases {
     for (const entry of [...(registry?.values() ?? [])]) {
       registry!.remove(entry.name);
       this.core.loader.forget(entry);
+      this.core.code?.forget(name, entry.name);
       this.core.journal.changed(name, entry.name);
     }
     for (const alias of registry?.aliases() ?? []) this.core.journal.changed(name, alias.name);
@@ -229,6 +234,11 @@ export class Adapters implements AdapterService, AdapterLeases {
 
   async delete(request: OfName & { expectedDigest?: string | undefined }, call: CallContext): Promise<AdapterInfo> {
     return deleteAdapter(this.core, this.core.models.name(request.model), request, call, this.refresh);
+  }
+
+  /** The code that answers for the name of an adapter, or of an alias of one; undefined = none. Throws INVALID_REQUEST. */
+  codeOf(model: string, name: string): Promise<CodeOf | undefined> {
+    return codeOfName(this.core, model, name);
   }
 
   watch(request: OfModel & { resumeToken?: string | undefined }, call: CallContext): AsyncIterable<AdapterWatchEvent> {

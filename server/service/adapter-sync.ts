@@ -6,7 +6,7 @@ import type { AdapterEntry } from '../adapters/registry.js';
 import { scanAdapterDirectory } from '../adapters/source.js';
 import type { FollowedChange } from '../registry/types.js';
 import { type AdapterCore, entryOfRecord, freeUnused, newEntry, point } from './adapter-core.js';
-import { loadLater } from './adapter-create.js';
+import { loadLater, noteModule } from './adapter-create.js';
 import { ADAPTER_KIND, readRecord, recordOf } from './adapter-records.js';
 
 /** Adapters read at once at start. */
@@ -96,6 +96,7 @@ export class AdapterSync {
         for (const warning of entry.summary?.warnings ?? []) {
           this.core.log.warn({ model: entry.model, adapter: entry.name }, warning);
         }
+        noteModule(this.core, entry);
       }
     };
     await Promise.all(Array.from({ length: LOADS_AT_ONCE }, work));
@@ -165,7 +166,7 @@ export class AdapterSync {
     name: string,
     { record, revision }: Pick<FollowedChange, 'record' | 'revision'>,
   ): AdapterEntry | undefined {
-    const { registries, log, loader, journal } = this.core;
+    const { registries, log, loader, journal, code } = this.core;
     const registry = registries.get(model);
     if (registry === undefined || revision <= registry.revisionOf(name)) return undefined;
     if (record === undefined && registry.revisionOf(name) === 0) return undefined;
@@ -181,7 +182,10 @@ export class AdapterSync {
         return entry;
       }
       const removed = registry.remove(name);
-      if (removed !== undefined) loader.forget(removed);
+      if (removed !== undefined) {
+        loader.forget(removed);
+        code?.forget(model, name);
+      }
       if (body?.type === 'alias') {
         const { targets, createdAt, updatedAt } = body;
         registry.putAlias({ name, targets, createdAt, updatedAt, revision: record!.revision });

@@ -4,6 +4,7 @@ import { type AdapterEntry, digestOf } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
+import { codeOf, type StartedCode, startCode } from './adapter-code.js';
 import {
   type AdapterCore,
   checkExpected,
@@ -14,7 +15,7 @@ import {
   registryOf,
   versionOf,
 } from './adapter-core.js';
-import { checkPin, named } from './adapter-create.js';
+import { checkPin, named, noteModule } from './adapter-create.js';
 import { canceled } from './adapter-leases.js';
 import { recordOf, versionsOf } from './adapter-records.js';
 import type { CallContext, UpdateAdapterRequest } from './types.js';
@@ -44,16 +45,26 @@ export async function updateAdapter(
   if (call.signal.aborted) throw canceled(call.signal);
   const content = contentOf(core, before, request);
   let lease: ResidentLease | undefined;
+  let started: StartedCode | undefined;
   try {
     // Read it in any case: what cannot be used must not replace what can.
     if (preload && (content !== undefined || !before.preload || (pin && !before.pin))) {
       lease = await core.loader.lease(content ?? before);
     } else if (content !== undefined) await core.loader.inspect(content);
+    const { options } = settings(before, request);
+    if (content !== undefined || !isDeepStrictEqual(options, { ...before.options })) {
+      started = await startCode(core.code, { ...(content ?? before), options });
+    }
     if (call.signal.aborted) throw canceled(call.signal);
-    return await core.book.change(model, name, () => change(core, model, request, content, call), refresh);
+    const entry = await core.book.change(model, name, () => change(core, model, request, content, call), refresh);
+    if (entry.module) started?.take(codeOf(entry, entry.module));
+    started = undefined;
+    if (content !== undefined) noteModule(core, entry);
+    return entry;
   } catch (thrown) {
     throw named(thrown, model, name);
   } finally {
+    started?.discard();
     lease?.release();
   }
 }

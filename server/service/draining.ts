@@ -44,6 +44,8 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
     ...(handlers && {
       handlers: {
         serves: (model) => handlers.serves(model),
+        takesAdapters: handlers.takesAdapters,
+        adapterOf: (model, name) => handlers.adapterOf(model, name),
         async handle(request, call) {
           admit();
           return handlers.handle(request, call);

@@ -4,6 +4,8 @@ import type { CallContext } from './types.js';
 /** A request to a model's custom handler, as it came. */
 export interface HandlerRequest {
   readonly model: string;
+  /** The adapter whose own handler is asked; absent = the model's handler. */
+  readonly adapter?: string | undefined;
   /** Headers and custom attributes. */
   readonly properties: readonly (readonly [name: string, value: string])[];
   /** Query parameters, then the body under `data` or the fields of a form. */
@@ -22,6 +24,13 @@ export interface HandlerAnswer {
 export interface HandlerService {
   /** True where requests for the model go to its handler. */
   serves(model: string): boolean;
-  /** Throws AppError HANDLER_FAILED, HANDLER_CRASHED, HANDLER_OUT_OF_MEMORY, HANDLER_TIMEOUT, CANCELED. */
+  /** False: no adapter may bring a handler, so that nothing needs to be looked up. */
+  readonly takesAdapters: boolean;
+  /**
+   * The adapter whose own handler answers for a name of the model; undefined = none, as for names that nobody knows.
+   * Throws INVALID_REQUEST for an alias that leads to one of them in several ways.
+   */
+  adapterOf(model: string, name: string): Promise<string | undefined>;
+  /** Throws AppError HANDLER_FAILED, HANDLER_CRASHED, HANDLER_OUT_OF_MEMORY, HANDLER_TIMEOUT, QUEUE_FULL, CANCELED. */
   handle(request: HandlerRequest, call: CallContext): Promise<HandlerAnswer>;
 }

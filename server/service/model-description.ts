@@ -39,6 +39,8 @@ export interface OpenedHandler {
 export interface ModelHandlers {
   /** Throws MODEL_INVALID. @returns what is told of the model where the handler is all there is */
   add(name: string, opened: OpenedModel & { readonly handler: OpenedHandler }): Promise<ModelInfo>;
+  /** True where handlers of the model or of its adapters have to be drained before its engine ends. */
+  runsFor(name: string): boolean;
   /** Waits for what the handler answers, for a while; then its thread ends. New requests do not find the model. */
   drain(name: string): Promise<void>;
   remove(name: string): Promise<void>;

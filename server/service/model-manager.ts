@@ -154,8 +154,9 @@ export class ModelManager implements ModelManagement {
       if (clears) await this.#options.adapters.clear(name, call);
     };
     // Calls of a handler that still run may generate with the adapters.
-    if (model.handler === undefined) await clear();
-    const gone = this.#remove(model, model.handler && clear);
+    const drains = this.#serving.answersByHandler(name);
+    if (!drains) await clear();
+    const gone = this.#remove(model, drains ? clear : undefined);
     if (wait) await gone;
     else gone.catch((error: unknown) => this.#options.log.warn({ model: name, err: error }, 'unregistering failed'));
     return status;

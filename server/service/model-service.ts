@@ -9,8 +9,10 @@ export interface ModelServiceOptions {
   readonly defaultName?: (() => string | undefined) | undefined;
   /** Why a registered model does not answer; undefined = it does, or is not registered. */
   readonly notReady?: ((name: string) => AppError | undefined) | undefined;
-  /** The model that answers for a workflow; undefined = no workflow has the name. */
-  readonly workflowModel?: ((name: string) => string | undefined) | undefined;
+  /** What a workflow answers with: the model of its last call, and the adapter of an only one; undefined = no such workflow. */
+  readonly workflowCall?:
+    | ((name: string) => { readonly model: string; readonly adapter?: string | undefined } | undefined)
+    | undefined;
 }
 
 /** The {@link ModelService} over the loaded models; an engine that has stopped makes its model not ready. */
@@ -30,10 +32,11 @@ export function createModelService(
       const message = `the request must name one of the served models (model_name): ${served}`;
       throw new AppError('INVALID_REQUEST', message, { violations: [{ field: 'model', description: message }] });
     }
-    const answering = options.workflowModel?.(name);
-    const model = models.get(answering ?? name);
+    const answering = options.workflowCall?.(name);
+    const model = models.get(answering?.model ?? name);
+    if (model !== undefined && answering === undefined) return live(model);
     if (model !== undefined)
-      return answering === undefined ? live(model) : { ...live(model), name, answeredBy: answering };
+      return { ...live(model), name, answeredBy: answering!.model, answeredWith: answering!.adapter };
     const waiting = options.notReady?.(name);
     if (waiting !== undefined) throw waiting;
     const near = nearNames(name, models.keys());

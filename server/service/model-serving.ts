@@ -89,6 +89,11 @@ export class ModelServing {
     }
   }
 
+  /** True where handlers of the model or its adapters answer, which need what it has until they are done. */
+  answersByHandler(name: string): boolean {
+    return this.#options.handlers?.runsFor(name) ?? false;
+  }
+
   /** True where the name is still needed by a handler that finishes its answers. */
   isLeaving(name: string): boolean {
     return this.#leaving.has(name);
@@ -114,7 +119,7 @@ export class ModelServing {
       return;
     }
     model.state = 'unloading';
-    if (model.handler === undefined) this.#forget(name);
+    if (!this.answersByHandler(name)) this.#forget(name);
     else {
       // Until its calls are over the handler finds model and adapters by the name.
       const drain = this.#drain(name, drained).finally(() => this.#leaving.delete(name));

@@ -191,6 +191,8 @@ export interface AdapterInfo {
   readonly features: readonly string[];
   /** Remarks that do not stop it from working, for example another base model's name in its config. */
   readonly warnings: readonly string[];
+  /** A module in its folder, and whether it answers for the adapter; absent = none, or nobody has looked. */
+  readonly handler?: { readonly file: string; readonly runs: boolean } | undefined;
   /** Rows that run with it right now. */
   readonly runningRows: number;
   /** Unix milliseconds. */
@@ -354,6 +356,8 @@ export interface ModelInfo {
   readonly loraEnabled: boolean;
   /** Where the name is a workflow's: the served model that answers, whose adapters can be asked for. */
   readonly answeredBy?: string | undefined;
+  /** The adapter that a workflow of a single call answers with; absent = it leaves the choice to the request, or is none. */
+  readonly answeredWith?: string | undefined;
   /** File of the custom handler that answers for the model; absent = none. */
   readonly handler?: string | undefined;
 }

@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file loramux/v1/adapters.proto.
  */
 export const file_loramux_v1_adapters: GenFile = /*@__PURE__*/
-  fileDesc("Chlsb3JhbXV4L3YxL2FkYXB0ZXJzLnByb3RvEgpsb3JhbXV4LnYxIsoFCgdBZGFwdGVyEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGZGlnZXN0GAMgASgJEg4KBnNvdXJjZRgEIAEoCRInCgVzdGF0ZRgFIAEoDjIYLmxvcmFtdXgudjEuQWRhcHRlclN0YXRlEhIKBWVycm9yGAYgASgJSACIAQESDwoHcHJlbG9hZBgHIAEoCBILCgNwaW4YCCABKAgSMQoHb3B0aW9ucxgJIAMoCzIgLmxvcmFtdXgudjEuQWRhcHRlci5PcHRpb25zRW50cnkSDQoFcmFua3MYCiADKA0SEAoIc2NhbGluZ3MYCyADKAESFgoOdGFyZ2V0X21vZHVsZXMYDCADKAkSEAoIZmVhdHVyZXMYDSADKAkSEAoId2FybmluZ3MYDiADKAkSFAoMd2VpZ2h0X2J5dGVzGA8gASgEEhQKDHJ1bm5pbmdfcm93cxgQIAEoDRIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbG9hZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YFSABKAQSLQoIcHJvZ3Jlc3MYFiABKAsyGy5sb3JhbXV4LnYxLkFkYXB0ZXJQcm9ncmVzcxIsCgh2ZXJzaW9ucxgXIAMoCzIaLmxvcmFtdXgudjEuQWRhcHRlclZlcnNpb24aLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2Vycm9yImEKDkFkYXB0ZXJWZXJzaW9uEg4KBmRpZ2VzdBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSLwoLY3JlYXRlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl4KD0FkYXB0ZXJQcm9ncmVzcxINCgVzdGFnZRgBIAEoCRISCgpkb25lX2J5dGVzGAIgASgEEhgKC3RvdGFsX2J5dGVzGAMgASgESACIAQFCDgoMX3RvdGFsX2J5dGVzIksKE0xpc3RBZGFwdGVyc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiVgoUTGlzdEFkYXB0ZXJzUmVzcG9uc2USJQoIYWRhcHRlcnMYASADKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjAKEUdldEFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkiOgoSR2V0QWRhcHRlclJlc3BvbnNlEiQKB2FkYXB0ZXIYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXIiwwIKFENyZWF0ZUFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc291cmNlGAMgASgJEhQKB3ByZWxvYWQYBCABKAhIAIgBARIQCgNwaW4YBSABKAhIAYgBARI+CgdvcHRpb25zGAYgAygLMi0ubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVxdWVzdC5PcHRpb25zRW50cnkSDwoHcmVwbGFjZRgHIAEoCBIXCg9leHBlY3RlZF9kaWdlc3QYCCABKAkSGAoLc3luY2hyb25vdXMYCSABKAhIAogBARouCgxPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfcHJlbG9hZEIGCgRfcGluQg4KDF9zeW5jaHJvbm91cyI9ChVDcmVhdGVBZGFwdGVyUmVzcG9uc2USJAoHYWRhcHRlchgBIAEoCzITLmxvcmFtdXgudjEuQWRhcHRlciLpAgoUVXBkYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRITCgZzb3VyY2UYAyABKAlIAIgBARITCgZkaWdlc3QYBCABKAlIAYgBARIUCgdwcmVsb2FkGAUgASgISAKIAQESEAoDcGluGAYgASgISAOIAQESPgoHb3B0aW9ucxgHIAMoCzItLmxvcmFtdXgudjEuVXBkYXRlQWRhcHRlclJlcXVlc3QuT3B0aW9uc0VudHJ5Ei8KC3VwZGF0ZV9tYXNrGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIXCg9leHBlY3RlZF9kaWdlc3QYCSABKAkaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHX3NvdXJjZUIJCgdfZGlnZXN0QgoKCF9wcmVsb2FkQgYKBF9waW4iPQoVVXBkYXRlQWRhcHRlclJlc3BvbnNlEiQKB2FkYXB0ZXIYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXIiNwoWVmFsaWRhdGVBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIOCgZzb3VyY2UYAiABKAkivgEKF1ZhbGlkYXRlQWRhcHRlclJlc3BvbnNlEg0KBXZhbGlkGAEgASgIEg4KBnJlYXNvbhgCIAEoCRIOCgZmYXVsdHMYAyADKAkSKgoHdGVuc29ycxgEIAMoCzIZLmxvcmFtdXgudjEuQWRhcHRlclRlbnNvchIOCgZkaWdlc3QYBSABKAkSFAoMd2VpZ2h0X2J5dGVzGAYgASgEEhAKCGZlYXR1cmVzGAcgAygJEhAKCHdhcm5pbmdzGAggAygJIroBCg1BZGFwdGVyVGVuc29yEgwKBGZpbGUYASABKAkSDAoEbmFtZRgCIAEoCRINCgVkdHlwZRgDIAEoCRINCgVzaGFwZRgEIAMoBBIUCgxzdG9yZWRfYnl0ZXMYBSABKAQSDgoGbW9kdWxlGAYgASgJEgsKA3VzZRgHIAEoCRIRCgRyYW5rGAggASgNSACIAQESFAoHc2NhbGluZxgJIAEoAUgBiAEBQgcKBV9yYW5rQgoKCF9zY2FsaW5nIkwKFERlbGV0ZUFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkSFwoPZXhwZWN0ZWRfZGlnZXN0GAMgASgJIj0KFURlbGV0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIjsKFFdhdGNoQWRhcHRlcnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEhQKDHJlc3VtZV90b2tlbhgCIAEoCSLcAQoVV2F0Y2hBZGFwdGVyc1Jlc3BvbnNlEiYKB2NoYW5nZWQYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXJIABItCgdkZWxldGVkGAIgASgLMhoubG9yYW11eC52MS5EZWxldGVkQWRhcHRlckgAEikKBnN5bmNlZBgDIAEoCzIXLmxvcmFtdXgudjEuV2F0Y2hTeW5jZWRIABIiCgVhbGlhcxgFIAEoCzIRLmxvcmFtdXgudjEuQWxpYXNIABIUCgxyZXN1bWVfdG9rZW4YBCABKAlCBwoFZXZlbnQiLQoORGVsZXRlZEFkYXB0ZXISDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSIfCgtXYXRjaFN5bmNlZBIQCghzbmFwc2hvdBgBIAEoCCJeChhMaXN0QWRhcHRlckV2ZW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJeChlMaXN0QWRhcHRlckV2ZW50c1Jlc3BvbnNlEigKBmV2ZW50cxgBIAMoCzIYLmxvcmFtdXgudjEuQWRhcHRlckV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLwAQoMQWRhcHRlckV2ZW50EhAKCHJldmlzaW9uGAEgASgEEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkSDQoFbW9kZWwYBSABKAkSDAoEbmFtZRgGIAEoCRIOCgZhY3Rpb24YByABKAkSFQoNZGlnZXN0X2JlZm9yZRgIIAEoCRIUCgxkaWdlc3RfYWZ0ZXIYCSABKAkSJwoGZGV0YWlsGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCLCAQoFQWxpYXMSDAoEbmFtZRgBIAEoCRINCgVtb2RlbBgCIAEoCRIoCgd0YXJnZXRzGAMgAygLMhcubG9yYW11eC52MS5BbGlhc1RhcmdldBIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgEIkwKC0FsaWFzVGFyZ2V0Eg8KB2FkYXB0ZXIYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKBXNoYXJlGAMgASgBSACIAQFCCAoGX3NoYXJlIlgKD1NldEFsaWFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJEigKB3RhcmdldHMYAyADKAsyFy5sb3JhbXV4LnYxLkFsaWFzVGFyZ2V0IjQKEFNldEFsaWFzUmVzcG9uc2USIAoFYWxpYXMYASABKAsyES5sb3JhbXV4LnYxLkFsaWFzIi4KD0dldEFsaWFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIjQKEEdldEFsaWFzUmVzcG9uc2USIAoFYWxpYXMYASABKAsyES5sb3JhbXV4LnYxLkFsaWFzIiMKEkxpc3RBbGlhc2VzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSI5ChNMaXN0QWxpYXNlc1Jlc3BvbnNlEiIKB2FsaWFzZXMYASADKAsyES5sb3JhbXV4LnYxLkFsaWFzIjEKEkRlbGV0ZUFsaWFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIjcKE0RlbGV0ZUFsaWFzUmVzcG9uc2USIAoFYWxpYXMYASABKAsyES5sb3JhbXV4LnYxLkFsaWFzKrUBCgxBZGFwdGVyU3RhdGUSHQoZQURBUFRFUl9TVEFURV9VTlNQRUNJRklFRBAAEhwKGEFEQVBURVJfU1RBVEVfUkVHSVNURVJFRBABEhkKFUFEQVBURVJfU1RBVEVfTE9BRElORxACEhcKE0FEQVBURVJfU1RBVEVfUkVBRFkQAxIYChRBREFQVEVSX1NUQVRFX0ZBSUxFRBAEEhoKFkFEQVBURVJfU1RBVEVfREVMRVRJTkcQBTKZCAoOQWRhcHRlclNlcnZpY2USVgoMTGlzdEFkYXB0ZXJzEh8ubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXF1ZXN0GiAubG9yYW11eC52MS5MaXN0QWRhcHRlcnNSZXNwb25zZSIDkAIBElAKCkdldEFkYXB0ZXISHS5sb3JhbXV4LnYxLkdldEFkYXB0ZXJSZXF1ZXN0Gh4ubG9yYW11eC52MS5HZXRBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1DcmVhdGVBZGFwdGVyEiAubG9yYW11eC52MS5DcmVhdGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuQ3JlYXRlQWRhcHRlclJlc3BvbnNlEl8KD1ZhbGlkYXRlQWRhcHRlchIiLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVxdWVzdBojLmxvcmFtdXgudjEuVmFsaWRhdGVBZGFwdGVyUmVzcG9uc2UiA5ACARJUCg1VcGRhdGVBZGFwdGVyEiAubG9yYW11eC52MS5VcGRhdGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuVXBkYXRlQWRhcHRlclJlc3BvbnNlElQKDURlbGV0ZUFkYXB0ZXISIC5sb3JhbXV4LnYxLkRlbGV0ZUFkYXB0ZXJSZXF1ZXN0GiEubG9yYW11eC52MS5EZWxldGVBZGFwdGVyUmVzcG9uc2USVgoNV2F0Y2hBZGFwdGVycxIgLmxvcmFtdXgudjEuV2F0Y2hBZGFwdGVyc1JlcXVlc3QaIS5sb3JhbXV4LnYxLldhdGNoQWRhcHRlcnNSZXNwb25zZTABEmUKEUxpc3RBZGFwdGVyRXZlbnRzEiQubG9yYW11eC52MS5MaXN0QWRhcHRlckV2ZW50c1JlcXVlc3QaJS5sb3JhbXV4LnYxLkxpc3RBZGFwdGVyRXZlbnRzUmVzcG9uc2UiA5ACARJKCghTZXRBbGlhcxIbLmxvcmFtdXgudjEuU2V0QWxpYXNSZXF1ZXN0GhwubG9yYW11eC52MS5TZXRBbGlhc1Jlc3BvbnNlIgOQAgISSgoIR2V0QWxpYXMSGy5sb3JhbXV4LnYxLkdldEFsaWFzUmVxdWVzdBocLmxvcmFtdXgudjEuR2V0QWxpYXNSZXNwb25zZSIDkAIBElMKC0xpc3RBbGlhc2VzEh4ubG9yYW11eC52MS5MaXN0QWxpYXNlc1JlcXVlc3QaHy5sb3JhbXV4LnYxLkxpc3RBbGlhc2VzUmVzcG9uc2UiA5ACARJOCgtEZWxldGVBbGlhcxIeLmxvcmFtdXgudjEuRGVsZXRlQWxpYXNSZXF1ZXN0Gh8ubG9yYW11eC52MS5EZWxldGVBbGlhc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chlsb3JhbXV4L3YxL2FkYXB0ZXJzLnByb3RvEgpsb3JhbXV4LnYxIvcFCgdBZGFwdGVyEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGZGlnZXN0GAMgASgJEg4KBnNvdXJjZRgEIAEoCRInCgVzdGF0ZRgFIAEoDjIYLmxvcmFtdXgudjEuQWRhcHRlclN0YXRlEhIKBWVycm9yGAYgASgJSACIAQESDwoHcHJlbG9hZBgHIAEoCBILCgNwaW4YCCABKAgSMQoHb3B0aW9ucxgJIAMoCzIgLmxvcmFtdXgudjEuQWRhcHRlci5PcHRpb25zRW50cnkSDQoFcmFua3MYCiADKA0SEAoIc2NhbGluZ3MYCyADKAESFgoOdGFyZ2V0X21vZHVsZXMYDCADKAkSEAoIZmVhdHVyZXMYDSADKAkSEAoId2FybmluZ3MYDiADKAkSFAoMd2VpZ2h0X2J5dGVzGA8gASgEEhQKDHJ1bm5pbmdfcm93cxgQIAEoDRIvCgtjcmVhdGVfdGltZRgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbG9hZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YFSABKAQSLQoIcHJvZ3Jlc3MYFiABKAsyGy5sb3JhbXV4LnYxLkFkYXB0ZXJQcm9ncmVzcxIsCgh2ZXJzaW9ucxgXIAMoCzIaLmxvcmFtdXgudjEuQWRhcHRlclZlcnNpb24SKwoHaGFuZGxlchgYIAEoCzIaLmxvcmFtdXgudjEuQWRhcHRlckhhbmRsZXIaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2Vycm9yIiwKDkFkYXB0ZXJIYW5kbGVyEgwKBGZpbGUYASABKAkSDAoEcnVucxgCIAEoCCJhCg5BZGFwdGVyVmVyc2lvbhIOCgZkaWdlc3QYASABKAkSDgoGc291cmNlGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJeCg9BZGFwdGVyUHJvZ3Jlc3MSDQoFc3RhZ2UYASABKAkSEgoKZG9uZV9ieXRlcxgCIAEoBBIYCgt0b3RhbF9ieXRlcxgDIAEoBEgAiAEBQg4KDF90b3RhbF9ieXRlcyJLChNMaXN0QWRhcHRlcnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIlYKFExpc3RBZGFwdGVyc1Jlc3BvbnNlEiUKCGFkYXB0ZXJzGAEgAygLMhMubG9yYW11eC52MS5BZGFwdGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIwChFHZXRBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJIjoKEkdldEFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIsMCChRDcmVhdGVBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNvdXJjZRgDIAEoCRIUCgdwcmVsb2FkGAQgASgISACIAQESEAoDcGluGAUgASgISAGIAQESPgoHb3B0aW9ucxgGIAMoCzItLmxvcmFtdXgudjEuQ3JlYXRlQWRhcHRlclJlcXVlc3QuT3B0aW9uc0VudHJ5Eg8KB3JlcGxhY2UYByABKAgSFwoPZXhwZWN0ZWRfZGlnZXN0GAggASgJEhgKC3N5bmNocm9ub3VzGAkgASgISAKIAQEaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCgoIX3ByZWxvYWRCBgoEX3BpbkIOCgxfc3luY2hyb25vdXMiPQoVQ3JlYXRlQWRhcHRlclJlc3BvbnNlEiQKB2FkYXB0ZXIYASABKAsyEy5sb3JhbXV4LnYxLkFkYXB0ZXIi6QIKFFVwZGF0ZUFkYXB0ZXJSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkSEwoGc291cmNlGAMgASgJSACIAQESEwoGZGlnZXN0GAQgASgJSAGIAQESFAoHcHJlbG9hZBgFIAEoCEgCiAEBEhAKA3BpbhgGIAEoCEgDiAEBEj4KB29wdGlvbnMYByADKAsyLS5sb3JhbXV4LnYxLlVwZGF0ZUFkYXB0ZXJSZXF1ZXN0Lk9wdGlvbnNFbnRyeRIvCgt1cGRhdGVfbWFzaxgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSFwoPZXhwZWN0ZWRfZGlnZXN0GAkgASgJGi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgkKB19zb3VyY2VCCQoHX2RpZ2VzdEIKCghfcHJlbG9hZEIGCgRfcGluIj0KFVVwZGF0ZUFkYXB0ZXJSZXNwb25zZRIkCgdhZGFwdGVyGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVyIjcKFlZhbGlkYXRlQWRhcHRlclJlcXVlc3QSDQoFbW9kZWwYASABKAkSDgoGc291cmNlGAIgASgJIr4BChdWYWxpZGF0ZUFkYXB0ZXJSZXNwb25zZRINCgV2YWxpZBgBIAEoCBIOCgZyZWFzb24YAiABKAkSDgoGZmF1bHRzGAMgAygJEioKB3RlbnNvcnMYBCADKAsyGS5sb3JhbXV4LnYxLkFkYXB0ZXJUZW5zb3ISDgoGZGlnZXN0GAUgASgJEhQKDHdlaWdodF9ieXRlcxgGIAEoBBIQCghmZWF0dXJlcxgHIAMoCRIQCgh3YXJuaW5ncxgIIAMoCSK6AQoNQWRhcHRlclRlbnNvchIMCgRmaWxlGAEgASgJEgwKBG5hbWUYAiABKAkSDQoFZHR5cGUYAyABKAkSDQoFc2hhcGUYBCADKAQSFAoMc3RvcmVkX2J5dGVzGAUgASgEEg4KBm1vZHVsZRgGIAEoCRILCgN1c2UYByABKAkSEQoEcmFuaxgIIAEoDUgAiAEBEhQKB3NjYWxpbmcYCSABKAFIAYgBAUIHCgVfcmFua0IKCghfc2NhbGluZyJMChREZWxldGVBZGFwdGVyUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIMCgRuYW1lGAIgASgJEhcKD2V4cGVjdGVkX2RpZ2VzdBgDIAEoCSI9ChVEZWxldGVBZGFwdGVyUmVzcG9uc2USJAoHYWRhcHRlchgBIAEoCzITLmxvcmFtdXgudjEuQWRhcHRlciI7ChRXYXRjaEFkYXB0ZXJzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIUCgxyZXN1bWVfdG9rZW4YAiABKAki3AEKFVdhdGNoQWRhcHRlcnNSZXNwb25zZRImCgdjaGFuZ2VkGAEgASgLMhMubG9yYW11eC52MS5BZGFwdGVySAASLQoHZGVsZXRlZBgCIAEoCzIaLmxvcmFtdXgudjEuRGVsZXRlZEFkYXB0ZXJIABIpCgZzeW5jZWQYAyABKAsyFy5sb3JhbXV4LnYxLldhdGNoU3luY2VkSAASIgoFYWxpYXMYBSABKAsyES5sb3JhbXV4LnYxLkFsaWFzSAASFAoMcmVzdW1lX3Rva2VuGAQgASgJQgcKBWV2ZW50Ii0KDkRlbGV0ZWRBZGFwdGVyEg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkiHwoLV2F0Y2hTeW5jZWQSEAoIc25hcHNob3QYASABKAgiXgoYTGlzdEFkYXB0ZXJFdmVudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiXgoZTGlzdEFkYXB0ZXJFdmVudHNSZXNwb25zZRIoCgZldmVudHMYASADKAsyGC5sb3JhbXV4LnYxLkFkYXB0ZXJFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki8AEKDEFkYXB0ZXJFdmVudBIQCghyZXZpc2lvbhgBIAEoBBIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVhY3RvchgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJEg0KBW1vZGVsGAUgASgJEgwKBG5hbWUYBiABKAkSDgoGYWN0aW9uGAcgASgJEhUKDWRpZ2VzdF9iZWZvcmUYCCABKAkSFAoMZGlnZXN0X2FmdGVyGAkgASgJEicKBmRldGFpbBgKIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiwgEKBUFsaWFzEgwKBG5hbWUYASABKAkSDQoFbW9kZWwYAiABKAkSKAoHdGFyZ2V0cxgDIAMoCzIXLmxvcmFtdXgudjEuQWxpYXNUYXJnZXQSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgGIAEoBCJMCgtBbGlhc1RhcmdldBIPCgdhZGFwdGVyGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRISCgVzaGFyZRgDIAEoAUgAiAEBQggKBl9zaGFyZSJYCg9TZXRBbGlhc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCRIoCgd0YXJnZXRzGAMgAygLMhcubG9yYW11eC52MS5BbGlhc1RhcmdldCI0ChBTZXRBbGlhc1Jlc3BvbnNlEiAKBWFsaWFzGAEgASgLMhEubG9yYW11eC52MS5BbGlhcyIuCg9HZXRBbGlhc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSI0ChBHZXRBbGlhc1Jlc3BvbnNlEiAKBWFsaWFzGAEgASgLMhEubG9yYW11eC52MS5BbGlhcyIjChJMaXN0QWxpYXNlc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiOQoTTGlzdEFsaWFzZXNSZXNwb25zZRIiCgdhbGlhc2VzGAEgAygLMhEubG9yYW11eC52MS5BbGlhcyIxChJEZWxldGVBbGlhc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEbmFtZRgCIAEoCSI3ChNEZWxldGVBbGlhc1Jlc3BvbnNlEiAKBWFsaWFzGAEgASgLMhEubG9yYW11eC52MS5BbGlhcyq1AQoMQWRhcHRlclN0YXRlEh0KGUFEQVBURVJfU1RBVEVfVU5TUEVDSUZJRUQQABIcChhBREFQVEVSX1NUQVRFX1JFR0lTVEVSRUQQARIZChVBREFQVEVSX1NUQVRFX0xPQURJTkcQAhIXChNBREFQVEVSX1NUQVRFX1JFQURZEAMSGAoUQURBUFRFUl9TVEFURV9GQUlMRUQQBBIaChZBREFQVEVSX1NUQVRFX0RFTEVUSU5HEAUymQgKDkFkYXB0ZXJTZXJ2aWNlElYKDExpc3RBZGFwdGVycxIfLmxvcmFtdXgudjEuTGlzdEFkYXB0ZXJzUmVxdWVzdBogLmxvcmFtdXgudjEuTGlzdEFkYXB0ZXJzUmVzcG9uc2UiA5ACARJQCgpHZXRBZGFwdGVyEh0ubG9yYW11eC52MS5HZXRBZGFwdGVyUmVxdWVzdBoeLmxvcmFtdXgudjEuR2V0QWRhcHRlclJlc3BvbnNlIgOQAgESVAoNQ3JlYXRlQWRhcHRlchIgLmxvcmFtdXgudjEuQ3JlYXRlQWRhcHRlclJlcXVlc3QaIS5sb3JhbXV4LnYxLkNyZWF0ZUFkYXB0ZXJSZXNwb25zZRJfCg9WYWxpZGF0ZUFkYXB0ZXISIi5sb3JhbXV4LnYxLlZhbGlkYXRlQWRhcHRlclJlcXVlc3QaIy5sb3JhbXV4LnYxLlZhbGlkYXRlQWRhcHRlclJlc3BvbnNlIgOQAgESVAoNVXBkYXRlQWRhcHRlchIgLmxvcmFtdXgudjEuVXBkYXRlQWRhcHRlclJlcXVlc3QaIS5sb3JhbXV4LnYxLlVwZGF0ZUFkYXB0ZXJSZXNwb25zZRJUCg1EZWxldGVBZGFwdGVyEiAubG9yYW11eC52MS5EZWxldGVBZGFwdGVyUmVxdWVzdBohLmxvcmFtdXgudjEuRGVsZXRlQWRhcHRlclJlc3BvbnNlElYKDVdhdGNoQWRhcHRlcnMSIC5sb3JhbXV4LnYxLldhdGNoQWRhcHRlcnNSZXF1ZXN0GiEubG9yYW11eC52MS5XYXRjaEFkYXB0ZXJzUmVzcG9uc2UwARJlChFMaXN0QWRhcHRlckV2ZW50cxIkLmxvcmFtdXgudjEuTGlzdEFkYXB0ZXJFdmVudHNSZXF1ZXN0GiUubG9yYW11eC52MS5MaXN0QWRhcHRlckV2ZW50c1Jlc3BvbnNlIgOQAgESSgoIU2V0QWxpYXMSGy5sb3JhbXV4LnYxLlNldEFsaWFzUmVxdWVzdBocLmxvcmFtdXgudjEuU2V0QWxpYXNSZXNwb25zZSIDkAICEkoKCEdldEFsaWFzEhsubG9yYW11eC52MS5HZXRBbGlhc1JlcXVlc3QaHC5sb3JhbXV4LnYxLkdldEFsaWFzUmVzcG9uc2UiA5ACARJTCgtMaXN0QWxpYXNlcxIeLmxvcmFtdXgudjEuTGlzdEFsaWFzZXNSZXF1ZXN0Gh8ubG9yYW11eC52MS5MaXN0QWxpYXNlc1Jlc3BvbnNlIgOQAgESTgoLRGVsZXRlQWxpYXMSHi5sb3JhbXV4LnYxLkRlbGV0ZUFsaWFzUmVxdWVzdBofLmxvcmFtdXgudjEuRGVsZXRlQWxpYXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A registered adapter.
@@ -182,6 +182,13 @@ export type Adapter = Message<"loramux.v1.Adapter"> & {
    * @generated from field: repeated loramux.v1.AdapterVersion versions = 23;
    */
   versions: AdapterVersion[];
+
+  /**
+   * A module handler.ts, .mjs or .js in its folder; absent where there is none, and until its files were read.
+   *
+   * @generated from field: loramux.v1.AdapterHandler handler = 24;
+   */
+  handler?: AdapterHandler | undefined;
 };
 
 /**
@@ -190,6 +197,34 @@ export type Adapter = Message<"loramux.v1.Adapter"> & {
  */
 export const AdapterSchema: GenMessage<Adapter> = /*@__PURE__*/
   messageDesc(file_loramux_v1_adapters, 0);
+
+/**
+ * Code in the folder of an adapter.
+ *
+ * @generated from message loramux.v1.AdapterHandler
+ */
+export type AdapterHandler = Message<"loramux.v1.AdapterHandler"> & {
+  /**
+   * Its name in the folder.
+   *
+   * @generated from field: string file = 1;
+   */
+  file: string;
+
+  /**
+   * True: it answers requests for the adapter. False: it is never run; the warnings say why.
+   *
+   * @generated from field: bool runs = 2;
+   */
+  runs: boolean;
+};
+
+/**
+ * Describes the message loramux.v1.AdapterHandler.
+ * Use `create(AdapterHandlerSchema)` to create a new message.
+ */
+export const AdapterHandlerSchema: GenMessage<AdapterHandler> = /*@__PURE__*/
+  messageDesc(file_loramux_v1_adapters, 1);
 
 /**
  * One content that the name of an adapter has or had.
@@ -224,7 +259,7 @@ export type AdapterVersion = Message<"loramux.v1.AdapterVersion"> & {
  * Use `create(AdapterVersionSchema)` to create a new message.
  */
 export const AdapterVersionSchema: GenMessage<AdapterVersion> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 1);
+  messageDesc(file_loramux_v1_adapters, 2);
 
 /**
  * How far a load has come.
@@ -259,7 +294,7 @@ export type AdapterProgress = Message<"loramux.v1.AdapterProgress"> & {
  * Use `create(AdapterProgressSchema)` to create a new message.
  */
 export const AdapterProgressSchema: GenMessage<AdapterProgress> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 2);
+  messageDesc(file_loramux_v1_adapters, 3);
 
 /**
  * What ListAdapters is asked for.
@@ -294,7 +329,7 @@ export type ListAdaptersRequest = Message<"loramux.v1.ListAdaptersRequest"> & {
  * Use `create(ListAdaptersRequestSchema)` to create a new message.
  */
 export const ListAdaptersRequestSchema: GenMessage<ListAdaptersRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 3);
+  messageDesc(file_loramux_v1_adapters, 4);
 
 /**
  * A page of adapters.
@@ -322,7 +357,7 @@ export type ListAdaptersResponse = Message<"loramux.v1.ListAdaptersResponse"> & 
  * Use `create(ListAdaptersResponseSchema)` to create a new message.
  */
 export const ListAdaptersResponseSchema: GenMessage<ListAdaptersResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 4);
+  messageDesc(file_loramux_v1_adapters, 5);
 
 /**
  * What GetAdapter is asked for.
@@ -350,7 +385,7 @@ export type GetAdapterRequest = Message<"loramux.v1.GetAdapterRequest"> & {
  * Use `create(GetAdapterRequestSchema)` to create a new message.
  */
 export const GetAdapterRequestSchema: GenMessage<GetAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 5);
+  messageDesc(file_loramux_v1_adapters, 6);
 
 /**
  * The answer to GetAdapter.
@@ -371,7 +406,7 @@ export type GetAdapterResponse = Message<"loramux.v1.GetAdapterResponse"> & {
  * Use `create(GetAdapterResponseSchema)` to create a new message.
  */
 export const GetAdapterResponseSchema: GenMessage<GetAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 6);
+  messageDesc(file_loramux_v1_adapters, 7);
 
 /**
  * What CreateAdapter is asked for.
@@ -448,7 +483,7 @@ export type CreateAdapterRequest = Message<"loramux.v1.CreateAdapterRequest"> & 
  * Use `create(CreateAdapterRequestSchema)` to create a new message.
  */
 export const CreateAdapterRequestSchema: GenMessage<CreateAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 7);
+  messageDesc(file_loramux_v1_adapters, 8);
 
 /**
  * The answer to CreateAdapter.
@@ -469,7 +504,7 @@ export type CreateAdapterResponse = Message<"loramux.v1.CreateAdapterResponse"> 
  * Use `create(CreateAdapterResponseSchema)` to create a new message.
  */
 export const CreateAdapterResponseSchema: GenMessage<CreateAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 8);
+  messageDesc(file_loramux_v1_adapters, 9);
 
 /**
  * What UpdateAdapter is asked for.
@@ -547,7 +582,7 @@ export type UpdateAdapterRequest = Message<"loramux.v1.UpdateAdapterRequest"> & 
  * Use `create(UpdateAdapterRequestSchema)` to create a new message.
  */
 export const UpdateAdapterRequestSchema: GenMessage<UpdateAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 9);
+  messageDesc(file_loramux_v1_adapters, 10);
 
 /**
  * The answer to UpdateAdapter.
@@ -568,7 +603,7 @@ export type UpdateAdapterResponse = Message<"loramux.v1.UpdateAdapterResponse"> 
  * Use `create(UpdateAdapterResponseSchema)` to create a new message.
  */
 export const UpdateAdapterResponseSchema: GenMessage<UpdateAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 10);
+  messageDesc(file_loramux_v1_adapters, 11);
 
 /**
  * What ValidateAdapter is asked for.
@@ -596,7 +631,7 @@ export type ValidateAdapterRequest = Message<"loramux.v1.ValidateAdapterRequest"
  * Use `create(ValidateAdapterRequestSchema)` to create a new message.
  */
 export const ValidateAdapterRequestSchema: GenMessage<ValidateAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 11);
+  messageDesc(file_loramux_v1_adapters, 12);
 
 /**
  * The answer to ValidateAdapter.
@@ -666,7 +701,7 @@ export type ValidateAdapterResponse = Message<"loramux.v1.ValidateAdapterRespons
  * Use `create(ValidateAdapterResponseSchema)` to create a new message.
  */
 export const ValidateAdapterResponseSchema: GenMessage<ValidateAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 12);
+  messageDesc(file_loramux_v1_adapters, 13);
 
 /**
  * A tensor of an adapter's files.
@@ -743,7 +778,7 @@ export type AdapterTensor = Message<"loramux.v1.AdapterTensor"> & {
  * Use `create(AdapterTensorSchema)` to create a new message.
  */
 export const AdapterTensorSchema: GenMessage<AdapterTensor> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 13);
+  messageDesc(file_loramux_v1_adapters, 14);
 
 /**
  * What DeleteAdapter is asked for.
@@ -778,7 +813,7 @@ export type DeleteAdapterRequest = Message<"loramux.v1.DeleteAdapterRequest"> & 
  * Use `create(DeleteAdapterRequestSchema)` to create a new message.
  */
 export const DeleteAdapterRequestSchema: GenMessage<DeleteAdapterRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 14);
+  messageDesc(file_loramux_v1_adapters, 15);
 
 /**
  * The answer to DeleteAdapter.
@@ -799,7 +834,7 @@ export type DeleteAdapterResponse = Message<"loramux.v1.DeleteAdapterResponse"> 
  * Use `create(DeleteAdapterResponseSchema)` to create a new message.
  */
 export const DeleteAdapterResponseSchema: GenMessage<DeleteAdapterResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 15);
+  messageDesc(file_loramux_v1_adapters, 16);
 
 /**
  * What WatchAdapters is asked for.
@@ -827,7 +862,7 @@ export type WatchAdaptersRequest = Message<"loramux.v1.WatchAdaptersRequest"> & 
  * Use `create(WatchAdaptersRequestSchema)` to create a new message.
  */
 export const WatchAdaptersRequestSchema: GenMessage<WatchAdaptersRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 16);
+  messageDesc(file_loramux_v1_adapters, 17);
 
 /**
  * What a watcher is told.
@@ -887,7 +922,7 @@ export type WatchAdaptersResponse = Message<"loramux.v1.WatchAdaptersResponse"> 
  * Use `create(WatchAdaptersResponseSchema)` to create a new message.
  */
 export const WatchAdaptersResponseSchema: GenMessage<WatchAdaptersResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 17);
+  messageDesc(file_loramux_v1_adapters, 18);
 
 /**
  * An adapter or an alias that was deleted.
@@ -915,7 +950,7 @@ export type DeletedAdapter = Message<"loramux.v1.DeletedAdapter"> & {
  * Use `create(DeletedAdapterSchema)` to create a new message.
  */
 export const DeletedAdapterSchema: GenMessage<DeletedAdapter> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 18);
+  messageDesc(file_loramux_v1_adapters, 19);
 
 /**
  * The end of what a watch begins with.
@@ -936,7 +971,7 @@ export type WatchSynced = Message<"loramux.v1.WatchSynced"> & {
  * Use `create(WatchSyncedSchema)` to create a new message.
  */
 export const WatchSyncedSchema: GenMessage<WatchSynced> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 19);
+  messageDesc(file_loramux_v1_adapters, 20);
 
 /**
  * What ListAdapterEvents is asked for.
@@ -978,7 +1013,7 @@ export type ListAdapterEventsRequest = Message<"loramux.v1.ListAdapterEventsRequ
  * Use `create(ListAdapterEventsRequestSchema)` to create a new message.
  */
 export const ListAdapterEventsRequestSchema: GenMessage<ListAdapterEventsRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 20);
+  messageDesc(file_loramux_v1_adapters, 21);
 
 /**
  * A page of events.
@@ -1006,7 +1041,7 @@ export type ListAdapterEventsResponse = Message<"loramux.v1.ListAdapterEventsRes
  * Use `create(ListAdapterEventsResponseSchema)` to create a new message.
  */
 export const ListAdapterEventsResponseSchema: GenMessage<ListAdapterEventsResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 21);
+  messageDesc(file_loramux_v1_adapters, 22);
 
 /**
  * One change of a name.
@@ -1090,7 +1125,7 @@ export type AdapterEvent = Message<"loramux.v1.AdapterEvent"> & {
  * Use `create(AdapterEventSchema)` to create a new message.
  */
 export const AdapterEventSchema: GenMessage<AdapterEvent> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 22);
+  messageDesc(file_loramux_v1_adapters, 23);
 
 /**
  * A name that leads to adapters.
@@ -1146,7 +1181,7 @@ export type Alias = Message<"loramux.v1.Alias"> & {
  * Use `create(AliasSchema)` to create a new message.
  */
 export const AliasSchema: GenMessage<Alias> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 23);
+  messageDesc(file_loramux_v1_adapters, 24);
 
 /**
  * One place that an alias leads to.
@@ -1182,7 +1217,7 @@ export type AliasTarget = Message<"loramux.v1.AliasTarget"> & {
  * Use `create(AliasTargetSchema)` to create a new message.
  */
 export const AliasTargetSchema: GenMessage<AliasTarget> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 24);
+  messageDesc(file_loramux_v1_adapters, 25);
 
 /**
  * What SetAlias is asked for.
@@ -1217,7 +1252,7 @@ export type SetAliasRequest = Message<"loramux.v1.SetAliasRequest"> & {
  * Use `create(SetAliasRequestSchema)` to create a new message.
  */
 export const SetAliasRequestSchema: GenMessage<SetAliasRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 25);
+  messageDesc(file_loramux_v1_adapters, 26);
 
 /**
  * The answer to SetAlias.
@@ -1238,7 +1273,7 @@ export type SetAliasResponse = Message<"loramux.v1.SetAliasResponse"> & {
  * Use `create(SetAliasResponseSchema)` to create a new message.
  */
 export const SetAliasResponseSchema: GenMessage<SetAliasResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 26);
+  messageDesc(file_loramux_v1_adapters, 27);
 
 /**
  * What GetAlias is asked for.
@@ -1266,7 +1301,7 @@ export type GetAliasRequest = Message<"loramux.v1.GetAliasRequest"> & {
  * Use `create(GetAliasRequestSchema)` to create a new message.
  */
 export const GetAliasRequestSchema: GenMessage<GetAliasRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 27);
+  messageDesc(file_loramux_v1_adapters, 28);
 
 /**
  * The answer to GetAlias.
@@ -1287,7 +1322,7 @@ export type GetAliasResponse = Message<"loramux.v1.GetAliasResponse"> & {
  * Use `create(GetAliasResponseSchema)` to create a new message.
  */
 export const GetAliasResponseSchema: GenMessage<GetAliasResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 28);
+  messageDesc(file_loramux_v1_adapters, 29);
 
 /**
  * What ListAliases is asked for.
@@ -1308,7 +1343,7 @@ export type ListAliasesRequest = Message<"loramux.v1.ListAliasesRequest"> & {
  * Use `create(ListAliasesRequestSchema)` to create a new message.
  */
 export const ListAliasesRequestSchema: GenMessage<ListAliasesRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 29);
+  messageDesc(file_loramux_v1_adapters, 30);
 
 /**
  * The aliases.
@@ -1329,7 +1364,7 @@ export type ListAliasesResponse = Message<"loramux.v1.ListAliasesResponse"> & {
  * Use `create(ListAliasesResponseSchema)` to create a new message.
  */
 export const ListAliasesResponseSchema: GenMessage<ListAliasesResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 30);
+  messageDesc(file_loramux_v1_adapters, 31);
 
 /**
  * What DeleteAlias is asked for.
@@ -1357,7 +1392,7 @@ export type DeleteAliasRequest = Message<"loramux.v1.DeleteAliasRequest"> & {
  * Use `create(DeleteAliasRequestSchema)` to create a new message.
  */
 export const DeleteAliasRequestSchema: GenMessage<DeleteAliasRequest> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 31);
+  messageDesc(file_loramux_v1_adapters, 32);
 
 /**
  * The answer to DeleteAlias.
@@ -1378,7 +1413,7 @@ export type DeleteAliasResponse = Message<"loramux.v1.DeleteAliasResponse"> & {
  * Use `create(DeleteAliasResponseSchema)` to create a new message.
  */
 export const DeleteAliasResponseSchema: GenMessage<DeleteAliasResponse> = /*@__PURE__*/
-  messageDesc(file_loramux_v1_adapters, 32);
+  messageDesc(file_loramux_v1_adapters, 33);
 
 /**
  * Life of a registered adapter.
