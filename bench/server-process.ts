@@ -21,8 +21,7 @@ export async function startServer(
   root = fileURLToPath(new URL('..', import.meta.url)),
   nodeFlags: readonly string[] = [],
 ): Promise<ServerProcess> {
-  const main = join(root, 'server/main.ts');
-  const args = [...nodeFlags, '--import', 'tsx', main, 'serve', '--port', '0', '--log-level', 'error', ...flags];
+  const args = [...nodeFlags, join(root, 'bin/loramux.mjs'), 'serve', '--port', '0', '--log-level', 'error', ...flags];
   const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   const url = await new Promise<string>((resolve, reject) => {
     let output = '';

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-// The command `loramux`: runs the server's entry point with TypeScript support, wherever it is called from.
-import { fileURLToPath } from 'node:url';
-import { runNode } from '../scripts/run-node.mjs';
+// The command `loramux`, wherever it is called from.
+import { serve } from '../scripts/serve.mjs';
 
-runNode([fileURLToPath(new URL('../server/main.ts', import.meta.url)), ...process.argv.slice(2)]);
+await serve(process.argv.slice(2));

@@ -1,6 +1,7 @@
 // Runs Node with TypeScript support as a child that behaves as if it were this process: signals in, exit code out.
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { onOrphaned } from './orphan.mjs';
 
 /** Starts `node --import tsx ...args`; this process ends as the child does. */
 export function runNode(args, options = {}) {
@@ -20,17 +21,6 @@ export function runNode(args, options = {}) {
     process.exit(1);
   });
   child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
-}
-
-/** A signal to npm ends the shell between npm and this process, but does not reach this process: it is an orphan then. */
-function onOrphaned(act) {
-  const parent = process.ppid;
-  const watch = setInterval(() => {
-    if (process.ppid === parent) return;
-    clearInterval(watch);
-    act();
-  }, 100);
-  watch.unref();
 }
 
 /** Resolved from here, so that the working directory of the caller does not matter. */

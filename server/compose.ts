@@ -2,20 +2,15 @@
 import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { manageModels } from './compose/models.js';
+import type { Surfaces } from './compose/surfaces.js';
 import type { ServeConfig } from './config/parse.js';
 import type { GraphicsHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { handledServices, refuseHandled } from './handlers/handled-services.js';
 import { HandlerModels } from './handlers/handler-models.js';
-import { withCors } from './listener/cors.js';
-import { createListener } from './listener/listener.js';
 import { measuredInference } from './observe/measured-inference.js';
 import { Metrics } from './observe/metrics.js';
 import { openRegistry } from './registry/open-registry.js';
-import { createRestApp } from './rest/app.js';
-import { connectHandler } from './rpc/connect-handler.js';
-import { HealthState } from './rpc/health.js';
-import { HEALTH_SERVICES } from './rpc/routes.js';
 import { type Adapters, createAdapterService } from './service/adapter-service.js';
 import { refuseWhileDraining } from './service/draining.js';
 import { createInferenceService } from './service/inference-service.js';
@@ -51,9 +46,7 @@ export async function composeServer(
   log: Logger,
   hardware: GraphicsHardware = { devices: [], software: undefined },
 ): Promise<Server> {
-  const store = await openRegistry(config.registry, (error) =>
-    log.warn({ err: error }, 'the registry is not reachable'),
-  );
+  const store = openRegistry(config.registry, (error) => log.warn({ err: error }, 'the registry is not reachable'));
   const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
   const others = { sources, adapters: () => adapters, handlers: () => handlers };
@@ -119,8 +112,24 @@ export async function composeServer(
     },
     handlers,
   );
+  const services: Services = refuseWhileDraining(handled, () => draining);
+  const cut = new AbortController();
+  // Every call in flight listens to it, so many listeners are no leak.
+  setMaxListeners(0, cut.signal);
+  let surfaces: Surfaces;
   try {
-    await managed.start();
+    // What takes long goes side by side: the engines, in threads of their own, the registry, and the libraries of HTTP.
+    [, , surfaces] = await Promise.all([
+      managed.start(),
+      store.opened(),
+      import('./compose/surfaces.js').then(({ createSurfaces }) =>
+        createSurfaces(config, {
+          ...{ services, metrics, log, health: managed.health },
+          draining: () => draining,
+          cut: cut.signal,
+        }),
+      ),
+    ]);
   } catch (error) {
     await handlers.close();
     await sources.close();
@@ -129,40 +138,7 @@ export async function composeServer(
     await store.close();
     throw error;
   }
-  const services: Services = refuseWhileDraining(handled, () => draining);
-
-  const rest = await createRestApp(services, {
-    maxBodyBytes: config.maxBodyBytes,
-    logger: log,
-    draining: () => draining,
-    metrics,
-    compat: config.compat,
-    later: { maxBytes: config.laterBytes, keepMs: config.laterKeepMs },
-  });
-  const health = new HealthState(HEALTH_SERVICES, managed.health);
-  const cut = new AbortController();
-  // Every call in flight listens to it, so many listeners are no leak.
-  setMaxListeners(0, cut.signal);
-  const listener = createListener({
-    handler: withCors(
-      config.corsOrigins,
-      connectHandler({
-        services,
-        health,
-        readMaxBytes: config.maxBodyBytes,
-        shutdownSignal: cut.signal,
-        fallback: (request, response) => rest.routing(request as never, response as never),
-        onError: (error) => log.error({ err: error }, 'a connection failed'),
-        log: (record) => {
-          metrics.request(record.method, 'RPC', record.code, record.ms / 1000);
-          log[record.error === undefined ? 'info' : 'error'](
-            { ...record, err: record.error, error: undefined },
-            'call ended',
-          );
-        },
-      }),
-    ),
-  });
+  const { listener, health } = surfaces;
 
   return {
     models: handled.models.list(),
@@ -180,7 +156,7 @@ export async function composeServer(
       health.drain();
       adapters.drain();
       await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
-      await rest.close();
+      await surfaces.close();
       await sources.close();
       await handlers.close();
       await adapters.close();

@@ -1,13 +1,10 @@
 /** The process: arguments in, server up, signals handled. The only module of the server that touches `process`. */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { checkAdapter } from './check-adapter.js';
 import { composeServer, type Server } from './compose.js';
 import { ConfigError } from './config/config-error.js';
 import { parseInvocation, type ServeConfig } from './config/parse.js';
-import { examine } from './doctor/doctor.js';
-import { probeHere } from './doctor/gpu-findings.js';
-import { renderReport } from './doctor/report.js';
 import { findHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { createLogger } from './observe/logger.js';
@@ -21,15 +18,20 @@ const EXIT_REFUSED = 1;
 /** Two signals within this time are one. */
 const REPEATED_SIGNAL_MS = 1000;
 
-const packageRoot = fileURLToPath(new URL('../', import.meta.url));
+/** Folder of the package, or of its compiled copy, which says where the package lies (scripts/compile.mjs). */
+const here = fileURLToPath(new URL('../', import.meta.url));
 
 async function main(): Promise<void> {
-  const { version } = JSON.parse(readFileSync(`${packageRoot}package.json`, 'utf8')) as { version: string };
+  const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8')) as {
+    version: string;
+    package?: string;
+  };
+  const { version } = manifest;
   const invocation = parseInvocation({
     argv: process.argv.slice(2),
     env: process.env,
     cwd: process.cwd(),
-    packageRoot,
+    packageRoot: manifest.package ?? here,
     version,
   });
   if (invocation.kind === 'print') {
@@ -37,16 +39,22 @@ async function main(): Promise<void> {
     return;
   }
   if (invocation.kind === 'validate') {
+    const { checkAdapter } = await import('./check-adapter.js');
     const { text, valid } = await checkAdapter(invocation.model.path, invocation.folder, invocation.json);
     process.stdout.write(text);
     process.exitCode = valid ? 0 : EXIT_REFUSED;
     return;
   }
   if (invocation.kind === 'probe') {
+    const { probeHere } = await import('./doctor/gpu-findings.js');
     process.stdout.write(JSON.stringify(await probeHere()));
     return;
   }
   if (invocation.kind === 'doctor') {
+    const [{ examine }, { renderReport }] = await Promise.all([
+      import('./doctor/doctor.js'),
+      import('./doctor/report.js'),
+    ]);
     const report = await examine(invocation.demo, {
       platform: process.platform,
       architecture: process.arch,

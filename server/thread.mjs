@@ -5,5 +5,5 @@ import { workerData } from 'node:worker_threads';
 if (workerData.module.endsWith('.ts')) {
   const { register } = await import('tsx/esm/api');
   register();
-}
+} else await import('./source-lines.mjs');
 await import(workerData.module);

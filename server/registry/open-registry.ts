@@ -1,7 +1,6 @@
 /** Opens the registry where the configuration says. */
 import { MemoryStore } from './memory-store.js';
-import { openPostgres } from './open-postgres.js';
-import { openSqlite } from './open-sqlite.js';
+import { OpeningStore } from './opening-store.js';
 import type { RegistryStore } from './types.js';
 
 /** Where the registry is kept. */
@@ -10,11 +9,25 @@ export type RegistryPlace =
   | { readonly kind: 'folder'; readonly dir: string }
   | { readonly kind: 'postgres'; readonly url: string };
 
+/** A registry that can be used at once; {@link RegistryStore} methods wait until it is open. */
+export interface OpeningRegistry extends RegistryStore {
+  /** Resolves when it is open. Throws AppError REGISTRY_UNAVAILABLE. */
+  opened(): Promise<void>;
+}
+
 /**
+ * Begins to open it. The libraries of databases take their time to load: only what needs the registry waits for them.
  * @param onError told of failures that heal by themselves, such as a lost connection
- * @throws AppError REGISTRY_UNAVAILABLE
  */
-export async function openRegistry(place: RegistryPlace, onError: (error: unknown) => void): Promise<RegistryStore> {
-  if (place.kind === 'memory') return new MemoryStore();
-  return place.kind === 'postgres' ? openPostgres(place.url, onError) : openSqlite(place.dir, onError);
+export function openRegistry(place: RegistryPlace, onError: (error: unknown) => void): OpeningRegistry {
+  if (place.kind === 'memory') return Object.assign(new MemoryStore(), { opened: async () => {} });
+  return new OpeningStore(open(place, onError));
+}
+
+async function open(
+  place: Exclude<RegistryPlace, { kind: 'memory' }>,
+  onError: (error: unknown) => void,
+): Promise<RegistryStore> {
+  if (place.kind === 'folder') return (await import('./open-sqlite.js')).openSqlite(place.dir, onError);
+  return (await import('./open-postgres.js')).openPostgres(place.url, onError);
 }

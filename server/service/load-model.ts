@@ -70,11 +70,11 @@ async function start(
 ): Promise<LoadedModel> {
   const { spec, parameters } = folder;
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
-  const [{ tokenizer, chatTemplate }, fingerprint] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
   const merge = await readMerge(options.merge, adapterBaseOf(folder, options.name));
-  const texts = mergedTexts({ tokenizer, chatTemplate, eosIds: folder.eosIds }, merge);
   const positionBytes = spec.layers.length * 2 * spec.kvHeads * spec.headDim * 4;
-  const engine = await startEngine(
+  const failed = new AbortController();
+  // The engine thread needs longest, so it goes first.
+  const starting = startEngine(
     {
       modelDir: options.path,
       dtype,
@@ -94,8 +94,24 @@ async function start(
       },
     },
     { maxQueue: options.maxQueue },
-    signal,
+    AbortSignal.any([failed.signal, ...(signal === undefined ? [] : [signal])]),
   );
+  starting.catch(() => {}); // Told below.
+  let texts: ReturnType<typeof mergedTexts>;
+  let fingerprint: string;
+  try {
+    const [own, print] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
+    texts = mergedTexts({ ...own, eosIds: folder.eosIds }, merge);
+    fingerprint = print;
+  } catch (error) {
+    failed.abort(error);
+    await starting.then(
+      (engine) => engine.close(),
+      () => {},
+    );
+    throw error;
+  }
+  const engine = await starting;
   return {
     info: {
       name: options.name,

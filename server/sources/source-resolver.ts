@@ -10,7 +10,6 @@ import { checkInside } from '../adapters/source.js';
 import { AppError } from '../errors.js';
 import { archiveOrigin } from './archive-origin.js';
 import { ContentCache, type HeldSnapshot } from './content-cache.js';
-import { fetchArchive } from './fetch-archive.js';
 import { type FetchJob, fetchSnapshot, snapshotKey } from './fetch-snapshot.js';
 import { findInHubCache } from './hub-cache.js';
 import { type Origin, SourceChanged } from './origin.js';
@@ -159,7 +158,7 @@ class Resolver implements SourceResolver {
     return trusted || this.rules.allows(hub) ? hub : parsed;
   }
 
-  /** The libraries of S3 and of the hub take their time to load: only who needs them waits. */
+  /** The libraries of S3, of the hub and of archives take their time to load: only who needs them waits. */
   private async originOf(source: RemoteSource, trusted: boolean): Promise<Origin> {
     const { idleMs } = this.settings;
     switch (source.kind) {
@@ -217,9 +216,11 @@ class Resolver implements SourceResolver {
         : snapshotKey(job, files);
     const there = await this.cache.hold(key);
     if (there !== undefined) return local(source, job.kind, key, there);
-    await this.downloads.run(key, signal, request.onProgress, (own, onProgress) => {
+    await this.downloads.run(key, signal, request.onProgress, async (own, onProgress) => {
       const running = { ...job, signal: own, onProgress };
-      return source.kind === 'archive' ? fetchArchive(source, key, running) : fetchSnapshot(files, key, running);
+      if (source.kind !== 'archive') return fetchSnapshot(files, key, running);
+      const { fetchArchive } = await import('./fetch-archive.js');
+      return fetchArchive(source, key, running);
     });
     const held = await this.cache.hold(key);
     if (held === undefined) {

@@ -18,7 +18,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Runs the command. */
 function doctor(...flags: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const args = ['--import', 'tsx', join(root, 'server/main.ts'), 'doctor', ...flags];
+  const args = [join(root, 'bin/loramux.mjs'), 'doctor', ...flags];
   return new Promise((resolve) => {
     execFile(process.execPath, args, { cwd: root }, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),

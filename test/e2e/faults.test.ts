@@ -83,8 +83,8 @@ describe('faults', () => {
   });
 
   test('SIGTERM lets a running stream finish, refuses new work, and ends with code 0', async () => {
-    const main = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
-    const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--port', '0', ...FLAGS], {
+    const main = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
+    const child = spawn(process.execPath, [main, 'serve', '--port', '0', ...FLAGS], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const [data] = (await once(child.stdout, 'data')) as [Buffer];

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { GOLDEN, type GoldenFile } from '../engine/golden-model.js';
 import { startServer } from '../rest/served.js';
 
-const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 const golden = JSON.parse(readFileSync(`${GOLDEN}golden/llama/golden.json`, 'utf8')) as GoldenFile;
 const { text } = golden.prompts.find(({ id }) => id === 'p0')!;
 const MODEL = ['--model', `${GOLDEN}models/llama`, '--adapters', `${GOLDEN}adapters/llama`, '--log-level', 'error'];
@@ -95,7 +95,7 @@ describe('merged models', () => {
   test('what cannot be merged ends the start with one line and exit code 2', async () => {
     const run = (merge: string) =>
       new Promise<{ code: number; stderr: string }>((resolve) => {
-        const args = ['--import', 'tsx', MAIN, 'serve', '--port', '0', ...MODEL, '--merge', merge];
+        const args = [MAIN, 'serve', '--port', '0', ...MODEL, '--merge', merge];
         execFile(process.execPath, args, (error, _, stderr) => resolve({ code: Number(error?.code), stderr }));
       });
     for (const [merge, wanted] of [

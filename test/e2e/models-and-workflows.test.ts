@@ -17,7 +17,7 @@ import { startServer } from '../rest/served.js';
 const MODEL = `${GOLDEN}models/llama`;
 const ADAPTERS = `${GOLDEN}adapters/llama`;
 const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
-const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 
 const FLAGS = ['--log-level', 'error', '--allow-path', MODEL, '--allow-path', ADAPTERS, '--model', `base=${MODEL}`];
 
@@ -278,7 +278,7 @@ describe('workflows', () => {
     const dir = scratch(t);
     const run = async () => {
       const flags = [...FLAGS, '--port', '0', '--state-dir', path.join(dir, 'state')];
-      const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', ...flags], {
+      const child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       t.after(() => child.kill('SIGKILL'));

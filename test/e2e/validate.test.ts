@@ -16,7 +16,7 @@ interface Report {
   summary?: { digest: string; bytes: number };
 }
 
-const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 const invalid = JSON.parse(readFileSync(`${GOLDEN}invalid/index.json`, 'utf8')) as {
   cases: { case: string; path: string; base_model: string }[];
 };
@@ -70,7 +70,7 @@ describe('validation', () => {
   test('the command line prints the report and tells by its exit code', async () => {
     const run = (folder: string) =>
       new Promise<{ code: number; stdout: string }>((resolve) => {
-        const args = ['--import', 'tsx', MAIN, 'validate', '--model', `${GOLDEN}models/llama`, folder];
+        const args = [MAIN, 'validate', '--model', `${GOLDEN}models/llama`, folder];
         execFile(process.execPath, args, (error, stdout) => resolve({ code: Number(error?.code ?? 0), stdout }));
       });
     const good = await run(`${GOLDEN}adapters/llama/patterns`);

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-const main = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+const bin = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 
 /** Starts `loramux serve` on a free port and ends it with the test. @returns its base URL */
 export async function startServer(t: TestContext, flags: readonly string[]): Promise<string> {
@@ -16,7 +16,7 @@ export async function startServer(t: TestContext, flags: readonly string[]): Pro
 export async function spawnServer(
   flags: readonly string[],
 ): Promise<{ url: string; stop(): Promise<void>; kill(): Promise<void> }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--port', '0', ...flags], {
+  const child = spawn(process.execPath, [bin, 'serve', '--port', '0', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';

@@ -5,7 +5,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkInside } from '../../adapters/source.js';
 import { AppError } from '../../errors.js';
-import { parseDefinition, type WorkflowDefinition } from './definition.js';
+import type { WorkflowDefinition } from './definition.js';
 import type { WorkflowSource } from './types.js';
 
 const FILES = ['workflow.json', 'workflow.yml', 'workflow.yaml'];
@@ -22,7 +22,7 @@ export async function readDefinition(
 ): Promise<WorkflowDefinition> {
   switch (source.kind) {
     case 'text':
-      return parseDefinition(source.text, 'the definition');
+      return parse(source.text, 'the definition');
     case 'template':
       return fromTemplate(source.template, source.parameters);
     case 'url': {
@@ -33,9 +33,15 @@ export async function readDefinition(
       }
       const { size } = await stat(file);
       if (size > MAX_BYTES) throw new AppError('WORKFLOW_INVALID', `${file}: ${size} bytes; at most ${MAX_BYTES}`);
-      return parseDefinition(await readFile(file, 'utf8'), file, dirname(file));
+      return parse(await readFile(file, 'utf8'), file, dirname(file));
     }
   }
+}
+
+/** Few servers have workflows: only those load the library that reads YAML. */
+async function parse(text: string, origin: string, dir?: string): Promise<WorkflowDefinition> {
+  const { parseDefinition } = await import('./definition.js');
+  return parseDefinition(text, origin, dir);
 }
 
 /**
@@ -101,7 +107,10 @@ export async function inside(path: string, roots: readonly string[]): Promise<st
 const ADAPTER_PARAMETERS = ['adapter', 'url', 'model'];
 
 /** `template=adapter`: a workflow named as its adapter, over one model with the local name `m`. */
-function fromTemplate(template: string, parameters: Readonly<Record<string, string>>): WorkflowDefinition {
+async function fromTemplate(
+  template: string,
+  parameters: Readonly<Record<string, string>>,
+): Promise<WorkflowDefinition> {
   if (template !== 'adapter') {
     throw new AppError('MODEL_SOURCE_INVALID', `there is no template ${JSON.stringify(template)}; known: adapter`);
   }
@@ -119,5 +128,5 @@ function fromTemplate(template: string, parameters: Readonly<Record<string, stri
     configs: { adapters: { [adapter]: { model: 'm', src: url, options } } },
     workflow: { out: ['adapter', adapter, 'in'] },
   };
-  return parseDefinition(JSON.stringify(definition), 'the template adapter');
+  return parse(JSON.stringify(definition), 'the template adapter');
 }

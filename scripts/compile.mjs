@@ -1,0 +1,112 @@
+// The server's sources as JavaScript, made once per state of the sources and kept: starting costs no translation then.
+//
+// A compiled copy lies below node_modules/.cache in a folder named by a digest of everything it is made from, so that
+// edited sources are another copy, never a stale one. It is made in a folder of its own, flushed and renamed, so that
+// starts at the same time never see each other's half, nor a later one the half of a machine that went down.
+import { createHash, randomUUID } from 'node:crypto';
+import * as fs from 'node:fs';
+import path from 'node:path';
+
+/** What the server consists of. All of it keeps its place relative to the rest, so that modules find one another. */
+const FOLDERS = ['server', 'gen', 'sdk'];
+/** Copies that nobody started for this long go, when another one is made. */
+const UNUSED_MS = 48 * 3_600_000;
+/** A copy in use is marked this often: modules are loaded from it, and threads started, as long as the server runs. */
+const MARK_MS = 3_600_000;
+
+/**
+ * The folder of the compiled copy that equals the sources, made if there is none.
+ * @param {string} root folder of the package
+ * @returns {Promise<string>} its path; rejects where it can neither be found nor made
+ */
+export async function compiled(root) {
+  const sources = readSources(root);
+  const cache = path.join(root, 'node_modules', '.cache', 'loramux');
+  const folder = path.join(cache, digestOf(root, sources));
+  if (!fs.existsSync(folder)) await make(root, sources, cache, folder);
+  keepMarked(folder);
+  return folder;
+}
+
+/** [path below the root, contents], sorted. */
+function readSources(root) {
+  return FOLDERS.flatMap((top) =>
+    fs.readdirSync(path.join(root, top), { recursive: true }).map((name) => path.join(top, name)),
+  )
+    .filter((name) => /(?<!\.d)\.(ts|mjs)$/.test(name) && !/(^|[\\/])(node_modules|dist)[\\/]/.test(name))
+    .sort()
+    .map((name) => [name, fs.readFileSync(path.join(root, name))]);
+}
+
+/** Covers the sources, and what turns them into the copy. */
+function digestOf(root, sources) {
+  // node_modules may be a link that several checkouts share.
+  const hash = createHash('sha256').update(`${root}\0`);
+  const makers = [
+    new URL(import.meta.url),
+    path.join(root, 'package.json'),
+    path.join(root, 'node_modules/esbuild/package.json'),
+  ];
+  for (const file of makers) hash.update(fs.readFileSync(file)).update('\0');
+  for (const [name, text] of sources) hash.update(`${name}\0${text.length}\0`).update(text);
+  return hash.digest('hex').slice(0, 32);
+}
+
+async function make(root, sources, cache, folder) {
+  const { buildSync } = await import('esbuild');
+  const temporary = `${folder}.${randomUUID()}.tmp`;
+  fs.mkdirSync(cache, { recursive: true });
+  removeUnused(cache);
+  try {
+    const { outputFiles } = buildSync({
+      entryPoints: sources.filter(([name]) => name.endsWith('.ts')).map(([name]) => path.join(root, name)),
+      outbase: root,
+      outdir: folder,
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      sourcemap: 'linked',
+      sourcesContent: false,
+      logLevel: 'silent',
+      write: false,
+    });
+    if (path.basename(folder) !== digestOf(root, readSources(root))) throw new Error('the sources changed meanwhile');
+    const files = outputFiles.map(({ path: place, contents }) => [path.relative(folder, place), contents]);
+    const scripts = sources.filter(([name]) => name.endsWith('.mjs'));
+    for (const [name, contents] of [...files, ...scripts, ['package.json', packageFile(root)]]) {
+      const place = path.join(temporary, name);
+      fs.mkdirSync(path.dirname(place), { recursive: true });
+      fs.writeFileSync(place, contents, { flush: true });
+    }
+    fs.renameSync(temporary, folder);
+  } catch (error) {
+    fs.rmSync(temporary, { recursive: true, force: true });
+    // Another start has made the same copy meanwhile.
+    if (!fs.existsSync(folder)) throw error;
+  }
+}
+
+/** That of the package, and where the package lies from here. */
+function packageFile(root) {
+  const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+  return `${JSON.stringify({ name: 'loramux-compiled', version, type: 'module', package: root })}\n`;
+}
+
+/** Marks a copy as used, now and while this process runs. */
+function keepMarked(folder) {
+  const mark = () => fs.utimes(folder, new Date(), new Date(), () => {});
+  mark();
+  setInterval(mark, MARK_MS).unref();
+}
+
+function removeUnused(cache) {
+  for (const name of fs.readdirSync(cache)) {
+    const place = path.join(cache, name);
+    const { mtimeMs } = fs.statSync(place, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
+    if (Date.now() - mtimeMs < UNUSED_MS) continue;
+    // Renamed first: a copy that is there is whole.
+    const going = name.endsWith('.tmp') ? place : `${place}.${randomUUID()}.tmp`;
+    if (going !== place) fs.renameSync(place, going);
+    fs.rmSync(going, { recursive: true, force: true });
+  }
+}

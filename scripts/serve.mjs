@@ -1,0 +1,55 @@
+// Runs the server in this process: its compiled copy, or where none can be kept its sources, translated as they load.
+import { constants } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { compiled } from './compile.mjs';
+import { onOrphaned } from './orphan.mjs';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+
+/**
+ * Does what `loramux ...args` does.
+ * @param {readonly string[]} args
+ */
+export async function serve(args) {
+  process.argv = [process.argv[0], path.join(root, 'bin', 'loramux.mjs'), ...args];
+  if (process.env.npm_lifecycle_event) endWithNpm();
+  await import(await entry());
+}
+
+/** Takes the end of npm for a signal, unless a signal came already: two mean "at once". */
+function endWithNpm() {
+  let told = false;
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.on(signal, () => {
+      told = true;
+      // As without this listener, until the server has its own.
+      if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
+    });
+  }
+  onOrphaned(() => told || process.kill(process.pid, 'SIGTERM'));
+}
+
+/** URL of the module to run. */
+async function entry() {
+  try {
+    const server = pathToFileURL(path.join(await compiled(root), 'server'));
+    await import(`${server}/source-lines.mjs`);
+    return `${server}/main.js`;
+  } catch {
+    // Sources that have a fault, for one: this says where it is.
+    await translate();
+    return pathToFileURL(path.join(root, 'server', 'main.ts')).href;
+  }
+}
+
+async function translate() {
+  try {
+    const { register } = await import('tsx/esm/api');
+    register();
+  } catch (error) {
+    if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
+    console.error('the dependencies of loramux are not installed; run npm ci in its folder');
+    process.exit(1);
+  }
+}
