@@ -19,6 +19,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     load: () => import('./coldstart.js'),
   },
   gpu: { shows: 'a WebGPU device beside the processor; dispatches of a step', load: () => import('./gpu.js') },
+  'gpu-quality': {
+    shows: 'how far the precisions of a GPU are from float32',
+    load: () => import('./gpu-quality.js'),
+  },
   overhead: { shows: 'requests per second of the server around the model', load: () => import('./overhead.js') },
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
   retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },

@@ -77,7 +77,7 @@ export async function run(args: string[]): Promise<void> {
 }
 
 /** Runs the text through both, chunk by chunk, so that logits of one chunk only are held. */
-async function compare(
+export async function compare(
   exact: StepBackend,
   fast: StepBackend,
   ids: readonly number[],

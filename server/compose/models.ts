@@ -214,6 +214,7 @@ function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge,
   return {
     ...{ name, path, dtype, loraEnabled, merge },
     deviceAdapterBytes: config.deviceAdapterBytes,
+    deviceFloats: config.deviceFloats,
     threads: config.threads || undefined,
     maxBatch: limits.maxBatch ?? config.maxBatch,
     maxQueue: limits.maxQueue ?? config.maxQueue,

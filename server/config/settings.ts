@@ -4,13 +4,15 @@ import { BASE_CHECKS } from '../adapters/base-identity.js';
 import { bytes, choice, integer, optionalText, type SettingMeta, text, texts } from './setting.js';
 
 /** Values that `--dtype` takes. */
-export const DTYPES = ['auto', 'fp32', 'int8'] as const;
+export const DTYPES = ['auto', 'fp32', 'int8', 'int4'] as const;
 /** Values that `--compat` takes. */
 export const COMPAT_MODES = ['strict', 'djl'] as const;
 /** Values that `--s3-addressing` takes. */
 export const S3_ADDRESSING = ['auto', 'path', 'host'] as const;
 /** Values that `--device` takes. */
 export const DEVICES = ['auto', 'cpu', 'webgpu'] as const;
+/** Values that `--device-floats` takes. */
+export const DEVICE_FLOATS = ['auto', 'fp16', 'fp32'] as const;
 /** Values that `--log-level` takes, most talkative first. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -99,7 +101,8 @@ export const SETTINGS = z.object({
   }),
   dtype: choice(DTYPES, {
     value: DTYPES.join('|'),
-    description: 'Arithmetic of the base model: fp32 is exact, int8 is faster, auto chooses for the machine.',
+    description:
+      'Arithmetic of the base model: fp32 is exact, int8 is faster, auto chooses for the machine; int4 is for a GPU.',
     default: 'auto',
   }),
   device: choice(DEVICES, {
@@ -111,6 +114,12 @@ export const SETTINGS = z.object({
     value: 'BYTES',
     description: "Most bytes of a GPU's own memory for adapters that wait to be used; others are sent again.",
     default: '1GiB',
+  }),
+  deviceFloats: choice(DEVICE_FLOATS, {
+    value: DEVICE_FLOATS.join('|'),
+    description:
+      'Floats of activations, key/value caches and adapters on a GPU: auto takes fp16 with int8 or int4 weights where the device has shader-f16; fp16 with --dtype fp32 holds for the weights, too.',
+    default: 'auto',
   }),
   merge: optionalText({
     value: 'NAME[:WEIGHT],...',

@@ -4,6 +4,7 @@ import { composeServer } from '../compose.js';
 import type { ServeConfig } from '../config/parse.js';
 import { integerProductsAreExact } from '../engine/integer-check.js';
 import { chooseDevice, findHardware } from '../engine/webgpu/choose-device.js';
+import { chooseFloats } from '../engine/webgpu/choose-floats.js';
 import { createLogger } from '../observe/logger.js';
 import { findGpu, type SelfStart } from './gpu-findings.js';
 import { describeMachine } from './machine.js';
@@ -35,6 +36,7 @@ export async function examine(demo: ServeConfig, surroundings: DoctorSurrounding
     exactByteProducts: await integerProductsAreExact(),
     graphics: hardware.devices,
     gpu,
+    ...(gpu.opened && { floats: chooseFloats('auto', 'int8', gpu.half) }),
     auto: chooseDevice('auto', false, hardware),
     selfTest: test,
   };

@@ -1,5 +1,6 @@
 /** What `loramux doctor` finds, and how it is printed. */
 import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
+import type { FloatChoice } from '../engine/webgpu/choose-floats.js';
 import type { GpuFindings } from './gpu-findings.js';
 import type { Machine } from './machine.js';
 
@@ -31,6 +32,8 @@ export interface DoctorReport {
   /** Graphics hardware as the system lists it. */
   readonly graphics: readonly string[];
   readonly gpu: GpuFindings;
+  /** What `--device-floats auto` takes on that device beside rounded weights; absent where none could be opened. */
+  readonly floats?: FloatChoice | undefined;
   /** What `--device auto` takes. */
   readonly auto: DeviceChoice;
   readonly selfTest: SelfTest;
@@ -51,6 +54,7 @@ export function renderReport(report: DoctorReport): string {
     ['providers', providers.map(({ name, bundled }) => (bundled ? name : `${name} (not bundled)`)).join(', ')],
     ['graphics', report.graphics.join('; ') || 'no hardware found'],
     ['WebGPU', gpuLine(report.gpu)],
+    ...floatLines(report.floats),
     ['--device auto', `${auto.device}: ${auto.why}${auto.fallback ? '; the processor if it cannot be opened' : ''}`],
     ['self-test', selfTestLine(selfTest)],
     ...selfTest.faults.map((fault): [string, string] => ['', fault]),
@@ -72,6 +76,11 @@ function selfTestLine({ passed, answers, device, startMs }: SelfTest): string {
   const where = `on ${device.name} (${device.why}), up in ${(startMs / 1000).toFixed(1)} s`;
   return `${passed ? 'passed' : 'FAILED'}: ${answers} answers, base and five adapters, against PyTorch's; ${where}`;
 }
+
+const floatLines = (floats: FloatChoice | undefined): [string, string][] =>
+  floats === undefined
+    ? []
+    : [['GPU floats', `${floats.floats} beside int8 and int4 (${floats.why}), fp32 beside fp32`]];
 
 function gpuLine(gpu: GpuFindings): string {
   if (!gpu.opened) return `cannot be opened: ${gpu.fault}`;

@@ -2,18 +2,26 @@
 import type { ModelFolder } from '../model/model-folder.js';
 import type { StepBackend } from './backend.js';
 import { EmbeddingTable } from './embedding-table.js';
+import type { Dtype } from './linear-weights.js';
 import { type BackendOptions, openBackend } from './open-backend.js';
 import type { DeviceChoice } from './webgpu/choose-device.js';
+import { chooseFloats, type FloatSetting } from './webgpu/choose-floats.js';
 import { gpuFault } from './webgpu/gpu-faults.js';
 import { GpuRunner } from './webgpu/gpu-runner.js';
 import { supportsHalf } from './webgpu/half-support.js';
 
+/** Arithmetic of the base model's linears on any device: `int4` is for GPUs. */
+export type DeviceDtype = Dtype | 'int4';
+
 /** How a model is run, and where. */
-export interface DeviceOptions extends BackendOptions {
+export interface DeviceOptions extends Omit<BackendOptions, 'dtype'> {
+  readonly dtype: DeviceDtype;
   /** Absent = the processor. */
   readonly device?: DeviceChoice | undefined;
   /** Most bytes of adapters in a device's own memory, those in use not counted; absent = no bound. */
   readonly deviceAdapterBytes?: number | undefined;
+  /** Floats on a device; absent = auto. */
+  readonly deviceFloats?: FloatSetting | undefined;
 }
 
 /** A backend, and what it runs on. */
@@ -30,31 +38,41 @@ export interface OpenedBackend {
 export async function openOnDevice(folder: ModelFolder, options: DeviceOptions): Promise<OpenedBackend> {
   const { device: choice } = options;
   const why = choice?.why ?? 'asked for';
-  if (choice?.device !== 'webgpu') return { backend: await openBackend(folder, options), device: 'cpu', why };
+  if (choice?.device !== 'webgpu') return openHost(folder, options, why);
   try {
     const { backend, how } = await openGpu(folder, options);
     return { backend, device: 'webgpu', why: `${why}; ${how}` };
   } catch (error) {
     if (!choice.fallback) throw error;
     const failure = `${why}, but the device could not be opened: ${(error as Error).message}`;
-    return { backend: await openBackend(folder, options), device: 'cpu', why: failure };
+    return openHost(folder, options, failure);
   }
 }
 
+async function openHost(folder: ModelFolder, options: DeviceOptions, why: string): Promise<OpenedBackend> {
+  const { dtype } = options;
+  if (dtype === 'int4')
+    throw new Error(`dtype int4 is for WebGPU, and this is the processor (${why}); int8 would be right`);
+  return { backend: await openBackend(folder, { ...options, dtype }), device: 'cpu', why };
+}
+
+/** Bits of a weight. */
+const BITS = { fp32: undefined, int8: 8, int4: 4 } as const;
+
 /** Puts the model on the WebGPU provider's device. */
 async function openGpu(folder: ModelFolder, options: DeviceOptions): Promise<{ backend: GpuRunner; how: string }> {
-  const { dtype, deviceAdapterBytes = Number.POSITIVE_INFINITY } = options;
+  const { dtype, deviceAdapterBytes = Number.POSITIVE_INFINITY, deviceFloats = 'auto' } = options;
   try {
-    const half = dtype !== 'fp32' && (await supportsHalf());
-    const precision = { half, bits: dtype === 'int8' ? 8 : undefined } as const;
+    const floats = chooseFloats(deviceFloats, dtype, await supportsHalf());
+    const precision = { half: floats.floats === 'fp16', bits: BITS[dtype] };
     const table = await EmbeddingTable.read(folder);
     const backend = await GpuRunner.open(folder, table, { precision, adapterBytes: deviceAdapterBytes });
     const { usable, maxTokens } = backend.model.kernels;
     const attention = usable ? `its kernels, up to ${maxTokens} tokens at once` : 'primitive operators';
-    const floats = half ? 'fp16' : 'fp32';
+    const weights = dtype === 'fp32' ? floats.floats : `${dtype} blocks`;
     return {
       backend,
-      how: `activations in ${floats}, weights in ${precision.bits ?? floats}, attention by ${attention}`,
+      how: `activations in ${floats.floats} (${floats.why}), weights in ${weights}, attention by ${attention}`,
     };
   } catch (error) {
     throw new Error(`WebGPU: ${gpuFault(error).message}`, { cause: error });

@@ -5,9 +5,10 @@ import { flattenReplaced } from '../adapters/flatten.js';
 import { notSummable } from '../adapters/mixture.js';
 import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
-import type { Dtype } from '../engine/decoder-session.js';
+import type { DeviceDtype } from '../engine/open-device.js';
 import { threadsFor } from '../engine/threads.js';
 import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
+import type { FloatSetting } from '../engine/webgpu/choose-floats.js';
 import { startEngine } from '../engine/worker-engine.js';
 import { AppError } from '../errors.js';
 import { fingerprintOf } from '../model/fingerprint.js';
@@ -24,12 +25,14 @@ import type { LoadedModel } from './ports.js';
 export interface LoadModelOptions {
   readonly name: string;
   readonly path: string;
-  readonly dtype: 'auto' | Dtype;
+  readonly dtype: 'auto' | DeviceDtype;
   readonly loraEnabled: boolean;
   /** Where the model runs; absent = the processor. */
   readonly device?: DeviceChoice;
   /** Most bytes of adapters in a device's own memory, those in use not counted. */
   readonly deviceAdapterBytes?: number;
+  /** Floats in a device's memory; absent = auto. */
+  readonly deviceFloats?: FloatSetting;
   /** Arithmetic threads, >= 1; absent = by the model's size and the cores at hand. */
   readonly threads?: number | undefined;
   readonly maxBatch: number;
@@ -83,13 +86,14 @@ async function start(
       cacheDir: options.cacheDir,
       device: options.device,
       deviceAdapterBytes: options.deviceAdapterBytes,
+      deviceFloats: options.deviceFloats,
       ...(merge.length > 0 && { merge: merge.map(({ adapter, weight }) => ({ adapter, weight })) }),
       limits: {
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
         maxPositions: Math.floor(options.kvBytes / positionBytes),
         // A step costs about four times what reading its weights' bytes as keys and values does (decisions/0022).
-        stepPositions: Math.ceil((4 * parameters * (dtype === 'int8' ? 1 : 4)) / positionBytes),
+        stepPositions: Math.ceil((4 * parameters * (dtype === 'fp32' ? 4 : 1)) / positionBytes),
         prefixBytes: options.prefixCacheBytes,
       },
     },

@@ -347,7 +347,7 @@ export interface ModelInfo {
   readonly path: string;
   readonly modelType: string;
   readonly parameters: number;
-  readonly dtype: 'fp32' | 'int8';
+  readonly dtype: 'fp32' | 'int8' | 'int4';
   readonly contextLength: number;
   readonly vocabSize: number;
   readonly fingerprint: string;

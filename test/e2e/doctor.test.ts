@@ -38,6 +38,7 @@ test('reports the machine and a self-test that passes', async () => {
   assert.equal(report.selfTest.device?.name, 'cpu');
   for (const speed of Object.values(report.selfTest.tokensPerSecond)) assert.ok(speed > 0);
   if (!report.gpu.opened) assert.match(report.gpu.fault, /^[^/]/);
+  else assert.equal(report.floats?.floats, report.gpu.half ? 'fp16' : 'fp32');
 });
 
 test('refuses a device that does not exist', async () => {

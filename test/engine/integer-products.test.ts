@@ -8,33 +8,12 @@ import { BASE_ROW, combine, type RowAdapter } from '../../server/engine/row-adap
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { convertColumns } from '../../server/model/column-store.js';
 import { type LinearSpec, linearGroups } from '../../server/model/spec.js';
+import { decodeTogether } from './decode-together.js';
 import { GOLDEN_MODELS, type GoldenModel, openGolden } from './golden-model.js';
 
 const VECTOR_UNITS = (await integerProductsAreExact())
   ? {}
   : { skip: 'this processor has no exact byte products (AVX-512 VNNI, AVX-VNNI); blocks are used instead' };
-
-/** Positions of a store; more than any golden prompt has. */
-const ROOM = 256;
-
-/** Logits of the last token of each prompt, prefilled alone, then one decode of all of them in one batch. */
-async function decodeTogether(
-  runner: StepRunner,
-  rows: readonly { ids: readonly number[]; adapter: RowAdapter }[],
-): Promise<Float32Array[]> {
-  const store = runner.createStore(rows.length, ROOM);
-  for (const [slot, { ids, adapter }] of rows.entries()) {
-    const alone = runner.createStore(1, ROOM);
-    await runner.prefill(ids.slice(0, -1), 0, alone, adapter, []);
-    alone.copyStretch({ slot: 0, from: 0, count: ids.length - 1 }, store, slot, 0);
-  }
-  const logits = await runner.decode(
-    rows.map(({ ids, adapter }) => ({ token: ids.at(-1)!, length: ids.length - 1, adapter, horizon: ROOM })),
-    store,
-  );
-  const { vocabSize } = runner.spec;
-  return rows.map((_, slot) => logits.slice(slot * vocabSize, (slot + 1) * vocabSize));
-}
 
 /** The model in float32 arithmetic with the weights that int8 rounds to. */
 async function openRounded({ folder }: GoldenModel): Promise<StepRunner> {

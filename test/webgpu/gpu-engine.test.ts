@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { BoundAdapter } from '../../server/adapters/types.js';
 import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
+import { openOnDevice } from '../../server/engine/open-device.js';
 import { AdapterResidency } from '../../server/engine/webgpu/adapter-residency.js';
 import { GpuDevice } from '../../server/engine/webgpu/gpu-device.js';
+import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
 import { allNorms } from '../../server/model/spec.js';
 import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { allGroups } from '../../server/model/webgpu/linear-groups.js';
@@ -166,6 +168,27 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
         await device.session(buildGpuGraph(folder.spec, variant, { half: true, bits }, small).bytes, false);
     }
     await device.close();
+  });
+
+  test('precision follows the settings and what the device can do, and says why', async () => {
+    const device = { device: 'webgpu', fallback: false, why: 'asked for' } as const;
+    const { folder } = opened.model;
+    const common = { threads: 1, lora: true, device } as const;
+    const { backend, why } = await openOnDevice(folder, { ...common, dtype: 'int4' });
+    assert.match(why, /activations in fp(16|32) \(the device has (no )?shader-f16\), weights in int4 blocks/);
+    const exact = await openOnDevice(folder, { ...common, dtype: 'fp32', deviceFloats: 'fp32' });
+    assert.match(exact.why, /activations in fp32 \(asked for\), weights in fp32/);
+    for (const one of [backend, exact.backend]) await one.close();
+    if (await supportsHalf()) return;
+    await assert.rejects(
+      openOnDevice(folder, { ...common, dtype: 'int8', deviceFloats: 'fp16' }),
+      /--device-floats fp16: the device has no shader-f16/,
+    );
+    const fallback = { ...device, fallback: true };
+    const other = await openOnDevice(folder, { ...common, device: fallback, dtype: 'int8', deviceFloats: 'fp16' });
+    assert.equal(other.device, 'cpu');
+    assert.match(other.why, /could not be opened: WebGPU: .*no shader-f16/);
+    await other.backend.close();
   });
 
   test('a cache that the device has no memory for fails its row, and the next row runs', async () => {

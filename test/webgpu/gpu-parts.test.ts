@@ -6,13 +6,14 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
+import { openOnDevice } from '../../server/engine/open-device.js';
 import { chooseDevice, findHardware } from '../../server/engine/webgpu/choose-device.js';
 import { gpuFault } from '../../server/engine/webgpu/gpu-faults.js';
 import { allLinears, allNorms } from '../../server/model/spec.js';
 import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { toHalf } from '../../server/model/webgpu/gpu-precision.js';
-import { quantiseBlocks } from '../../server/model/webgpu/gpu-weights.js';
-import { allGroups } from '../../server/model/webgpu/linear-groups.js';
+import { groupWeights, weightInputs } from '../../server/model/webgpu/gpu-weights.js';
+import { allGroups, groupOf } from '../../server/model/webgpu/linear-groups.js';
 import { GOLDEN_MODELS, openGolden } from '../engine/golden-model.js';
 
 /** Number of nodes of a serialised model. */
@@ -52,21 +53,42 @@ test('adapters cost four nodes for each linear group, and a base step none', asy
   }
 });
 
-test('blocks of 8 and 4 bits give weights back within half a step', () => {
-  for (const bits of [8, 4] as const) {
-    fc.assert(
-      fc.property(fc.array(fc.float({ noNaN: true, min: -4, max: 4 }), { minLength: 40, maxLength: 40 }), (values) => {
-        const { weights, scales } = quantiseBlocks(Float32Array.from(values), 40, bits);
-        for (const [i, value] of values.entries()) {
-          const q = bits === 8 ? weights[i]! : (weights[i >> 1]! >> ((i & 1) * 4)) & 15;
-          const scale = scales[Math.floor(i / 32)]!;
-          const error = Math.abs((q - 2 ** (bits - 1)) * scale - value);
-          // The side opposite to the largest value ends one step earlier.
-          assert.ok(error <= Math.abs(scale) * 1.001 + 1e-6, `${value} became ${q}`);
+test('weights in blocks of 8 and 4 bits come back within half a step, whatever the orientation', async () => {
+  const linears = [
+    { module: 'x', weight: 'x', inFeatures: 40, outFeatures: 2 },
+    { module: 'y', weight: 'y', inFeatures: 40, outFeatures: 1, conv1d: true },
+  ];
+  const group = groupOf(linears);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.float({ noNaN: true, min: -4, max: 4 }), { minLength: 120, maxLength: 120 }),
+      async (values) => {
+        const weights = new Map([
+          ['x', Float32Array.from(values.slice(0, 80))],
+          // One output, so that [in, out] and [out, in] are the same numbers in the same order.
+          ['y', Float32Array.from(values.slice(80))],
+        ]);
+        const checkpoint = { readFloat32: async (name: string) => weights.get(name)! };
+        for (const bits of [8, 4] as const) {
+          const tensors = await groupWeights(checkpoint, group, { half: false, bits });
+          const [q, scales] = [weightInputs.weight(group), weightInputs.scales(group)].map(
+            (name) => tensors.get(name)!,
+          );
+          assert.deepEqual([q!.dims, scales!.dims], [[3, 2, 4 * bits], [6]]);
+          for (const [i, value] of values.entries()) {
+            const block = Math.floor(i / 40) * 2 + Math.floor((i % 40) / 32);
+            const at = block * 32 + ((i % 40) % 32);
+            const level = bits === 8 ? q!.data[at]! : (q!.data[at >> 1]! >> ((at & 1) * 4)) & 15;
+            const scale = scales!.data[block]!;
+            const error = Math.abs((level - 2 ** (bits - 1)) * scale - value);
+            // The side opposite to the largest value ends one step earlier.
+            assert.ok(error <= Math.abs(scale) * 1.001 + 1e-6, `${value} became ${level}`);
+          }
         }
-      }),
-    );
-  }
+      },
+    ),
+    { numRuns: 30 },
+  );
 });
 
 test('16-bit floats are the nearest ones, and values beyond their range are refused', () => {
@@ -75,6 +97,15 @@ test('16-bit floats are the nearest ones, and values beyond their range are refu
     ...[0, 0x3c00, 0xc000, 0x7bff, 1, 0x0400, 0x3c00],
   ]);
   assert.throws(() => toHalf(Float32Array.of(1, 70_000), 'layer 3'), /layer 3: 70000 is beyond the range/);
+});
+
+test('4 bits a weight are refused on the processor, also where auto falls back to it', async () => {
+  const model = await openGolden('qwen3', []);
+  const options = { dtype: 'int4', threads: 1, lora: true } as const;
+  await assert.rejects(openOnDevice(model.folder, options), /dtype int4 is for WebGPU.*int8 would be right/);
+  const device = { device: 'cpu', fallback: false, why: 'no graphics hardware was found' } as const;
+  await assert.rejects(openOnDevice(model.folder, { ...options, device }), /no graphics hardware was found/);
+  await model.close();
 });
 
 test('auto takes a GPU only where there is hardware and no software driver', () => {

@@ -142,7 +142,7 @@ export type ModelDescription = Message<"loramux.v1.ModelDescription"> & {
   parameters: bigint;
 
   /**
-   * How its weights are computed with: fp32 or int8.
+   * How its weights are computed with: fp32, int8 or, on a GPU, int4.
    *
    * @generated from field: string dtype = 3;
    */
@@ -317,7 +317,7 @@ export type RegisterModelRequest = Message<"loramux.v1.RegisterModelRequest"> & 
   synchronous?: boolean | undefined;
 
   /**
-   * How to compute with its weights: fp32 or int8. Absent: as its folder says, else as the server was started.
+   * How to compute with its weights: fp32, int8, or int4 on a GPU. Absent: as its folder says, else as the server was started.
    *
    * @generated from field: optional string dtype = 4;
    */

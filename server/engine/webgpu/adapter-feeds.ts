@@ -67,15 +67,15 @@ export class AdapterFeeds {
     };
     try {
       const feeds: Feeds = {};
-      const weights = rows.map(weightsOf);
+      const shares = rows.map(sharesOf);
       const byLayout = new Map<string, { mine: GpuTensor; weights: GpuTensor }>();
       for (const { key } of this.#graph.groups) {
         const { segments } = set.pairs.get(key)!;
         // Groups in which the adapters have the same ranks share what is fed.
-        const layout = segments.map(({ digest, rank }) => `${digest}:${rank}`).join();
+        const layout = segments.map(({ digest, rank, always }) => `${digest}:${rank}:${always}`).join();
         let choice = byLayout.get(layout);
         if (choice === undefined) {
-          const { mine, values, ranks } = choose(segments, weights);
+          const { mine, values, ranks } = choose(segments, shares);
           const dims = [rows.length, ranks];
           choice = {
             mine: keep(await this.#device.upload('bool', mine, dims)),
@@ -148,28 +148,36 @@ export class AdapterFeeds {
   }
 }
 
-/** Weight of each adapter in a row's selection, by digest. */
-function weightsOf({ parts }: RowAdapter): Map<string, number> {
-  const weights = new Map<string, number>();
-  for (const { adapter, weight } of parts) weights.set(adapter.digest, (weights.get(adapter.digest) ?? 0) + weight);
-  return weights;
+/** An adapter in a row's selection. */
+interface Share {
+  readonly weight: number;
+  /** True: before its invocation. */
+  readonly idle: boolean;
+}
+
+/** The adapters of a row's selection by digest. */
+function sharesOf({ parts }: RowAdapter): Map<string, Share> {
+  const shares = new Map<string, Share>();
+  for (const { adapter, weight, idle = false } of parts)
+    shares.set(adapter.digest, { weight: (shares.get(adapter.digest)?.weight ?? 0) + weight, idle });
+  return shares;
 }
 
 /** Which ranks are each row's own, and with what weight: [rows, ranks] each. */
 function choose(
   segments: readonly Segment[],
-  rows: readonly ReadonlyMap<string, number>[],
+  rows: readonly ReadonlyMap<string, Share>[],
 ): { mine: Uint8Array; values: Float32Array; ranks: number } {
   const ranks = segments.reduce((sum, { rank }) => sum + rank, 0);
   const mine = new Uint8Array(rows.length * ranks);
   const values = new Float32Array(rows.length * ranks);
-  for (const [i, weights] of rows.entries()) {
+  for (const [i, shares] of rows.entries()) {
     let at = i * ranks;
-    for (const { digest, rank } of segments) {
-      const weight = weights.get(digest);
-      if (weight !== undefined) {
+    for (const { digest, rank, always } of segments) {
+      const share = shares.get(digest);
+      if (share !== undefined && (always || !share.idle)) {
         mine.fill(1, at, at + rank);
-        values.fill(weight, at, at + rank);
+        values.fill(share.weight, at, at + rank);
       }
       at += rank;
     }

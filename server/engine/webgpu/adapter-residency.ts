@@ -3,15 +3,16 @@
  * turns with the running steps. The host keeps its arrays, so one that was evicted comes back when a row needs it.
  * Adapters that a step works with are never evicted; if those alone exceed the budget, the budget is exceeded.
  */
-import type { BoundAdapter } from '../../adapters/types.js';
+import type { BoundAdapter, BoundLinear } from '../../adapters/types.js';
 import { elementBytes, elementType, type GpuPrecision, toHalf } from '../../model/webgpu/gpu-precision.js';
-import { groupPair, pairElements } from '../../model/webgpu/group-pairs.js';
+import { groupPair, pairElements, type RankSpan } from '../../model/webgpu/group-pairs.js';
 import type { LinearGroup } from '../../model/webgpu/linear-groups.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
 
 /** One group's pair on the device. */
 export interface ResidentPair {
   readonly rank: number;
+  readonly spans: readonly RankSpan[];
   /** [rank, in] and [rank, out] */
   readonly a: GpuTensor;
   readonly b: GpuTensor;
@@ -58,7 +59,8 @@ export class AdapterResidency {
 
   /** Bytes that an adapter takes on the device. */
   bytesOf(adapter: BoundAdapter): number {
-    const ranks = new Map(adapter.linears.map(({ module, rank }) => [module, rank]));
+    const ranks = new Map<string, number>();
+    for (const { module, rank } of adapter.linears) ranks.set(module, (ranks.get(module) ?? 0) + rank);
     return pairElements(this.#groups, (module) => ranks.get(module) ?? 0) * elementBytes(this.#precision);
   }
 
@@ -127,19 +129,21 @@ export class AdapterResidency {
 
   async #upload(adapter: BoundAdapter, pairs: Map<string, ResidentPair>): Promise<void> {
     this.counts.uploads += 1;
-    const linears = new Map(adapter.linears.filter(({ rank }) => rank > 0).map((linear) => [linear.module, linear]));
+    const linears = new Map<string, BoundLinear[]>();
+    for (const linear of adapter.linears)
+      if (linear.rank > 0) linears.set(linear.module, [...(linears.get(linear.module) ?? []), linear]);
     const type = elementType(this.#precision);
     for (const group of this.#groups) {
-      const pair = groupPair(group, (module) => linears.get(module));
+      const pair = groupPair(group, (module) => linears.get(module) ?? []);
       if (pair === undefined) continue;
-      const { rank } = pair;
+      const { rank, spans } = pair;
       const send = (values: Float32Array, width: number) => {
         const used = values.subarray(0, rank * width);
         return this.#device.upload(type, this.#precision.half ? toHalf(used, group.key) : used, [rank, width]);
       };
       const a = await send(pair.a, group.inFeatures);
       try {
-        pairs.set(group.key, { rank, a, b: await send(pair.b, group.outFeatures) });
+        pairs.set(group.key, { rank, spans, a, b: await send(pair.b, group.outFeatures) });
       } catch (error) {
         this.#device.free(a);
         throw error;

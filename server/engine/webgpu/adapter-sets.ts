@@ -6,6 +6,7 @@
 import type { BoundAdapter } from '../../adapters/types.js';
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import { elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
+import type { RankSpan } from '../../model/webgpu/group-pairs.js';
 import type { LinearGroup } from '../../model/webgpu/linear-groups.js';
 import type { AdapterResidency, ResidentAdapter } from './adapter-residency.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
@@ -16,9 +17,8 @@ const AT_ONCE = 4;
 const KEPT = 3;
 
 /** Ranks of one group: whose they are, in order. */
-export interface Segment {
+export interface Segment extends RankSpan {
   readonly digest: string;
-  readonly rank: number;
 }
 
 /** One group of a set. */
@@ -139,7 +139,7 @@ export class AdapterSets {
         ranks += pair?.rank ?? 0;
         return pair === undefined
           ? ([key, this.#empty.pairs.get(key)!] as const)
-          : ([key, { a: pair.a, b: pair.b, segments: [{ digest, rank: pair.rank }] }] as const);
+          : ([key, { a: pair.a, b: pair.b, segments: pair.spans.map((span) => ({ digest, ...span })) }] as const);
       }),
     );
     return { digests: new Set([digest]), pairs, ranks, joined: false };
@@ -161,9 +161,9 @@ export class AdapterSets {
     const pairs = new Map(
       this.#groups.map(({ key }, i) => {
         const more = added.flatMap(([digest, resident]) => {
-          const rank = resident.get(key)?.rank ?? 0;
-          ranks += rank;
-          return rank === 0 ? [] : [{ digest, rank }];
+          const pair = resident.get(key);
+          ranks += pair?.rank ?? 0;
+          return pair?.spans.map((span) => ({ digest, ...span })) ?? [];
         });
         const a = this.#device.adopt(outputs[`a.${i}`]!);
         const b = this.#device.adopt(outputs[`b.${i}`]!);

@@ -11,6 +11,12 @@ import { int64 } from '../step-inputs.js';
 /** A tensor in the device's memory. Never read its `data`: the process would end. */
 export type GpuTensor = ort.Tensor;
 
+/**
+ * What runs the graphs. `cpu` is onnxruntime's own processor provider: slow, with buffers in the host's memory, but able
+ * to run the numbers (16-bit floats) that the device at hand may lack. It is for checking graphs, not for serving.
+ */
+export type GpuProvider = 'webgpu' | 'cpu';
+
 /** What a buffer can hold. */
 type BufferType = GpuTensorData['type'] | 'bool';
 
@@ -31,6 +37,7 @@ export interface GpuSession {
 
 /** Opens sessions, makes buffers, counts them. All of it from one thread: the provider is not safe across threads. */
 export class GpuDevice {
+  readonly #provider: GpuProvider;
   readonly #sessions = new Set<ort.InferenceSession>();
   readonly #helpers = new Map<string, Promise<GpuSession>>();
   readonly #owned = new Map<GpuTensor, number>();
@@ -40,6 +47,10 @@ export class GpuDevice {
   #held = 0;
   #idle: (() => void)[] = [];
   #closed = false;
+
+  constructor(provider: GpuProvider = 'webgpu') {
+    this.#provider = provider;
+  }
 
   /** Buffers that are alive, and their bytes. */
   get usage(): { readonly buffers: number; readonly bytes: number } {
@@ -57,12 +68,13 @@ export class GpuDevice {
     toBuffers: boolean,
     more: ort.InferenceSession.SessionOptions = {},
   ): Promise<GpuSession> {
+    const onDevice = this.#provider === 'webgpu';
     const session = await ort.InferenceSession.create(bytes, {
-      executionProviders: ['webgpu'],
+      executionProviders: [this.#provider],
       graphOptimizationLevel: 'all',
       logSeverityLevel: 4,
-      ...(toBuffers && { preferredOutputLocation: 'gpu-buffer' as const }),
-      extra: { session: { disable_cpu_ep_fallback: '1' } },
+      ...(toBuffers && onDevice && { preferredOutputLocation: 'gpu-buffer' as const }),
+      ...(onDevice && { extra: { session: { disable_cpu_ep_fallback: '1' } } }),
       ...more,
     });
     this.#sessions.add(session);

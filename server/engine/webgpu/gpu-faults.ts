@@ -11,6 +11,8 @@ export interface GpuFault {
 /** Tells what happened from the error that a run threw. */
 export function gpuFault(error: unknown): GpuFault {
   const text = error instanceof Error ? error.message : String(error);
+  // Our own: a setting that the device cannot serve, a number beyond 16 bits.
+  if (error instanceof RangeError) return { kind: 'other', message: text };
   const [line] = text.split('\n');
   if (/device (is |was )?lost|DeviceLost|VK_ERROR_DEVICE_LOST|DXGI_ERROR_DEVICE|the device is closed/i.test(text)) {
     return {

@@ -12,7 +12,7 @@ import { AdapterResidency } from './adapter-residency.js';
 import { AdapterSets } from './adapter-sets.js';
 import { type AttentionKernels, checkAttention } from './attention-check.js';
 import { GpuCaches } from './gpu-caches.js';
-import { GpuDevice, type GpuSession } from './gpu-device.js';
+import { GpuDevice, type GpuProvider, type GpuSession } from './gpu-device.js';
 import { GpuQueue } from './gpu-store.js';
 
 /** A graph that can be run. */
@@ -27,6 +27,8 @@ export interface GpuModelOptions {
   readonly precision: GpuPrecision;
   /** Most bytes of adapters that are not in use. */
   readonly adapterBytes: number;
+  /** What runs the graphs; absent = WebGPU. */
+  readonly provider?: GpuProvider | undefined;
   /** Options for the sessions of the graphs; profiling wants some. */
   readonly session?: ort.InferenceSession.SessionOptions | undefined;
 }
@@ -66,8 +68,8 @@ export class GpuModel {
   /** Puts the weights on the device. What was made is freed again if that fails. */
   static async open(folder: ModelFolder, options: GpuModelOptions): Promise<GpuModel> {
     const { spec, checkpoint } = folder;
-    const { precision, adapterBytes } = options;
-    const device = new GpuDevice();
+    const { precision, adapterBytes, provider } = options;
+    const device = new GpuDevice(provider);
     try {
       const kernels = await checkAttention(device, spec, precision);
       const small = await readSmall(folder);

@@ -8,11 +8,11 @@ import type { GraphVariant } from '../../model/graph-sites.js';
 import type { ModelFolder } from '../../model/model-folder.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { cacheNames } from '../../model/webgpu/gpu-attention.js';
-import { elementType } from '../../model/webgpu/gpu-precision.js';
+import { elementType, toFloats } from '../../model/webgpu/gpu-precision.js';
 import { adaptEmbedding } from '../adapted-embedding.js';
 import type { DecodeSlot, StepBackend } from '../backend.js';
 import type { EmbeddingTable } from '../embedding-table.js';
-import { appliesAlways, BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
+import { BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
 import { int64, ropeFeeds } from '../step-inputs.js';
 import { gpuFault } from './gpu-faults.js';
 import { GpuModel, type GpuModelOptions, type OpenGraph } from './gpu-model.js';
@@ -42,6 +42,7 @@ export class GpuRunner implements StepBackend {
   /** Under way while the model is put on a device anew. */
   #restart: Promise<void> | undefined;
   runMs = 0;
+  headInputs: Float32Array | undefined;
   /** How often the device was lost and the model put on it again. */
   restarts = 0;
 
@@ -84,8 +85,9 @@ export class GpuRunner implements StepBackend {
     horizon = length + ids.length,
   ): Promise<Float32Array> {
     store.reserve(length + ids.length);
-    const { vocabSize } = this.spec;
+    const { vocabSize, hiddenSize } = this.spec;
     const logits = new Float32Array(logitRows.length * vocabSize);
+    const inputs = adapter.vocabulary === undefined ? undefined : new Float32Array(logitRows.length * hiddenSize);
     const most = this.#model.kernels.maxTokens;
     for (let from = 0; from < ids.length; from += most) {
       const block = ids.slice(from, from + most);
@@ -100,9 +102,12 @@ export class GpuRunner implements StepBackend {
         logitRows: wanted.length === 0 ? [block.length - 1] : wanted.map(([, row]) => row - from),
         horizonOf: () => horizon,
       });
-      for (const [i, [at]] of wanted.entries())
+      for (const [i, [at]] of wanted.entries()) {
         logits.set(got.subarray(i * vocabSize, (i + 1) * vocabSize), at * vocabSize);
+        inputs?.set(this.headInputs!.subarray(i * hiddenSize, (i + 1) * hiddenSize), at * hiddenSize);
+      }
     }
+    this.headInputs = inputs;
     return logits;
   }
 
@@ -125,9 +130,6 @@ export class GpuRunner implements StepBackend {
 
   /** Uploads the adapter, in turns with running steps, and opens the graphs that it needs. */
   async load(adapter: BoundAdapter): Promise<void> {
-    if (appliesAlways(adapter))
-      throw new Error('an activated adapter that also replaces modules is not applied on a GPU');
-    if (adapter.vocabulary !== undefined) throw new Error('a vocabulary of its own is not applied on a GPU');
     await this.#restart;
     const model = this.#model;
     try {
@@ -184,6 +186,8 @@ export class GpuRunner implements StepBackend {
       shape: int64([batch, sequence, -1]),
     };
     const fetches: Record<string, ort.Tensor | null> = { [graph.logits]: null };
+    const beyond = adapters.some(({ vocabulary }) => vocabulary !== undefined);
+    if (beyond) fetches[graph.headInput] = null;
     for (let layer = 0; layer < spec.layers.length; layer += 1) {
       const [keys, values] = [store.tensors[layer * 2]!, store.tensors[layer * 2 + 1]!];
       feeds[cacheNames.pastKeys(layer)] = keys;
@@ -194,9 +198,10 @@ export class GpuRunner implements StepBackend {
     const start = performance.now();
     const outputs = await session.run(feeds, fetches);
     this.runMs += performance.now() - start;
-    const { [graph.logits]: logits, ...caches } = outputs;
+    const { [graph.logits]: logits, [graph.headInput]: headInput, ...caches } = outputs;
     // These are names for the stores' own buffers.
     for (const wrapper of Object.values(caches)) wrapper.dispose();
+    this.headInputs = headInput === undefined ? undefined : toFloats(headInput.data as Float32Array | Uint16Array);
     return logits!.data as Float32Array;
   }
 
@@ -208,8 +213,9 @@ export class GpuRunner implements StepBackend {
     if (graph.variant === 'base') return {};
     const adapters = new Map<string, BoundAdapter>();
     for (const { parts } of rows) {
-      for (const { adapter } of parts) {
-        if (adapter.linears.some(({ rank }) => rank > 0)) adapters.set(adapter.digest, adapter);
+      for (const { adapter, idle } of parts) {
+        if (adapter.linears.some(({ rank, always }) => rank > 0 && (!idle || always)))
+          adapters.set(adapter.digest, adapter);
       }
     }
     return feeds.feeds(await model.sets.setFor([...adapters.values()]), rows);

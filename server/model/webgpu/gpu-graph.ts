@@ -9,7 +9,7 @@ import type { DecoderSpec, LayerSpec, MlpSpec, ProjectionSpec } from '../spec.js
 import { cacheNames, emitGpuAttention, type GpuAttentionInputs, gpuMaskInput } from './gpu-attention.js';
 import { elementType, type GpuPrecision } from './gpu-precision.js';
 import { type GpuNorm, GpuSites } from './gpu-sites.js';
-import { groupOf, groupOfProjection, type LinearGroup } from './linear-groups.js';
+import { groupOf, groupOfProjection, headGroup, type LinearGroup } from './linear-groups.js';
 
 /** A finished graph and what a caller needs to feed and fetch it. */
 export interface GpuGraph {
@@ -17,6 +17,8 @@ export interface GpuGraph {
   readonly variant: GraphVariant;
   /** float32 [logit rows, vocab]. */
   readonly logits: string;
+  /** What the head reads, [logit rows, hidden] in the element type; fetched only where a row has output rows of its own. */
+  readonly headInput: string;
   /** Which of the inputs `lengths`, `total`, `places` and the masks the graph has. */
   readonly inputs: ReadonlySet<string>;
   /** Distinct windows that have a mask input; 0 = no window. */
@@ -83,7 +85,11 @@ export function buildGpuGraph(
     x = addScaled(graph, sites, afterAttention, fed, layer);
   }
   const last = graph.op('Gather', [x, logitRows], { axis: 0 });
-  let logits = sites.product(sites.norm(last, spec.finalNorm), groupOf([spec.head.linear]));
+  const headInput = graph.output(sites.norm(last, spec.finalNorm), elementType(precision), [
+    'logit_rows',
+    spec.hiddenSize,
+  ]);
+  let logits = sites.product(headInput, headGroup(spec));
   if (precision.half) logits = graph.op('Cast', [logits], { to: 1 });
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
   if (spec.head.softcap !== undefined) {
@@ -95,6 +101,7 @@ export function buildGpuGraph(
     bytes: graph.finish(`${spec.modelType}-gpu-${variant}`),
     variant,
     logits,
+    headInput,
     inputs: new Set(graph.inputNames),
     windows: [...windows],
     groups: variant === 'base' ? [] : sites.groups,

@@ -1,10 +1,11 @@
 /** How numbers are kept on the device. */
+import { convertToFloat32 } from '../../adapters/tensor-dtype.js';
 
 /** Element type of activations, caches and adapters, and the width of quantised weights. */
 export interface GpuPrecision {
   /** True: 16-bit floats, which the device must support in shaders (shader-f16). */
   readonly half: boolean;
-  /** Bits of a weight in blocks of 32; undefined = weights are floats like everything else. */
+  /** Bits of a weight in blocks of 32 (4: the head keeps 8); undefined = weights are floats like everything else. */
   readonly bits: 4 | 8 | undefined;
 }
 
@@ -35,6 +36,15 @@ function halfBits(value: number): number {
   const middle = 1 << (shift - 1);
   // Round to nearest, ties to even; a carry into the exponent is the right next number.
   return sign | (rest > middle || (rest === middle && (kept & 1) === 1) ? kept + 1 : kept);
+}
+
+/** Values of a tensor that came from the device, as float32. */
+export function toFloats(values: Float32Array | Uint16Array): Float32Array {
+  if (values instanceof Float32Array) return values;
+  const floats = new Float32Array(values.length);
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  convertToFloat32(bytes, 'F16', floats, 0);
+  return floats;
 }
 
 /**

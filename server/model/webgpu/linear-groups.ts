@@ -12,6 +12,8 @@ export interface LinearGroup {
   readonly linears: readonly LinearSpec[];
   readonly inFeatures: number;
   readonly outFeatures: number;
+  /** True for the head, whose rounding is felt in every answer: it has 8 bits where other weights have 4. */
+  readonly isHead?: boolean;
 }
 
 /** The group of some linears with one input. */
@@ -24,6 +26,9 @@ export function groupOf(linears: readonly LinearSpec[]): LinearGroup {
     outFeatures: linears.reduce((sum, { outFeatures }) => sum + outFeatures, 0),
   };
 }
+
+/** The head as a group of its own. */
+export const headGroup = ({ head }: DecoderSpec): LinearGroup => ({ ...groupOf([head.linear]), isHead: true });
 
 /** The group of a projection, and the widths into which its result is split. */
 export function groupOfProjection(projection: ProjectionSpec): { group: LinearGroup; sizes: readonly number[] } {
@@ -39,6 +44,6 @@ export function allGroups(spec: DecoderSpec): LinearGroup[] {
     groups.push(groupOfProjection(attention.qkv).group, groupOf([attention.output]));
     groups.push(groupOfProjection(mlp.input).group, groupOf([mlp.output]));
   }
-  groups.push(groupOf([spec.head.linear]));
+  groups.push(headGroup(spec));
   return groups;
 }
