@@ -6,8 +6,9 @@ import { adapterModel } from './adapter-model.js';
 import { watchAdapters } from './adapter-watch.js';
 import { callContext } from './call-context.js';
 import { invalidField } from './fields.js';
-import { parametersOf } from './parameters-of.js';
-import { booleanText, pageLimit, singleValues } from './query.js';
+import { ManagementParameters } from './management-parameters.js';
+import { pageLimit } from './pages.js';
+import { booleanText, singleValues } from './query.js';
 import { addRoute } from './route.js';
 
 /** Adds both forms of the routes. */
@@ -61,7 +62,9 @@ async function list(services: Services, request: FastifyRequest, reply: FastifyR
 /** What a registration of `src` would say; faults of the adapter are in the answer, which is 200. */
 async function validate(services: Services, request: FastifyRequest): Promise<object> {
   const model = adapterModel(services, request);
-  const { src } = parametersOf(request);
+  const parameters = new ManagementParameters(request);
+  const src = parameters.text('src');
+  parameters.end('src');
   if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
   return services.adapters.validate({ model: model.name, source: src });
 }
@@ -89,8 +92,10 @@ async function unregister(
   name = adapterOf(request),
 ): Promise<object> {
   const model = adapterModel(services, request);
-  const { expected_digest } = singleValues(request);
-  const asked = { model: model.name, name, ...(expected_digest && { expectedDigest: expected_digest }) };
+  const parameters = new ManagementParameters(request);
+  const expectedDigest = parameters.text('expected_digest');
+  parameters.end('expected_digest');
+  const asked = { model: model.name, name, ...(expectedDigest && { expectedDigest }) };
   const info = await services.adapters.delete(asked, callContext(request, reply));
   return { status: `Adapter ${displayName(request, info)} unregistered` };
 }
@@ -99,16 +104,17 @@ async function unregister(
 async function update(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
   const model = adapterModel(services, request);
   const name = adapterOf(request);
-  const { src, digest, preload, pin, expected_digest, ...options } = parametersOf(request);
+  const parameters = new ManagementParameters(request);
+  const [source, digest, expectedDigest] = ['src', 'digest', 'expected_digest'].map((name) => parameters.text(name));
   const change = {
     model: model.name,
     name,
-    ...(src && { source: src }),
+    ...(source && { source }),
     ...(digest && { digest }),
-    ...(expected_digest && { expectedDigest: expected_digest }),
-    preload: booleanText(preload, 'preload'),
-    pin: booleanText(pin, 'pin'),
-    mergeOptions: { ...options, ...aliasOption(request) },
+    ...(expectedDigest && { expectedDigest }),
+    preload: parameters.boolean('preload'),
+    pin: parameters.boolean('pin'),
+    mergeOptions: { ...parameters.options(), ...aliasOption(request) },
   };
   const info = await services.adapters.update(change, callContext(request, reply));
   return { status: `Adapter ${displayName(request, info)} updated` };
@@ -135,18 +141,21 @@ function adapterOf(request: FastifyRequest): string {
 }
 
 function readRegistration(request: FastifyRequest): CreateAdapterRequest {
-  const { name, src, preload, pin, replace, expected_digest, synchronous, ...options } = parametersOf(request);
+  const parameters = new ManagementParameters(request);
+  const name = parameters.text('name');
+  const source = parameters.text('src');
   if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
-  if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
+  if (!source) throw invalidField('src', 'is missing; give the folder with the adapter');
+  const expectedDigest = parameters.text('expected_digest');
   return {
     name,
-    source: src,
-    preload: booleanText(preload, 'preload'),
-    pin: booleanText(pin, 'pin'),
-    replace: booleanText(replace, 'replace'),
-    synchronous: booleanText(synchronous, 'synchronous'),
-    ...(expected_digest && { expectedDigest: expected_digest }),
-    options: { ...options, ...aliasOption(request) },
+    source,
+    preload: parameters.boolean('preload'),
+    pin: parameters.boolean('pin'),
+    replace: parameters.boolean('replace'),
+    synchronous: parameters.boolean('synchronous'),
+    ...(expectedDigest && { expectedDigest }),
+    options: { ...parameters.options(), ...aliasOption(request) },
   };
 }
 

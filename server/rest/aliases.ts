@@ -35,13 +35,17 @@ function target(services: Services, request: FastifyRequest): { model: string; n
 /** `?adapter=NAME` (and `&digest=`), or a body `{"targets": [{"adapter", "digest"?, "share"?}]}`. */
 async function set(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
   const asked = target(services, request);
-  const { adapter, digest } = singleValues(request);
+  const { adapter, digest, ...others } = singleValues(request);
+  const [unread] = Object.keys(others);
+  if (unread !== undefined) throw invalidField(unread, 'is no parameter of this call; there are adapter, digest');
   const body = decodeBody(request.body, request.headers['content-type']);
   const fields = body.kind === 'json' && isObject(body.value) ? body.value : undefined;
   if (fields === undefined && !adapter) {
     throw invalidField('targets', 'is missing; send {"targets": [{"adapter": NAME}]}, or name one with ?adapter=');
   }
-  if (fields !== undefined && adapter !== undefined) {
+  const misspelt = Object.keys(fields ?? {}).find((key) => key !== 'targets');
+  if (misspelt !== undefined) throw invalidField(misspelt, 'is not known; targets is');
+  if (fields !== undefined && (adapter ?? digest) !== undefined) {
     throw new AppError('INVALID_REQUEST', 'an alias is told by the query or by the body, not by both');
   }
   const targets = fields === undefined ? [{ adapter: adapter!, digest }] : targetsOf(fields.targets);

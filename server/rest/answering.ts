@@ -9,6 +9,7 @@ import type { Ask, StreamRenderer } from './dialect.js';
 import { logFault } from './errors.js';
 import { CUSTOM_ATTRIBUTES, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
+import { booleanText } from './query.js';
 import { sendStream } from './streaming.js';
 
 /** `x-synchronous: false` asks for a token instead of an answer. */
@@ -136,9 +137,9 @@ export function answerFetch(later: LaterAnswers, request: FastifyRequest, reply:
     .send(Buffer.concat(pieces.map((piece) => Buffer.from(piece as string))));
 }
 
-/** True where the request asks for a token. */
+/** True where the request asks for a token. Throws INVALID_REQUEST for what is neither true nor false. */
 export function wantsLater(request: FastifyRequest): boolean {
-  return header(request, SYNCHRONOUS)?.trim().toLowerCase() === 'false';
+  return booleanText(header(request, SYNCHRONOUS)?.trim(), SYNCHRONOUS) === false;
 }
 
 const EVENTS = 'text/event-stream';

@@ -7,20 +7,18 @@ import { type Body, isObject } from './body.js';
 import type { Compat } from './compat.js';
 import { fieldTexts, readBody, readFields } from './content.js';
 import type { Ask } from './dialect.js';
-import { kindOf } from './fields.js';
+import { kindOf, textField } from './fields.js';
 import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
 import { CUSTOM_ATTRIBUTES, header, queryValues } from './headers.js';
+import { refuseAdapterNames, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
-import { modelOfRequest } from './model-choice.js';
+import { modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
 import { addRoute } from './route.js';
 import { customAttribute, selectAdapters } from './selection.js';
-
-/** Names of body fields and parameters that were not used, so that a misspelt one is not lost in silence. */
-export const IGNORED_HEADER = 'x-loramux-ignored';
 
 /** What the routes need besides the services. */
 export interface InferenceRouteOptions {
@@ -31,14 +29,14 @@ export interface InferenceRouteOptions {
 
 /** Adds the inference routes. */
 export function addInferenceRoutes(app: FastifyInstance, services: Services, options: InferenceRouteOptions): void {
-  const byPath = (request: FastifyRequest) => (request.params as { model: string }).model;
-  // Only workflows have versions.
-  const byVersion = (request: FastifyRequest) => {
-    const { model, version } = request.params as { model: string; version: string };
-    return `${model}/${version}`;
+  const byPath = (request: FastifyRequest) => {
+    const { model, version } = request.params as { model: string; version?: string };
+    return withVersion(model, versionOfRequest(request, version));
   };
-  const byRequest = (request: FastifyRequest, fields: readonly FormField[] | undefined) =>
-    modelOfRequest(services, request, fieldTexts(fields, 'model_name'), options.compat);
+  const byRequest = (request: FastifyRequest, fields: readonly FormField[] | undefined) => {
+    const model = modelOfRequest(services, request, fieldTexts(fields, 'model_name'), options.compat);
+    return withVersion(model, versionOfRequest(request, undefined));
+  };
   const post = (modelOf: ModelOf) => ({
     POST: async (request: FastifyRequest, reply: FastifyReply) => {
       await invoke(services, options, request, reply, modelOf);
@@ -53,7 +51,7 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
   addRoute(app, '/v1/chat/completions', 'inference', post(byRequest));
   addRoute(app, '/predictions/:model', 'inference', post(byPath));
   addRoute(app, '/models/:model/invoke', 'inference', post(byPath));
-  addRoute(app, '/predictions/:model/:version', 'inference', post(byVersion));
+  addRoute(app, '/predictions/:model/:version', 'inference', post(byPath));
 }
 
 /** The name of the model that a request means. */
@@ -102,8 +100,10 @@ async function invoke(
   );
   if (compat === 'djl')
     await requireRegistered(services, model.answeredBy ?? model.name, queryValues(request, 'adapter'));
-  const ignored = [...ask.ignored, ...(modelNames !== undefined && !asAdapter ? ['model'] : [])];
-  if (ignored.length > 0) reply.header(IGNORED_HEADER, ignored.map(encodeURIComponent).join(', ').slice(0, 1024));
+  const unread = unreadQuery(request);
+  refuseAdapterNames(ask.ignored, unread);
+  const ignored = [...ask.ignored, ...(modelNames !== undefined && !asAdapter ? ['model'] : []), ...unread];
+  tellIgnored(reply, ignored);
   const predict: PredictRequest = {
     model: model.name,
     inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections?.[index] })),
@@ -120,8 +120,7 @@ function readAsk(body: Body): { ask: Ask; adapters: unknown; modelField: string 
   if (!isObject(value)) {
     throw new AppError('INVALID_REQUEST', `the body must be an object such as {"inputs": "..."}, not ${kindOf(value)}`);
   }
-  const modelField = typeof value.model === 'string' ? value.model : undefined;
-  return { ask: readDialect(value), adapters: value.adapters, modelField };
+  return { ask: readDialect(value), adapters: value.adapters, modelField: textField(value.model, 'model') };
 }
 
 function readDialect(body: Record<string, unknown>): Ask {

@@ -37,3 +37,22 @@ export function modelOfRequest(
     violations: [{ field: 'model_name', description: 'is needed where several models are served' }],
   });
 }
+
+/**
+ * The version that a request asks for: of its path, else the query, header or custom attribute `model_version`.
+ * @throws AppError INVALID_REQUEST where two of them differ
+ */
+export function versionOfRequest(request: FastifyRequest, path: string | undefined): string | undefined {
+  const given = [
+    path,
+    ...queryValues(request, 'model_version'),
+    header(request, 'model_version'),
+    customAttribute(header(request, CUSTOM_ATTRIBUTES), 'model_version'),
+  ].filter((version) => version !== undefined && version !== '');
+  return only(given as string[], 'model_version');
+}
+
+/** The name that a version of a workflow is found by; models have none, so that no model has such a name. */
+export function withVersion(name: string, version: string | undefined): string {
+  return version === undefined ? name : `${name}/${version}`;
+}

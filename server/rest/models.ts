@@ -6,11 +6,12 @@ import type { Services } from '../service/types.js';
 import { callContext } from './call-context.js';
 import { describeEndpoint, modelLine, noVersion, workflowsOf } from './endpoints.js';
 import { invalidField } from './fields.js';
-import { IGNORED_HEADER } from './invocations.js';
-import { parametersOf } from './parameters-of.js';
+import { tellIgnored } from './ignored.js';
+import { ManagementParameters } from './management-parameters.js';
+import { pageOf } from './pages.js';
 import { addPingRoute } from './ping.js';
-import { booleanText, pageLimit, singleValues } from './query.js';
 import { addRoute } from './route.js';
+import { registerWorkflow } from './workflows.js';
 
 /** Parameters of a registration that belong to the original's engines and worker pools. */
 const IGNORED = [
@@ -23,6 +24,9 @@ const IGNORED = [
   'model_version',
   'application',
 ];
+
+/** No batch and no queue is as long. */
+const MAX_COUNT = 10_000_000;
 
 /**
  * Adds the routes.
@@ -49,43 +53,31 @@ export function addModelRoutes(app: FastifyInstance, services: Services, drainin
   addRoute(app, '/', 'management', { GET: async () => services.models.list().map((model) => model.name) });
 }
 
-/** `limit` and `next_page_token` of a list that is sorted by name; the token is where the next page begins. */
-export function pageOf<T>(
-  request: FastifyRequest,
-  all: readonly T[],
-): { items: readonly T[]; nextPageToken: { nextPageToken?: string } } {
-  const query = singleValues(request);
-  const token = query.next_page_token;
-  if (token && !/^\d{1,9}$/.test(token)) throw invalidField('next_page_token', 'is no token of this list');
-  const start = Number(token ?? 0);
-  const end = start + pageLimit(query.limit);
-  return { items: all.slice(start, end), nextPageToken: end < all.length ? { nextPageToken: String(end) } : {} };
-}
-
 async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
-  const { url, model_name: name, synchronous, ...rest } = parametersOf(request);
+  const parameters = new ManagementParameters(request);
+  const url = parameters.text('url');
   if (!url) throw invalidField('url', 'is missing; give the folder of the model');
   const call = callContext(request, reply);
-  const wait = booleanText(synchronous, 'synchronous') ?? true;
+  const wait = parameters.boolean('synchronous') ?? true;
   const definition = await services.workflows.definitionAt(url);
   if (definition) {
-    const { name } = await services.workflows.register({ kind: 'url', url }, call);
-    return { status: `Workflow "${name}" registered.` };
+    parameters.end('url and synchronous: the url leads to a workflow');
+    return registerWorkflow(services, { kind: 'url', url }, wait, call, reply);
   }
-  const { batch_size: batchSize, job_queue_size: queueSize, dtype, enable_lora: enableLora, ...others } = rest;
-  const unknown = Object.keys(others).filter((key) => !IGNORED.includes(key));
-  if (unknown.length > 0) throw invalidField(unknown[0]!, 'is no parameter of a registration');
-  const ignored = Object.keys(others);
-  if (ignored.length > 0) reply.header(IGNORED_HEADER, ignored.join(', '));
+  const name = parameters.text('model_name');
   const wanted: RegisterModelRequest = {
     url,
     ...(name && { name }),
     wait,
-    dtype: dtype || undefined,
-    loraEnabled: booleanText(enableLora, 'enable_lora'),
-    maxBatch: count(batchSize, 'batch_size'),
-    maxQueue: count(queueSize, 'job_queue_size'),
+    dtype: parameters.text('dtype') || undefined,
+    loraEnabled: parameters.boolean('enable_lora'),
+    maxBatch: count(parameters, 'batch_size'),
+    maxQueue: count(parameters, 'job_queue_size'),
   };
+  const ignored = parameters.left;
+  const unknown = ignored.find((key) => !IGNORED.includes(key));
+  if (unknown !== undefined) throw invalidField(unknown, 'is no parameter of a registration');
+  tellIgnored(reply, ignored);
   const model = await services.management.register(wanted, call);
   if (!wait) reply.code(202);
   return { status: `Model "${model.name}" ${wait ? 'registered' : 'registration scheduled'}.` };
@@ -93,7 +85,7 @@ async function register(services: Services, request: FastifyRequest, reply: Fast
 
 async function unregister(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
   const [name, version] = nameOf(request);
-  const wait = booleanText(parametersOf(request).synchronous, 'synchronous') ?? true;
+  const wait = new ManagementParameters(request).boolean('synchronous') ?? true;
   if (workflowsOf(services, name, version) !== undefined) {
     await services.workflows.unregister(name, version, callContext(request, reply));
   } else {
@@ -108,8 +100,8 @@ async function unregister(services: Services, request: FastifyRequest, reply: Fa
 /** One engine serves each model, so only that is a scale; the answer says what there is. */
 async function scale(services: Services, request: FastifyRequest): Promise<object> {
   const [name, version] = nameOf(request);
-  const { min_worker: min, max_worker: max } = parametersOf(request);
-  const [min0, max0] = [workers(min, 'min_worker') ?? 1, workers(max, 'max_worker') ?? 1];
+  const parameters = new ManagementParameters(request);
+  const [min0, max0] = [workers(parameters, 'min_worker') ?? 1, workers(parameters, 'max_worker') ?? 1];
   if (min0 > max0) throw invalidField('min_worker', `must not be above max_worker, ${max0}`);
   const found = workflowsOf(services, name, version)?.flatMap(({ models }) => models.map(({ served }) => served));
   if (found === undefined && version !== undefined) throw noVersion(name, version);
@@ -123,18 +115,17 @@ function requireReady(model: ModelStatus): void {
   throw new AppError('MODEL_NOT_READY', `model ${model.name} is ${model.state}`, { metadata: { model: model.name } });
 }
 
-function workers(text: string | undefined, field: string): number | undefined {
-  if (text === undefined || text === '-1') return undefined;
-  if (!/^\d{1,6}$/.test(text)) throw invalidField(field, `must be a whole number, not ${JSON.stringify(text)}`);
-  return Number(text);
+function workers(parameters: ManagementParameters, field: string): number | undefined {
+  const number = parameters.integer(field);
+  if (number === undefined || number === -1) return undefined;
+  if (number < 0) throw invalidField(field, `must be a whole number, or -1 for what there is, not ${number}`);
+  return number;
 }
 
-function count(text: string | undefined, field: string): number | undefined {
-  if (text === undefined) return undefined;
-  if (!/^[1-9]\d{0,6}$/.test(text)) {
-    throw invalidField(field, `must be a whole number above 0, not ${JSON.stringify(text)}`);
-  }
-  return Number(text);
+function count(parameters: ManagementParameters, field: string): number | undefined {
+  const number = parameters.integer(field);
+  if (number === undefined || (number > 0 && number < MAX_COUNT)) return number;
+  throw invalidField(field, `must be a whole number above 0 and below ${MAX_COUNT}, not ${number}`);
 }
 
 function nameOf(request: FastifyRequest): [name: string, version: string | undefined] {

@@ -1,4 +1,4 @@
-/** Query parameters of the management routes: single-valued, with DJL's spelling of booleans and page limits. */
+/** Query parameters of the management routes: single-valued, with DJL's spelling of booleans. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { invalidField } from './fields.js';
@@ -23,13 +23,10 @@ export function booleanText(text: string | undefined, name: string): boolean | u
   throw invalidField(name, `must be true or false, not ${JSON.stringify(text)}`);
 }
 
-/** Largest page, and the default. */
-export const MAX_PAGE = 100;
-
-/** `limit`: 1 to 100; anything outside of it counts as 100, as in DJL Serving. */
-export function pageLimit(text: string | undefined): number {
-  if (text === undefined) return MAX_PAGE;
-  if (!/^-?\d+$/.test(text)) throw invalidField('limit', `must be a whole number, not ${JSON.stringify(text)}`);
-  const limit = Number(text);
-  return limit >= 1 && limit <= MAX_PAGE ? limit : MAX_PAGE;
+/** A whole number; absent = undefined. */
+export function integerText(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined;
+  const number = /^-?\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw invalidField(name, `must be a whole number, not ${JSON.stringify(text)}`);
 }

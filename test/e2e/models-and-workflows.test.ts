@@ -272,6 +272,11 @@ describe('workflows', () => {
     const stream = await (await fetch(`${url}/predictions/chain`, { method: 'POST', body })).text();
     assert.equal(JSON.parse(stream.trim().split('\n').at(-1)!).generated_text, wanted.json[0].generated_text);
     assert.equal((await ask(`${url}/predictions/chain/1`, 'POST', { inputs: 'a' })).status, 404);
+    // The version may stand elsewhere, too.
+    const of = (place: string) => ask(`${url}${place}`, 'POST', { inputs: ['a', 'b'], ...short });
+    assert.deepEqual((await of('/invocations?model_name=chain&model_version=2')).json, wanted.json);
+    assert.equal((await of('/predictions/chain?model_version=1')).status, 404);
+    assert.equal((await of('/predictions/chain/2?model_version=1')).status, 400);
   });
 
   test('and models survive a kill, and what was unregistered stays away', async (t) => {
