@@ -73,9 +73,9 @@ export async function composeServer(
     defaultName: managed.defaultName,
     notReady: (name) => manager.notReady(name),
     workflowCall: (name) => {
-      const { calls = [] } = workflows.byId(name) ?? {};
+      const { calls = [], plan } = workflows.byId(name) ?? {};
       const last = calls.at(-1);
-      return last && { model: last.model, adapter: calls.length === 1 ? last.adapter : undefined };
+      return last && { model: last.model, adapter: plan!.order.length === 1 ? last.adapter : undefined };
     },
   });
   const metrics = new Metrics({ models: () => [...models.values()], adapters });

@@ -1,7 +1,6 @@
 /** Models and workflows of a server: what it is started with, and what comes and goes later. */
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
-import { isBelow, realPathOf } from '../adapters/real-path.js';
 import type { ModelSource } from '../config/model-folder.js';
 import { type FoundModel, modelsOfStore, openModelUrl } from '../config/open-model.js';
 import type { ServeConfig } from '../config/parse.js';
@@ -11,6 +10,7 @@ import type { GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
 import { addHandler } from '../handlers/add-handler.js';
 import type { HandlerModels } from '../handlers/handler-models.js';
+import { WorkflowFunctionThreads } from '../handlers/workflow-functions.js';
 import { isGgufModel } from '../model/gguf/gguf-model.js';
 import type { RegistryStore } from '../registry/types.js';
 import type { Adapters } from '../service/adapter-service.js';
@@ -27,6 +27,7 @@ import { type ServedHealth, servedHealth } from '../service/served-health.js';
 import { Workflows } from '../service/workflows/workflow-service.js';
 import type { SourceResolver } from '../sources/source-resolver.js';
 import { onDevice } from './device.js';
+import { isTrustedCode } from './trusted-code.js';
 
 /** What is made of the configuration. */
 export interface ManagedModels {
@@ -144,7 +145,14 @@ export function manageModels(
     changes,
     log,
   });
+  const functions = new WorkflowFunctionThreads({
+    trusted: (module) => isTrustedCode(module, config),
+    limits: { callMs: config.handlerMs, memoryBytes: config.handlerMemory },
+    drainMs: config.graceMs,
+    log,
+  });
   const workflows: Workflows = new Workflows({
+    functions,
     models: manager,
     adapters: {
       get: (request) => adapters().get(request),
@@ -190,6 +198,7 @@ export function manageModels(
     },
     async close() {
       await Promise.all(following.map((stop) => stop()));
+      await functions.close();
       await pool.close();
     },
   };
@@ -199,10 +208,9 @@ export function manageModels(
  * A handler is code: it comes from folders that the operator named for models. `--allow-path` names folders for
  * adapters, which others may write to. Throws MODEL_SOURCE_FORBIDDEN.
  */
-function requireTrusted({ source, release }: FoundModel, { models, modelStore }: ServeConfig): void {
-  const { folder } = source;
-  const trusted = [...models.map((one) => one.folder), ...(modelStore === undefined ? [] : [modelStore])];
-  if (trusted.some((root) => isBelow(realPathOf(folder), realPathOf(root)))) return;
+function requireTrusted({ source, release }: FoundModel, config: ServeConfig): void {
+  const { folder, handler } = source;
+  if (isTrustedCode(folder, config) && isTrustedCode(handler!.entryPoint, config)) return;
   release();
   throw new AppError(
     'MODEL_SOURCE_FORBIDDEN',

@@ -21,9 +21,9 @@ function refused(text: string): string {
 
 describe('a definition', () => {
   it('comes to the calls of out, first to last', () => {
-    const { calls } = parse({ ...base, workflow: { draft: ['m', 'in'], out: ['adapter', 'a', ['id', 'draft']] } });
+    const { plan } = parse({ ...base, workflow: { draft: ['m', 'in'], out: ['adapter', 'a', ['id', 'draft']] } });
     assert.deepEqual(
-      calls.map(({ model, adapter }) => [model, adapter]),
+      plan.calls.map(({ model, adapter }) => [model, adapter]),
       [
         ['m', undefined],
         ['m', 'a'],
@@ -34,10 +34,54 @@ describe('a definition', () => {
   it('of the documentation is one, and its paths start at its folder', () => {
     const page = readFileSync(new URL('../../docs/workflows.md', import.meta.url), 'utf8');
     const yaml = /```yaml\n(.*?)```/s.exec(page)![1]!;
-    const { name, version, models, adapters, calls } = parseDefinition(yaml, 'the page', '/srv/flow');
+    const { name, version, models, adapters, plan } = parseDefinition(yaml, 'the page', '/srv/flow');
     assert.deepEqual([name, version, models.get('m')?.url], ['greeter', '0.1', '/srv/base']);
     assert.deepEqual([adapters.get('fr')?.source, adapters.get('fr')?.pin], ['/srv/base/adapters/fr', true]);
-    assert.deepEqual(calls.length, 2);
+    assert.deepEqual(plan.calls.length, 2);
+  });
+
+  it('computes a step once, and applies models and functions to one value', () => {
+    const { plan, functions } = parse({
+      ...base,
+      functions: { f: '/code/f.ts', merge: '/code/merge.mjs' },
+      configs: { ...base.configs, merge: { sep: '|', most: 3 } },
+      workflow: {
+        pre: ['f', 'in'],
+        all: ['functionsApply', ['m', 'f'], 'pre'],
+        out: ['merge', 'all', 'pre', ['adapter', 'a', 'pre']],
+      },
+    });
+    const places = plan.order.map((value) => (value.kind === 'model' ? value.call.place : value.place));
+    assert.deepEqual(places, [
+      'workflow.pre',
+      'workflow.all[1][0]',
+      'workflow.all[1][1]',
+      'workflow.out[3]',
+      'workflow.out',
+    ]);
+    const { out } = plan;
+    assert.ok(out.kind === 'function');
+    assert.deepEqual(
+      out.args.map((value) => (value.kind === 'function' ? value.name : value.kind)),
+      ['model', 'f', 'f', 'model'],
+    );
+    assert.equal(out.args[2], plan.order[0], 'one value, however often it is used');
+    assert.deepEqual(functions.get('merge'), { module: '/code/merge.mjs', properties: { sep: '|', most: '3' } });
+  });
+
+  it('keeps modules as absolute paths, since what is kept has no folder', () => {
+    const text = JSON.stringify({
+      ...base,
+      functions: { f: 'f.ts', g: './g.ts' },
+      workflow: { out: ['f', ['m', 'in']] },
+    });
+    const { functions, json } = parseDefinition(text, 'f.json', '/srv/flow');
+    assert.deepEqual(
+      [...functions.values()].map(({ module }) => module),
+      ['/srv/flow/f.ts', '/srv/flow/g.ts'],
+    );
+    assert.deepEqual(parseDefinition(json, 'kept').functions, functions);
+    assert.throws(() => parseDefinition(text, 'the body'), /functions\.f .*must be an absolute path/);
   });
 
   const faults: readonly [string, object, RegExp][] = [
@@ -48,11 +92,23 @@ describe('a definition', () => {
     ['no model', { out: ['id', 'in'] }, /calls no model/],
     ['an unknown step', { out: ['m', 'nope'] }, /"nope" is neither/],
     ['no out', { s: ['m', 'in'] }, /no step "out"/],
+    ['ensemble', { out: ['ensemble', ['functionsApply', ['m', 'm'], 'in']] }, /workflow\.out\[0\].*ensemble averages/],
+    [
+      'an unknown function to apply',
+      { out: ['f', ['functionsApply', ['m', 'x'], 'in']] },
+      /workflow\.out\[1\]\[1\]\[1\].*"x"/,
+    ],
+    ['nothing to apply', { out: ['f', ['functionsApply', [], 'in']] }, /must be a list of 1 to 64 names/],
+    ['a list for a model', { out: ['m', ['functionsApply', ['m'], 'in']] }, /m takes one value, not a list/],
+    ['a list as the answer', { out: ['functionsApply', ['m'], 'in'] }, /out takes one value, not a list/],
+    ['a function of nothing', { out: ['f'] }, /f needs at least one argument/],
+    ['functions only', { out: ['f', 'in'] }, /calls no model/],
     ['a fault in a step that out does not need', { s: ['x', 'in'], out: ['m', 'in'] }, /workflow\.s\[0\]/],
   ];
   for (const [what, workflow, message] of faults) {
     it(`with ${what} is refused with the place`, () => {
-      assert.match(refused(JSON.stringify({ ...base, workflow }, null, 1)), message);
+      const functions = { f: '/code/f.ts' };
+      assert.match(refused(JSON.stringify({ ...base, functions, workflow }, null, 1)), message);
     });
   }
 
@@ -76,9 +132,17 @@ describe('a definition', () => {
     refused('');
     const nine = (name: string) => `[${Array(9).fill(`*${name}`).join(', ')}]`;
     refused(`a: &a [1, 1]\nb: &b ${nine('a')}\nc: &c ${nine('b')}\nd: &d ${nine('c')}\ne: ${nine('d')}`);
+    const steps = Object.fromEntries(Array.from({ length: 200 }, (_, at) => [`s${at}`, ['id', `s${at + 1}`]]));
     assert.match(
-      refused(JSON.stringify({ ...base, functions: { f: 'x.Y' }, workflow: { out: ['m', 'in'] } })),
-      /functions/,
+      refused(JSON.stringify({ ...base, workflow: { out: ['m', 's0'], ...steps, s200: ['id', 'in'] } })),
+      /chain of more than 64 steps/,
     );
+  });
+
+  it('names the function that cannot be one', () => {
+    const definition = (functions: object) => JSON.stringify({ ...base, functions, workflow: { out: ['m', 'in'] } });
+    assert.match(refused(definition({ f: 'com.example.Merge' })), /functions\.f .*"com\.example\.Merge" is no \.ts/);
+    assert.match(refused(definition({ m: '/f.ts' })), /functions\.m .*name of a model/);
+    assert.match(refused(definition({ ensemble: '/f.ts' })), /functions\.ensemble .*taken here/);
   });
 });

@@ -1,14 +1,22 @@
 /** A workflow's definition, read: `workflow.json`, or the same as YAML. Everything wrong with it is told with its place. */
-import { resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { AppError } from '../../errors.js';
 import type { ModelOverrides } from '../management.js';
-import { type Call, compileCalls } from './calls.js';
+import { BUILT_IN, compileCalls, type Plan } from './calls.js';
 
 /** A model that a workflow uses. */
 export interface ModelReference {
   readonly url: string;
   readonly overrides: ModelOverrides;
+}
+
+/** A function that a workflow brings. */
+export interface FunctionReference {
+  /** Absolute path of its module. */
+  readonly module: string;
+  /** What `configs` has under its name. */
+  readonly properties: Readonly<Record<string, string>>;
 }
 
 /** An adapter that a workflow uses. */
@@ -28,8 +36,9 @@ export interface WorkflowDefinition {
   readonly version: string;
   readonly models: ReadonlyMap<string, ModelReference>;
   readonly adapters: ReadonlyMap<string, AdapterReference>;
-  /** What is called, in order; the last one answers. At least one. */
-  readonly calls: readonly Call[];
+  readonly functions: ReadonlyMap<string, FunctionReference>;
+  /** What is called. */
+  readonly plan: Plan;
   /** Fields that mean nothing here, with their places. */
   readonly warnings: readonly string[];
   /** The whole as JSON, with `{model_dir}` filled in and relative paths made absolute. */
@@ -57,9 +66,6 @@ export function parseDefinition(text: string, origin: string, dir?: string): Wor
     .map((key) => `${origin}: ${key} is not known and is ignored`);
   const name = nameAt(top.name, ['name'], fail);
   const version = versionAt(top.version, fail);
-  if (fieldsAt(top.functions ?? {}, ['functions'], fail, () => {}).length > 0) {
-    fail(['functions'], 'names classes of the Java server, which cannot run here; only id and adapter are built in');
-  }
   const models = new Map<string, ModelReference>();
   fieldsAt(top.models, ['models'], fail, (local, value) => {
     nameAt(local, ['models', local], fail);
@@ -68,20 +74,40 @@ export function parseDefinition(text: string, origin: string, dir?: string): Wor
   if (models.size === 0) fail(['models'], 'must name at least one model, such as {"m": "file:///models/demo"}');
   const adapters = new Map<string, AdapterReference>();
   const configs = (top.configs ?? {}) as Fields;
+  const modules = new Map<string, string>();
+  fieldsAt(top.functions ?? {}, ['functions'], fail, (local, value) => {
+    nameAt(local, ['functions', local], fail);
+    if (models.has(local)) fail(['functions', local], 'has the name of a model');
+    if (local === 'adapters' || BUILT_IN.includes(local)) fail(['functions', local], 'has a name that is taken here');
+    modules.set(local, moduleAt(value, ['functions', local], dir, fail));
+  });
+  const functions = new Map<string, FunctionReference>();
+  for (const [local, module] of modules) {
+    const given = configs[local] ?? {};
+    const properties: [string, string][] = [];
+    fieldsAt(given, ['configs', local], fail, (key, option) => {
+      properties.push([key, typeof option === 'string' ? option : JSON.stringify(option)]);
+    });
+    functions.set(local, { module, properties: Object.fromEntries(properties) });
+  }
   fieldsAt(configs, ['configs'], fail, (section) => {
-    if (section !== 'adapters') warnings.push(`${origin}: configs.${section} is not known and is ignored`);
+    if (section !== 'adapters' && !functions.has(section))
+      warnings.push(`${origin}: configs.${section} is not known and is ignored`);
   });
   fieldsAt(configs.adapters ?? {}, ['configs', 'adapters'], fail, (reference, value) => {
     adapters.set(reference, adapterAt(value, ['configs', 'adapters', reference], models, fail));
   });
   const steps = (top.workflow ?? {}) as Fields;
   fieldsAt(top.workflow, ['workflow'], fail, () => {});
-  const calls = compileCalls(steps, {
+  const plan = compileCalls(steps, {
     models: new Set(models.keys()),
+    functions: new Set(functions.keys()),
     adapters: new Map([...adapters].map(([reference, { model }]) => [reference, model])),
     fail,
   });
-  return { name, version, models, adapters, calls, warnings, json: JSON.stringify(top) };
+  // What is kept has no folder that paths could start at.
+  const json = JSON.stringify(functions.size === 0 ? top : { ...top, functions: Object.fromEntries(modules) });
+  return { name, version, models, functions, adapters, plan, warnings, json };
 }
 
 /** Refuses the definition, at a place in it. */
@@ -201,6 +227,17 @@ function modelAt(value: unknown, path: Path, fail: Fail, warnings: string[], ori
       maxQueue: countAt(value.queueSize, [...path, 'queueSize'], fail),
     },
   };
+}
+
+/** The module of a function. */
+function moduleAt(value: unknown, path: Path, dir: string | undefined, fail: Fail): string {
+  const given = textAt(value, path, fail);
+  if (!/\.(ts|mjs|js)$/.test(given)) {
+    fail(path, `${JSON.stringify(given)} is no .ts, .mjs or .js file; classes of the Java server cannot run here`);
+  }
+  if (isAbsolute(given)) return resolve(given);
+  if (dir === undefined) fail(path, 'must be an absolute path: the definition lies in no folder');
+  return resolve(dir!, given);
 }
 
 function adapterAt(

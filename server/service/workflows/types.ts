@@ -25,7 +25,7 @@ export interface WorkflowInfo {
   readonly version: string;
   readonly models: readonly WorkflowModel[];
   readonly adapters: readonly WorkflowAdapter[];
-  /** The calls that make an answer, in order, for example `["cfm", "adapter fr of cfm"]`. */
+  /** The calls that make an answer, in order, for example `["cfm", "adapter fr of cfm", "function tidy"]`. */
   readonly calls: readonly string[];
   /** The definition, as JSON text. */
   readonly definition: string;

@@ -8,8 +8,9 @@ import type { KeptRecords } from '../kept-records.js';
 import type { ModelManager } from '../model-manager.js';
 import type { CallContext } from '../types.js';
 import { AdapterClaims, type WorkflowAdapters } from './adapter-claims.js';
-import type { Call } from './calls.js';
+import type { Call, Plan } from './calls.js';
 import type { WorkflowDefinition } from './definition.js';
+import type { WorkflowFunction, WorkflowFunctions } from './functions.js';
 import { definitionFile, isDefinition, readDefinition } from './source.js';
 import type { WorkflowAdapter, WorkflowInfo, WorkflowModel, WorkflowService, WorkflowSource } from './types.js';
 
@@ -27,6 +28,8 @@ export interface WorkflowServiceOptions {
   readonly direct: (model: string) => boolean;
   /** Told whenever a workflow comes or goes; absent = nobody is. */
   readonly changes?: Changes | undefined;
+  /** Runs functions that workflows bring; absent = workflows with functions are refused. */
+  readonly functions?: WorkflowFunctions | undefined;
   readonly log: AdapterLog;
 }
 
@@ -52,8 +55,13 @@ interface Registration {
 /** A registered workflow with what its calls need. */
 export interface Workflow {
   readonly info: WorkflowInfo;
-  /** Calls with served names of models. */
+  /** What is called, with local names of models. */
+  readonly plan: Plan;
+  /** Its calls of models, in order, with served names. */
   readonly calls: readonly Call[];
+  /** The name that a model is served under. */
+  servedAs(local: string): string;
+  readonly functions: ReadonlyMap<string, WorkflowFunction>;
 }
 
 /** The registered workflows. */
@@ -165,7 +173,7 @@ export class Workflows implements WorkflowService {
       const workflow = this.byId(id);
       if (workflow === undefined || workflow.info.startup || this.#reserved.has(id)) return;
       this.#forget([workflow.info]);
-      await this.#free(workflow.info, callOf('follow')).catch((error: unknown) =>
+      await this.#free(workflow, callOf('follow')).catch((error: unknown) =>
         this.#options.log.warn({ workflow: id, err: error }, 'unregistering failed'),
       );
     });
@@ -185,11 +193,16 @@ export class Workflows implements WorkflowService {
 
   async unregister(name: string, version: string | undefined, call: CallContext): Promise<readonly WorkflowInfo[]> {
     const infos = this.get(name, version);
+    const workflows = this.#workflowsOf(infos);
     for (const info of infos) if (!info.startup) await this.#options.kept?.delete(idOf(info), call);
     this.#forget(infos);
-    await Promise.all(infos.map((info) => this.#free(info, call)));
+    await Promise.all(workflows.map((workflow) => this.#free(workflow, call)));
     this.#options.log.info({ workflow: name, version }, 'workflow unregistered');
     return infos;
+  }
+
+  #workflowsOf(infos: readonly WorkflowInfo[]): Workflow[] {
+    return infos.flatMap((info) => this.#registered.get(info.name)?.filter((one) => one.info === info) ?? []);
   }
 
   /** Takes versions of one name away. */
@@ -214,18 +227,22 @@ export class Workflows implements WorkflowService {
     this.#reserved.add(id);
     const models: WorkflowModel[] = [];
     const adapters: WorkflowAdapter[] = [];
+    const functions = new Map<string, WorkflowFunction>();
     try {
       for (const warning of definition.warnings) this.#options.log.warn({ workflow: name }, warning);
+      await this.#open(definition, functions);
       await this.#acquire(definition, registration, models, adapters, call);
       call.signal.throwIfAborted();
       const served = new Map(models.map((model) => [model.local, model.served]));
-      const calls = definition.calls.map((one) => ({ ...one, model: served.get(one.model)! }));
+      const servedAs = (local: string) => served.get(local)!;
+      const { plan } = definition;
+      const calls = plan.calls.map((one) => ({ ...one, model: servedAs(one.model) }));
       const info: WorkflowInfo = {
         name,
         version,
         models,
         adapters,
-        calls: calls.map(({ model, adapter }) => (adapter === undefined ? model : `adapter ${adapter} of ${model}`)),
+        calls: callTexts(plan, servedAs),
         definition: definition.json,
         startup,
         createdAt: Date.now(),
@@ -233,12 +250,12 @@ export class Workflows implements WorkflowService {
       const owned = adapters.filter((adapter) => this.#claims.isOwned(adapter)).map((adapter) => adapter.name);
       const saved: SavedWorkflow = { definition: definition.json, owned };
       if (keep) await this.#options.kept?.put(id, saved, call);
-      this.#registered.set(name, [...(this.#registered.get(name) ?? []), { info, calls }]);
+      this.#registered.set(name, [...(this.#registered.get(name) ?? []), { info, plan, calls, servedAs, functions }]);
       this.#options.changes?.notify();
       this.#options.log.info({ workflow: name, version }, 'workflow registered');
       return info;
     } catch (error) {
-      await this.#free({ name, version, models, adapters }, call);
+      await this.#free({ info: { name, version, models, adapters }, functions }, call);
       throw error;
     } finally {
       this.#reserved.delete(id);
@@ -281,14 +298,39 @@ export class Workflows implements WorkflowService {
     }
   }
 
+  /** Starts the functions; fills the map as it gets them, so that a failure knows what to give back. */
+  async #open({ name: workflow, functions }: WorkflowDefinition, opened: Map<string, WorkflowFunction>): Promise<void> {
+    for (const [name, { module, properties }] of functions) {
+      if (this.#options.functions === undefined) {
+        throw new AppError('WORKFLOW_INVALID', `workflow ${workflow} brings functions, which are not run here`);
+      }
+      opened.set(name, await this.#options.functions.open({ workflow, name, module, properties }));
+    }
+  }
+
   async #free(
-    workflow: Pick<WorkflowInfo, 'name' | 'version' | 'models' | 'adapters'>,
+    {
+      info: workflow,
+      functions,
+    }: Pick<Workflow, 'functions'> & {
+      readonly info: Pick<WorkflowInfo, 'name' | 'version' | 'models' | 'adapters'>;
+    },
     call: CallContext,
   ): Promise<void> {
+    await Promise.all([...functions.values()].map((one) => one.release()));
     for (const adapter of workflow.adapters) await this.#claims.release(adapter, call);
     const served = new Set(workflow.models.map((model) => model.served));
     await Promise.all([...served].map((model) => this.#options.models.release(idOf(workflow), model)));
   }
+}
+
+/** What is told of the calls, in order. */
+function callTexts({ order }: Plan, servedAs: (local: string) => string): string[] {
+  return order.map((value) => {
+    if (value.kind === 'function') return `function ${value.name}`;
+    const { model, adapter } = value.call;
+    return adapter === undefined ? servedAs(model) : `adapter ${adapter} of ${servedAs(model)}`;
+  });
 }
 
 /** `name`, or `name/version`. */
