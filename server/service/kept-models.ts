@@ -15,8 +15,8 @@ export interface KeptModel extends SavedModel {
 export interface KeptModelListener {
   /** Registers it, unless something has the name; resolves when it is ready or failed. */
   bringBack(model: KeptModel): Promise<void>;
-  /** Its record is gone. */
-  gone(name: string): void;
+  /** Its record was deleted; what was registered under the name since is not meant. @param revision of the deletion */
+  gone(name: string, revision: number): void;
 }
 
 /** The kept models. */
@@ -68,8 +68,12 @@ export class KeptModels {
     const { records, revision } = await this.#records.list();
     for (const record of records) await bringBack(record);
     return this.#records.follow(revision, async ({ name, body, revision }) => {
-      if (body !== undefined) await bringBack({ name, body, revision });
-      else listener.gone(name);
+      if (body === undefined) {
+        listener.gone(name, revision);
+        return;
+      }
+      const now = await this.#records?.get(name);
+      if (now?.revision === revision) await bringBack({ name, body, revision });
     });
   }
 }

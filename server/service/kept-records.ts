@@ -25,6 +25,11 @@ export class KeptRecords {
     return this.#store.list(this.#kind, '');
   }
 
+  /** The record as it is now; undefined = there is none. */
+  async get(name: string): Promise<KeptRecord | undefined> {
+    return this.#store.get({ kind: this.#kind, scope: '', name });
+  }
+
   /**
    * Resolves with the record's revision once it would survive a crash.
    * @param change `action`: what the log calls it; `revision`: that the record must have now
@@ -43,7 +48,11 @@ export class KeptRecords {
     await this.#write(name, null, { action: 'unregister' }, call);
   }
 
-  /** Calls back with what changed after a revision, by whomever; a deleted record has no body. @returns stops it */
+  /**
+   * Calls back with what changed after a revision, by whomever; a deleted record has no body. What is told may be
+   * outdated: while one change was dealt with, the next ones may have been followed by others.
+   * @returns stops it
+   */
   follow(revision: number, onChange: (change: KeptRecord) => Promise<void>): () => Promise<void> {
     return this.#store.follow(revision, async (changes) => {
       for (const { key, record, revision } of changes) {

@@ -126,9 +126,10 @@ export class ModelManager implements ModelManagement {
           // Told in the log where it failed, and listed with its error.
         }
       },
-      gone: (name) => {
+      gone: (name, revision) => {
         const model = this.#registered.get(name);
         if (!model?.direct || model.startup || model.workflows.size > 0) return;
+        if (model.revision === undefined || model.revision > revision) return;
         this.#remove(model).catch((error: unknown) =>
           this.#options.log.warn({ model: name, err: error }, 'unregistering failed'),
         );
@@ -268,6 +269,7 @@ export class ModelManager implements ModelManagement {
       createdAt: Date.now(),
       stop,
       workflows: new Set(workflow === undefined ? [] : [workflow]),
+      revision: record?.revision,
       direct: workflow === undefined,
       state: 'loading',
       key: opening.then(({ options }) => poolKey(options)),
@@ -287,7 +289,8 @@ export class ModelManager implements ModelManagement {
     model.ready.catch(() => {});
     const save = async () => {
       const saved = { url, overrides, snapshot: model.opened?.snapshot };
-      return keep && this.#kept.put(name, saved, keep);
+      if (keep !== undefined) model.revision = await this.#kept.put(name, saved, keep);
+      return model.revision;
     };
     // What is kept before it was fetched is kept again with what was, so that it comes back without its origin.
     const noteSnapshot = async (revision: number | undefined, call: CallContext) => {

@@ -15,6 +15,8 @@ export interface RegisteredModel {
   readonly stop: AbortController;
   readonly workflows: Set<string>;
   direct: boolean;
+  /** Revision that its record was written with; absent = it is not kept, or not yet. */
+  revision?: number | undefined;
   state: ModelState;
   error?: string;
   /** Key of its engine, as soon as it was opened. */

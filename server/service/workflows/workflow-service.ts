@@ -4,7 +4,7 @@ import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
 import type { AdapterLog } from '../adapter-service.js';
 import type { Changes } from '../changes.js';
-import type { KeptRecords } from '../kept-records.js';
+import type { KeptRecord, KeptRecords } from '../kept-records.js';
 import type { ModelManager } from '../model-manager.js';
 import type { CallContext } from '../types.js';
 import { AdapterClaims, type WorkflowAdapters } from './adapter-claims.js';
@@ -48,8 +48,9 @@ interface Registration {
   readonly startup?: boolean;
   /** Keep it in the registry. */
   readonly keep?: boolean;
-  /** What was kept, where it is registered again. */
+  /** What was kept, and the revision of its record, where it is registered again. */
   readonly saved?: SavedWorkflow;
+  readonly revision?: number;
 }
 
 /** A registered workflow with what its calls need. */
@@ -62,6 +63,8 @@ export interface Workflow {
   /** The name that a model is served under. */
   servedAs(local: string): string;
   readonly functions: ReadonlyMap<string, WorkflowFunction>;
+  /** Revision that its record was written with; absent = it is not kept. */
+  readonly revision?: number | undefined;
 }
 
 /** The registered workflows. */
@@ -164,14 +167,18 @@ export class Workflows implements WorkflowService {
     const { kept } = this.#options;
     if (kept === undefined) return async () => {};
     const { records, revision } = await kept.list();
-    for (const { name, body } of records) await this.#bringBack(name, body);
-    return kept.follow(revision, async ({ name: id, body }) => {
+    for (const record of records) await this.#bringBack(record);
+    return kept.follow(revision, async (record) => {
+      const { name: id, body, revision } = record;
       if (body !== undefined) {
-        await this.#bringBack(id, body);
+        const now = await kept.get(id);
+        if (now?.revision === revision) await this.#bringBack(record);
         return;
       }
       const workflow = this.byId(id);
       if (workflow === undefined || workflow.info.startup || this.#reserved.has(id)) return;
+      // It was registered again since.
+      if (workflow.revision === undefined || workflow.revision > revision) return;
       this.#forget([workflow.info]);
       await this.#free(workflow, callOf('follow')).catch((error: unknown) =>
         this.#options.log.warn({ workflow: id, err: error }, 'unregistering failed'),
@@ -179,12 +186,12 @@ export class Workflows implements WorkflowService {
     });
   }
 
-  async #bringBack(id: string, body: unknown): Promise<void> {
+  async #bringBack({ name: id, body, revision }: KeptRecord): Promise<void> {
     if (this.byId(id) !== undefined || this.#reserved.has(id)) return;
     try {
       const saved = savedWorkflow.parse(body);
       const definition = await readDefinition({ kind: 'text', text: saved.definition }, []);
-      await this.#register(definition, callOf('restore'), { saved });
+      await this.#register(definition, callOf('restore'), { saved, revision });
     } catch (error) {
       const why = error instanceof AppError ? error.message : String(error);
       this.#options.log.warn({ workflow: id, err: error }, `the kept workflow ${id} is not served: ${why}`);
@@ -249,8 +256,9 @@ export class Workflows implements WorkflowService {
       };
       const owned = adapters.filter((adapter) => this.#claims.isOwned(adapter)).map((adapter) => adapter.name);
       const saved: SavedWorkflow = { definition: definition.json, owned };
-      if (keep) await this.#options.kept?.put(id, saved, call);
-      this.#registered.set(name, [...(this.#registered.get(name) ?? []), { info, plan, calls, servedAs, functions }]);
+      const revision = keep ? await this.#options.kept?.put(id, saved, call) : registration.revision;
+      const workflow: Workflow = { info, plan, calls, servedAs, functions, revision };
+      this.#registered.set(name, [...(this.#registered.get(name) ?? []), workflow]);
       this.#options.changes?.notify();
       this.#options.log.info({ workflow: name, version }, 'workflow registered');
       return info;
