@@ -59,6 +59,8 @@ export interface AdapterEntry {
   revision: number;
   /** True: found in a folder at start, whose content may be another at the next start. */
   readonly fromFolder: boolean;
+  /** Workflow that registered it, as `name` or `name/version`, and with the last of which it goes; absent = a client. */
+  readonly workflow?: string | undefined;
   readonly usage: AdapterUsage;
   /** What the files said; undefined until they were read. */
   summary?: AdapterSummary | undefined;

@@ -48,6 +48,9 @@ export interface ManagedModels {
   close(): Promise<void>;
 }
 
+/** No registration of a workflow takes as long. */
+const LEFTOVER_MS = 600_000;
+
 /** What brings files here, and services that are made after this, so they are asked for when they are needed. */
 export interface OtherServices {
   readonly sources: SourceResolver;
@@ -158,7 +161,10 @@ export function manageModels(
       get: (request) => adapters().get(request),
       create: (request, call) => adapters().create(request, call),
       delete: (request, call) => adapters().delete(request, call),
+      removeLeftovers: (leftovers, call) => adapters().removeLeftovers(leftovers, call),
     },
+    // Others that share the registry may be registering a workflow just now.
+    leftoverMs: config.registry.kind === 'postgres' ? LEFTOVER_MS : 0,
     taken: (name) => manager.isDirect(name),
     direct: (name) => manager.isDirect(name),
     kept: new KeptRecords(store, 'workflow'),

@@ -58,6 +58,7 @@ export type EntryFacts = Pick<AdapterEntry, 'source' | 'preload' | 'pin'> &
       | 'versions'
       | 'revision'
       | 'fromFolder'
+      | 'workflow'
       | 'usage'
     >
   >;

@@ -47,10 +47,10 @@ export async function createAdapter(
   checkPin(pin, preload);
   const registry = registryOf(core, model);
   if (!registry.reserve(name)) throw exists(model, name);
-  const { source, options = {} } = request;
+  const { source, workflow, options = {} } = request;
   const later = request.synchronous === false;
   try {
-    const entry = newEntry(core, model, name, { source, preload, pin, options: { ...options } });
+    const entry = newEntry(core, model, name, { source, preload, pin, workflow, options: { ...options } });
     if (call.signal.aborted) throw canceled(call.signal);
     let lease: ResidentLease | undefined;
     if (preload && !later) lease = await core.loader.lease(entry);

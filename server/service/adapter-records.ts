@@ -28,6 +28,8 @@ const adapter = z.object({
   options: z.record(z.string(), z.string()),
   versions: z.array(version),
   fromFolder: z.boolean(),
+  /** The workflow that registered it; absent = a client. */
+  workflow: z.string().optional(),
   createdAt: z.number(),
   updatedAt: z.number(),
 });
@@ -54,12 +56,13 @@ export function readRecord(body: unknown): AdapterRecord {
 
 /** The record of an entry. */
 export function recordOf(entry: AdapterEntry): AdapterRecord & { type: 'adapter' } {
-  const { source, snapshot, preload, pin, options, fromFolder, createdAt, updatedAt } = entry;
+  const { source, snapshot, preload, pin, options, fromFolder, workflow, createdAt, updatedAt } = entry;
   return {
     type: 'adapter',
     ...{ source, preload, pin, fromFolder, createdAt, updatedAt },
     digest: digestOf(entry),
     ...(snapshot !== undefined && { snapshot }),
+    ...(workflow !== undefined && { workflow }),
     options: { ...options },
     versions: versionsOf(entry).slice(-MAX_VERSIONS),
   };

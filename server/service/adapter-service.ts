@@ -16,6 +16,7 @@ import { deleteAdapter } from './adapter-delete.js';
 import { eventPage } from './adapter-events.js';
 import { AdapterJournal } from './adapter-journal.js';
 import { leaseSelections, type SelectionLease } from './adapter-leases.js';
+import { type Leftovers, removeLeftovers } from './adapter-leftovers.js';
 import { AdapterLoader } from './adapter-loader.js';
 import { AdapterSync } from './adapter-sync.js';
 import { updateAdapter } from './adapter-update.js';
@@ -225,6 +226,11 @@ export class Adapters implements AdapterService, AdapterLeases {
     } finally {
       release();
     }
+  }
+
+  /** Deletes what workflows registered that are no longer there. */
+  removeLeftovers(leftovers: Leftovers, call: CallContext): Promise<void> {
+    return removeLeftovers(this.core, leftovers, call, this.refresh);
   }
 
   async update(request: UpdateAdapterRequest, call: CallContext): Promise<AdapterInfo> {

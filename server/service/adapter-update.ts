@@ -112,6 +112,7 @@ async function change(
   const next: AdapterEntry = {
     ...from,
     ...{ preload, pin, options },
+    workflow: current.workflow,
     createdAt: current.createdAt,
     updatedAt: Date.now(),
     versions: versionsOf(current),

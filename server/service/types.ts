@@ -225,6 +225,8 @@ export interface CreateAdapterRequest {
   readonly expectedDigest?: string | undefined;
   /** False: answer at once and load afterwards; the state tells how it goes. Default true. */
   readonly synchronous?: boolean | undefined;
+  /** The workflow that it is registered for, as `name` or `name/version`; absent = a client asks. */
+  readonly workflow?: string | undefined;
 }
 
 /** What is to change of a registered adapter; absent fields stay. */

@@ -1,9 +1,13 @@
 /** Adapters that workflows have registered: several workflows may name one, which then goes with the last of them. */
 import { AppError } from '../../errors.js';
+import type { Leftovers } from '../adapter-leftovers.js';
 import type { AdapterService, CallContext, CreateAdapterRequest } from '../types.js';
 
 /** The part of adapter management that workflows need. */
-export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get' | 'delete'>;
+export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get' | 'delete'> & {
+  /** Deletes what workflows registered that are no longer there. */
+  removeLeftovers(leftovers: Leftovers, call: CallContext): Promise<void>;
+};
 
 interface Claim {
   count: number;
@@ -57,6 +61,11 @@ export class AdapterClaims {
       this.#claims.delete(key);
       throw error;
     }
+  }
+
+  /** Names of all adapters that workflows have claimed. */
+  names(): string[] {
+    return [...this.#claims.keys()].map((key) => (JSON.parse(key) as [string, string])[1]);
   }
 
   /** Gives a claim back; the last one deletes what workflows have registered. */

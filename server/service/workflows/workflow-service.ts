@@ -26,6 +26,8 @@ export interface WorkflowServiceOptions {
   readonly kept?: KeptRecords | undefined;
   /** True: the model was registered by itself, so its adapters may be somebody else's. */
   readonly direct: (model: string) => boolean;
+  /** Age from which an adapter without its workflow is left over, in milliseconds; default 0. */
+  readonly leftoverMs?: number | undefined;
   /** Told whenever a workflow comes or goes; absent = nobody is. */
   readonly changes?: Changes | undefined;
   /** Runs functions that workflows bring; absent = workflows with functions are refused. */
@@ -168,6 +170,7 @@ export class Workflows implements WorkflowService {
     if (kept === undefined) return async () => {};
     const { records, revision } = await kept.list();
     for (const record of records) await this.#bringBack(record);
+    await this.#removeLeftovers(records);
     return kept.follow(revision, async (record) => {
       const { name: id, body, revision } = record;
       if (body !== undefined) {
@@ -184,6 +187,16 @@ export class Workflows implements WorkflowService {
         this.#options.log.warn({ workflow: id, err: error }, 'unregistering failed'),
       );
     });
+  }
+
+  /** What a workflow could not be brought back with is still its own. */
+  async #removeLeftovers(records: readonly KeptRecord[]): Promise<void> {
+    const { adapters, leftoverMs = 0, log } = this.#options;
+    const owned = records.flatMap(({ body }) => savedWorkflow.safeParse(body).data?.owned ?? []);
+    const leftovers = { owned: new Set([...owned, ...this.#claims.names()]), olderThanMs: leftoverMs };
+    await adapters
+      .removeLeftovers(leftovers, callOf('restore'))
+      .catch((error: unknown) => log.warn({ err: error }, 'adapters that workflows left are not looked for'));
   }
 
   async #bringBack({ name: id, body, revision }: KeptRecord): Promise<void> {
@@ -286,7 +299,7 @@ export class Workflows implements WorkflowService {
   /** Fills `models` and `adapters` as it gets them, so that a failure knows what to give back. */
   async #acquire(
     definition: WorkflowDefinition,
-    { startup, saved }: Registration,
+    { startup, keep, saved }: Registration,
     models: WorkflowModel[],
     adapters: WorkflowAdapter[],
     call: CallContext,
@@ -301,7 +314,8 @@ export class Workflows implements WorkflowService {
       const adapter = { name, model: served.get(model)!, source };
       // The registry may have brought back what this workflow registered before.
       const own = saved ? saved.owned.includes(name) : startup && !this.#options.direct(adapter.model);
-      await this.#claims.claim({ ...adapter, ...rest }, call, own ? (saved ? 'keep' : 'replace') : undefined);
+      const request = { ...adapter, ...rest, ...(keep && { workflow: user.id }) };
+      await this.#claims.claim(request, call, own ? (saved ? 'keep' : 'replace') : undefined);
       adapters.push(adapter);
     }
   }
