@@ -1,23 +1,57 @@
 /** `loramux validate`: an adapter's report as text or JSON. */
 import { type AdapterReport, validateAdapter } from './adapters/validate-adapter.js';
+import type { ModelSource } from './config/model-folder.js';
+import { openModelUrl } from './config/open-model.js';
+import type { AdapterCheck } from './config/parse.js';
 import { SUPPORTED_FEATURES } from './engine/features.js';
+import { AppError } from './errors.js';
 import { openModelFolder } from './model/model-folder.js';
 import { adapterBaseOf } from './model/module-table.js';
+import { createSourceResolver, type SourceResolver } from './sources/source-resolver.js';
 
-/** Checks the adapter in `folder` against the model in `modelDir`. Throws MODEL_INVALID. */
-export async function checkAdapter(
-  modelDir: string,
-  folder: string,
-  json: boolean,
-): Promise<{ readonly text: string; readonly valid: boolean }> {
-  const model = await openModelFolder(modelDir);
+/**
+ * Checks an adapter against a model as a registration there would, with the limits of the model's `serving.properties`;
+ * fetches what is elsewhere. Throws MODEL_INVALID, LORA_DISABLED, and what sources throw.
+ */
+export async function checkAdapter(check: AdapterCheck): Promise<{ readonly text: string; readonly valid: boolean }> {
+  const sources = createSourceResolver(check.sources);
+  const held: (() => void)[] = [];
   try {
-    const request = { folder, roots: [folder], supportedFeatures: SUPPORTED_FEATURES };
-    const report = await validateAdapter(request, adapterBaseOf(model));
-    return { text: json ? `${JSON.stringify(report, null, 2)}\n` : render(report), valid: report.valid };
+    const { name, path, loraEnabled, limits } = await openModel(check, sources, held);
+    if (!loraEnabled)
+      throw new AppError('LORA_DISABLED', `model ${name} is served without LoRA, so it takes no adapter`);
+    const adapter = await sources.open({ source: check.source, kind: 'adapter', base: path, trusted: true });
+    held.push(() => adapter.release());
+    const model = await openModelFolder(path);
+    try {
+      const report = await validateAdapter(
+        {
+          folder: adapter.path,
+          roots: adapter.roots,
+          supportedFeatures: SUPPORTED_FEATURES,
+          maxRank: limits.maxLoraRank,
+          baseCheck: check.baseCheck,
+        },
+        adapterBaseOf(model),
+      );
+      return { text: check.json ? `${JSON.stringify(report, null, 2)}\n` : render(report), valid: report.valid };
+    } finally {
+      await model.close();
+    }
   } finally {
-    await model.close();
+    for (const release of held) release();
+    await sources.close();
   }
+}
+
+/** The model that is checked against, here now. */
+async function openModel({ model }: AdapterCheck, sources: SourceResolver, held: (() => void)[]): Promise<ModelSource> {
+  if ('path' in model) return model;
+  const { url, name, settings, cwd } = model;
+  const places = { roots: [], store: undefined, settings, sources };
+  const found = await openModelUrl(url, name, places, { trusted: true, cwd });
+  held.push(() => found.release());
+  return found.source;
 }
 
 function render({ valid, reason, faults, tensors, summary }: AdapterReport): string {

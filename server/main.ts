@@ -40,7 +40,7 @@ async function main(): Promise<void> {
   }
   if (invocation.kind === 'validate') {
     const { checkAdapter } = await import('./check-adapter.js');
-    const { text, valid } = await checkAdapter(invocation.model.path, invocation.folder, invocation.json);
+    const { text, valid } = await checkAdapter(invocation);
     process.stdout.write(text);
     process.exitCode = valid ? 0 : EXIT_REFUSED;
     return;

@@ -24,7 +24,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   rpc: ['errors', 'service', 'listener'],
   rest: ['errors', 'service', 'listener'],
   'start-message': ['service'],
-  'check-adapter': ['adapters', 'engine', 'model'],
+  'check-adapter': ['errors', 'adapters', 'config', 'engine', 'model', 'sources'],
   doctor: ['compose', 'config', 'engine', 'model', 'observe'],
   compose: [
     ...[

@@ -15,6 +15,8 @@ export interface ReadRequest {
   readonly supportedFeatures: ReadonlySet<string>;
   /** Most bytes that the weights may take. */
   readonly maxBytes?: number | undefined;
+  /** Greatest rank that the model takes; absent = any. */
+  readonly maxRank?: number | undefined;
   /** What to do where the config names another base; default warn. */
   readonly baseCheck?: BaseCheck | undefined;
 }
@@ -81,10 +83,11 @@ function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): Adapte
 
 /**
  * Reads, checks and binds an adapter, and brings it into the engine's form.
- * @throws AppError as {@link readAdapterFolder}; ADAPTER_UNSUPPORTED naming the features that the engine lacks
+ * @throws AppError as {@link readAdapterFolder}; ADAPTER_UNSUPPORTED naming the features that the engine lacks,
+ * or the rank that the model does not take
  */
 export async function prepareAdapter(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
-  const { folder, roots, maxBytes, supportedFeatures, baseCheck } = request;
+  const { folder, roots, maxBytes, maxRank, supportedFeatures, baseCheck } = request;
   const read = await readAdapterFolder(folder, base, { roots, maxBytes, baseCheck });
   const missing = read.features.filter((feature) => !supportedFeatures.has(feature));
   if (missing.length > 0) {
@@ -97,5 +100,12 @@ export async function prepareAdapter(request: ReadRequest, base: AdapterBase): P
   }
   // The engine has no use for texts.
   const { text: _, ...adapter } = await flattenReplaced(read, base);
-  return { adapter, summary: summarise(read, adapter.bytes, base) };
+  const summary = summarise(read, adapter.bytes, base);
+  const rank = summary.ranks.at(-1) ?? 0;
+  if (maxRank !== undefined && rank > maxRank) {
+    throw new AppError('ADAPTER_UNSUPPORTED', `its rank is ${rank}, and option.max_lora_rank is ${maxRank}`, {
+      metadata: { rank: String(rank), maxLoraRank: String(maxRank) },
+    });
+  }
+  return { adapter, summary };
 }

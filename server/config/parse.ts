@@ -7,7 +7,7 @@ import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
-import { type RemoteModel, remoteModelOf } from './remote-model.js';
+import { isRemoteModel, type RemoteModel, remoteModelOf, withRevision } from './remote-model.js';
 import { NO_SERVING_ENVIRONMENT, type ServingEnvironment, servingEnvironment } from './serving-env.js';
 import { SERVING_KEYS } from './serving-keys.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
@@ -49,11 +49,22 @@ export interface ServeConfig
   readonly environment: ServingEnvironment;
 }
 
+/** What `loramux validate` checks. */
+export interface AdapterCheck {
+  /** The model, on this machine or to be fetched. */
+  readonly model: ModelSource | RemoteModel;
+  /** The adapter: an absolute path, or a remote source. */
+  readonly source: string;
+  readonly sources: SourceSettings;
+  readonly baseCheck: ServeConfig['baseCheck'];
+  readonly json: boolean;
+}
+
 /** What the command line asks for. */
 export type Invocation =
   | { readonly kind: 'serve'; readonly config: ServeConfig }
-  /** Check an adapter's folder against a model, print the report. */
-  | { readonly kind: 'validate'; readonly model: ModelSource; readonly folder: string; readonly json: boolean }
+  /** Check an adapter against a model, print the report. */
+  | ({ readonly kind: 'validate' } & AdapterCheck)
   /** Describe this machine and test the server on it; `demo`: how the demo model is served for that. */
   | { readonly kind: 'doctor'; readonly demo: ServeConfig; readonly json: boolean }
   /** Only open the GPU, in this process, and print what it can do: `doctor` starts itself so. */
@@ -137,12 +148,16 @@ function commandLine(
     .description(
       'Check an adapter against a model without serving: every tensor, its place, and what would be refused.',
     )
-    .argument('<dir>', 'folder of the adapter')
-    .option('--model <DIR>', 'the model it is for (default: the embedded demo model)')
+    .argument('<source>', 'the adapter: a folder, s3://bucket/prefix, a hub id or hf://..., an https:// archive')
+    .option('--model <DIR|ID>', 'the model it is for, as serve takes it (default: the embedded demo model)')
     .option('--json', 'print the whole report as JSON')
     .exitOverride()
     .configureOutput(output)
-    .action((folder: string, options: { model?: string; json?: boolean }) => validate({ folder, ...options }));
+    .action((source: string, { model, json, ...flags }: { model?: string; json?: boolean }) =>
+      validate({ source, model, json, flags }),
+    );
+  const check = program.commands.at(-1)!;
+  for (const entry of SETTING_ENTRIES.filter(({ key }) => CHECK_SETTINGS.has(key))) check.addOption(optionOf(entry));
   program
     .command('doctor')
     .description('Describe this machine, say what --device auto takes, and test the server on the demo model.')
@@ -197,16 +212,44 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
 
 /** What `loramux validate` was given. */
 interface CheckArguments {
-  readonly folder: string;
-  readonly model?: string;
-  readonly json?: boolean;
+  readonly source: string;
+  readonly model?: string | undefined;
+  readonly json?: boolean | undefined;
+  readonly flags: Record<string, string | string[] | undefined>;
 }
 
-function assembleCheck({ folder, model, json = false }: CheckArguments, surroundings: Surroundings): Invocation {
-  const { cwd } = surroundings;
-  const given = model ?? demoModel(surroundings);
-  const source = resolveModelFolder(given, { ...readSettings({}, {}), environment: NO_SERVING_ENVIRONMENT }, cwd);
-  return { kind: 'validate', model: source, folder: existingFolder('validate', folder, cwd), json };
+/** Settings that count for `loramux validate`, too: where sources are, and what is made of another base's name. */
+const CHECK_SETTINGS: ReadonlySet<string> = new Set([
+  ...['cacheDir', 'cacheBytes', 'sourceBytes', 'sourceTimeoutMs'],
+  ...['s3Endpoint', 's3Region', 's3Addressing', 'hubEndpoint', 'baseCheck'],
+]);
+
+function assembleCheck({ source, model, json = false, flags }: CheckArguments, around: Surroundings): Invocation {
+  const { cwd, env } = around;
+  const given = model ?? demoModel(around);
+  const names = SETTING_ENTRIES.filter(({ key }) => CHECK_SETTINGS.has(key)).flatMap((entry) => [
+    entry.env,
+    ...(entry.variables ?? []),
+  ]);
+  // Variables of a server that is served from here do not count for its models.
+  const settings = readSettings(flags, Object.fromEntries(names.map((name) => [name, env[name]])));
+  const modelSettings = { ...settings, environment: NO_SERVING_ENVIRONMENT };
+  const remote = isRemoteModel(source, cwd);
+  if (!remote && !isFile(source, cwd)) existingFolder('validate', source, cwd);
+  return {
+    kind: 'validate',
+    model: remoteModelOf(given, modelSettings, cwd) ?? resolveModelFolder(given, modelSettings, cwd),
+    source: remote ? withRevision(source, undefined) : path.resolve(cwd, source),
+    sources: sourceSettings(settings, around),
+    baseCheck: settings.baseCheck,
+    json,
+  };
+}
+
+/** An adapter in GGUF form is one file. */
+function isFile(given: string, cwd: string): boolean {
+  const place = path.resolve(cwd, given);
+  return /\.gguf$/i.test(place) && statSync(place, { throwIfNoEntry: false })?.isFile() === true;
 }
 
 /** What `loramux doctor` was given. */

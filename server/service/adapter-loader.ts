@@ -182,18 +182,13 @@ export class AdapterLoader {
   }
 
   private async readFolder(entry: AdapterEntry, { path: folder, roots }: LocalSource): Promise<ReadAdapter> {
-    const { supportedFeatures, baseCheck, base, maxLoraRank } = this.model(entry);
+    const { supportedFeatures, baseCheck, base, maxLoraRank: maxRank } = this.model(entry);
     entry.progress = { stage: 'read', doneBytes: 0 };
     const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
-    const read = await this.reader.read({ folder, roots, supportedFeatures, maxBytes, baseCheck }, base);
+    const wanted = { folder, roots, supportedFeatures, maxBytes, maxRank, baseCheck };
+    const read = await this.reader.read(wanted, base);
     // Told of where the adapter is described; what cannot be looked at is no reason against the weights.
     await moduleOf(entry).catch(() => undefined);
-    const rank = read.summary.ranks.at(-1) ?? 0;
-    if (maxLoraRank !== undefined && rank > maxLoraRank) {
-      throw new AppError('ADAPTER_UNSUPPORTED', `its rank is ${rank}, and option.max_lora_rank is ${maxLoraRank}`, {
-        metadata: { rank: String(rank), maxLoraRank: String(maxLoraRank) },
-      });
-    }
     return read;
   }
 

@@ -217,12 +217,12 @@ export class Adapters implements AdapterService, AdapterLeases {
 
   async validate(request: OfModel & { source: string }): Promise<AdapterReport> {
     const model = this.core.models.name(request.model);
-    const { modelDir, base, supportedFeatures, baseCheck } = this.core.models.withLora(model);
+    const { modelDir, base, supportedFeatures, baseCheck, maxLoraRank: maxRank } = this.core.models.withLora(model);
     const { source } = request;
     const wanted = { source, kind: 'adapter', base: modelDir, roots: this.core.allowedRoots } as const;
     const { path: folder, roots, release } = await this.core.sources.open(wanted);
     try {
-      return await this.core.reader.validate({ folder, roots, supportedFeatures, baseCheck }, base);
+      return await this.core.reader.validate({ folder, roots, supportedFeatures, maxRank, baseCheck }, base);
     } finally {
       release();
     }

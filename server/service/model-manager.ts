@@ -129,7 +129,7 @@ export class ModelManager implements ModelManagement {
       gone: (name, revision) => {
         const model = this.#registered.get(name);
         if (!model?.direct || model.startup || model.workflows.size > 0) return;
-        if (model.revision === undefined || model.revision > revision) return;
+        if (model.leaving || model.revision === undefined || model.revision > revision) return;
         this.#remove(model).catch((error: unknown) =>
           this.#options.log.warn({ model: name, err: error }, 'unregistering failed'),
         );
@@ -146,7 +146,13 @@ export class ModelManager implements ModelManagement {
       });
     }
     if (!model.startup) {
-      await this.#kept.delete(name, call);
+      model.leaving = true;
+      try {
+        await this.#kept.delete(name, call);
+      } catch (error) {
+        model.leaving = false;
+        throw error;
+      }
     }
     const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
     // What is named when the server starts comes back with its adapters; this does not.

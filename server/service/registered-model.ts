@@ -17,6 +17,8 @@ export interface RegisteredModel {
   direct: boolean;
   /** Revision that its record was written with; absent = it is not kept, or not yet. */
   revision?: number | undefined;
+  /** True while this process unregisters it, and so looks after its end. */
+  leaving?: boolean;
   state: ModelState;
   error?: string;
   /** Key of its engine, as soon as it was opened. */

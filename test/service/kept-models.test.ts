@@ -25,10 +25,11 @@ class LateStore extends MemoryStore {
 
 async function setup() {
   const store = new LateStore();
+  const adapters = { addModel() {}, removeModel() {}, open: async () => {}, clear: async () => {} };
   const manager = new ModelManager({
     pool: new ModelPool(async ({ name }) => memoryModel(name), new ModelUses(), 0),
     models: new Map(),
-    adapters: { addModel() {}, removeModel() {}, open: async () => {}, clear: async () => {} },
+    adapters,
     open: async (path, name) => ({
       options: { name, path, loraEnabled: true } as LoadModelOptions,
       adapterFolders: [],
@@ -41,7 +42,7 @@ async function setup() {
   await manager.restore();
   const key = { kind: 'model', scope: '', name: 'm' };
   const names = () => manager.list().map(({ name }) => name);
-  return { store, manager, key, names };
+  return { store, manager, key, names, adapters };
 }
 
 describe('changes of the registry that are told late', () => {
@@ -53,6 +54,18 @@ describe('changes of the registry that are told late', () => {
     await manager.register({ url: '/m' }, call);
     await store.tell([{ key, record: undefined, revision }]);
     assert.deepEqual(names(), ['m']);
+  });
+
+  it('do not interfere with who made them', async () => {
+    const { store, manager, key, names, adapters } = await setup();
+    await manager.register({ url: '/m' }, call);
+    adapters.clear = async () => {
+      const { revision } = await store.list('model');
+      await store.tell([{ key, record: undefined, revision }]);
+      assert.deepEqual(names(), ['m'], 'its adapters are still to be cleared');
+    };
+    await manager.unregister('m', call);
+    assert.deepEqual(names(), []);
   });
 
   it('do not bring back what was unregistered since', async () => {
