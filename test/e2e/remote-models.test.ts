@@ -135,10 +135,13 @@ describe('models from elsewhere', () => {
       server.files.set(`/${name}.tgz`, archive);
       return `${server.url}/${name}.tgz?signature=S3CR3T#sha256=${sha256(archive)}`;
     };
+    const named = serve('named', {});
     const url = await startServer(t, [
       ...flags,
       ...['--allow-path', MODEL, '--model', `base=${MODEL}`, '--allow-source', `http://${server.host}`],
+      ...['--model', `atstart=${named}`],
     ]);
+    assert.deepEqual(await answer(url, 'atstart'), expected);
     const register = (source: string) => ask(`${url}/models?${new URLSearchParams({ url: source })}`, 'POST');
     assert.equal((await register(serve('packed', {}))).json.status, 'Model "packed" registered.');
     assert.deepEqual(await answer(url, 'packed'), expected);
@@ -160,7 +163,7 @@ describe('models from elsewhere', () => {
     assert.deepEqual([onward.status, onward.json.reason], [400, 'MODEL_SOURCE_FORBIDDEN']);
     const missing = await register(`${server.url}/none.tgz#sha256=${'0'.repeat(64)}`);
     assert.deepEqual([missing.status, missing.json.reason], [404, 'MODEL_SOURCE_INVALID']);
-    assert.equal((await ask(`${url}/models`)).json.models.length, 2);
+    assert.equal((await ask(`${url}/models`)).json.models.length, 3);
   });
 
   const skip = hasS3Server ? false : 'versitygw is not installed';
@@ -183,7 +186,9 @@ describe('models from elsewhere', () => {
     mkdirSync(folder);
     writeFileSync(path.join(folder, 'serving.properties'), 'option.model_id=s3://models/base\noption.revision=v1\n');
     const s3Flags = [...flags, '--s3-endpoint', s3.endpoint, '--s3-region', 'us-east-1'];
-    const url = await startServer(t, [...s3Flags, '--model', folder, '--allow-source', 's3://models']);
+    const places = ['--model', folder, '--model', 'plain=s3://models/base', '--allow-source', 's3://models'];
+    const url = await startServer(t, [...s3Flags, ...places]);
+    assert.deepEqual(await answer(url, 'plain'), expected);
     assert.deepEqual(await answer(url, 'lead'), expected);
     assert.equal((await ask(`${url}/models`)).json.models[0].modelUrl, 's3://models/base');
 
