@@ -56,6 +56,7 @@ export async function run(args: string[]): Promise<void> {
     add('base', () => undefined);
     add('one shared', () => distinct[0]);
     add('4 distinct', (row) => distinct[row % 4]);
+    add('each adapter half as often as the one before', (row) => distinct[trailingZeros(row + 1)]);
     add(`${rows} distinct`, (row) => distinct[row]);
     const mixed = Array.from({ length: rows }, (_, i) => make(`mixed-${i}`, MIXED_RANKS[i % MIXED_RANKS.length]!));
     const mean = MIXED_RANKS.reduce((sum, rank) => sum + rank, 0) / MIXED_RANKS.length;
@@ -108,6 +109,11 @@ export async function run(args: string[]): Promise<void> {
     },
     values.save,
   );
+}
+
+/** Of a number above 0: half of all numbers have none, a quarter has one, and so on. */
+function trailingZeros(value: number): number {
+  return 31 - Math.clz32(value & -value);
 }
 
 /** An adapter of one rank on every linear of the layers. */

@@ -2,6 +2,7 @@
 import type { RowStore, StepBackend } from './backend.js';
 import { inBlocks, longestOf, mergeable, NEVER_APART, placeRow, positionsOf, slotsFor } from './placement.js';
 import type { Row } from './row.js';
+import { sideBySide } from './row-groups.js';
 
 /** Bounds of the batch; see `SchedulerLimits`. */
 export interface BatchLimits {
@@ -224,9 +225,9 @@ function heldBy({ store, growing }: Group): number {
   return store.slots * Math.max(store.capacity, growing);
 }
 
-/** Another shape of a group's store; the rows move to its first slots, in their order. */
+/** Another shape of a group's store; the rows move to its first slots, those of one selection side by side. */
 function reshape(group: Group, slots: number, capacity: number): void {
-  const rows = rowsOf(group);
+  const rows = sideBySide(rowsOf(group));
   const sources = Array.from({ length: slots }, (_, slot) =>
     slot < rows.length ? group.slots.indexOf(rows[slot]) : undefined,
   );

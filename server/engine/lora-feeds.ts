@@ -1,12 +1,13 @@
 /**
  * The adapter inputs of a step. When all rows share one selection (a prefill, or a batch of one adapter) its arrays are
- * fed as they are, one group for all rows; otherwise every slot is a group of its own, with its weights copied side by
- * side into buffers that are rewritten only where a slot's selection changed.
+ * fed as they are, one group for all rows; otherwise neighbouring slots of one selection are a group, and the groups'
+ * weights are copied side by side into buffers that are rewritten only where a group's selection changed.
  */
 import * as ort from 'onnxruntime-node';
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { siteInputs } from '../model/graph-sites.js';
-import type { LowRank, RowAdapter } from './row-adapter.js';
+import { BASE_ROW, type LowRank, type RowAdapter } from './row-adapter.js';
+import { rowGroups } from './row-groups.js';
 import { int64 } from './step-inputs.js';
 import { vectorFeeds } from './vector-feeds.js';
 
@@ -18,22 +19,28 @@ interface SiteBuffers {
   readonly b: Float32Array;
 }
 
+/** The adapter inputs of a step, and the number of groups into which they divide its rows. */
+export interface LoraInputs {
+  readonly groups: number;
+  readonly feeds: Record<string, ort.Tensor>;
+}
+
 /** Builds and caches the adapter inputs for one graph. */
 export class LoraFeeds {
   readonly #graph: DecoderGraph;
   readonly #buffers = new Map<string, SiteBuffers>();
-  /** What each slot's part of the buffers holds; undefined = unknown. */
+  /** What each group's part of the buffers holds; undefined = unknown. */
   #held: (string | undefined)[] = [];
-  #shared: { key: string; feeds: Record<string, ort.Tensor> } | undefined;
-  #mixed: { key: string; feeds: Record<string, ort.Tensor> } | undefined;
+  #shared: { key: string; inputs: LoraInputs } | undefined;
+  #mixed: { key: string; inputs: LoraInputs } | undefined;
 
   constructor(graph: DecoderGraph) {
     this.#graph = graph;
   }
 
   /** One selection for all rows of the step. */
-  shared(adapter: RowAdapter): Record<string, ort.Tensor> {
-    if (this.#shared?.key === adapter.key) return this.#shared.feeds;
+  shared(adapter: RowAdapter): LoraInputs {
+    if (this.#shared?.key === adapter.key) return this.#shared.inputs;
     const feeds = { ...this.#groups(1), ...this.#vectors([adapter]) };
     for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
       const pair = adapter.linears.get(module);
@@ -41,34 +48,39 @@ export class LoraFeeds {
       feeds[siteInputs.a(module)] = new ort.Tensor('float32', pair?.a ?? EMPTY, [1, rank, inFeatures]);
       feeds[siteInputs.b(module)] = new ort.Tensor('float32', pair?.b ?? EMPTY, [1, rank, outFeatures]);
     }
-    this.#shared = { key: adapter.key, feeds };
-    return feeds;
+    const inputs = { groups: 1, feeds };
+    this.#shared = { key: adapter.key, inputs };
+    return inputs;
   }
 
-  /** One selection per slot; free slots count as base. */
-  perSlot(adapters: readonly RowAdapter[]): Record<string, ort.Tensor> {
-    const slots = adapters.length;
-    const key = adapters.map((adapter) => adapter.key).join('|');
-    if (this.#mixed?.key === key) return this.#mixed.feeds;
-    const feeds = { ...this.#groups(slots), ...this.#vectors(adapters) };
-    const changed = adapters.flatMap((adapter, slot) => (this.#held[slot] === adapter.key ? [] : [slot]));
+  /** One selection per slot; undefined = the slot is free. */
+  bySlot(slots: readonly (RowAdapter | undefined)[]): LoraInputs {
+    const key = slots.map((slot) => slot?.key ?? 'free').join('|');
+    if (this.#mixed?.key === key) return this.#mixed.inputs;
+    // Gains, biases and norm weights are given by slot, and so are the groups of a graph that has them.
+    const full = this.#graph.variant === 'full';
+    const adapters = (full ? slots : rowGroups(slots)).map((adapter) => adapter ?? BASE_ROW);
+    const groups = adapters.length;
+    const feeds = { ...this.#groups(groups), ...this.#vectors(adapters) };
+    const changed = adapters.flatMap((adapter, group) => (this.#held[group] === adapter.key ? [] : [group]));
     for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
       const pairs = adapters.map((adapter) => adapter.linears.get(module));
       const rank = pairs.reduce((most, pair) => Math.max(most, pair?.rank ?? 0), 0);
       const known = this.#buffers.get(module);
-      const fits = known !== undefined && known.rank === rank && known.capacity >= slots;
-      const buffers = fits ? known : siteBuffers(slots, rank, inFeatures, outFeatures);
+      const fits = known !== undefined && known.rank === rank && known.capacity >= groups;
+      const buffers = fits ? known : siteBuffers(groups, rank, inFeatures, outFeatures);
       this.#buffers.set(module, buffers);
-      for (const slot of fits ? changed : pairs.keys()) fill(buffers, slot, pairs[slot], inFeatures, outFeatures);
+      for (const group of fits ? changed : pairs.keys()) fill(buffers, group, pairs[group], inFeatures, outFeatures);
       const view = (values: Float32Array, width: number) =>
-        new ort.Tensor('float32', values.subarray(0, slots * rank * width), [slots, rank, width]);
+        new ort.Tensor('float32', values.subarray(0, groups * rank * width), [groups, rank, width]);
       feeds[siteInputs.a(module)] = view(buffers.a, inFeatures);
       feeds[siteInputs.b(module)] = view(buffers.b, outFeatures);
     }
-    // What lies behind these slots stays what it was.
-    for (const [slot, adapter] of adapters.entries()) this.#held[slot] = adapter.key;
-    this.#mixed = { key, feeds };
-    return feeds;
+    // What lies behind these groups stays what it was.
+    for (const [group, adapter] of adapters.entries()) this.#held[group] = adapter.key;
+    const inputs = { groups, feeds };
+    this.#mixed = { key, inputs };
+    return inputs;
   }
 
   /** Forgets cached inputs that may hold an unloaded adapter's arrays. */
@@ -90,17 +102,17 @@ export class LoraFeeds {
 
 const EMPTY = new Float32Array(0);
 
-/** Room for twice as many slots at each growth, so that a batch that grows slot by slot is not copied as often. */
-function siteBuffers(slots: number, rank: number, inFeatures: number, outFeatures: number): SiteBuffers {
-  const capacity = 2 ** Math.ceil(Math.log2(slots));
+/** Room for twice as many groups at each growth, so that a batch that grows slot by slot is not copied as often. */
+function siteBuffers(groups: number, rank: number, inFeatures: number, outFeatures: number): SiteBuffers {
+  const capacity = 2 ** Math.ceil(Math.log2(groups));
   const room = (width: number) => new Float32Array(capacity * rank * width);
   return { rank, capacity, a: room(inFeatures), b: room(outFeatures) };
 }
 
-/** Writes a slot's pair and zeroes what its rank leaves over: a stale rank row could otherwise still add something. */
+/** Writes a group's pair and zeroes what its rank leaves over: a stale rank row could otherwise still add something. */
 function fill(
   buffers: SiteBuffers,
-  slot: number,
+  group: number,
   pair: LowRank | undefined,
   inFeatures: number,
   outFeatures: number,
@@ -109,7 +121,7 @@ function fill(
     [buffers.a, pair?.a, inFeatures],
     [buffers.b, pair?.b, outFeatures],
   ] as const) {
-    const start = slot * buffers.rank * width;
+    const start = group * buffers.rank * width;
     if (source !== undefined) target.set(source, start);
     target.fill(0, start + (source?.length ?? 0), start + buffers.rank * width);
   }

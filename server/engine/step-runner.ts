@@ -12,12 +12,14 @@ import type { DecodeSlot, PrefillSlot, StepBackend } from './backend.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
 import { KvStore } from './kv-store.js';
-import { LoraFeeds } from './lora-feeds.js';
+import { LoraFeeds, type LoraInputs } from './lora-feeds.js';
 import { BASE_ROW, needsFullGraph, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
 
 /** Past positions are fed in multiples of this, so that shapes, masks and sums change rarely. */
 const PAST_BLOCK = 32;
+
+const NO_LORA: LoraInputs = { groups: 1, feeds: {} };
 
 /** Everything a run needs besides the adapter inputs. */
 interface Step {
@@ -189,14 +191,16 @@ export class StepRunner implements StepBackend {
     if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
     const { graph } = opened.session;
     const same = live.every(({ key }) => key === live[0]!.key);
-    const groups = same ? 1 : adapters.length;
-    const rows = variant === 'lora' ? [groups, positions.length / groups] : [positions.length];
+    const slots = () => adapters.map((adapter, slot) => (lengths[slot]! < 0 ? undefined : adapter));
+    const lora =
+      variant === 'base' ? NO_LORA : same ? opened.lora.shared(live[0]!) : feedsOf(opened, store).bySlot(slots());
+    const rows = variant === 'lora' ? [lora.groups, positions.length / lora.groups] : [positions.length];
     const feeds: Record<string, ort.Tensor> = {
       embeds: new ort.Tensor('float32', this.#embed(step), [...rows, hiddenSize]),
       logit_rows: int64(step.logitRows),
       ...shapeFeeds(this.spec, shape),
       ...ropeFeeds(ropes, positions, step.horizonOf),
-      ...(variant === 'base' ? {} : same ? opened.lora.shared(live[0]!) : feedsOf(opened, store).perSlot(adapters)),
+      ...lora.feeds,
     };
     for (const window of graph.windows)
       feeds[maskInput(window)] = maskTensor(shape, lengths, queryHeads / kvHeads, window);

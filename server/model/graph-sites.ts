@@ -1,6 +1,6 @@
 /**
  * Where adapters enter the graph. A *site* is a linear (or norm) whose output may differ per row group. Rows are taken as
- * [groups, rows per group]: one group for a prefill or for rows that share one selection, else one group per row.
+ * [groups, rows per group]: one group for a prefill or for rows that share one selection, else several of one size.
  *
  * - `base`: no adapter inputs at all, so an all-base step costs nothing extra.
  * - `lora`: every linear has low-rank inputs a [groups, rank, in] and b [groups, rank, out]; rank 0 adds nothing. All values
