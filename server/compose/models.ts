@@ -111,6 +111,9 @@ export function manageModels(
         return size === 0 ? undefined : { registered: size, ready: size, loading: 0, failed: [] };
       },
       async clear(model, call) {
+        // An adapter stays as long as an alias leads to it.
+        for (const { name } of await adapters().listAliases({ model }))
+          await adapters().deleteAlias({ model, name }, call);
         const pageSize = 1000;
         for (
           let page = await adapters().list({ model, pageSize });

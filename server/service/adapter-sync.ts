@@ -151,7 +151,15 @@ export class AdapterSync {
     for (const change of changes) {
       const { kind, scope: model, name } = change.key;
       if (kind !== ADAPTER_KIND || !this.core.registries.has(model)) continue;
-      await this.core.book.exclusive(model, name, async () => this.take(model, name, change));
+      await this.core.book.exclusive(model, name, async () => {
+        // What was deleted here after it was looked up has no revision any more to compare with.
+        const unknown = this.core.registries.get(model)?.revisionOf(name) === 0;
+        if (unknown && change.record !== undefined) {
+          const now = await this.core.book.get(model, name);
+          if (now?.revision !== change.record.revision) return;
+        }
+        this.take(model, name, change);
+      });
     }
   }
 

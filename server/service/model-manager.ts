@@ -158,7 +158,11 @@ export class ModelManager implements ModelManagement {
     // What is named when the server starts comes back with its adapters; this does not.
     const clears = !model.startup && model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled;
     const clear = async () => {
-      if (clears) await this.#options.adapters.clear(name, call);
+      if (!clears) return;
+      // Its record is gone already, so that nothing may keep it here.
+      await this.#options.adapters.clear(name, call).catch((error: unknown) => {
+        this.#options.log.warn({ model: name, err: error }, 'adapters of the model stay in the registry');
+      });
     };
     // Calls of a handler that still run may generate with the adapters.
     const drains = this.#serving.answersByHandler(name);

@@ -92,6 +92,27 @@ describe('models at run time', () => {
     assert.equal((await client.check({ service: 'step' })).status, Status.SERVING);
   });
 
+  test('a model goes with its aliases, and a workflow leaves an adapter that an alias leads to', async (t) => {
+    const url = await startServer(t, FLAGS);
+    const two = { url: MODEL, model_name: 'two' };
+    assert.equal((await ask(`${url}/models`, 'POST', two)).status, 200);
+    const source = { name: 'a', src: path.join(ADAPTERS, 'all-r8') };
+    assert.equal((await ask(`${url}/models/two/adapters`, 'POST', source)).status, 200);
+    assert.equal((await ask(`${url}/models/two/aliases/live?adapter=a`, 'PUT')).status, 200);
+    assert.equal((await ask(`${url}/models/two`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${url}/models`, 'POST', two)).status, 200);
+    assert.deepEqual((await ask(`${url}/models/two/adapters`)).json, { adapters: [] });
+    assert.deepEqual((await ask(`${url}/models/two/aliases`)).json, { aliases: [] });
+
+    const template = { template: 'adapter', adapter: 'w', url: source.src, model: 'base' };
+    assert.equal((await ask(`${url}/workflows?${query(template)}`, 'POST')).status, 200);
+    assert.equal((await ask(`${url}/models/base/aliases/live?adapter=w`, 'PUT')).status, 200);
+    assert.equal((await ask(`${url}/workflows/w`, 'DELETE')).status, 200);
+    const answered = await ask(`${url}/predictions/base`, 'POST', { inputs: 'a', adapters: 'live', ...short });
+    assert.equal(answered.status, 200, JSON.stringify(answered.json));
+    assert.deepEqual((await ask(`${url}/models/base`)).json[0].models[0].workflows ?? [], []);
+  });
+
   test('one folder by two paths is one engine', async (t) => {
     const dir = scratch(t);
     symlinkSync(MODEL, path.join(dir, 'link'));

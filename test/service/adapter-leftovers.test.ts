@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MemoryStore } from '../../server/registry/memory-store.js';
+import { LateStore } from './late-store.js';
 import { call, managed } from './managed.js';
 
 /** Adapters of two workflows and of a client in a store, and a service that opens it, as after a crash. */
@@ -18,6 +19,20 @@ async function restarted() {
   const names = async () => (await service.list({ pageSize: 10 })).adapters.map(({ name }) => name);
   return { store, service, names };
 }
+
+describe('news of the registry that comes late', () => {
+  it('does not bring back an adapter that was deleted since', async () => {
+    const store = new LateStore();
+    const { service } = managed({ store });
+    await service.open('m', []);
+    await service.create({ name: 'a', source: 'a0' }, call());
+    const key = { kind: 'adapter', scope: 'm', name: 'a' };
+    const record = await store.get(key);
+    await service.delete({ name: 'a' }, call());
+    await store.tell([{ key, record, revision: record!.revision }]);
+    assert.deepEqual((await service.list({ pageSize: 10 })).adapters, []);
+  });
+});
 
 describe('adapters that workflows left', () => {
   it('go at the start, and those of clients and of registered workflows stay', async () => {

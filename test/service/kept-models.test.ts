@@ -1,27 +1,16 @@
 /** Models that are kept, and changes of the registry that are told late, as they are while others are dealt with. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { MemoryStore } from '../../server/registry/memory-store.js';
-import type { FollowedChange } from '../../server/registry/types.js';
 import { KeptRecords } from '../../server/service/kept-records.js';
 import type { LoadModelOptions } from '../../server/service/load-model.js';
 import { ModelManager } from '../../server/service/model-manager.js';
 import { ModelPool } from '../../server/service/model-pool.js';
 import { ModelUses } from '../../server/service/model-uses.js';
 import type { ServedModel } from '../../server/service/served-models.js';
+import { LateStore } from './late-store.js';
 import { memoryModel } from './memory-model.js';
 
 const call = { requestId: 'test', signal: new AbortController().signal };
-
-/** A store whose followers are told by the test alone. */
-class LateStore extends MemoryStore {
-  tell: (changes: readonly FollowedChange[]) => Promise<void> | void = () => {};
-
-  override follow(...[, onChange]: Parameters<MemoryStore['follow']>) {
-    this.tell = onChange;
-    return async () => {};
-  }
-}
 
 async function setup() {
   const store = new LateStore();
@@ -59,12 +48,14 @@ describe('changes of the registry that are told late', () => {
   it('do not interfere with who made them', async () => {
     const { store, manager, key, names, adapters } = await setup();
     await manager.register({ url: '/m' }, call);
+    const seen: string[] = [];
     adapters.clear = async () => {
       const { revision } = await store.list('model');
       await store.tell([{ key, record: undefined, revision }]);
-      assert.deepEqual(names(), ['m'], 'its adapters are still to be cleared');
+      seen.push(...names());
     };
     await manager.unregister('m', call);
+    assert.deepEqual(seen, ['m'], 'it was there while its adapters were cleared');
     assert.deepEqual(names(), []);
   });
 

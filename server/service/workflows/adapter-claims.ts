@@ -76,8 +76,8 @@ export class AdapterClaims {
     claim.count -= 1;
     if (claim.count > 0) return;
     this.#claims.delete(key);
-    // It may be gone already: deleted by a client, or with its model.
-    if (claim.owned) await this.#adapters.delete({ model: claimed.model, name: claimed.name }, call).catch(ifNotGone);
+    // It may be gone already: deleted by a client, or with its model. Where an alias leads to it, it stays.
+    if (claim.owned) await this.#adapters.delete({ model: claimed.model, name: claimed.name }, call).catch(ifStays);
   }
 
   async #register(
@@ -105,8 +105,8 @@ function keyOf({ model, name }: { readonly model: string; readonly name: string 
   return JSON.stringify([model, name]);
 }
 
-function ifNotGone(error: unknown): void {
-  if (error instanceof AppError && (error.reason === 'ADAPTER_NOT_FOUND' || error.reason === 'MODEL_NOT_FOUND')) return;
+function ifStays(error: unknown): void {
+  if (error instanceof AppError && /^(ADAPTER_NOT_FOUND|MODEL_NOT_FOUND|ADAPTER_IN_USE)$/.test(error.reason)) return;
   throw error;
 }
 
