@@ -158,8 +158,11 @@ function requiredUses(module: TargetModule, plan: PlanContext): SlotUse[] {
   return uses;
 }
 
-/** What PEFT may write twice: by the module, and by the copy of it that is trained; or by both modules of a tied table. */
-const MAY_REPEAT: ReadonlySet<SlotUse> = new Set(['weight', 'bias', 'trainable_tokens_delta']);
+/**
+ * What PEFT may write twice: by the module, and by the copy of it that is trained; by both modules of a tied table; DoRA's
+ * magnitudes of the embedding and the head with and without `.weight`, where their tables are saved along.
+ */
+const MAY_REPEAT: ReadonlySet<SlotUse> = new Set(['weight', 'bias', 'trainable_tokens_delta', 'lora_magnitude_vector']);
 
 /** The trained rows of a tied head are those of the embedding, unless the config gives it rows of its own. */
 function tiedTokens(parsed: ParsedTensorName | string, { base, tokens }: PlanContext): ParsedTensorName | string {

@@ -109,6 +109,18 @@ describe('binding', () => {
     }
   });
 
+  it('takes magnitudes that stand twice in the file, as PEFT writes them beside saved tables, if they are equal', async () => {
+    const config = { target_modules: ['lm_head'], use_dora: true };
+    const name = 'base_model.model.lm_head.lora_magnitude_vector';
+    const values = Array.from({ length: 384 }, (_, i) => 1 + i / 384);
+    const tensors = { ...pair('lm_head', 2, 48, 384), [name]: { shape: [384], values } };
+    const once = await bind({ config, tensors });
+    const twice = await bind({ config, tensors: { ...tensors, [`${name}.weight`]: { shape: [384], values } } });
+    assert.deepEqual(twice.linears, once.linears);
+    const other = { shape: [384], values: values.map((value) => value + 1) };
+    await refused({ config, tensors: { ...tensors, [`${name}.weight`]: other } }, 'ADAPTER_INVALID', /must be equal/);
+  });
+
   it('refuses ends of a tied table that differ although ensure_weight_tying is set', async () => {
     const config = { target_modules: ['model.embed_tokens'], ensure_weight_tying: true };
     const { inFeatures: vocab, outFeatures: hidden } = tied.modules.get(tied.embeddingModule)!;

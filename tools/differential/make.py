@@ -178,9 +178,9 @@ def adapter_config(rng, model, vocab):
     style = rng.choice(["list", "list", "list", "regex", "all-linear", "full", "dotted"])
     if style == "list":
         options["target_modules"] = list(some)
-        if rng.random() < 0.25:
+        if rng.random() < 0.35:
             options["target_modules"].append(tail(head)); features.append("head")
-        if rng.random() < 0.2:
+        if rng.random() < 0.35:
             options["target_modules"].append(tail(embedding)); features.append("embedding")
         if rng.random() < 0.25:
             options["layers_to_transform"] = rng.choice([rng.randrange(layers), sorted(rng.sample(range(layers), rng.randint(1, layers)))])
@@ -225,6 +225,8 @@ def adapter_config(rng, model, vocab):
             options["trainable_token_indices"] = rng.choice([ids, {tail(embedding): ids}, {tail(head): ids}]); features.append("tokens")
     if rng.random() < 0.1:
         options["alora_invocation_tokens"] = [rng.randrange(3, vocab) for _ in range(rng.randint(1, 3))]; features.append("alora")
+    if model.config.tie_word_embeddings and rng.random() < 0.5:
+        options["ensure_weight_tying"] = True; features.append("tying")
     if model.config.model_type == "gpt2":
         options["fan_in_fan_out"] = flag(rng)
     if options["bias"] != "none":
