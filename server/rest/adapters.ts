@@ -7,7 +7,7 @@ import { watchAdapters } from './adapter-watch.js';
 import { callContext } from './call-context.js';
 import { invalidField } from './fields.js';
 import { ManagementParameters } from './management-parameters.js';
-import { pageLimit } from './pages.js';
+import { pageFrom, pageLimit } from './pages.js';
 import { booleanText, singleValues } from './query.js';
 import { addRoute } from './route.js';
 
@@ -47,11 +47,13 @@ async function list(services: Services, request: FastifyRequest, reply: FastifyR
     await watchAdapters(services, request, reply, { model: model.name, resumeToken });
     return undefined;
   }
-  const page = await services.adapters.list({
-    model: model.name,
-    pageSize: pageLimit(query.limit),
-    ...(query.next_page_token ? { pageToken: query.next_page_token } : {}),
-  });
+  const page = await pageFrom(
+    services.adapters.list({
+      model: model.name,
+      pageSize: pageLimit(query.limit),
+      ...(query.next_page_token ? { pageToken: query.next_page_token } : {}),
+    }),
+  );
   const verbose = booleanText(query.verbose, 'verbose') ?? false;
   return {
     ...(page.nextPageToken === '' ? {} : { nextPageToken: page.nextPageToken }),
@@ -124,12 +126,14 @@ async function update(services: Services, request: FastifyRequest, reply: Fastif
 async function events(services: Services, request: FastifyRequest): Promise<object> {
   const model = adapterModel(services, request);
   const query = singleValues(request);
-  const page = await services.adapters.events({
-    model: model.name,
-    name: query.name || undefined,
-    pageSize: pageLimit(query.limit),
-    pageToken: query.next_page_token ?? '',
-  });
+  const page = await pageFrom(
+    services.adapters.events({
+      model: model.name,
+      name: query.name || undefined,
+      pageSize: pageLimit(query.limit),
+      pageToken: query.next_page_token ?? '',
+    }),
+  );
   return {
     ...(page.nextPageToken === '' ? {} : { nextPageToken: page.nextPageToken }),
     events: page.events.map(eventJson),

@@ -1,5 +1,6 @@
 /** Pages of lists: `limit` and `next_page_token`, as DJL Serving has them. */
 import type { FastifyRequest } from 'fastify';
+import { AppError } from '../errors.js';
 import { invalidField } from './fields.js';
 import { integerText, singleValues } from './query.js';
 
@@ -10,6 +11,16 @@ export const MAX_PAGE = 100;
 export function pageLimit(text: string | undefined): number {
   const limit = integerText(text, 'limit') ?? MAX_PAGE;
   return limit >= 1 && limit <= MAX_PAGE ? limit : MAX_PAGE;
+}
+
+/** A page of a service; a token that it refuses is named as the query has it. */
+export async function pageFrom<T>(page: Promise<T>): Promise<T> {
+  try {
+    return await page;
+  } catch (error) {
+    const refused = error instanceof AppError && error.violations.find(({ field }) => field === 'page_token');
+    throw refused ? invalidField('next_page_token', refused.description) : error;
+  }
 }
 
 /** The page of a list that is sorted by name; the token is where the next page begins. */

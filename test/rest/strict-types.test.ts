@@ -59,6 +59,8 @@ test('bodies of management calls have JSON types, and queries have texts', async
     ['GET', '/adapters?limit=1.5', undefined, /^limit must be a whole number, not "1\.5"$/],
     ['GET', '/models?limit=x', undefined, /^limit must be a whole number, not "x"$/],
     ['GET', '/models?next_page_token=x', undefined, /^next_page_token is no token of this list$/],
+    ['GET', '/adapters?next_page_token=x', undefined, /^next_page_token is not one that this server gave out$/],
+    ['GET', '/adapter-events?next_page_token=x', undefined, /^next_page_token is not one that this server gave out$/],
     ['GET', '/workflows?limit=', undefined, /^limit must be a whole number, not ""$/],
     ['GET', '/adapters?verbose=1', undefined, /^verbose must be true or false, not "1"$/],
     ['GET', '/adapter-events?limit=ten', undefined, /^limit must be a whole number, not "ten"$/],
