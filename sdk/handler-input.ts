@@ -13,6 +13,11 @@ export interface InputParts {
   readonly content: readonly ContentItem[];
 }
 
+/** Says that the sender is at fault: 400, where the handler does not say otherwise. */
+function badContent<E extends Error>(error: E): E & { readonly code: number } {
+  return Object.assign(error, { code: 400 });
+}
+
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
 /** Items that a batch may have: their keys have three digits. */
@@ -107,16 +112,26 @@ export class Input {
     return (found ?? (key === undefined ? this.#content[0] : undefined))?.value;
   }
 
-  /** As {@link getAsBytes}, decoded. @throws TypeError where the bytes are not UTF-8 */
+  /** As {@link getAsBytes}, decoded. @throws TypeError where the bytes are not UTF-8; unless it is caught, the answer is 400 */
   getAsString(key?: string): string | undefined {
     const bytes = this.getAsBytes(key);
-    return bytes === undefined ? undefined : UTF8.decode(bytes);
+    if (bytes === undefined) return undefined;
+    try {
+      return UTF8.decode(bytes);
+    } catch {
+      throw badContent(new TypeError(`${key ?? 'data'} is no UTF-8 text`));
+    }
   }
 
-  /** As {@link getAsString}, parsed. @throws SyntaxError where the text is not JSON */
+  /** As {@link getAsString}, parsed. @throws SyntaxError where the text is not JSON; unless it is caught, the answer is 400 */
   getAsJson(key?: string): unknown {
     const text = this.getAsString(key);
-    return text === undefined ? undefined : JSON.parse(text);
+    if (text === undefined) return undefined;
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw badContent(new SyntaxError(`${key ?? 'data'} is not JSON: ${(error as Error).message}`));
+    }
   }
 
   /**

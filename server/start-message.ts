@@ -22,33 +22,41 @@ export function startMessage(
     if (!model.loraEnabled) lines.push('    adapters are switched off');
     for (const adapter of adapters[i]!) lines.push(`    ${describe(adapter)}`);
   }
-  const [first] = models;
-  const usable = (adapters[0] ?? [])
-    .filter(({ state }) => state === 'ready' || state === 'registered')
-    .map(({ name }) => name);
+  const at = models.findIndex(({ handler }) => handler === undefined);
+  if (at < 0) {
+    for (const { name } of models) lines.push('', `Its handler answers at ${url}/predictions/${name}`);
+    return `${lines.join('\n')}\n`;
+  }
+  const model = models[at]!;
+  const path = models.length > 1 ? `predictions/${model.name}` : 'invocations';
+  const usable = adapters[at]!.filter(
+    ({ state, handler }) => (state === 'ready' || state === 'registered') && !handler?.runs,
+  ).map(({ name }) => name);
   const prompt = 'How is the weather';
   const many = usable.length > 0 ? [usable[0]!, ''] : [];
   const json = (value: unknown) => `'${JSON.stringify(value).replaceAll("'", "'\\''")}'`;
   const host = url.replace('http://', '');
   lines.push('', 'Try:');
   lines.push(
-    `  curl -s ${url}/invocations -H 'content-type: application/json' -d ${json({ inputs: prompt, ...(usable[0] && { adapters: usable[0] }) })}`,
+    `  curl -s ${url}/${path} -H 'content-type: application/json' -d ${json({ inputs: prompt, ...(usable[0] && { adapters: usable[0] }) })}`,
   );
   const inputs = many.length > 0 ? [prompt, prompt] : [prompt];
   lines.push(
-    `  curl -s ${url}/invocations -H 'content-type: application/json' -d ${json({ inputs, ...(many.length > 0 && { adapters: many }) })}`,
+    `  curl -s ${url}/${path} -H 'content-type: application/json' -d ${json({ inputs, ...(many.length > 0 && { adapters: many }) })}`,
   );
   const rows = inputs.map((text, i) => ({ text, ...(many[i] && { adapter: many[i] }) }));
   lines.push(
-    `  grpcurl -plaintext -d ${json({ ...(models.length > 1 && { model: first!.name }), inputs: rows })} ${host} loramux.v1.InferenceService/StreamPredict`,
+    `  grpcurl -plaintext -d ${json({ ...(models.length > 1 && { model: model.name }), inputs: rows })} ${host} loramux.v1.InferenceService/StreamPredict`,
   );
   return `${lines.join('\n')}\n`;
 }
 
-function describe({ name, state, error, ranks, targetModules, features, digest, source }: AdapterInfo): string {
+function describe(info: AdapterInfo): string {
+  const { name, state, error, ranks, targetModules, features, digest, source, handler } = info;
   if (state === 'failed') return `adapter ${name}: FAILED: ${error}`;
   const rank = ranks.length === 0 ? '' : `, rank ${ranks.join('/')}`;
   const kind = features.filter((feature) => feature !== 'lora').join(', ');
+  const code = handler === undefined ? '' : `, ${handler.file}${handler.runs ? '' : ' (not run)'}`;
   const targets = targetModules.length === 0 ? source : targetModules.join(' ');
-  return `adapter ${name}${digest === '' ? '' : ` @${digest.slice(0, 12)}`}${rank}${kind === '' ? '' : `, ${kind}`} (${targets})`;
+  return `adapter ${name}${digest === '' ? '' : ` @${digest.slice(0, 12)}`}${rank}${kind === '' ? '' : `, ${kind}`}${code} (${targets})`;
 }

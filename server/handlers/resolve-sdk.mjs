@@ -1,4 +1,5 @@
-// Hook of a handler's thread: `@loramux/sdk/handler` is the installed package where there is one, else this server's own.
+// Hook of a handler's thread: `@loramux/sdk/handler` is the installed package where there is one, else this server's own;
+// and a .ts file is a module, whether or not a package.json beside it says so.
 let own;
 
 export function initialize({ source }) {
@@ -7,7 +8,8 @@ export function initialize({ source }) {
 
 export async function resolve(specifier, context, next) {
   try {
-    return await next(specifier, context);
+    const resolved = await next(specifier, context);
+    return /\.ts$/.test(resolved.url.replace(/[?#].*$/, '')) ? { ...resolved, format: 'module' } : resolved;
   } catch (error) {
     if (specifier !== '@loramux/sdk/handler' || error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
     return next(own, context);

@@ -66,11 +66,11 @@ function handlerRequest(
   );
   const raw = request.body;
   const body = Buffer.isBuffer(raw) && raw.length > 0 ? [{ key: 'data', value: raw }] : [];
-  return {
-    model,
-    properties,
-    content: [...query, ...(fields?.map(({ name, value }) => ({ key: name, value })) ?? body)],
-  };
+  // `curl -d 'a text'` labels the text as a form: one field of that name, and nothing in it.
+  const [only, second] = fields ?? [];
+  const isText = only !== undefined && second === undefined && only.value.length === 0 && !/[=&]/.test(String(raw));
+  const parts = fields === undefined || isText ? body : fields.map(({ name, value }) => ({ key: name, value }));
+  return { model, properties, content: [...query, ...parts] };
 }
 
 function checkHeaders(headers: Readonly<Record<string, string>>): void {

@@ -251,12 +251,20 @@ describe('workflows', () => {
       };
       await Promise.all(Array.from({ length: 8 }, worker));
     };
+    const memory = async () => {
+      const text = await (await fetch(`${url}/metrics`)).text();
+      return Number(/^process_resident_memory_bytes (\S+)$/m.exec(text)![1]);
+    };
+    const before = await memory();
     await each(async (at, adapter) => {
       const source = `${ADAPTERS}/${sources[at % sources.length]}`;
       const fields = { template: 'adapter', adapter, url: source, model: MODEL, preload: 'false' };
       assert.equal((await ask(`${url}/workflows?${query(fields)}`, 'POST')).status, 200);
     });
     assert.deepEqual(await engines(url), ['base'], 'the start-up model and the workflows run the same');
+    // An engine, even of this small model, takes megabytes: a thousand of them would take many times this.
+    const grown = ((await memory()) - before) / 2 ** 20;
+    assert.ok(grown < 512, `a thousand workflows took ${grown} MiB`);
     const answers = await Promise.all(
       [0, 4, 999, 1].map((at) => ask(`${url}/predictions/tenant-${at}`, 'POST', { inputs: 'a', ...short })),
     );

@@ -96,7 +96,8 @@ test('an allowed handler answers for its adapter, wherever a request names it, a
   const dir = scratch(t);
   const url = await startServer(t, [...flags(dir), '--adapter-handlers', dir]);
   const src = bring(dir, 'loud', SHOUT(), 'handler.ts');
-  assert.equal((await register(url, { name: 'loud', src, tone: 'loud' })).status, 200);
+  const registered = await register(url, { name: 'loud', src, tone: 'loud' });
+  assert.deepEqual(registered, { status: 200, json: { status: 'Adapter loud registered' } });
   assert.deepEqual((await ask(`${url}/adapters/loud?verbose=true`)).json.handler, { file: 'handler.ts', runs: true });
   const inputs = 'How is the weather';
   const short = { parameters: { max_new_tokens: 6 } };
@@ -147,7 +148,8 @@ test('an allowed handler answers for its adapter, wherever a request names it, a
 
   // A workflow of the adapter is answered by its handler; one that goes on from it cannot be.
   const flow = new URLSearchParams({ template: 'adapter', adapter: 'tenant', url: src, model: 'demo' });
-  assert.equal((await post(`/workflows?${flow}`, {})).status, 200);
+  const made = await ask(`${url}/workflows?${flow}`, 'POST');
+  assert.equal(made.status, 200, JSON.stringify(made.json));
   assert.deepEqual((await post('/predictions/tenant', { inputs })).json, wanted);
   const definition = {
     name: 'chain',

@@ -43,6 +43,8 @@ test('echo: adapters without weights, selected by query, form, header and custom
     await text(predict('', { body: Buffer.from('any type'), headers: { 'content-type': 'image/png' } })),
     'any type',
   );
+  const asForm = { body: 'pay', headers: { 'content-type': 'application/x-www-form-urlencoded' } };
+  assert.equal(await text(predict('?adapter=one', asForm)), 'one-opt-pay', 'what `curl -d pay` sends');
   assert.deepEqual(await management('GET', '/one'), {
     code: 200,
     name: 'one',
@@ -88,6 +90,9 @@ test('classifier: log-probabilities of the model’s own generation become score
   const wrong = await ask({ inputs: 'x', labels: [] });
   assert.equal(wrong.status, 400);
   assert.match(((await wrong.json()) as { message: string }).message, /^labels must be/);
+  const noJson = await fetch(`${url}/invocations`, { method: 'POST', body: 'not json' });
+  assert.equal(noJson.status, 400);
+  assert.match(((await noJson.json()) as { message: string }).message, /^data is not JSON: /);
   const unknown = await ask({ inputs: 'x', labels: ['a', 'b'], adapters: 'pirat' });
   assert.equal(unknown.status, 424);
   assert.match(((await unknown.json()) as { message: string }).message, /pirat.*pirate/);
@@ -125,6 +130,11 @@ test('template: adapters with weights and a prompt of their own, whole and as a 
   const pieces = lines(await streamed.text());
   assert.ok(pieces.length > 1);
   assert.equal(pieces.map(({ text }) => text).join(''), captain.generated_text);
+  const change = new URLSearchParams({ template: 'Where is {input}' });
+  assert.equal((await fetch(`${url}/adapters/captain/update?${change}`, { method: 'POST' })).status, 200);
+  assert.equal((await ask('captain')).prompt, 'Where is the weather');
+  const list = await postJson(`${url}/invocations`, { inputs: 'the weather', adapters: ['captain'] });
+  assert.equal(list.status, 400, 'a list is not answered without the template');
   const missing = await postJson(`${url}/invocations`, { inputs: 'x', adapters: 'nobody', stream: true });
   assert.equal(missing.status, 424);
 });
