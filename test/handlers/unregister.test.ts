@@ -87,6 +87,9 @@ test('what a handler answers is finished, with its adapters, before its model go
   assert.equal(await stream.text(), `begun ${text}`);
   assert.equal((await gone).status, 200);
   assert.equal((await again).status, 200, 'the name is free again, once the former model has gone');
+  // Its adapters were unregistered with it, and stay away until they are registered again.
+  const pirate = new URLSearchParams({ name: 'pirate', src: `${DEMO}/adapters/pirate` });
+  await fetch(`${url}/models/custom/adapters?${pirate}`, { method: 'POST' });
   assert.equal(await (await ask('whole')).text(), text);
   assert.equal((await fetch(`${url}/models/custom`, { method: 'DELETE' })).status, 200);
   assert.ok(await silent(dir), 'the thread has ended');
