@@ -1,7 +1,8 @@
 /**
- * 8-bit weights for integer products: signed bytes [in, out], one float32 scale for each output column. Linears that read
- * the same input lie side by side in one matrix.
+ * 8-bit weights for integer products: signed bytes [in, out], one float32 scale for each output column, in the basis that
+ * rotation.ts gives their input. Linears that read the same input lie side by side in one matrix.
  */
+import { rotateRows } from './rotation.js';
 import type { LinearSpec } from './spec.js';
 
 /** A stretch of the store's bytes. */
@@ -27,7 +28,7 @@ export interface ColumnStore {
 }
 
 /** Changes with the layout and the rounding: bytes of another number are not these. */
-export const COLUMN_FORM = 'columns1';
+export const COLUMN_FORM = 'columns2';
 
 /** Largest magnitude of a weight's byte. */
 const LEVEL = 127;
@@ -88,7 +89,9 @@ export async function convertColumns(
     let column = 0;
     for (const linear of linears) {
       const values = await read(linear);
-      const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values;
+      // What `read` gave may be someone else's array.
+      const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values.slice();
+      rotateRows(rows, linear.inFeatures);
       quantiseColumns(rows, linear.inFeatures, target, columns, column, scaleTarget);
       column += linear.outFeatures;
     }

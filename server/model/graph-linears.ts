@@ -13,8 +13,6 @@ export interface LinearInput {
   /** [rows, in]; [groups, rows per group, in] where `grouped` */
   readonly x: Value;
   readonly grouped: boolean;
-  /** What no |x| exceeds, whatever the tokens; undefined = not known. */
-  readonly bound: number | undefined;
 }
 
 /** Emits y = x W^T (+ bias) for all linears that read the same x. */

@@ -37,8 +37,6 @@ export class SiteEmitter {
   readonly #variant: GraphVariant;
   /** Small float tensors read beforehand: biases and norm weights by tensor name. */
   readonly #small: ReadonlyMap<string, Float32Array>;
-  /** What the values of a norm's output cannot exceed. */
-  readonly #bounds = new Map<Value, number>();
   /** x viewed as [groups, rows per group, in], shared by the linears that read the same x. */
   readonly #grouped = new Map<string, Value>();
 
@@ -90,8 +88,12 @@ export class SiteEmitter {
       bias === undefined ? undefined : this.#weight(bias, outFeatures),
     );
     const full = this.#variant === 'full';
-    const input = { x, grouped, bound: this.#bounds.get(x) };
-    const products = this.#kernel.emit(this.#graph, input, linears, full ? linears.map(() => undefined) : biases);
+    const products = this.#kernel.emit(
+      this.#graph,
+      { x, grouped },
+      linears,
+      full ? linears.map(() => undefined) : biases,
+    );
     if (this.#variant === 'base') return products;
     return linears.map((linear, i) => {
       const update = this.#update(grouped ? x : this.#group(x, linear.inFeatures), linear);
@@ -131,9 +133,7 @@ export class SiteEmitter {
     if (this.#variant !== 'full') {
       const weight = this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0);
       const inputs = norm.bias === undefined ? [x, weight] : [x, weight, this.#weight(norm.bias, norm.width)];
-      const normed = graph.op(type, inputs, attributes);
-      this.#bounds.set(normed, normBound(this.normInputs(norm), norm.width));
-      return normed;
+      return graph.op(type, inputs, attributes);
     }
     const key = `ones.${norm.width}`;
     if (!graph.declared(key)) graph.constant(key, new Float32Array(norm.width).fill(1), [norm.width]);
@@ -159,7 +159,6 @@ export class SiteEmitter {
     const inputs = [x, y, this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0)];
     const attributes = { epsilon: { float: norm.epsilon } };
     graph.into('SkipSimplifiedLayerNormalization', inputs, [normed, '', '', sum], attributes, 'com.microsoft');
-    this.#bounds.set(normed, normBound(this.normInputs(norm), norm.width));
     return { sum, normed };
   }
 
@@ -193,10 +192,4 @@ export class SiteEmitter {
 
 function shifted(values: Float32Array, shift: number): Float32Array {
   return shift === 0 ? values : values.map((value) => value + shift);
-}
-
-/** A normalised vector has a root mean square of 1, so none of its values is above the square root of their number. */
-function normBound({ weight, bias }: { weight: Float32Array; bias: Float32Array | undefined }, width: number): number {
-  const root = Math.sqrt(width);
-  return weight.reduce((most, value, i) => Math.max(most, Math.abs(value) * root + Math.abs(bias?.[i] ?? 0)), 0);
 }
