@@ -15,7 +15,7 @@ import { isGgufModel } from '../model/gguf/gguf-model.js';
 import type { RegistryStore } from '../registry/types.js';
 import type { Adapters } from '../service/adapter-service.js';
 import { Changes } from '../service/changes.js';
-import { KeptRecords } from '../service/kept-records.js';
+import { clearAdapters, KeptRecords } from '../service/kept-records.js';
 import { loadModel } from '../service/load-model.js';
 import type { ModelOverrides } from '../service/management.js';
 import type { OpenedModel } from '../service/model-description.js';
@@ -110,20 +110,7 @@ export function manageModels(
         const { size } = handled.adapters;
         return size === 0 ? undefined : { registered: size, ready: size, loading: 0, failed: [] };
       },
-      async clear(model, call) {
-        // An adapter stays as long as an alias leads to it.
-        for (const { name } of await adapters().listAliases({ model }))
-          await adapters().deleteAlias({ model, name }, call);
-        const pageSize = 1000;
-        for (
-          let page = await adapters().list({ model, pageSize });
-          ;
-          page = await adapters().list({ model, pageSize })
-        ) {
-          for (const { name } of page.adapters) await adapters().delete({ model, name }, call);
-          if (page.nextPageToken === '') return;
-        }
-      },
+      clear: (model, call) => clearAdapters(store, model, call),
     },
     open: async (url, name, overrides, how) => {
       const found = await openModelUrl(url, name, modelPlaces, how);

@@ -34,7 +34,7 @@ export function errorBody(error: AppError, surface: Surface): Record<string, unk
 
 /** Answers a failure. */
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const error = toAppError(thrown);
+  const error = toAppError(thrown, request.server.initialConfig.bodyLimit);
   logFault(error, request.log);
   if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
   reply.code(statusOf(error)).send(errorBody(error, surfaceOf(request)));
@@ -52,11 +52,20 @@ export function logFault(error: AppError, log: FastifyBaseLogger): void {
   log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
 }
 
-/** Maps what fastify itself refuses to the error table. */
-export function toAppError(thrown: unknown): AppError {
+/**
+ * Maps what fastify itself refuses to the error table.
+ * @param maxBodyBytes the limit of request bodies, where it is known
+ */
+export function toAppError(thrown: unknown, maxBodyBytes?: number): AppError {
   if (thrown instanceof AppError) return thrown;
   const { code, statusCode, message } = thrown as { code?: string; statusCode?: number; message?: string };
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new AppError('PAYLOAD_TOO_LARGE', 'the request body is too large');
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    const most = maxBodyBytes === undefined ? '' : `: at most ${maxBodyBytes} bytes are read`;
+    return new AppError(
+      'PAYLOAD_TOO_LARGE',
+      `the request body is too large${most}; --max-body-bytes changes the limit`,
+    );
+  }
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new AppError('INVALID_REQUEST', message ?? 'the request cannot be read', { cause: thrown });
   }

@@ -35,8 +35,9 @@ export class KeptModels {
     return this.#records?.put(name, model, call);
   }
 
-  async delete(name: string, call: CallContext): Promise<void> {
-    await this.#records?.delete(name, call);
+  /** @param adapters true: with the records of its adapters */
+  async delete(name: string, call: CallContext, adapters: boolean): Promise<void> {
+    await this.#records?.delete(name, call, adapters);
   }
 
   /**

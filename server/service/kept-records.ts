@@ -1,6 +1,26 @@
 /** Models and workflows that were registered while the server ran, in the registry, so that they outlive the process. */
-import type { ChangeNote, RegistryStore } from '../registry/types.js';
+import type { ChangeAuthor, ChangeNote, RecordChange, RegistryStore } from '../registry/types.js';
+import { ADAPTER_KIND } from './adapter-records.js';
 import type { CallContext } from './types.js';
+
+async function adapterDeletions(store: RegistryStore, model: string): Promise<RecordChange[]> {
+  const { records } = await store.list(ADAPTER_KIND, model);
+  return records.map(({ kind, scope, name }) => ({
+    key: { kind, scope, name },
+    body: null,
+    note: { action: 'delete', detail: { model } },
+  }));
+}
+
+/** Deletes what is kept of the adapters and aliases of a model, and the marks of removed ones; all of it or nothing. */
+export async function clearAdapters(store: RegistryStore, model: string, call: CallContext): Promise<void> {
+  const changes = await adapterDeletions(store, model);
+  if (changes.length > 0) await store.write(changes, authorOf(call));
+}
+
+function authorOf(call: CallContext): ChangeAuthor {
+  return { actor: call.actor ?? 'server', requestId: call.requestId };
+}
 
 /** One kept registration. */
 export interface KeptRecord {
@@ -44,8 +64,14 @@ export class KeptRecords {
     return this.#write(name, body, { action }, call, revision);
   }
 
-  async delete(name: string, call: CallContext): Promise<void> {
-    await this.#write(name, null, { action: 'unregister' }, call);
+  /**
+   * Deletes a record.
+   * @param adapters true: with all that is kept of the model's adapters, marks of removed ones too, or nothing goes
+   */
+  async delete(name: string, call: CallContext, adapters = false): Promise<void> {
+    const key = { kind: this.#kind, scope: '', name };
+    const more = adapters ? await adapterDeletions(this.#store, name) : [];
+    await this.#store.write([{ key, body: null, note: { action: 'unregister' } }, ...more], authorOf(call));
   }
 
   /**
@@ -61,15 +87,8 @@ export class KeptRecords {
     });
   }
 
-  async #write(
-    name: string,
-    body: object | null,
-    note: ChangeNote,
-    call: CallContext,
-    expected?: number,
-  ): Promise<number> {
+  async #write(name: string, body: object, note: ChangeNote, call: CallContext, expected?: number): Promise<number> {
     const key = { kind: this.#kind, scope: '', name };
-    const author = { actor: call.actor ?? 'server', requestId: call.requestId };
-    return this.#store.write([{ key, body, note, expected }], author);
+    return this.#store.write([{ key, body, note, expected }], authorOf(call));
   }
 }

@@ -145,10 +145,12 @@ export class ModelManager implements ModelManagement {
         metadata: { model: name, workflows: users },
       });
     }
+    // Calls of a handler that still run may generate with the adapters.
+    const drains = this.#serving.answersByHandler(name);
     if (!model.startup) {
       model.leaving = true;
       try {
-        await this.#kept.delete(name, call);
+        await this.#kept.delete(name, call, !drains);
       } catch (error) {
         model.leaving = false;
         throw error;
@@ -156,16 +158,13 @@ export class ModelManager implements ModelManagement {
     }
     const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
     // What is named when the server starts comes back with its adapters; this does not.
-    const clears = !model.startup && model.state === 'ready' && model.pooled && model.opened?.options.loraEnabled;
     const clear = async () => {
-      if (!clears) return;
+      if (model.startup) return;
       // Its record is gone already, so that nothing may keep it here.
       await this.#options.adapters.clear(name, call).catch((error: unknown) => {
         this.#options.log.warn({ model: name, err: error }, 'adapters of the model stay in the registry');
       });
     };
-    // Calls of a handler that still run may generate with the adapters.
-    const drains = this.#serving.answersByHandler(name);
     if (!drains) await clear();
     const gone = this.#remove(model, drains ? clear : undefined);
     if (wait) await gone;

@@ -104,6 +104,7 @@ test('faults are JSON with the status in it, the stable reason and what would be
   );
   const big = await fault('/invocations', body({ inputs: 'x'.repeat(1024 * 1024) }));
   assert.equal(big.reason, 'PAYLOAD_TOO_LARGE');
+  assert.match(String(big.message), /at most \d+ bytes are read; --max-body-bytes changes the limit$/);
   const get = await fetch(`${url}/invocations`);
   assert.equal(get.status, 405);
   assert.equal(get.headers.get('allow'), 'POST, OPTIONS');
