@@ -113,6 +113,22 @@ describe('models at run time', () => {
     assert.deepEqual((await ask(`${url}/models/base`)).json[0].models[0].workflows ?? [], []);
   });
 
+  test('a model that comes again has the adapters of its folder again, whatever was removed before', async (t) => {
+    const dir = scratch(t);
+    cpSync(DEMO, dir, { recursive: true });
+    const url = await startServer(t, [...FLAGS, '--allow-path', dir]);
+    const names = async () =>
+      (await ask(`${url}/models/again/adapters`)).json.adapters.map(({ name }: { name: string }) => name);
+    const register = () => ask(`${url}/models`, 'POST', { url: dir, model_name: 'again' });
+    assert.equal((await register()).status, 200);
+    const all = await names();
+    assert.equal(all.length, 5);
+    assert.equal((await ask(`${url}/models/again/adapters/shout`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${url}/models/again`, 'DELETE')).status, 200);
+    assert.equal((await register()).status, 200);
+    assert.deepEqual(await names(), all);
+  });
+
   test('one folder by two paths is one engine', async (t) => {
     const dir = scratch(t);
     symlinkSync(MODEL, path.join(dir, 'link'));
