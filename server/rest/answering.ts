@@ -32,7 +32,7 @@ export async function answerNow(
   const call = callContext(request, reply);
   if (ask.stream) {
     const events = await services.inference.stream(predict, call);
-    await sendStream(reply, events, ask.renderer(wantsEvents(request)), call.signal);
+    await sendStream(reply, events, ask.renderer(wantsEvents(request), predict.model), call.signal);
     return;
   }
   const results = await services.inference.predict(predict, call);
@@ -71,7 +71,7 @@ export async function answerLater(
     sink.drop();
     throw refused;
   }
-  const renderer = ask.stream ? ask.renderer(wantsEvents(request)) : undefined;
+  const renderer = ask.stream ? ask.renderer(wantsEvents(request), predict.model) : undefined;
   collect(events, ask, renderer, sink).then(
     () => sink.done(),
     (thrown: unknown) => {

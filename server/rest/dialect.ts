@@ -14,8 +14,11 @@ export interface Ask {
   readonly ignored: readonly string[];
   /** The whole answer as a JSON value. */
   answer(results: readonly PredictResult[]): unknown;
-  /** @param sse true where the client accepts `text/event-stream` */
-  renderer(sse: boolean): StreamRenderer;
+  /**
+   * @param sse true where the client accepts `text/event-stream`
+   * @param model that answers, where it is known before the end
+   */
+  renderer(sse: boolean, model?: string): StreamRenderer;
 }
 
 /** Turns the events of one stream into text; holds no more than the newest token of each input. */

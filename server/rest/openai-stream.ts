@@ -13,7 +13,11 @@ export class OpenAiStream implements StreamRenderer {
   /** Characters that each choice has had, by its index. */
   readonly #lengths = new Map<number, number>();
 
-  constructor(readonly view: OpenAiView) {
+  /** @param model that answers; absent = only the last chunk names it */
+  constructor(
+    readonly view: OpenAiView,
+    readonly model?: string,
+  ) {
     this.#id = newId(view.kind);
   }
 
@@ -44,7 +48,7 @@ export class OpenAiStream implements StreamRenderer {
     text: string | undefined,
     logprobs: object | null,
     finishReason: string | null,
-    model?: string,
+    model = this.model,
   ): string {
     const { kind } = this.view;
     const role = this.#lengths.has(index) ? {} : { role: 'assistant' };

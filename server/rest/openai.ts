@@ -130,7 +130,7 @@ class Fields {
       stream,
       ignored: [...this.#left.keys()],
       answer: (results) => answerJson(results, view),
-      renderer: () => new OpenAiStream(view),
+      renderer: (_sse, model) => new OpenAiStream(view, model),
     };
   }
 }

@@ -233,7 +233,12 @@ describe('generation parameters over the wire', async () => {
     const chunks = (await streamed.text())
       .split('\n\n')
       .filter((event) => event.startsWith('data: {'))
-      .map((event) => JSON.parse(event.slice(6)) as { choices: [{ index: number; logprobs: Logprobs | null }] });
+      .map(
+        (event) =>
+          JSON.parse(event.slice(6)) as { model?: string; choices: [{ index: number; logprobs: Logprobs | null }] },
+      );
+    const named = new Set(chunks.map(({ model }) => model));
+    assert.ok(named.size === 1 && !named.has(undefined), 'every chunk names the model');
     for (const { index, logprobs } of whole.choices) {
       const parts = chunks.filter(({ choices: [choice] }) => choice.index === index);
       const content = parts.flatMap(({ choices: [choice] }) => choice.logprobs?.content ?? []);
