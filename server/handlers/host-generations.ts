@@ -1,10 +1,17 @@
 /** Runs the generations that a handler's thread asks for. */
 import { AppError } from '../errors.js';
-import type { CallContext, InferenceService, PredictEvent } from '../service/types.js';
+import { receiptsOf } from '../service/receipt-header.js';
+import type { CallContext, InferenceService, PredictEvent, Receipt } from '../service/types.js';
 import { fromParams, toEvent, toResult } from './generation.js';
 import type { FromHandler, ToHandler } from './messages.js';
 
 type Ask = Extract<FromHandler, { type: 'generate' | 'pull' | 'leave' }>;
+
+interface Running {
+  readonly context: CallContext;
+  readonly abort: AbortController;
+  readonly receipts: Receipt[];
+}
 
 interface Streaming {
   readonly call: number;
@@ -25,7 +32,7 @@ export interface GenerationsFor {
 export class HostGenerations {
   readonly #for: GenerationsFor;
   readonly #send: (message: ToHandler) => void;
-  readonly #calls = new Map<number, { readonly context: CallContext; readonly abort: AbortController }>();
+  readonly #calls = new Map<number, Running>();
   readonly #streams = new Map<number, Streaming>();
 
   constructor(options: GenerationsFor, send: (message: ToHandler) => void) {
@@ -33,9 +40,11 @@ export class HostGenerations {
     this.#send = send;
   }
 
-  /** A call begins. */
-  open(call: number, context: CallContext): void {
-    this.#calls.set(call, { context, abort: new AbortController() });
+  /** A call begins. @returns the receipts of what is generated for it, which grow until the call is over */
+  open(call: number, context: CallContext): readonly Receipt[] {
+    const receipts: Receipt[] = [];
+    this.#calls.set(call, { context, abort: new AbortController(), receipts });
+    return receipts;
   }
 
   /** A call is over; what it still generates is cancelled. */
@@ -68,6 +77,7 @@ export class HostGenerations {
     if (!stream) {
       const { inference, request } = await start();
       const results = await inference.predict(request, context);
+      asked.receipts.push(...receiptsOf(results));
       this.#send({ type: 'generated', generation, results: results.map((result) => toResult(result, requestId)) });
       return;
     }
@@ -84,6 +94,7 @@ export class HostGenerations {
     if (stream === undefined) throw new AppError('CANCELED', 'there is no such generation any more');
     const { done, value } = await (await stream.events).next();
     if (done) this.#streams.delete(generation);
+    else if (value.type === 'final') this.#calls.get(stream.call)?.receipts.push(...receiptsOf([value.result]));
     this.#send({ type: 'step', generation, event: done ? undefined : toEvent(value, stream.requestId) });
   }
 

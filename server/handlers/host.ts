@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import type { InputParts } from '../../sdk/handler-input.js';
 import { AppError } from '../errors.js';
-import type { CallContext, InferenceService } from '../service/types.js';
+import type { CallContext, InferenceService, Receipt } from '../service/types.js';
 import { HostGenerations } from './host-generations.js';
 import type { FromHandler, HandlerFunction, HandlerWorkerOptions, ToHandler } from './messages.js';
 import { PieceQueue } from './piece-queue.js';
@@ -36,6 +36,8 @@ export interface HostAnswer {
   readonly code: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Uint8Array | AsyncIterable<string | Uint8Array> | undefined;
+  /** Of what was generated for it; more may come while the body is a stream. */
+  readonly receipts: readonly Receipt[];
 }
 
 /** How long a thread may take to say that it still runs, once a call is late. */
@@ -50,6 +52,7 @@ interface Call {
   settle(answer: HostAnswer): void;
   fail(error: AppError): void;
   readonly queue: PieceQueue;
+  readonly receipts: readonly Receipt[];
   timer: NodeJS.Timeout | undefined;
   streaming: boolean;
 }
@@ -162,6 +165,7 @@ export class HandlerHost {
       this.#calls.set(id, {
         fn,
         queue,
+        receipts: this.#generations.open(id, { requestId, signal }),
         timer: undefined,
         streaming: false,
         settle: (answer) => {
@@ -174,7 +178,6 @@ export class HandlerHost {
         },
       });
       signal.addEventListener('abort', onAbort, { once: true });
-      this.#generations.open(id, { requestId, signal });
       this.#watch(id);
       this.#send({ type: 'call', id, function: fn, input: plain(input), requestId });
     });
@@ -188,7 +191,7 @@ export class HandlerHost {
         const { code, headers, body } = message;
         const streaming = typeof body === 'object' && 'stream' in body;
         call.streaming = streaming;
-        call.settle({ code, headers, body: streaming ? call.queue : body });
+        call.settle({ code, headers, body: streaming ? call.queue : body, receipts: call.receipts });
         if (streaming) this.#watch(message.id);
         else this.#end(message.id);
         return;

@@ -3,6 +3,8 @@ import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/handler-types.js';
+import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
+import type { Receipt } from '../service/types.js';
 import { answerToken, wantsLater } from './answering.js';
 import { callContext } from './call-context.js';
 import { logFault, sendError, statusOf, toAppError } from './errors.js';
@@ -14,6 +16,10 @@ import { write } from './streaming.js';
 
 /** Headers that belong to the connection and that no handler may set. */
 const OWN = new Set(['content-length', 'transfer-encoding', 'connection', 'keep-alive', 'trailer', 'upgrade']);
+
+/** Says which weights answered, as far as the handler generated anything. */
+const receiptHeaders = (receipts: readonly Receipt[]): Record<string, string> =>
+  receipts.length === 0 ? {} : { [ADAPTER_HEADER]: receiptHeader(receipts) };
 
 /** Answers on the request's own connection, or with a token where the request asks for one. */
 export async function answerByHandler(
@@ -44,12 +50,14 @@ export async function answerByHandler(
     sendError(thrown, request, reply);
     return;
   }
-  const { code, headers, body } = answer;
-  for (const [name, value] of Object.entries(headers)) reply.header(name, value);
+  const { code, headers, body, receipts } = answer;
+  const streams = typeof body === 'object' && !(body instanceof Uint8Array);
+  const told = streams ? { trailer: ADAPTER_HEADER } : receiptHeaders(receipts);
+  for (const [name, value] of Object.entries({ ...headers, ...told })) reply.header(name, value);
   reply.code(code);
   if (body === undefined || typeof body === 'string') reply.send(body);
   else if (body instanceof Uint8Array) reply.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
-  else await sendPieces(body, request, reply, call.signal);
+  else await sendPieces(body, receipts, request, reply, call.signal);
 }
 
 function handlerRequest(
@@ -77,6 +85,7 @@ function checkHeaders(headers: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(headers)) {
     try {
       if (OWN.has(name.toLowerCase())) throw new TypeError('it belongs to the connection');
+      if (name.toLowerCase() === ADAPTER_HEADER) throw new TypeError('the server says itself which weights answered');
       validateHeaderName(name);
       validateHeaderValue(name, value);
     } catch (cause) {
@@ -86,9 +95,10 @@ function checkHeaders(headers: Readonly<Record<string, string>>): void {
   }
 }
 
-/** Sends a stream: real status until the first piece, then a last line that tells of a failure. */
+/** Sends a stream: real status until the first piece, then a last line that tells of a failure; receipts as a trailer. */
 async function sendPieces(
   pieces: AsyncIterable<string | Uint8Array>,
+  receipts: readonly Receipt[],
   request: FastifyRequest,
   reply: FastifyReply,
   gone: AbortSignal,
@@ -98,7 +108,7 @@ async function sendPieces(
   try {
     step = await iterator.next();
   } catch (thrown) {
-    reply.removeHeader('content-type');
+    reply.removeHeader('content-type').removeHeader('trailer');
     sendError(thrown, request, reply);
     return;
   }
@@ -108,6 +118,7 @@ async function sendPieces(
   raw.writeHead(reply.statusCode);
   try {
     for (; !step.done && !gone.aborted; step = await iterator.next()) await write(raw, step.value, gone);
+    if (!gone.aborted) raw.addTrailers(receiptHeaders(receipts));
   } catch (thrown) {
     const error = toAppError(thrown);
     logFault(error, request.log);
@@ -129,10 +140,10 @@ async function collect(
   call: { requestId: string; signal: AbortSignal },
   sink: LaterSink,
 ): Promise<void> {
-  const { code, headers, body } = await handlers.handle(wanted, call);
+  const { code, headers, body, receipts } = await handlers.handle(wanted, call);
   checkHeaders(headers);
   sink.status(code);
-  sink.headers(headers);
+  sink.headers({ ...headers, ...receiptHeaders(receipts) });
   if (body === undefined) return;
   if (typeof body === 'string' || body instanceof Uint8Array) {
     sink.push(body);
@@ -140,6 +151,7 @@ async function collect(
   }
   try {
     for await (const piece of body) sink.push(piece);
+    sink.headers(receiptHeaders(receipts));
   } catch (thrown) {
     if (!sink.begun) throw thrown;
     sink.push(failureLine(toAppError(thrown), headers['content-type'] ?? ''));

@@ -1,5 +1,5 @@
 /** Custom handlers, as the surfaces see them. */
-import type { CallContext } from './types.js';
+import type { CallContext, Receipt } from './types.js';
 
 /** A request to a model's custom handler, as it came. */
 export interface HandlerRequest {
@@ -18,6 +18,8 @@ export interface HandlerAnswer {
   readonly code: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Uint8Array | AsyncIterable<string | Uint8Array> | undefined;
+  /** Of what the server generated for it, in order; more may come while the body is a stream. */
+  readonly receipts: readonly Receipt[];
 }
 
 /** Custom handlers: code of a model that answers in its place. */

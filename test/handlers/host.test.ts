@@ -72,6 +72,7 @@ test('a handler sees properties, content and its model, and answers in every for
     code: 200,
     headers: { 'content-type': 'text/plain; charset=utf-8' },
     body: 'a text',
+    receipts: [],
   });
   assert.equal(await bodyOf(await ask('bytes')), '\x01\x02\x03');
   assert.equal((await ask('nothing')).code, 204);
