@@ -53,12 +53,12 @@ function digestOf(root, sources) {
 }
 
 async function make(root, sources, cache, folder) {
-  const { buildSync } = await import('esbuild');
+  const { build, stop } = await import('esbuild');
   const temporary = `${folder}.${randomUUID()}.tmp`;
   fs.mkdirSync(cache, { recursive: true });
   removeUnused(cache);
   try {
-    const { outputFiles } = buildSync({
+    const { outputFiles } = await build({
       entryPoints: sources.filter(([name]) => name.endsWith('.ts')).map(([name]) => path.join(root, name)),
       outbase: root,
       outdir: folder,
@@ -83,6 +83,9 @@ async function make(root, sources, cache, folder) {
     fs.rmSync(temporary, { recursive: true, force: true });
     // Another start has made the same copy meanwhile.
     if (!fs.existsSync(folder)) throw error;
+  } finally {
+    // Else its process stays beside the server for as long as that runs.
+    await stop();
   }
 }
 
