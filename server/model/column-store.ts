@@ -89,9 +89,7 @@ export async function convertColumns(
     let column = 0;
     for (const linear of linears) {
       const values = await read(linear);
-      // What `read` gave may be someone else's array.
-      const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values.slice();
-      rotateRows(rows, linear.inFeatures);
+      const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values;
       quantiseColumns(rows, linear.inFeatures, target, columns, column, scaleTarget);
       column += linear.outFeatures;
     }
@@ -103,7 +101,10 @@ function groupKey(linears: readonly LinearSpec[]): string {
   return linears.map(({ weight }) => weight).join('+');
 }
 
-/** Quantises [out, in] floats into columns `from`.. of `target` [in, columns]: q = round(w / s), s = max|w| / 127. */
+/**
+ * Rotates [out, in] floats and quantises them into columns `from`.. of `target` [in, columns]: q = round(w / s),
+ * s = max|w| / 127. `values` stay as they are: the rows of a tile are the only copy.
+ */
 function quantiseColumns(
   values: Float32Array,
   inFeatures: number,
@@ -113,27 +114,29 @@ function quantiseColumns(
   scales: Float32Array,
 ): void {
   const outFeatures = values.length / inFeatures;
-  const inverse = new Float64Array(outFeatures);
-  for (let o = 0; o < outFeatures; o += 1) {
-    let most = 0;
-    for (let at = o * inFeatures, end = at + inFeatures; at < end; at += 1) {
-      const size = Math.abs(values[at]!);
-      if (size > most) most = size;
-    }
-    const scale = Math.fround(most / LEVEL);
-    scales[from + o] = scale;
-    inverse[o] = scale === 0 ? 0 : 1 / scale;
-  }
+  const inverse = new Float64Array(TILE);
   for (let tile = 0; tile < outFeatures; tile += TILE) {
-    const tileEnd = Math.min(tile + TILE, outFeatures);
+    const rows = values.slice(tile * inFeatures, (tile + TILE) * inFeatures);
+    rotateRows(rows, inFeatures);
+    const count = rows.length / inFeatures;
+    for (let o = 0; o < count; o += 1) {
+      let most = 0;
+      for (let at = o * inFeatures, end = at + inFeatures; at < end; at += 1) {
+        const size = Math.abs(rows[at]!);
+        if (size > most) most = size;
+      }
+      const scale = Math.fround(most / LEVEL);
+      scales[from + tile + o] = scale;
+      inverse[o] = scale === 0 ? 0 : 1 / scale;
+    }
     for (let part = 0; part < inFeatures; part += TILE) {
       const partEnd = Math.min(part + TILE, inFeatures);
-      for (let o = tile; o < tileEnd; o += 1) {
+      for (let o = 0; o < count; o += 1) {
         const factor = inverse[o]!;
         const row = o * inFeatures;
-        for (let i = part, at = part * columns + from + o; i < partEnd; i += 1, at += columns) {
+        for (let i = part, at = part * columns + from + tile + o; i < partEnd; i += 1, at += columns) {
           // Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, ties to even.
-          target[at] = values[row + i]! * factor + 6755399441055744 - 6755399441055744;
+          target[at] = rows[row + i]! * factor + 6755399441055744 - 6755399441055744;
         }
       }
     }
