@@ -5,19 +5,17 @@
  * GPU, run by onnxruntime's processor provider, which needs no device with 16-bit floats.
  */
 import { readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { prepareAdapter } from '../server/adapters/prepare-adapter.js';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
-import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { combine } from '../server/engine/row-adapter.js';
 import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { openModelFolder } from '../server/model/model-folder.js';
-import { adapterBaseOf } from '../server/model/module-table.js';
 import type { GpuPrecision } from '../server/model/webgpu/gpu-precision.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
+import { readAdapter } from './local-engine.js';
 import { compare } from './quality.js';
 import { machineName, publish } from './result.js';
 
@@ -48,9 +46,7 @@ export async function run(args: string[]): Promise<void> {
   const exact = await openBackend(folder, { dtype: 'fp32', threads: 2, lora: values.adapters !== undefined });
   const adapters = new Map<string, BoundAdapter>();
   for (const name of values.names.split(',').filter((part) => part !== '')) {
-    const path = resolve(join(values.adapters ?? '.', name));
-    const request = { folder: path, roots: [path], supportedFeatures: SUPPORTED_FEATURES };
-    const { adapter } = await prepareAdapter(request, adapterBaseOf(folder));
+    const adapter = await readAdapter(folder, join(values.adapters ?? '.', name));
     await exact.load(adapter);
     adapters.set(name, adapter);
   }

@@ -8,20 +8,18 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { prepareAdapter } from '../server/adapters/prepare-adapter.js';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import type { StepBackend } from '../server/engine/backend.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
-import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { BASE_ROW, combine } from '../server/engine/row-adapter.js';
 import { findHardware } from '../server/engine/webgpu/choose-device.js';
 import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../server/engine/webgpu/half-support.js';
-import { type ModelFolder, openModelFolder } from '../server/model/model-folder.js';
-import { adapterBaseOf } from '../server/model/module-table.js';
+import { openModelFolder } from '../server/model/model-folder.js';
 import { countDispatches } from './gpu-dispatches.js';
 import { percentile } from './load.js';
+import { readAdapter } from './local-engine.js';
 import { makeAdapters } from './many-adapters.js';
 import { machineName, publish } from './result.js';
 
@@ -45,7 +43,9 @@ export async function run(args: string[]): Promise<void> {
   const folder = await openModelFolder(values.model);
   const place = mkdtempSync(`${tmpdir()}/loramux-gpu-`);
   try {
-    const adapters = await prepare(folder, makeAdapters(values.adapters, place, Math.max(...counts)));
+    const adapters: BoundAdapter[] = [];
+    for (const made of makeAdapters(values.adapters, place, Math.max(...counts)))
+      adapters.push(await readAdapter(folder, made));
     const half = await supportsHalf();
     const precision = { half, bits: undefined } as const;
     const dispatches: string[] = [];
@@ -107,16 +107,6 @@ export async function run(args: string[]): Promise<void> {
     await folder.close();
     rmSync(place, { recursive: true });
   }
-}
-
-async function prepare(model: ModelFolder, folders: readonly string[]): Promise<BoundAdapter[]> {
-  const base = adapterBaseOf(model);
-  const prepared: BoundAdapter[] = [];
-  for (const folder of folders) {
-    const request = { folder, roots: [folder], supportedFeatures: SUPPORTED_FEATURES };
-    prepared.push((await prepareAdapter(request, base)).adapter);
-  }
-  return prepared;
 }
 
 /** Lines of one device: decode by number of adapters, then prefill. */

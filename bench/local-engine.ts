@@ -8,7 +8,7 @@ import { EngineLoop } from '../server/engine/engine-loop.js';
 import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { mergeInto } from '../server/model/merge.js';
-import { openModelFolder } from '../server/model/model-folder.js';
+import { type ModelFolder, openModelFolder } from '../server/model/model-folder.js';
 import { adapterBaseOf } from '../server/model/module-table.js';
 import type { DecoderSpec } from '../server/model/spec.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
@@ -58,6 +58,13 @@ export interface NamedAdapters {
   readonly names: readonly string[];
 }
 
+/** Reads an adapter for a model, with all features that the engine has. */
+export async function readAdapter(model: ModelFolder, folder: string): Promise<BoundAdapter> {
+  const path = resolve(folder);
+  const request = { folder: path, roots: [path], supportedFeatures: SUPPORTED_FEATURES };
+  return (await prepareAdapter(request, adapterBaseOf(model))).adapter;
+}
+
 /** Opens a model with the adapters of these names. */
 export async function openLocalEngine(options: {
   readonly model: string;
@@ -71,9 +78,7 @@ export async function openLocalEngine(options: {
   const read = async ({ folder, names }: NamedAdapters): Promise<BoundAdapter[]> => {
     const adapters: BoundAdapter[] = [];
     for (const name of names) {
-      const path = resolve(join(folder, name));
-      const request = { folder: path, roots: [path], supportedFeatures: SUPPORTED_FEATURES };
-      adapters.push((await prepareAdapter(request, adapterBaseOf(opened))).adapter);
+      adapters.push(await readAdapter(opened, join(folder, name)));
     }
     return adapters;
   };

@@ -5,18 +5,15 @@
  * token's distribution, and how often both name the same token first. The adapters are the same in both.
  */
 import { readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { prepareAdapter } from '../server/adapters/prepare-adapter.js';
 import type { StepBackend } from '../server/engine/backend.js';
 import type { Dtype } from '../server/engine/decoder-session.js';
-import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { combine, type RowAdapter } from '../server/engine/row-adapter.js';
 import { openModelFolder } from '../server/model/model-folder.js';
-import { adapterBaseOf } from '../server/model/module-table.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
-import { adapterNames } from './local-engine.js';
+import { adapterNames, readAdapter } from './local-engine.js';
 import { machineName, publish } from './result.js';
 
 /** Tokens of a step. */
@@ -44,11 +41,8 @@ export async function run(args: string[]): Promise<void> {
   const fast = await openBackend(folder, { ...options, dtype: values.dtype as Dtype });
   const selections: [string, RowAdapter][] = [['base', combine([])]];
   if (values.adapters !== undefined) {
-    const base = adapterBaseOf(folder);
     for (const name of values.names?.split(',') ?? (await adapterNames(values.adapters))) {
-      const path = resolve(join(values.adapters, name));
-      const request = { folder: path, roots: [path], supportedFeatures: SUPPORTED_FEATURES };
-      const { adapter } = await prepareAdapter(request, base);
+      const adapter = await readAdapter(folder, join(values.adapters, name));
       await exact.load(adapter);
       await fast.load(adapter);
       selections.push([name, combine([{ adapter, weight: 1 }])]);
