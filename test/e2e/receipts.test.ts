@@ -1,10 +1,10 @@
 /** What answered is told in one form: by REST and by every transport, in headers, trailers and bodies. */
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import { test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { InferenceService, type PredictResult } from '../../gen/loramux/v1/inference_pb.js';
+import { postForReceipt } from '../rest/http.js';
 import { startServer } from '../rest/served.js';
 
 const HEADER = 'x-loramux-adapter';
@@ -31,26 +31,6 @@ function lineOf(receipts: readonly { readonly adapters: readonly Used[] }[]): st
   return new Set(parts).size === 1 ? parts[0]! : parts.join(', ');
 }
 
-/** POST whose trailers are wanted, which fetch hides. */
-function post(
-  url: string,
-  body: object,
-): Promise<{ headers: http.IncomingHttpHeaders; trailer?: string; text: string }> {
-  return new Promise((resolve, reject) => {
-    const request = http.request(url, { method: 'POST', headers: { 'content-type': 'application/json' } }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (data) => {
-        text += data;
-      });
-      answer.on('end', () => {
-        const trailer = answer.trailers[HEADER];
-        resolve({ headers: answer.headers, text, ...(trailer !== undefined && { trailer }) });
-      });
-    });
-    request.on('error', reject).end(JSON.stringify(body));
-  });
-}
-
 test('a receipt is the same on every surface', { timeout: 60_000 }, async (t) => {
   const url = await startServer(t, ['--log-level', 'error']);
   const alias = await fetch(`${url}/models/demo/aliases/live%20one`, {
@@ -75,11 +55,11 @@ test('a receipt is the same on every surface', { timeout: 60_000 }, async (t) =>
     await t.test(what, async () => {
       const lines = new Map<string, string | null | undefined>();
       const ask = { inputs: mix.map(() => 'one'), adapters: mix, parameters: { max_new_tokens: 2, details: true } };
-      const whole = await post(`${url}/invocations`, ask);
+      const whole = await postForReceipt(`${url}/invocations`, ask);
       const answers = JSON.parse(whole.text) as { details: { receipt: { adapters: Used[] } } }[];
       const receipts = answers.map(({ details }) => details.receipt);
-      lines.set('REST header', whole.headers[HEADER] as string);
-      lines.set('REST trailer', (await post(`${url}/invocations`, { ...ask, stream: true })).trailer);
+      lines.set('REST header', whole.header);
+      lines.set('REST trailer', (await postForReceipt(`${url}/invocations`, { ...ask, stream: true })).trailer);
       lines.set('REST body', lineOf(receipts));
       const request = {
         inputs: mix.map((adapters) => ({

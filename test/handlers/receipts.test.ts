@@ -1,11 +1,11 @@
 /** Which weights answered is told for what handlers generate, too, by the server and by nobody else. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { postForReceipt } from '../rest/http.js';
 import { startServer } from '../rest/served.js';
 
 const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
@@ -29,29 +29,6 @@ export default defineHandler({
   },
 });`;
 
-interface Answer {
-  readonly status: number;
-  readonly header: string | undefined;
-  readonly trailer: string | undefined;
-  readonly text: string;
-}
-
-function ask(url: string, body: object): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const request = http.request(url, { method: 'POST', headers: { 'content-type': 'application/json' } }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (part: string) => {
-        text += part;
-      });
-      answer.on('end', () => {
-        const header = answer.headers['x-loramux-adapter'] as string | undefined;
-        resolve({ status: answer.statusCode!, header, trailer: answer.trailers['x-loramux-adapter'], text });
-      });
-    });
-    request.on('error', reject).end(JSON.stringify(body));
-  });
-}
-
 test('answers of handlers say what they were generated with; a handler cannot say it', async (t) => {
   const dir = mkdtempSync(path.join(tmpdir(), 'loramux-handler-receipts-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
@@ -64,17 +41,17 @@ test('answers of handlers say what they were generated with; a handler cannot sa
   const both = ['shout', undefined, 'pirate'];
   const part = (name: string) => `${name}@[0-9a-f]{16}`;
   const all = new RegExp(`^${part('shout')}, base, ${part('pirate')}$`);
-  const whole = await ask(url, { adapters: both });
+  const whole = await postForReceipt(url, { adapters: both });
   assert.equal(whole.status, 200, whole.text);
   assert.match(whole.header ?? '', all);
-  const streamed = await ask(url, { adapters: both, stream: true });
+  const streamed = await postForReceipt(url, { adapters: both, stream: true });
   assert.equal(streamed.header, undefined);
   assert.equal(streamed.trailer, whole.header);
   assert.equal(streamed.text, whole.text);
 
-  const nothing = await ask(url, { adapters: [] });
+  const nothing = await postForReceipt(url, { adapters: [] });
   assert.deepEqual([nothing.status, nothing.header], [200, undefined]);
-  const claimed = await ask(url, { claim: 'shout@0123456789abcdef' });
+  const claimed = await postForReceipt(url, { claim: 'shout@0123456789abcdef' });
   assert.equal(claimed.status, 424, claimed.text);
   assert.match(claimed.text, /the server says itself which weights answered/);
   assert.equal(claimed.header, undefined);

@@ -27,6 +27,31 @@ export function postJson(url: string, value: unknown, headers: Record<string, st
   });
 }
 
+/** An answer, and where it says which weights answered. */
+export interface ReceiptAnswer {
+  readonly status: number;
+  readonly header: string | undefined;
+  readonly trailer: string | undefined;
+  readonly text: string;
+}
+
+/** POST of a JSON value whose trailers are wanted, which fetch hides. */
+export function postForReceipt(url: string, value: unknown): Promise<ReceiptAnswer> {
+  return new Promise((resolve, reject) => {
+    const request = http.request(url, { method: 'POST', headers: { 'content-type': 'application/json' } }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (part: string) => {
+        text += part;
+      });
+      answer.on('end', () => {
+        const header = answer.headers['x-loramux-adapter'] as string | undefined;
+        resolve({ status: answer.statusCode!, header, trailer: answer.trailers['x-loramux-adapter'], text });
+      });
+    });
+    request.on('error', reject).end(JSON.stringify(value));
+  });
+}
+
 /** Parsed lines of a JSON lines body. */
 export function lines(text: string): Record<string, unknown>[] {
   return text
