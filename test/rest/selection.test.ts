@@ -72,7 +72,7 @@ test('what is no selection is refused with the place of the fault', () => {
   assert.throws(() => body([[{ name: 'a', wieght: 1 }]], list(1)), /adapters\[0\]\[0\]\.wieght is not known/);
 });
 
-test('places that agree are one, places that differ are refused', () => {
+test('places that agree are one, places that differ are refused, and none is none', () => {
   const place = fc.option(fc.constantFrom('', 'a', 'b'), { nil: undefined });
   fc.assert(
     fc.property(place, place, place, fc.array(fc.constantFrom('', 'a', 'b'), { maxLength: 2 }), (b, c, i, query) => {
@@ -85,7 +85,8 @@ test('places that agree are one, places that differ are refused', () => {
         );
       } else {
         const wanted = named[0] ? one(named[0]) : [];
-        assert.deepEqual(selectAdapters(sources, list(2)), [wanted, wanted]);
+        // Nothing named is not the same as the base named: an adapter of the path may still decide.
+        assert.deepEqual(selectAdapters(sources, list(2)), named.length === 0 ? undefined : [wanted, wanted]);
       }
     }),
   );
