@@ -29,8 +29,8 @@ export interface LoraInputs {
 export class LoraFeeds {
   readonly #graph: DecoderGraph;
   readonly #buffers = new Map<string, SiteBuffers>();
-  /** What each group's part of the buffers holds; undefined = unknown. */
-  #held: (string | undefined)[] = [];
+  /** What each group's part of the buffers of all sites holds; groups behind its end = unknown. */
+  readonly #held: string[] = [];
   #shared: { key: string; inputs: LoraInputs } | undefined;
   #mixed: { key: string; inputs: LoraInputs } | undefined;
 
@@ -63,6 +63,7 @@ export class LoraFeeds {
     const groups = adapters.length;
     const feeds = { ...this.#groups(groups), ...this.#vectors(adapters) };
     const changed = adapters.flatMap((adapter, group) => (this.#held[group] === adapter.key ? [] : [group]));
+    let renewed = false;
     for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
       const pairs = adapters.map((adapter) => adapter.linears.get(module));
       const rank = pairs.reduce((most, pair) => Math.max(most, pair?.rank ?? 0), 0);
@@ -70,13 +71,15 @@ export class LoraFeeds {
       const fits = known !== undefined && known.rank === rank && known.capacity >= groups;
       const buffers = fits ? known : siteBuffers(groups, rank, inFeatures, outFeatures);
       this.#buffers.set(module, buffers);
+      renewed ||= !fits;
       for (const group of fits ? changed : pairs.keys()) fill(buffers, group, pairs[group], inFeatures, outFeatures);
       const view = (values: Float32Array, width: number) =>
         new ort.Tensor('float32', values.subarray(0, groups * rank * width), [groups, rank, width]);
       feeds[siteInputs.a(module)] = view(buffers.a, inFeatures);
       feeds[siteInputs.b(module)] = view(buffers.b, outFeatures);
     }
-    // What lies behind these groups stays what it was.
+    // What lies behind these groups stays what it was, except in new buffers, which have nothing there.
+    if (renewed) this.#held.length = Math.min(this.#held.length, groups);
     for (const [group, adapter] of adapters.entries()) this.#held[group] = adapter.key;
     const inputs = { groups, feeds };
     this.#mixed = { key, inputs };

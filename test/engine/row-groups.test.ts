@@ -78,6 +78,26 @@ describe('row groups', () => {
     );
   });
 
+  test('are written anew where a smaller step in between has changed the buffers of some sites', () => {
+    const [a, b] = [selection('a', [5], 1), selection('b', [8], 2)];
+    const eightOf = (row: RowAdapter) => new Array<RowAdapter>(8).fill(row);
+    const feeds = new LoraFeeds(GRAPH);
+    // Steps of 11, 9 and 11 groups; the second makes room of another rank, with nothing behind its own groups.
+    for (const slots of [
+      [BASE_ROW, BASE_ROW, ...eightOf(a), BASE_ROW],
+      [b, ...eightOf(a)],
+      [b, b, ...eightOf(a), b],
+    ]) {
+      const inputs = feeds.bySlot(slots);
+      assert.equal(inputs.groups, slots.length);
+      for (const [slot, row] of slots.entries()) {
+        const pair = row.linears.get(SITES[0]!.module);
+        const value = pair === undefined ? 0 : pair.rank * SITES[0]!.inFeatures * pair.a[0]! * pair.b[0]!;
+        assert.deepEqual(update(inputs, slots.length, slot, SITES[0]!), new Array(4).fill(value), `slot ${slot}`);
+      }
+    }
+  });
+
   const groups = (keys: string) =>
     rowGroups([...keys].map((key) => (key === '.' ? undefined : selection(key, [1, 1, 1, 1], 1))))
       .map((one) => one?.key ?? '.')
