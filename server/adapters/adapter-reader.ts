@@ -1,4 +1,8 @@
-/** Reads adapters in worker threads, a few at a time; the threads end when nothing was read for a while. */
+/**
+ * Reads adapters in worker threads, one after another: two that share the cores finish none of them sooner. Only where one
+ * takes long, for its size or its disk, another thread takes what waits. Threads end when nothing was read for a while.
+ */
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
@@ -19,6 +23,11 @@ export interface AdapterReader {
 export interface ReaderOptions {
   /** Most adapters read at once; default 2. */
   readonly threads?: number | undefined;
+  /**
+   * How long an adapter waits for those before it until a further thread is started, in milliseconds; default 0 where there
+   * are cores for it, else 2000.
+   */
+  readonly patienceMs?: number | undefined;
   /** How long an idle thread lives on, in milliseconds; default 10000. */
   readonly idleMs?: number | undefined;
   /** True: one thread is started at once and stays, so that no adapter waits for a thread to come up. Default false. */
@@ -29,9 +38,14 @@ interface Job {
   readonly type: 'read' | 'validate';
   readonly request: ReadRequest;
   readonly base: AdapterBase;
+  /** When it came, on the clock of `performance.now()`. */
+  readonly since: number;
   resolve(result: ReadAdapter | AdapterReport): void;
   reject(error: Error): void;
 }
+
+/** Cores from which on two adapters are read side by side; each takes two threads, beside those that answer. */
+const MANY_CORES = 6;
 
 /** Heap of a thread for everything but weights, which lie outside of it. */
 const HEAP_MEGABYTES = 1024;
@@ -147,11 +161,14 @@ class ThreadedReader implements AdapterReader {
   private readonly queue: Job[] = [];
   private readonly limit: number;
   private readonly idleMs: number;
+  private readonly patienceMs: number;
   private readonly ready: boolean;
+  private impatience: NodeJS.Timeout | undefined;
   private closed = false;
 
   constructor(options: ReaderOptions) {
     this.limit = options.threads ?? 2;
+    this.patienceMs = options.patienceMs ?? (availableParallelism() < MANY_CORES ? 2000 : 0);
     this.idleMs = options.idleMs ?? 10_000;
     this.ready = options.ready ?? false;
     if (this.ready) this.startThread();
@@ -171,26 +188,33 @@ class ThreadedReader implements AdapterReader {
         reject(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
         return;
       }
-      this.queue.push({ type, request, base, resolve, reject });
+      this.queue.push({ type, request, base, since: performance.now(), resolve, reject });
       this.pump();
     });
   }
 
   async close(): Promise<void> {
     this.closed = true;
+    clearTimeout(this.impatience);
     for (const job of this.queue.splice(0)) job.reject(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
     await Promise.all([...this.threads].map((thread) => thread.end()));
   }
 
   private pump(): void {
+    clearTimeout(this.impatience);
     while (this.queue.length > 0) {
       let thread = [...this.threads].find((one) => !one.busy);
-      if (thread === undefined && this.threads.size < this.limit) {
-        thread = this.startThread();
-      }
-      if (thread === undefined) return;
+      if (thread === undefined && this.threads.size === 0) thread = this.startThread();
+      if (thread === undefined) break;
       thread.start(this.queue.shift()!);
     }
+    const [first] = this.queue;
+    if (first === undefined || this.threads.size >= this.limit) return;
+    const startAnother = () => {
+      this.startThread();
+      this.pump();
+    };
+    this.impatience = setTimeout(startAnother, first.since + this.patienceMs - performance.now()).unref();
   }
 
   private startThread(): ReaderThread {

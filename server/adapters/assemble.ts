@@ -3,19 +3,18 @@
 import type { AdapterText } from './adapter-text.js';
 import type { BaseCheck } from './base-identity.js';
 import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.js';
-import { doraGain, transpose } from './dora.js';
+import { doraGain } from './dora.js';
 import type { Faults } from './faults.js';
 import { adapterFeatures, configWarnings } from './features.js';
+import { checkOverflow } from './overflow.js';
 import { isResized, splitVocabulary } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
-import { firstNonFinite } from './tensor-dtype.js';
-import type { AdapterBase, BoundAdapter, BoundEmbedding, BoundLinear, TargetModule } from './types.js';
+import type { ModuleParts } from './read-parts.js';
+import { transpose } from './transpose.js';
+import type { AdapterBase, BoundAdapter, BoundEmbedding, BoundLinear } from './types.js';
 
-/** The tensors of one module, as float32. */
-export interface ModuleParts {
-  readonly module: TargetModule;
-  readonly tensors: Map<SlotUse, Float32Array>;
-}
+/** Of a linear without low-rank matrices; new each time, for what crosses threads is gone in this one. */
+const none = () => new Float32Array(0);
 
 /** Everything that assembly needs. */
 export interface AssemblyInput {
@@ -52,8 +51,9 @@ async function assembleLinear(parts: ModuleParts, input: AssemblyInput): Promise
   const promise = input.plan.promised.lora.get(name);
   const rank = promise?.rank ?? 0;
   const scaling = promise?.scaling ?? 0;
-  const a = take(parts, 'lora_A') ?? new Float32Array(0);
-  const b = transpose(take(parts, 'lora_B') ?? new Float32Array(0), outFeatures, rank, scaling);
+  const a = take(parts, 'lora_A') ?? none();
+  const stored = take(parts, 'lora_B');
+  const b = parts.scaledB ?? transpose(stored ?? none(), outFeatures, rank, scaling);
   const linear: { -readonly [K in keyof BoundLinear]: BoundLinear[K] } = { module: name, rank, scaling, a, b };
   const whole = take(parts, 'weight');
   const replaced = whole !== undefined && conv1d ? transpose(whole, inFeatures, outFeatures) : whole;
@@ -65,14 +65,13 @@ async function assembleLinear(parts: ModuleParts, input: AssemblyInput): Promise
     const weight = await input.base.readWeight(baseTensorName(module, 'weight', input.base));
     linear.gain = doraGain({ inFeatures, outFeatures, conv1d, weight, a, b, rank, magnitude });
   }
-  checkFinite(name, b, linear.gain, input.faults);
+  checkOverflow(name, stored === undefined ? undefined : b, input.faults, linear.gain);
   if (replaced === undefined && delta === undefined) return [linear];
   if (input.config.invocationTokens === null) {
     const both = delta === undefined || ofB === undefined ? (delta ?? ofB) : delta.map((value, i) => value + ofB[i]!);
     return [{ ...linear, replaced, biasDelta: both }];
   }
-  const none = new Float32Array(0);
-  const always = { module: name, rank: 0, scaling: 0, a: none, b: none, replaced, biasDelta: delta, always: true };
+  const always = { module: name, rank: 0, scaling: 0, a: none(), b: none(), replaced, biasDelta: delta, always: true };
   return rank > 0 ? [always, linear] : [always];
 }
 
@@ -100,16 +99,8 @@ async function embeddingPair(parts: ModuleParts, input: AssemblyInput): Promise<
     const layer = { inFeatures, outFeatures, conv1d: true, weight, a: stored, b: scaled, rank, magnitude };
     gain = doraGain(layer);
   }
-  checkFinite(name, scaled, gain, input.faults);
+  checkOverflow(name, scaled, input.faults, gain);
   return { rank, scaling, a: transpose(stored, rank, inFeatures), b: scaled, gain };
-}
-
-/** Notes numbers that overflowed on the way. */
-function checkFinite(name: string, b: Float32Array, gain: Float32Array | undefined, faults: Faults): void {
-  for (const [what, values] of Object.entries({ 'lora_B times the scaling': b, 'DoRA gain': gain })) {
-    const bad = values === undefined ? -1 : firstNonFinite(values);
-    if (bad >= 0) faults.add(`${name}: ${what} is not finite at element ${bad}`);
-  }
 }
 
 /** id -> its row, each an array of its own so that it can be transferred. */

@@ -39,19 +39,3 @@ export function doraGain(layer: DoraLayer): Float32Array {
   }
   return gain;
 }
-
-/** Transposes [rows, columns] to [columns, rows], multiplying by `scale`. */
-export function transpose(values: Float32Array, rows: number, columns: number, scale = 1): Float32Array {
-  const result = new Float32Array(values.length);
-  const block = 64;
-  for (let r0 = 0; r0 < rows; r0 += block) {
-    const r1 = Math.min(rows, r0 + block);
-    for (let c0 = 0; c0 < columns; c0 += block) {
-      const c1 = Math.min(columns, c0 + block);
-      for (let r = r0; r < r1; r += 1) {
-        for (let c = c0; c < c1; c += 1) result[c * rows + r] = values[r * columns + c]! * scale;
-      }
-    }
-  }
-  return result;
-}

@@ -3,6 +3,7 @@
  * becomes the low-rank pair of W' - W (with an identity on the narrower side), replaced rows of the output matrix a pair
  * of one rank per row. Reads base weights, so it runs where adapters are read, never on the engine thread.
  */
+import { transpose } from './transpose.js';
 import type { AdapterBase, BoundAdapter, BoundLinear } from './types.js';
 
 /** The same adapter without `replaced` linears and `headRows`. */
@@ -67,14 +68,6 @@ function identity(size: number): Float32Array {
   const values = new Float32Array(size * size);
   for (let i = 0; i < size; i += 1) values[i * size + i] = 1;
   return values;
-}
-
-/** [rows, columns] to [columns, rows]. */
-function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
-  const turned = new Float32Array(values.length);
-  for (let r = 0; r < rows; r += 1)
-    for (let c = 0; c < columns; c += 1) turned[c * rows + r] = values[r * columns + c]!;
-  return turned;
 }
 
 function join(first: Float32Array, second: Float32Array): Float32Array {

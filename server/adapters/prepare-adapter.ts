@@ -2,6 +2,7 @@
 import { AppError } from '../errors.js';
 import type { AdapterText } from './adapter-text.js';
 import type { BaseCheck } from './base-identity.js';
+import type { ReadingTools } from './bind.js';
 import { flattenReplaced } from './flatten.js';
 import { readAdapterFolder } from './read-adapter.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
@@ -86,9 +87,13 @@ function summarise(read: BoundAdapter, bytes: number, base: AdapterBase): Adapte
  * @throws AppError as {@link readAdapterFolder}; ADAPTER_UNSUPPORTED naming the features that the engine lacks,
  * or the rank that the model does not take
  */
-export async function prepareAdapter(request: ReadRequest, base: AdapterBase): Promise<ReadAdapter> {
+export async function prepareAdapter(
+  request: ReadRequest,
+  base: AdapterBase,
+  tools?: ReadingTools,
+): Promise<ReadAdapter> {
   const { folder, roots, maxBytes, maxRank, supportedFeatures, baseCheck } = request;
-  const read = await readAdapterFolder(folder, base, { roots, maxBytes, baseCheck });
+  const read = await readAdapterFolder(folder, base, { roots, maxBytes, baseCheck, tools });
   const missing = read.features.filter((feature) => !supportedFeatures.has(feature));
   if (missing.length > 0) {
     throw new AppError(

@@ -2,19 +2,34 @@
  * A thread that reads adapters: parsing, hashing, converting and multiplying stay off the main thread, and a hostile
  * file can at worst end this thread. Base weights are asked for; results go back without a copy.
  */
-import { platform, setPriority } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import { forEachArray } from './assemble.js';
+import type { ReadingTools } from './bind.js';
+import { OwnHash } from './content-hash.js';
+import { HashThread } from './hash-thread.js';
 import { prepareAdapter } from './prepare-adapter.js';
 import type { FromReader, PlainError, ToReader } from './reader-messages.js';
 import type { BoundAdapter } from './types.js';
 import { validateAdapter } from './validate-adapter.js';
+import { Windows } from './windows.js';
+import { yieldCores } from './yield-cores.js';
 
-/** A tenth of what answering threads get where cores are scarce: streams keep their pace while adapters load. */
-const NICENESS = 10;
-// On Linux a priority is a thread's; elsewhere it would be the whole process's.
-if (platform() === 'linux') setPriority(0, NICENESS);
+yieldCores();
+
+/** Windows that are filled, converted and hashed at the same time. */
+const WINDOWS = 4;
+
+/** Kept for all jobs; there is one at a time. */
+const tools = makeTools();
+
+function makeTools(): ReadingTools {
+  if (availableParallelism() < 2) return { windows: new Windows(2, false), hash: () => new OwnHash() };
+  const thread = new HashThread();
+  thread.begin(); // So that it is there when the first adapter is.
+  return { windows: new Windows(WINDOWS, true), hash: () => thread.begin() };
+}
 
 const port = parentPort!;
 let weights: { resolve(values: Float32Array): void; reject(error: Error): void } | undefined;
@@ -59,13 +74,13 @@ port.on('message', (message: ToReader) => {
       weights?.reject(new AppError(message.error.reason ?? 'INTERNAL', message.error.message));
       return;
     case 'read':
-      prepareAdapter(message.request, { ...message.base, readWeight }).then(
+      prepareAdapter(message.request, { ...message.base, readWeight }, tools).then(
         (result) => post({ type: 'done', result }, buffersOf(result.adapter)),
         (error: unknown) => post({ type: 'failed', error: plain(error) }),
       );
       return;
     case 'validate':
-      validateAdapter(message.request, { ...message.base, readWeight }).then(
+      validateAdapter(message.request, { ...message.base, readWeight }, tools).then(
         (result) => post({ type: 'done', result }),
         (error: unknown) => post({ type: 'failed', error: plain(error) }),
       );

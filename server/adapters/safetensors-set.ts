@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { AppError, type ErrorReason } from '../errors.js';
 import { openSafetensors, type SafetensorsFile, type TensorInfo } from './safetensors.js';
 import { isJsonObject, type JsonValue, parseStrictJson } from './strict-json.js';
+import { type ReadInto, readTensors, type TensorWindow } from './tensor-windows.js';
+import type { Windows } from './windows.js';
 
 /** Longest index that is read. */
 const MAX_INDEX_BYTES = 16 * 1024 * 1024;
@@ -15,6 +17,8 @@ export interface SafetensorsSet {
   readonly tensors: ReadonlyMap<string, TensorInfo & { readonly label: string }>;
   /** As {@link SafetensorsFile.readRaw}. */
   readRaw(name: string): Promise<Buffer>;
+  /** The tensors of these names in this order, as {@link readTensors} gives them. */
+  pass(names: readonly string[], windows: Windows): AsyncIterable<TensorWindow>;
   close(): Promise<void>;
 }
 
@@ -133,13 +137,25 @@ export async function openSafetensorsSet(
     await close();
     throw new AppError(options.reason, wrong.slice(0, 50).join('; '));
   }
+  const find = (name: string) => {
+    const tensor = tensors.get(name);
+    if (tensor === undefined) throw new AppError(options.reason, `there is no tensor ${JSON.stringify(name)}`);
+    return tensor;
+  };
+  // One function for each file: neighbours are known by it.
+  const readers = new Map<string, ReadInto>();
+  for (const [label, file] of files) readers.set(label, (target, position) => file.readInto(target, position));
   return {
     tensors,
-    readRaw: async (name) => {
-      const tensor = tensors.get(name);
-      if (tensor === undefined) throw new AppError(options.reason, `there is no tensor ${JSON.stringify(name)}`);
-      return files.get(tensor.label)!.readRaw(name);
-    },
+    readRaw: async (name) => files.get(find(name).label)!.readRaw(name),
+    pass: (names, windows) =>
+      readTensors(
+        names.map((name) => {
+          const info = find(name);
+          return { info, read: readers.get(info.label)! };
+        }),
+        windows,
+      ),
     close,
   };
 }

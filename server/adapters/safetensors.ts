@@ -23,6 +23,8 @@ export interface SafetensorsFile {
   readonly metadata: ReadonlyMap<string, string>;
   /** The tensor's bytes as stored, in a buffer of their own. Throws an AppError: no such tensor, file cut off. */
   readRaw(name: string): Promise<Buffer>;
+  /** Fills `target` from byte `position` of the file on. Throws an AppError where the file ends before. */
+  readInto(target: Uint8Array, position: number): Promise<void>;
   /** The tensor as float32 (from F32, F16, BF16, F64). Throws an AppError: also for an integer or 8-bit dtype. */
   readFloat32(name: string): Promise<Float32Array>;
   close(): Promise<void>;
@@ -64,20 +66,25 @@ class OpenFile implements SafetensorsFile {
     return tensor;
   }
 
-  private async fill(target: Uint8Array, position: number, name: string): Promise<void> {
+  async readInto(target: Uint8Array, position: number): Promise<void> {
     let done = 0;
     while (done < target.length) {
       const length = Math.min(target.length - done, CHUNK_BYTES);
       const { bytesRead } = await this.handle.read(target, done, length, position + done);
-      if (bytesRead === 0) throw this.fail(`tensor ${JSON.stringify(name)}: the file became shorter while it was read`);
+      if (bytesRead === 0) throw this.cutOff(position + done);
       done += bytesRead;
     }
+  }
+
+  private cutOff(end: number): AppError {
+    const cut = [...this.tensors.values()].find(({ offset, bytes }) => offset <= end && end < offset + bytes);
+    return this.fail(`tensor ${JSON.stringify(cut?.name ?? '')}: the file became shorter while it was read`);
   }
 
   async readRaw(name: string): Promise<Buffer> {
     const tensor = this.find(name);
     const buffer = Buffer.allocUnsafeSlow(tensor.bytes);
-    await this.fill(buffer, tensor.offset, name);
+    await this.readInto(buffer, tensor.offset);
     return buffer;
   }
 
@@ -89,13 +96,13 @@ class OpenFile implements SafetensorsFile {
     const size = DTYPE_BITS[dtype] / 8;
     const values = new Float32Array(bytes / size);
     if (dtype === 'F32') {
-      await this.fill(new Uint8Array(values.buffer), offset, name);
+      await this.readInto(new Uint8Array(values.buffer), offset);
       return values;
     }
     const chunk = new Uint8Array(Math.min(CHUNK_BYTES, bytes));
     for (let at = 0; at < bytes; at += chunk.length) {
       const part = chunk.subarray(0, Math.min(chunk.length, bytes - at));
-      await this.fill(part, offset + at, name);
+      await this.readInto(part, offset + at);
       convertToFloat32(part, dtype, values, at / size);
     }
     return values;

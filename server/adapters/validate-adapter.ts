@@ -3,6 +3,7 @@
  * and how much memory it would take. Faults of the adapter are part of the report, never thrown.
  */
 import { AppError, type ErrorReason } from '../errors.js';
+import type { ReadingTools } from './bind.js';
 import { planBinding } from './binding-plan.js';
 import { Faults } from './faults.js';
 import { type AdapterSummary, prepareAdapter, type ReadRequest } from './prepare-adapter.js';
@@ -40,12 +41,16 @@ export interface AdapterReport {
 }
 
 /** Reads and checks the adapter in a folder. Throws only for faults that are not the adapter's. */
-export async function validateAdapter(request: ReadRequest, base: AdapterBase): Promise<AdapterReport> {
+export async function validateAdapter(
+  request: ReadRequest,
+  base: AdapterBase,
+  tools?: ReadingTools,
+): Promise<AdapterReport> {
   let tensors: TensorReport[] = [];
   const faults = new Faults();
   try {
     tensors = await describeTensors(request, base, faults);
-    const { summary } = await prepareAdapter(request, base);
+    const { summary } = await prepareAdapter(request, base, tools);
     return { valid: true, faults: [], tensors, summary };
   } catch (thrown) {
     const { reason, message } = AppError.from(thrown);

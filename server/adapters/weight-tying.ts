@@ -3,9 +3,9 @@
  * the head, adapts both alike. PEFT writes both ends to the file; they must say the same.
  */
 
-import type { ModuleParts } from './assemble.js';
 import type { Faults } from './faults.js';
 import type { PeftConfig } from './peft-config.js';
+import type { ModuleParts } from './read-parts.js';
 import type { AdapterBase } from './types.js';
 
 /** Last name parts by which PEFT knows either end (`EMBEDDING_LAYER_NAMES`); others are not tied. */

@@ -72,6 +72,29 @@ describe('reading in threads', () => {
     assert.deepEqual(summary.targetModules, ['down_proj', 'q_proj', 'v_proj']);
   });
 
+  it('lets nobody wait for ever behind an adapter that takes long', async () => {
+    const base = await goldenBase('llama');
+    const pair = createAdapterReader({ patienceMs: 1 });
+    let go: (values: Float32Array) => void = () => {};
+    const slow = { ...base, readWeight: () => new Promise<Float32Array>((resolve) => (go = resolve)) };
+    const first = pair.read(request('adapters/llama/dora'), slow);
+    first.catch(() => {});
+    const { summary } = await pair.read(request('adapters/llama/qv-r4'), base);
+    assert.deepEqual(summary.ranks, [4]);
+    go(new Float32Array(0));
+    await pair.close();
+    await assert.rejects(first, { reason: 'INTERNAL' });
+  });
+
+  it('goes on after an adapter that was given up halfway', async () => {
+    const base = await goldenBase('llama');
+    const one = createAdapterReader({ threads: 1 });
+    const good = await one.read(request('adapters/llama/all-r8'), base);
+    await assert.rejects(one.read(request('invalid/adapters/nan-weights'), base), { reason: 'ADAPTER_INVALID' });
+    assert.equal((await one.read(request('adapters/llama/all-r8'), base)).summary.digest, good.summary.digest);
+    await one.close();
+  });
+
   it('does not give a job to an idle thread that is being ended', async () => {
     const base = await goldenBase('llama');
     const hasty = createAdapterReader({ idleMs: 1, threads: 1 });

@@ -201,6 +201,32 @@ describe('binding', () => {
     await refused({ config: { lora_alpha: 1e5 }, tensors: big }, 'ADAPTER_INVALID', /lora_B times the scaling/);
   });
 
+  it('refuses a number that is not finite in either matrix, and says which', async () => {
+    for (const [which, at] of [
+      ['lora_A', 5],
+      ['lora_B', 17],
+    ] as const) {
+      const name = `base_model.model.${Q1}.${which}.weight`;
+      const values = good[name]!.values.with(at, Number.NEGATIVE_INFINITY);
+      const tensors = { ...good, [name]: { ...good[name]!, values } };
+      await refused({ tensors }, 'ADAPTER_INVALID', new RegExp(`${which}.*element ${at} is -Infinity`));
+      await refused({ tensors, config: { lora_alpha: 0 } }, 'ADAPTER_INVALID', /-Infinity|lora_alpha/);
+    }
+  });
+
+  it('reads matrices that are larger than what is read at once', async () => {
+    const rank = 6000;
+    const tensors = { ...pair(Q0, rank, 48, 48), ...pair(Q1, rank, 48, 48, 3) };
+    const { linears } = await bind({ config: { r: rank, lora_alpha: 2 * rank }, tensors });
+    for (const { module, a, b } of linears) {
+      const stored = (which: string) =>
+        Float32Array.from(tensors[`base_model.model.${module}.lora_${which}.weight`]!.values);
+      assert.deepEqual(a, stored('A'));
+      const wrong = stored('B').findIndex((value, i) => b[(i % rank) * 48 + Math.floor(i / rank)] !== 2 * value);
+      assert.equal(wrong, -1);
+    }
+  });
+
   it('refuses an adapter larger than the whole budget before reading it', async () => {
     const folder = writeAdapter(join(dir, 'large'));
     await assert.rejects(readAdapterFolder(folder, base, { maxBytes: 1000 }), /needs 1536 bytes.*1000 bytes/);

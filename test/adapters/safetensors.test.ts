@@ -210,4 +210,22 @@ describe('the search for numbers that are not finite', () => {
     assert.equal(firstNonFinite(Float32Array.of(1, Number.NaN, Number.POSITIVE_INFINITY)), 1);
     assert.equal(firstNonFinite(Float32Array.of(1, 2, Number.NEGATIVE_INFINITY)), 2);
   });
+
+  it('looks at every place, and takes no finite number for another', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 9000 }),
+        fc.nat(),
+        fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY),
+        fc.float({ noNaN: true, noDefaultInfinity: true }),
+        (length, place, bad, other) => {
+          const values = new Float32Array(length).fill(other);
+          assert.equal(firstNonFinite(values), -1);
+          values[place % length] = bad;
+          assert.equal(firstNonFinite(values), place % length);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
 });

@@ -6,11 +6,12 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../../errors.js';
-import { transpose } from '../dora.js';
 import { Faults } from '../faults.js';
 import type { PeftConfig } from '../peft-config.js';
 import type { TensorInfo } from '../safetensors.js';
 import type { SafetensorsSet } from '../safetensors-set.js';
+import { passBytes } from '../tensor-windows.js';
+import { transpose } from '../transpose.js';
 import type { AdapterBase, TargetModule } from '../types.js';
 import { READABLE_TYPES } from './dequantise.js';
 import { type GgufFile, openGguf } from './gguf-file.js';
@@ -216,16 +217,20 @@ function tensorSet(file: GgufFile, parts: ReadonlyMap<string, Part>, base: Adapt
     const bytes = 4 * shape[0]! * shape[1]!;
     tensors.set(name, { name, dtype: 'F32', shape, offset: part.tensor.offset, bytes, label: file.label });
   }
+  const readRaw = async (name: string) => {
+    const part = parts.get(name);
+    if (part === undefined) throw file.fail(`there is no tensor ${JSON.stringify(name)}`);
+    const [rows, columns] = part.tensor.shape as [number, number];
+    let values = await file.readFloat32(part.tensor.name);
+    if (part.ropeRows) values = undoRopeRows(values, rows, base.headDim!);
+    if (part.module.kind === 'embedding' && part.isA) values = transpose(values, rows, columns, 1);
+    return Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+  };
   return {
     tensors,
-    readRaw: async (name) => {
-      const part = parts.get(name);
-      if (part === undefined) throw file.fail(`there is no tensor ${JSON.stringify(name)}`);
-      const [rows, columns] = part.tensor.shape as [number, number];
-      let values = await file.readFloat32(part.tensor.name);
-      if (part.ropeRows) values = undoRopeRows(values, rows, base.headDim!);
-      if (part.module.kind === 'embedding' && part.isA) values = transpose(values, rows, columns, 1);
-      return Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+    readRaw,
+    pass: async function* (names, windows) {
+      for (const name of names) yield* passBytes(name, await readRaw(name), windows);
     },
     close: () => file.close(),
   };
