@@ -166,16 +166,16 @@ export class EngineLoop {
   }
 
   /** A store for rows that are to be read; the batch gives up its slack if it must. */
-  #createStore(slots: number, tokens: number): RowStore {
-    this.#batch.yieldTo(this.#positionsElsewhere() + slots * inBlocks(tokens));
-    return this.#backend.createStore(slots, inBlocks(tokens));
+  #createStore(slots: number, positions: number): RowStore {
+    this.#batch.yieldTo(this.#positionsElsewhere() + slots * positions);
+    return this.#backend.createStore(slots, positions);
   }
 
   async #start(ids: readonly number[], tokens: number, output: StepOutput): Promise<void> {
     const rows = this.#take(ids);
     if (rows.length > 1) return this.#prefillTogether(rows, output);
     const [row] = rows;
-    const store = this.#createStore(1, row!.tokens);
+    const store = this.#createStore(1, inBlocks(row!.tokens));
     // The last prompt token is always computed: its logits give the first token.
     const reusable = row!.scores ? 0 : row!.tokens - (row!.resumes ? 0 : 1);
     row!.length = this.#prefixes.restore(row!, reusable, store, 0);
@@ -189,6 +189,7 @@ export class EngineLoop {
   /** Reads whole short prompts of one selection in one step. */
   async #prefillTogether(rows: readonly Row[], output: StepOutput): Promise<void> {
     const longest = Math.max(...rows.map((row) => row.tokens));
+    // Rows that go on are copied to the batch, so the store never grows.
     const store = this.#createStore(rows.length, longest);
     const start = performance.now();
     try {

@@ -174,7 +174,8 @@ export class StepRunner implements StepBackend {
 
   /** Past positions to feed; the store gets room for them and for the new tokens. */
   #reservePast(store: KvStore, length: number, tokens: number): number {
-    const past = Math.max(1, Math.ceil(length / PAST_BLOCK)) * PAST_BLOCK;
+    // onnxruntime multiplies no matrix without rows, so a prompt's beginning sees one position, which the mask hides.
+    const past = Math.max(1, Math.ceil(length / PAST_BLOCK) * PAST_BLOCK);
     store.reserve(Math.max(past, length + tokens));
     return past;
   }

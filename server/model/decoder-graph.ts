@@ -82,12 +82,17 @@ export function buildDecoderGraph(
       graph.output(attended.keys, 'float32', [...(layer.attention.rope === undefined ? rows : [1, 'rows']), 'kv']),
     );
     values.push(graph.output(attended.values, 'float32', [...rows, 'kv']));
-    let branch = sites.linear(attended.context, layer.attention.output);
+    // Behind the last keys and values only the rows whose logits are wanted matter to anybody.
+    const wanted = (value: Value, width: number) =>
+      index < spec.layers.length - 1 ? value : sites.rowsAt(value, logitRows, width);
+    stream.keep((value) => wanted(value, spec.hiddenSize));
+    const context = wanted(attended.context, spec.queryHeads * spec.headDim);
+    let branch = sites.linear(context, layer.attention.output);
     if (layer.postAttentionNorm !== undefined) branch = sites.norm(branch, layer.postAttentionNorm);
     // In the parallel form both branches read what the layer was given.
     const mlpNormed = layer.parallel
       ? layer.preMlpNorm === undefined
-        ? normed
+        ? wanted(normed, spec.hiddenSize)
         : stream.normed(layer.preMlpNorm)
       : undefined;
     stream.add(branch, layer.residualScale);
@@ -95,8 +100,7 @@ export function buildDecoderGraph(
     if (layer.postMlpNorm !== undefined) fed = sites.norm(fed, layer.postMlpNorm);
     stream.add(fed, layer.residualScale);
   }
-  const all = sites.grouped ? sites.asFlatRows(stream.value, spec.hiddenSize) : stream.value;
-  const last = graph.op('Gather', [all, logitRows], { axis: 0 });
+  const last = sites.grouped ? sites.asFlatRows(stream.value, spec.hiddenSize) : stream.value;
   const headInput = graph.output(sites.norm(last, spec.finalNorm), 'float32', ['logit_rows', spec.hiddenSize]);
   let logits = sites.flatLinear(headInput, spec.head.linear);
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
@@ -164,6 +168,11 @@ class ResidualStream {
     if (this.#added !== undefined) this.#value = this.#graph.op('Add', [this.#value, this.#added]);
     this.#added = undefined;
     return this.#value;
+  }
+
+  /** Goes on with what `choose` makes of the value. */
+  keep(choose: (value: Value) => Value): void {
+    this.#value = choose(this.value);
   }
 
   /** The norm of the stream; the stream itself where there is none. */

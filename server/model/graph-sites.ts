@@ -67,6 +67,15 @@ export class SiteEmitter {
     return this.#graph.op('Reshape', [x, this.#graph.ints([-1, width])]);
   }
 
+  /**
+   * Some rows of x [rows, width], grouped or not.
+   * @param at int64 [count], which; where there are several groups, as many of each, in order
+   */
+  rowsAt(x: Value, at: Value, width: number): Value {
+    const chosen = this.#graph.op('Gather', [this.grouped ? this.asFlatRows(x, width) : x, at], { axis: 0 });
+    return this.grouped ? this.#group(chosen, width) : chosen;
+  }
+
   /** y [rows, out] of x [rows, in], grouped or not. */
   linear(x: Value, linear: LinearSpec): Value {
     return this.linearsOf(x, [linear])[0]!;
