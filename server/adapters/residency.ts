@@ -119,6 +119,14 @@ export class Residency {
     return this.lease(id(key), resident);
   }
 
+  /** Leases content that is ready, at once; undefined if it is not. */
+  take(key: ResidentKey): ResidentLease | undefined {
+    const resident = this.residents.get(id(key));
+    if (resident?.state !== 'ready') return undefined;
+    this.use(resident);
+    return this.held(id(key), resident);
+  }
+
   /**
    * Leases content, handing it to the engine unless it is held already; concurrent loads of a digest become one.
    * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers, or what the engine throws
@@ -156,10 +164,14 @@ export class Residency {
     return this.lease(key, resident);
   }
 
-  private async lease(key: string, resident: Resident): Promise<ResidentLease> {
+  private use(resident: Resident): void {
     resident.leases += 1;
     this.clock += 1;
     resident.lastUse = this.clock;
+  }
+
+  private async lease(key: string, resident: Resident): Promise<ResidentLease> {
+    this.use(resident);
     await resident.ready; // On failure the resident is gone already, and its leases with it.
     return this.held(key, resident);
   }
@@ -255,6 +267,7 @@ export class Residency {
   }
 }
 
-function id(key: ResidentKey): string {
-  return JSON.stringify([key.pool, key.digest]);
+/** Digests hold no space, so different keys have different ids. */
+function id({ pool, digest }: ResidentKey): string {
+  return `${digest} ${pool}`;
 }

@@ -9,7 +9,8 @@ type Ask = Extract<FromHandler, { type: 'generate' | 'pull' | 'leave' }>;
 
 interface Running {
   readonly context: CallContext;
-  readonly abort: AbortController;
+  /** Made with the first generation: most calls have none. */
+  abort: AbortController | undefined;
   readonly receipts: Receipt[];
 }
 
@@ -43,13 +44,13 @@ export class HostGenerations {
   /** A call begins. @returns the receipts of what is generated for it, which grow until the call is over */
   open(call: number, context: CallContext): readonly Receipt[] {
     const receipts: Receipt[] = [];
-    this.#calls.set(call, { context, abort: new AbortController(), receipts });
+    this.#calls.set(call, { context, abort: undefined, receipts });
     return receipts;
   }
 
   /** A call is over; what it still generates is cancelled. */
   close(call: number): void {
-    this.#calls.get(call)?.abort.abort(new AppError('CANCELED', 'the call of the handler is over'));
+    this.#calls.get(call)?.abort?.abort(new AppError('CANCELED', 'the call of the handler is over'));
     this.#calls.delete(call);
     for (const [generation, stream] of this.#streams) if (stream.call === call) this.#streams.delete(generation);
   }
@@ -66,6 +67,7 @@ export class HostGenerations {
     const asked = this.#calls.get(call);
     if (asked === undefined) throw new AppError('CANCELED', 'the call that asks to generate is over');
     const { requestId } = asked.context;
+    asked.abort ??= new AbortController();
     const context = { requestId, signal: asked.abort.signal };
     const start = async () => {
       const { model, adapter, inference } = this.#for;

@@ -94,15 +94,20 @@ function commonHeaders(request: Pick<FastifyRequest, 'id'>, reply: Pick<FastifyR
 }
 
 function addCommonHeaders(app: FastifyInstance): void {
-  app.addHook('onRequest', async (request, reply) => commonHeaders(request, reply));
-  app.addHook('onSend', async (request, reply) => {
+  // Hooks call back rather than return a promise: each promise of a request is a detour.
+  app.addHook('onRequest', (request, reply, done) => {
+    commonHeaders(request, reply);
+    done();
+  });
+  app.addHook('onSend', (request, reply, _payload, done) => {
     // HTTP/2 has no such header; fastify adds it to some error answers.
     if (request.raw.httpVersionMajor >= 2) reply.removeHeader('connection');
+    done();
   });
 }
 
 function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): void {
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     // "close" comes in every case; fastify's own hook does not run for a client that left in the middle of an answer.
     reply.raw.once('close', () => {
       const route = request.routeOptions.url ?? 'none';
@@ -114,6 +119,7 @@ function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): v
       const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
       request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
     });
+    done();
   });
 }
 

@@ -56,9 +56,11 @@ function isJsonType(type: string): boolean {
   return type === '' || type === 'application/json' || type === 'application/jsonlines' || type.endsWith('+json');
 }
 
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
 function decodeUtf8(raw: Buffer): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(raw);
+    return UTF8.decode(raw);
   } catch (cause) {
     throw new AppError('INVALID_REQUEST', 'the body is not valid UTF-8', { cause });
   }

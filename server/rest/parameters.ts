@@ -36,6 +36,7 @@ export function readParameters(value: unknown): RestParameters {
   const take = <T>(read: (given: unknown, field: string) => T | undefined, ...names: string[]): T | undefined => {
     let found: T | undefined;
     for (const name of names) {
+      if (!left.has(name)) continue;
       found ??= read(left.get(name), `parameters.${name}`);
       left.delete(name);
     }

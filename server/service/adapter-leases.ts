@@ -86,8 +86,9 @@ async function leaseAll(
   loader: AdapterLoader,
   signal: AbortSignal,
 ): Promise<Map<AdapterEntry, ResidentLease>> {
-  // Rows of the base wait for nothing.
-  if (entries.size === 0) return new Map();
+  // Rows of the base, and of adapters that are there, wait for nothing.
+  const there = loader.takeSet(entries);
+  if (there !== undefined) return there;
   const all = loader.leaseSet(entries);
   let leave: (() => void) | undefined;
   const left = new Promise<'left'>((resolve) => {

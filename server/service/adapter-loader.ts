@@ -103,6 +103,21 @@ export class AdapterLoader {
     if (entry.summary === undefined) await this.read(entry);
   }
 
+  /** Leases what all the entries need where all of it is there; undefined where any is not: then nothing is leased. */
+  takeSet(entries: ReadonlySet<AdapterEntry>): Map<AdapterEntry, ResidentLease> | undefined {
+    const held = new Map<AdapterEntry, ResidentLease>();
+    for (const entry of entries) {
+      const { pool, summary } = entry;
+      const lease = summary && this.residency.take({ pool, digest: summary.digest });
+      if (lease === undefined) {
+        for (const taken of held.values()) taken.release();
+        return undefined;
+      }
+      held.set(entry, lease);
+    }
+    return held;
+  }
+
   /**
    * Leases what all the entries need, or nothing.
    * @throws LeaseFailure with the first failure

@@ -20,7 +20,14 @@ export function createModelService(
   models: ReadonlyMap<string, LoadedModel>,
   options: ModelServiceOptions = {},
 ): ModelService {
-  const live = ({ info, engine }: LoadedModel): ModelInfo => ({ ...info, ready: info.ready && engine.alive });
+  // Every request asks, and every time it is told the same until the engine stops.
+  const stopped = new WeakMap<ModelInfo, ModelInfo>();
+  const live = ({ info, engine }: LoadedModel): ModelInfo => {
+    if (!info.ready || engine.alive) return info;
+    const told = stopped.get(info) ?? { ...info, ready: false };
+    stopped.set(info, told);
+    return told;
+  };
   const only = () => (models.size === 1 ? models.keys().next().value : undefined);
   const defaultName = options.defaultName ?? only;
 

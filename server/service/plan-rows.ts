@@ -4,7 +4,7 @@ import { AppError, type FieldViolation } from '../errors.js';
 import { drawnSamples } from './best-of.js';
 import { mergeParameters, parameterViolations } from './parameters.js';
 import type { LoadedModel } from './ports.js';
-import type { AdapterSelection, GenerationParameters, PredictRequest, Prompt } from './types.js';
+import type { AdapterSelection, GenerationParameters, PredictInput, PredictRequest, Prompt } from './types.js';
 
 /** One sample of an input, checked and encoded. */
 export interface PlannedRow {
@@ -46,8 +46,11 @@ export function planRows(
   // An adapter may know more ids than the model; whether it does is known once it is leased.
   const adapted = inputs.some((input) => isAdapted(input, request));
   // Faults of the request-wide values are told once, at their own place.
+  const common = mergeParameters(request.parameters);
+  const merged = (input: PredictInput) =>
+    input.parameters === undefined ? common : mergeParameters(request.parameters, input.parameters);
   const shared = [
-    ...parameterViolations(mergeParameters(request.parameters), 'parameters', adapted ? ANY_ID : vocabSize),
+    ...parameterViolations(common, 'parameters', adapted ? ANY_ID : vocabSize),
     ...selectionViolations(request.adapters ?? [], 'adapters'),
   ];
   refuse(shared);
@@ -55,7 +58,7 @@ export function planRows(
   let rows = 0;
   for (const [index, input] of inputs.entries()) {
     const path = `inputs[${index}]`;
-    const parameters = mergeParameters(request.parameters, input.parameters);
+    const parameters = merged(input);
     const ids = isAdapted(input, request) ? ANY_ID : vocabSize;
     violations.push(
       ...promptViolations(input.prompt, path, ids),
@@ -76,7 +79,7 @@ export function planRows(
   refuse(violations);
 
   return inputs.flatMap((input, index) => {
-    const parameters = mergeParameters(request.parameters, input.parameters);
+    const parameters = merged(input);
     const { prompt } = input;
     const selection = input.adapters ?? request.adapters ?? [];
     const { promptIds, promptText, fault } = tryPrompt(prompt, parameters, index, model, selection.length > 0);
