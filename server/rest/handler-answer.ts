@@ -9,9 +9,8 @@ import { answerToken, wantsLater } from './answering.js';
 import { callContext } from './call-context.js';
 import { logFault, sendError, statusOf, toAppError } from './errors.js';
 import type { FormField } from './form.js';
-import { CUSTOM_ATTRIBUTES, header } from './headers.js';
+import { CUSTOM_ATTRIBUTES, customAttributes, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
-import { customAttributes } from './selection.js';
 import { write } from './streaming.js';
 
 /** Headers that belong to the connection and that no handler may set. */

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { PredictRequest, Services } from '../service/types.js';
+import { readPlaces } from './adapter-places.js';
 import { answerFetch, answerLater, answerNow, STARTING_TOKEN, wantsLater } from './answering.js';
 import { type Body, isObject } from './body.js';
 import type { Compat } from './compat.js';
@@ -11,14 +12,14 @@ import { kindOf, textField } from './fields.js';
 import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
-import { CUSTOM_ATTRIBUTES, header, queryValues } from './headers.js';
+import { CUSTOM_ATTRIBUTES, customAttribute, header, queryValues } from './headers.js';
 import { refuseAdapterNames, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
 import { modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
 import { addRoute } from './route.js';
-import { customAttribute, selectAdapters } from './selection.js';
+import { selectAdapters } from './selection.js';
 
 /** What the routes need besides the services. */
 export interface InferenceRouteOptions {
@@ -76,33 +77,22 @@ async function invoke(
     await answerByHandler(services.handlers, { model: model.name }, fields, later, request, reply);
     return;
   }
-  const adapter = await handledAdapter(services.handlers, model, request, fields, compat, (name) =>
-    isAdapter(services, model.answeredBy ?? model.name, name),
-  );
+  const owner = model.answeredBy ?? model.name;
+  const read = attempt(() => readBody(request, fields));
+  const places = await readPlaces(request, fields, read.value, model, (name) => isAdapter(services, owner, name));
+  const adapter = await handledAdapter(services.handlers, model, places, compat);
   if (adapter !== undefined) {
-    const asked = { model: model.answeredBy ?? model.name, adapter };
-    await answerByHandler(services.handlers!, asked, fields, later, request, reply);
+    await answerByHandler(services.handlers!, { model: owner, adapter }, fields, later, request, reply);
     return;
   }
-  const { ask, adapters, modelField } = readAsk(readBody(request, fields));
-  const modelNames = modelField === undefined || modelField === model.name ? undefined : modelField;
-  const asAdapter = modelNames !== undefined && (await isAdapter(services, model.answeredBy ?? model.name, modelNames));
-  const selections = selectAdapters(
-    {
-      body: adapters,
-      query: [...queryValues(request, 'adapter'), ...fieldTexts(fields, 'adapter')],
-      customAttribute: customAttribute(header(request, CUSTOM_ATTRIBUTES), 'adapter'),
-      identifier: header(request, 'x-amzn-sagemaker-adapter-identifier'),
-      modelField: asAdapter ? modelNames : undefined,
-    },
-    { count: ask.prompts.length, isList: ask.isList },
-    compat,
-  );
-  if (compat === 'djl')
-    await requireRegistered(services, model.answeredBy ?? model.name, queryValues(request, 'adapter'));
+  if (read.value === undefined) throw read.fault;
+  const { ask, modelField } = readAsk(read.value);
+  const selections = selectAdapters(places, { count: ask.prompts.length, isList: ask.isList }, compat);
+  if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
   const unread = unreadQuery(request);
   refuseAdapterNames(ask.ignored, unread);
-  const ignored = [...ask.ignored, ...(modelNames !== undefined && !asAdapter ? ['model'] : []), ...unread];
+  const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
+  const ignored = [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unread];
   tellIgnored(reply, ignored);
   const predict: PredictRequest = {
     model: model.name,
@@ -113,14 +103,25 @@ async function invoke(
   else await answerNow(services, ask, predict, request, reply);
 }
 
-function readAsk(body: Body): { ask: Ask; adapters: unknown; modelField: string | undefined } {
+/** What came of something that may throw. */
+function attempt<T>(
+  act: () => T,
+): { readonly value: T; readonly fault?: undefined } | { readonly value?: undefined; readonly fault: unknown } {
+  try {
+    return { value: act() };
+  } catch (fault) {
+    return { fault };
+  }
+}
+
+function readAsk(body: Body): { ask: Ask; modelField: string | undefined } {
   if (body.kind === 'none') throw new AppError('INVALID_REQUEST', 'the body is empty; send {"inputs": "..."}');
   // A bare text is a list of one, as the original's handler takes it.
   const value = body.kind === 'text' ? { inputs: [body.text] } : body.value;
   if (!isObject(value)) {
     throw new AppError('INVALID_REQUEST', `the body must be an object such as {"inputs": "..."}, not ${kindOf(value)}`);
   }
-  return { ask: readDialect(value), adapters: value.adapters, modelField: textField(value.model, 'model') };
+  return { ask: readDialect(value), modelField: textField(value.model, 'model') };
 }
 
 function readDialect(body: Record<string, unknown>): Ask {

@@ -3,8 +3,7 @@ import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { Services } from '../service/types.js';
 import type { Compat } from './compat.js';
-import { CUSTOM_ATTRIBUTES, header, only, queryValues } from './headers.js';
-import { customAttribute } from './selection.js';
+import { CUSTOM_ATTRIBUTES, customAttribute, header, only, queryValues } from './headers.js';
 
 /**
  * Query `model_name`, header, custom attribute, form field, the only model or workflow of the start, Target-Model; in this order.

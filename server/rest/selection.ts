@@ -1,26 +1,13 @@
 /**
- * Which adapters a request asks for. DJL Serving knows four places (contract: body, query, custom attributes,
- * Adapter-Identifier header); here they may agree but not differ, because a silent winner is a silent wrong answer.
+ * Which adapters a request asks for. Where it names them in several places, these may agree but not differ, because a
+ * silent winner is a silent wrong answer.
  */
 import { AppError } from '../errors.js';
 import type { AdapterSelection } from '../service/types.js';
+import { type AdapterPlaces, inOrder } from './adapter-places.js';
 import { isObject } from './body.js';
 import type { Compat } from './compat.js';
 import { invalidField, kindOf } from './fields.js';
-
-/** Everything of one request that can name adapters; undefined = not there. */
-export interface SelectionSources {
-  /** Field `adapters` of the body. */
-  readonly body: unknown;
-  /** Values of `?adapter=`. */
-  readonly query: readonly string[];
-  /** `adapter` of the header `X-Amzn-SageMaker-Custom-Attributes`. */
-  readonly customAttribute: string | undefined;
-  /** Header `X-Amzn-SageMaker-Adapter-Identifier`. */
-  readonly identifier: string | undefined;
-  /** Field `model` of the body, where it names a registered adapter. */
-  readonly modelField?: string | undefined;
-}
 
 /** Shape of the inputs that the selection is for. */
 export interface InputShape {
@@ -32,29 +19,20 @@ export interface InputShape {
 const BASE: AdapterSelection = [];
 
 /**
- * In mode `djl` the first of header, body, query, custom attributes and model field decides; that is the order of its
- * current handlers and of the 2023 handler put together, which never contradict each other.
+ * Places may agree but not differ, except in mode `djl`, where the first of {@link inOrder} decides.
  * @returns one selection per input; undefined where no place names any
  * @throws CONFLICTING_ADAPTERS, ADAPTER_COUNT_MISMATCH, INVALID_REQUEST
  */
 export function selectAdapters(
-  sources: SelectionSources,
+  places: AdapterPlaces,
   inputs: InputShape,
   compat: Compat = 'strict',
 ): readonly AdapterSelection[] | undefined {
   const everyInput = (name: string) => Array<AdapterSelection>(inputs.count).fill(named(name));
-  const given: { place: string; selections: readonly AdapterSelection[] }[] = [];
-  if (sources.identifier !== undefined) {
-    given.push({ place: 'the Adapter-Identifier header', selections: everyInput(sources.identifier) });
-  }
-  if (sources.body !== undefined) given.push({ place: 'the body', selections: fromBody(sources.body, inputs) });
-  for (const name of sources.query) given.push({ place: '?adapter=', selections: everyInput(name) });
-  if (sources.customAttribute !== undefined) {
-    given.push({ place: 'the custom attributes', selections: everyInput(sources.customAttribute) });
-  }
-  if (sources.modelField !== undefined) {
-    given.push({ place: 'the field model', selections: everyInput(sources.modelField) });
-  }
+  const given = inOrder(places).map((one) => ({
+    place: one.place,
+    selections: 'name' in one ? everyInput(one.name) : fromBody(one.field, inputs),
+  }));
   const [first, ...others] = given;
   if (!first) return undefined;
   if (compat === 'djl') return first.selections;
@@ -70,20 +48,6 @@ export function selectAdapters(
     );
   }
   return first.selections;
-}
-
-/** The `key=value` parts of `X-Amzn-SageMaker-Custom-Attributes` (split at ";"), trimmed, keys in lower case. */
-export function customAttributes(header: string | undefined): [key: string, value: string][] {
-  return (header ?? '').split(';').flatMap((part): [string, string][] => {
-    const at = part.indexOf('=');
-    return at < 0 ? [] : [[part.slice(0, at).trim().toLowerCase(), part.slice(at + 1).trim()]];
-  });
-}
-
-/** Value of the first part with that key; undefined = not there. */
-export function customAttribute(header: string | undefined, key: string): string | undefined {
-  if (header === undefined) return undefined;
-  return customAttributes(header).find(([name]) => name === key)?.[1];
 }
 
 function named(name: string): AdapterSelection {

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { AppError } from '../../server/errors.js';
-import { customAttribute, type SelectionSources, selectAdapters } from '../../server/rest/selection.js';
+import type { AdapterPlaces } from '../../server/rest/adapter-places.js';
+import { customAttribute } from '../../server/rest/headers.js';
+import { selectAdapters } from '../../server/rest/selection.js';
 
-const NONE: SelectionSources = { body: undefined, query: [], customAttribute: undefined, identifier: undefined };
+const NONE: AdapterPlaces = { body: undefined, query: [], customAttribute: undefined, identifier: undefined };
 const list = (count: number) => ({ count, isList: true });
 const text = { count: 1, isList: false };
 const one = (name: string) => [{ name, weight: 1 }];
@@ -101,7 +103,7 @@ test('custom attributes are split and trimmed as the original does', () => {
 
 test('in mode djl the first of header, body, query, custom attributes and model field decides', () => {
   const all = { identifier: 'a', body: 'b', query: ['c', 'd'], customAttribute: 'e', modelField: 'f' };
-  const chosen = (sources: Partial<SelectionSources>) =>
+  const chosen = (sources: Partial<AdapterPlaces>) =>
     selectAdapters({ ...NONE, ...sources }, text, 'djl')?.[0]?.map(({ name }) => name);
   assert.deepEqual(chosen(all), ['a']);
   assert.deepEqual(chosen({ ...all, identifier: '' }), []);
