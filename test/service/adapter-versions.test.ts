@@ -4,26 +4,9 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { AppError } from '../../server/errors.js';
 import { MemoryStore } from '../../server/registry/memory-store.js';
-import type { AdapterWatchEvent } from '../../server/service/types.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
-import { BYTES, call, dir, forever, managed, select, settle } from './managed.js';
-
-function reason(expected: string, message?: RegExp): (error: unknown) => boolean {
-  return (error) => {
-    assert.ok(error instanceof AppError, String(error));
-    assert.equal(error.reason, expected, error.message);
-    if (message !== undefined) assert.match(error.message, message);
-    return true;
-  };
-}
-
-/** Waits until a condition holds; for what happens in a later turn. */
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let turns = 0; !(await condition()); turns += 1) {
-    assert.ok(turns < 1000, 'it never happens');
-    await settle();
-  }
-}
+import { failsWith } from '../app-error.js';
+import { BYTES, call, dir, forever, managed, select, settle, until } from './managed.js';
 
 describe('a new version', () => {
   it('serves new rows; running rows keep theirs until they end, then its memory goes', async () => {
@@ -53,7 +36,7 @@ describe('a new version', () => {
       await assert.rejects(service.update({ name: 'a', source, pin: true }, call()), AppError);
     }
     engine.failing.add((await managed().service.create({ name: 'x', source: 'a1' }, call())).digest);
-    await assert.rejects(service.update({ name: 'a', source: 'a1' }, call()), reason('ENGINE_FAILED'));
+    await assert.rejects(service.update({ name: 'a', source: 'a1' }, call()), failsWith('ENGINE_FAILED'));
     assert.deepEqual(await service.get({ name: 'a' }), before);
     assert.equal(engine.loaded.size, 1);
     assert.equal((await service.events({})).events.length, 1);
@@ -74,12 +57,12 @@ describe('a new version', () => {
     writeAdapter(join(dir, 'moving'), {}, 31);
     await assert.rejects(
       service.update({ name: 'a', digest: first.digest }, call()),
-      reason('ADAPTER_INVALID', /have changed/),
+      failsWith('ADAPTER_INVALID', /have changed/),
     );
     assert.equal((await service.get({ name: 'a' })).digest, second.digest);
     const taken = await service.update({ name: 'a', source: 'moving' }, call());
     assert.equal(taken.versions!.length, 3);
-    await assert.rejects(service.update({ name: 'a', digest: '0123456789' }, call()), reason('VERSION_NOT_FOUND'));
+    await assert.rejects(service.update({ name: 'a', digest: '0123456789' }, call()), failsWith('VERSION_NOT_FOUND'));
   });
 
   it('and a change of settings at the same time both take effect', async () => {
@@ -101,7 +84,7 @@ describe('a new version', () => {
       [1, 2, 3].map((i) => service.update({ name: 'a', source: `a${i}`, expectedDigest: digest }, call())),
     );
     assert.equal(tries.filter(({ status }) => status === 'fulfilled').length, 1);
-    for (const one of tries) if (one.status === 'rejected') reason('VERSION_CONFLICT')(one.reason);
+    for (const one of tries) if (one.status === 'rejected') failsWith('VERSION_CONFLICT')(one.reason);
     assert.equal((await service.get({ name: 'a' })).versions!.length, 2);
   });
 
@@ -121,72 +104,6 @@ describe('a new version', () => {
     await service.update({ name: 'a', mergeOptions: { x: '1' } }, call());
     await settle();
     assert.equal(engine.loaded.size, 1, 'a change of something else leaves it loaded');
-  });
-});
-
-describe('an alias', () => {
-  it('draws for each input by its shares, and the lease says what it led to', async () => {
-    let draws = [0, 0.89, 0.9, 0.999];
-    const { service } = managed({ random: () => draws.shift()! });
-    const a = await service.create({ name: 'a', source: 'a0' }, call());
-    const b = await service.create({ name: 'b', source: 'a1' }, call());
-    await service.setAlias({ name: 'live', targets: [{ adapter: 'a', share: 9 }, { adapter: 'b' }] }, call());
-    const rows = await service.acquire(
-      'm',
-      [0, 1, 2, 3].flatMap(() => select('live')),
-      forever,
-    );
-    assert.deepEqual(
-      rows.map(({ leases: [lease] }) => [lease!.name, lease!.resolved, lease!.digest]),
-      [
-        ['live', 'a', a.digest],
-        ['live', 'a', a.digest],
-        ['live', 'b', b.digest],
-        ['live', 'b', b.digest],
-      ],
-    );
-    for (const row of rows) row.release();
-    draws = [0];
-    await service.update({ name: 'a', source: 'a2' }, call());
-    const [row] = await service.acquire('m', select('live'), forever);
-    assert.equal(row!.leases[0]!.digest, (await service.get({ name: 'a' })).digest, 'it follows the name');
-    row!.release();
-  });
-
-  it('keeps a version as long as it leads to it', async () => {
-    const { service, engine } = managed();
-    const first = await service.create({ name: 'a', source: 'a0' }, call());
-    await service.setAlias({ name: 'stable', targets: [{ adapter: 'a', digest: first.digest.slice(0, 9) }] }, call());
-    const second = await service.update({ name: 'a', source: 'a1' }, call());
-    const [row] = await service.acquire('m', select('stable'), forever);
-    assert.equal(row!.leases[0]!.digest, first.digest);
-    row!.release();
-    await settle();
-    assert.equal(engine.loaded.size, 2);
-    await service.setAlias({ name: 'stable', targets: [{ adapter: 'a' }] }, call());
-    await settle();
-    assert.deepEqual([...engine.loaded.keys()], [second.digest]);
-    await assert.rejects(service.delete({ name: 'a' }, call()), reason('ADAPTER_IN_USE', /"stable"/));
-    await service.deleteAlias({ name: 'stable' }, call());
-    await service.delete({ name: 'a' }, call());
-    await settle();
-    assert.equal(engine.loaded.size, 0);
-    await assert.rejects(service.acquire('m', select('stable'), forever), reason('ADAPTER_NOT_REGISTERED'));
-  });
-
-  it('shares the names of adapters', async () => {
-    const { service } = managed();
-    await service.create({ name: 'a', source: 'a0' }, call());
-    await service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
-    await assert.rejects(service.create({ name: 'live', source: 'a1' }, call()), reason('ADAPTER_EXISTS'));
-    await assert.rejects(
-      service.setAlias({ name: 'a', targets: [{ adapter: 'a' }] }, call()),
-      reason('ADAPTER_EXISTS'),
-    );
-    await assert.rejects(service.update({ name: 'live', pin: true }, call()), reason('ADAPTER_NOT_FOUND', /alias/));
-    for (const targets of [[], [{ adapter: 'a', share: 0 }], [{ adapter: 'a', share: Number.NaN }]]) {
-      await assert.rejects(service.setAlias({ name: 'x', targets }, call()), reason('INVALID_REQUEST'));
-    }
   });
 });
 
@@ -300,127 +217,5 @@ describe('a restart', () => {
       ],
     );
     await service.create({ name: 'removed', source: join(folder, 'removed') }, call());
-  });
-});
-
-describe('two processes on one registry', () => {
-  it('see each other’s changes, and one of two that want a name gets it', async () => {
-    const store = new MemoryStore();
-    const [one, two] = [managed({ store }), managed({ store })];
-    for (const { service } of [one, two]) await service.open('m', []);
-    const made = await one.service.create({ name: 'a', source: 'a0' }, call());
-    await until(async () => (await two.service.list({})).adapters[0]?.state === 'ready');
-    assert.equal((await two.service.get({ name: 'a' })).digest, made.digest);
-    await two.service.update({ name: 'a', source: 'a1', mergeOptions: { x: '1' } }, call());
-    await until(async () => (await one.service.get({ name: 'a' })).source === 'a1');
-    await one.service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
-    await until(async () => (await two.service.listAliases({})).length === 1);
-    (await two.service.acquire('m', select('live'), forever))[0]!.release();
-    const wanted = [one, two].map(({ service }) => service.create({ name: 'b', source: 'a2' }, call()));
-    const results = await Promise.allSettled(wanted);
-    assert.deepEqual(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
-    await one.service.deleteAlias({ name: 'live' }, call());
-    await one.service.delete({ name: 'a' }, call());
-    await until(async () => (await two.service.list({})).adapters.length === 1);
-    await until(async () => two.engine.loaded.size === 1);
-    // Both change one name at once, again and again: neither loses what it was told is done.
-    const options = Array.from({ length: 10 }, (_, i) => [`x${i}`, String(i)] as const);
-    await Promise.all(
-      options.map(([key, value], i) =>
-        [one, two][i % 2]!.service.update({ name: 'b', mergeOptions: { [key]: value } }, call()),
-      ),
-    );
-    await until(async () => Object.keys((await one.service.get({ name: 'b' })).options).length === 10);
-    for (const { service } of [one, two]) await service.close();
-  });
-});
-
-describe('a watch', () => {
-  const events = (service: ReturnType<typeof managed>['service'], resumeToken?: string) =>
-    service.watch({ resumeToken }, call())[Symbol.asyncIterator]();
-  const text = (event: AdapterWatchEvent): string => {
-    if (event.type === 'changed') return `${event.adapter.name} ${event.adapter.state}`;
-    return event.type === 'alias' ? `${event.alias.name} -> ${event.alias.targets[0]!.adapter}` : event.type;
-  };
-
-  it('tells of aliases: those there are, and each change', async () => {
-    const { service } = managed();
-    for (const name of ['a', 'b']) await service.create({ name, source: 'a0', preload: false }, call());
-    await service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
-    const reader = events(service);
-    const next = async () => text((await reader.next()).value!);
-    assert.deepEqual(
-      [await next(), await next(), await next(), await next()],
-      [...['a registered', 'b registered', 'live -> a', 'synced']],
-    );
-    await service.setAlias({ name: 'live', targets: [{ adapter: 'b' }] }, call());
-    assert.equal(await next(), 'live -> b');
-    await service.deleteAlias({ name: 'live' }, call());
-    const { value: gone } = await reader.next();
-    assert.ok(gone!.type === 'deleted' && gone!.name === 'live');
-    await service.create({ name: 'live', source: 'a1', preload: false }, call());
-    assert.equal(await next(), 'live registered');
-    await reader.return!();
-  });
-
-  it('tells of aliases that another process sets', async () => {
-    const store = new MemoryStore();
-    const [one, two] = [managed({ store }), managed({ store })];
-    for (const { service } of [one, two]) await service.open('m', []);
-    await one.service.create({ name: 'a', source: 'a0', preload: false }, call());
-    const reader = events(two.service);
-    const seen: string[] = [];
-    const reading = (async () => {
-      for (let step = await reader.next(); !step.done; step = await reader.next()) {
-        seen.push(text(step.value));
-        if (seen.at(-1) === 'deleted') break;
-      }
-    })();
-    await one.service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
-    await until(async () => seen.includes('live -> a'));
-    await one.service.deleteAlias({ name: 'live' }, call());
-    await reading;
-    for (const { service } of [one, two]) await service.close();
-  });
-
-  it('of a slow reader holds one note for each name, and ends in the newest state', async () => {
-    const { service } = managed();
-    await service.create({ name: 'a', source: 'a0' }, call());
-    const reader = events(service);
-    assert.equal(text((await reader.next()).value!), 'a ready');
-    assert.equal(text((await reader.next()).value!), 'synced');
-    for (let i = 0; i < 50; i += 1) {
-      await service.update({ name: 'a', source: `a${1 + (i % 4)}` }, call());
-      await service.create({ name: 'b', source: 'a0', preload: false }, call());
-      await service.delete({ name: 'b' }, call());
-    }
-    const { value: first } = await reader.next();
-    const { value: second } = await reader.next();
-    assert.ok(first!.type === 'changed' && second!.type === 'deleted');
-    assert.equal(first!.adapter.digest, (await service.get({ name: 'a' })).digest);
-    await reader.return!();
-    assert.equal(service.watchers, 0);
-  });
-
-  it('goes on from a token; a foreign token begins anew', async () => {
-    const { service } = managed();
-    for (const name of ['a', 'b']) await service.create({ name, source: 'a0', preload: false }, call());
-    const reader = events(service);
-    let last: AdapterWatchEvent;
-    do last = (await reader.next()).value!;
-    while (last.type !== 'synced');
-    await reader.return!();
-    await service.delete({ name: 'a' }, call());
-    const again = events(service, last.resumeToken);
-    assert.equal(text((await again.next()).value!), 'deleted');
-    const synced = (await again.next()).value!;
-    assert.ok(synced.type === 'synced' && !synced.snapshot);
-    await again.return!();
-    const anew = events(service, 'abcdef01-1');
-    assert.equal(text((await anew.next()).value!), 'b registered');
-    const whole = (await anew.next()).value!;
-    assert.ok(whole.type === 'synced' && whole.snapshot);
-    await anew.return!();
-    await assert.rejects(events(service, 'nonsense').next(), reason('INVALID_REQUEST'));
   });
 });

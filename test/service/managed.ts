@@ -1,4 +1,5 @@
 /** The real adapter service over an engine that keeps books, with adapters `a0` to `a4` of equal size on the disk. */
+import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,6 +36,14 @@ export const select = (...names: string[]) => [names.map((name) => ({ name, weig
 /** Lets releases and unloads settle. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 8; i += 1) await turn();
+}
+
+/** Waits until a condition holds; for what happens in a later turn. */
+export async function until(condition: () => Promise<boolean>): Promise<void> {
+  for (let turns = 0; !(await condition()); turns += 1) {
+    assert.ok(turns < 1000, 'it never happens');
+    await settle();
+  }
 }
 
 export interface Managed {

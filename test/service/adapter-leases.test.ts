@@ -1,0 +1,175 @@
+/** Leases: every adapter of every row or none, within the budget, and what waits for room. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
+import type { AppError } from '../../server/errors.js';
+import { writeAdapter } from '../adapters/adapter-files.js';
+import { failsWith } from '../app-error.js';
+import { BYTES, call, dir, forever, select, settle, setup } from './adapter-books.js';
+
+describe('leases', () => {
+  it('name every unknown adapter, and near names', async () => {
+    const { service } = setup();
+    for (const name of ['french', 'german']) await service.create({ name, source: 'a0' }, call());
+    await assert.rejects(
+      service.acquire('m', [...select('frech'), [], ...select('german', 'zzzzzzzz')], forever),
+      (error: AppError) => {
+        assert.equal(error.reason, 'ADAPTER_NOT_REGISTERED');
+        assert.deepEqual(error.metadata, { adapter: 'frech,zzzzzzzz', model: 'm', near: 'french' });
+        return true;
+      },
+    );
+    assert.equal((await service.get({ name: 'german' })).runningRows, 0, 'nothing was leased');
+    await assert.rejects(service.acquire('other', [[]], forever), failsWith('MODEL_NOT_FOUND'));
+  });
+
+  it('carry digest and weight in the order of the request, and count running rows', async () => {
+    const { service } = setup();
+    const one = await service.create({ name: 'one', source: 'a0' }, call());
+    const two = await service.create({ name: 'two', source: 'a1' }, call());
+    const selection = [
+      { name: 'two', weight: -0.5 },
+      { name: 'one', weight: 2 },
+      { name: 'two', weight: 1 },
+    ];
+    const [mixed, plain] = await service.acquire('m', [selection, []], forever);
+    assert.deepEqual(
+      mixed?.leases.map(({ name, digest, weight }) => [name, digest, weight]),
+      [
+        ['two', two.digest, -0.5],
+        ['one', one.digest, 2],
+        ['two', two.digest, 1],
+      ],
+    );
+    assert.deepEqual(plain?.leases, []);
+    assert.equal((await service.get({ name: 'two' })).runningRows, 1);
+    mixed?.release();
+    mixed?.release();
+    const info = await service.get({ name: 'two' });
+    assert.equal(info.runningRows, 0);
+    assert.ok(info.lastUsedAt !== undefined);
+  });
+
+  it('keep a deleted adapter until the last row has ended; new requests no longer find it', async () => {
+    const { service, engine } = setup();
+    const { digest } = await service.create({ name: 'a', source: 'a0' }, call());
+    const [row] = await service.acquire('m', select('a'), forever);
+    const deleted = await service.delete({ name: 'a' }, call());
+    assert.deepEqual([deleted.state, deleted.runningRows], ['deleting', 1]);
+    await assert.rejects(service.acquire('m', select('a'), forever), failsWith('ADAPTER_NOT_REGISTERED'));
+    await assert.rejects(service.delete({ name: 'a' }, call()), failsWith('ADAPTER_NOT_FOUND'));
+    await settle();
+    assert.ok(engine.loaded.has(digest));
+    const again = await service.create({ name: 'a', source: 'a1' }, call());
+    assert.notEqual(again.digest, digest);
+    row?.release();
+    await settle();
+    assert.deepEqual([...engine.loaded.keys()], [again.digest]);
+  });
+
+  it('load again what was evicted, and refuse what cannot fit with the numbers', async () => {
+    const { service, engine } = setup(2 * BYTES);
+    for (const name of ['a0', 'a1', 'a2']) await service.create({ name, source: name }, call());
+    assert.equal((await service.get({ name: 'a0' })).state, 'registered', 'evicted, not forgotten');
+    const [row] = await service.acquire('m', select('a0', 'a2'), forever);
+    await assert.rejects(service.acquire('m', select('a1'), forever), (error: AppError) => {
+      assert.equal(error.reason, 'ADAPTER_MEMORY_EXHAUSTED');
+      const { needed, used, budget } = error.metadata;
+      assert.deepEqual([needed, used, budget], [String(BYTES), String(2 * BYTES), String(2 * BYTES)]);
+      return true;
+    });
+    await assert.rejects(
+      service.acquire('m', select('a0', 'a1', 'a2'), forever),
+      failsWith('ADAPTER_MEMORY_EXHAUSTED'),
+    );
+    row?.release();
+    (await service.acquire('m', select('a1'), forever))[0]?.release();
+    await settle();
+    assert.ok(engine.peakBytes <= 2 * BYTES);
+    assert.equal((await service.get({ name: 'a1' })).state, 'ready');
+  });
+
+  it('wait for room that other rows use, and read nothing meanwhile', async () => {
+    const { service, engine, reader } = setup(2 * BYTES, { roomWaitMs: 30_000 });
+    for (const name of ['a0', 'a1', 'a2']) await service.create({ name, source: name }, call());
+    const [first, second] = await service.acquire('m', [...select('a0'), ...select('a1')], forever);
+    const { reads } = reader;
+    let got = false;
+    const waiting = service.acquire('m', select('a2'), forever).then((rows) => {
+      got = true;
+      return rows;
+    });
+    const held = await service.acquire('m', select('a0'), forever);
+    await settle();
+    assert.deepEqual([got, reader.reads], [false, reads], 'rows of adapters that are there are not held back');
+    second!.release();
+    for (const { release } of await waiting) release();
+    assert.ok(engine.peakBytes <= 2 * BYTES);
+    for (const { release } of [first!, ...held]) release();
+  });
+
+  it('never wait for each other, however many adapters each needs', async () => {
+    const { service, engine } = setup(3 * BYTES, { roomWaitMs: 30_000 });
+    for (let i = 0; i < 5; i += 1) await service.create({ name: `a${i}`, source: `a${i}`, preload: false }, call());
+    const set = fc.uniqueArray(fc.nat(4), { minLength: 1, maxLength: 3 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(set, { maxLength: 8 }), async (sets) => {
+        const use = async (ids: readonly number[]) => {
+          const rows = await service.acquire('m', select(...ids.map((i) => `a${i}`)), forever);
+          await turn();
+          for (const { release } of rows) release();
+        };
+        await Promise.all(sets.map(use));
+      }),
+      { numRuns: 50 },
+    );
+    assert.ok(engine.peakBytes <= 3 * BYTES);
+    const all = service.acquire('m', select('a0', 'a1', 'a2', 'a3'), forever);
+    await assert.rejects(all, failsWith('ADAPTER_MEMORY_EXHAUSTED'), 'what can never fit is not waited for');
+  });
+
+  it('refuse pin without preload, and register nothing', async () => {
+    const { service } = setup();
+    await assert.rejects(
+      service.create({ name: 'a', source: 'a0', pin: true, preload: false }, call()),
+      failsWith('INVALID_REQUEST', /pin/),
+    );
+    assert.deepEqual((await service.list({})).adapters, []);
+  });
+
+  it('never evict what is pinned', async () => {
+    const { service } = setup(2 * BYTES);
+    await service.create({ name: 'pinned', source: 'a0', pin: true }, call());
+    for (const name of ['a1', 'a2', 'a3']) await service.create({ name, source: name }, call());
+    assert.equal((await service.get({ name: 'pinned' })).state, 'ready');
+  });
+
+  it('refuse an adapter whose files changed since it was registered', async () => {
+    writeAdapter(join(dir, 'changing'), {}, 20);
+    const { service } = setup(BYTES);
+    await service.create({ name: 'changing', source: 'changing' }, call());
+    await service.create({ name: 'other', source: 'a1' }, call());
+    writeAdapter(join(dir, 'changing'), {}, 21);
+    const asked = () => service.acquire('m', select('changing'), forever);
+    await assert.rejects(asked(), failsWith('ADAPTER_FAILED', /changed since it was registered/));
+    const info = await service.get({ name: 'changing' });
+    assert.equal(info.state, 'failed');
+    assert.match(info.error ?? '', /changed/);
+  });
+
+  it('end early for a client that leaves, and leave nothing leased', async () => {
+    const { service, engine } = setup();
+    await service.create({ name: 'lazy', source: 'a0', preload: false }, call());
+    const client = new AbortController();
+    const asked = service.acquire('m', select('lazy'), client.signal);
+    client.abort();
+    await assert.rejects(asked, failsWith('CANCELED'));
+    while (engine.loads === 0) await turn();
+    await settle();
+    await service.delete({ name: 'lazy' }, call());
+    await settle();
+    assert.equal(engine.loaded.size, 0, 'no lease is left to keep it');
+  });
+});
