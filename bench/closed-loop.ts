@@ -11,18 +11,22 @@ export interface LoopResult {
   readonly p99: number;
   readonly max: number;
   readonly failed: number;
+  /** All answers, those before the time that counts included. */
+  readonly answers: number;
 }
 
 /** Runs all callers for a time that counts, after a quarter of it that does not. */
 export async function closedLoop(callers: readonly Caller[], seconds: number): Promise<LoopResult> {
   const times: number[] = [];
   let failed = 0;
+  let answers = 0;
   const from = performance.now() + seconds * 250;
   const until = from + seconds * 1000;
   const loop = async (call: Caller) => {
     for (let start = performance.now(); start < until; start = performance.now()) {
       try {
         await call();
+        answers += 1;
         const end = performance.now();
         // An answer counts in the time in which it comes, however long it took.
         if (end >= from && end < until) times.push(end - start);
@@ -39,5 +43,6 @@ export async function closedLoop(callers: readonly Caller[], seconds: number): P
     p99: percentile(times, 0.99),
     max: times.reduce((most, ms) => Math.max(most, ms), 0),
     failed,
+    answers,
   };
 }

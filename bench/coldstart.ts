@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { makeAdapters, register, registerAll } from './many-adapters.js';
 import { machineName, publish } from './result.js';
@@ -19,24 +19,21 @@ import { followStream } from './stream.js';
 const AT_ONCE = 4;
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string', default: fileURLToPath(new URL('../models/demo/adapters', import.meta.url)) },
-      dtype: { type: 'string', default: 'int8' },
-      loads: { type: 'string', default: '24' },
-      streams: { type: 'string', default: '8' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: fileURLToPath(new URL('../models/demo/adapters', import.meta.url)),
+    dtype: 'int8',
+    loads: 24,
+    streams: 8,
+    save: false,
   });
-  const loads = Number(values.loads);
+  const { loads } = values;
   const place = mkdtempSync(join(tmpdir(), 'loramux-cold-'));
   const none = join(place, 'none');
   mkdirSync(none);
   const folders = makeAdapters(values.adapters, join(place, 'made'), loads * 2);
   const common = [
-    ...(values.model === undefined ? [] : ['--model', values.model]),
+    ...passedOn(values, 'model'),
     ...['--adapters', none, '--allow-path', place, '--state-dir', 'none', '--dtype', values.dtype],
     ...['--cache-dir', join(place, 'cache'), '--prefix-cache-bytes', '0', '--adapter-bytes', '8GiB'],
   ];
@@ -52,7 +49,7 @@ export async function run(args: string[]): Promise<void> {
     }
     const { url } = server!;
     const { cold, warm, read } = await firstTokens(url, folders.slice(0, loads));
-    const { quiet, disturbed, loadMs } = await whileLoading(url, folders.slice(loads), Number(values.streams));
+    const { quiet, disturbed, loadMs } = await whileLoading(url, folders.slice(loads), values.streams);
     const ms = (of: readonly number[], share: number) => percentile(of, share).toFixed(1);
     const row = (label: string, of: readonly number[]) => [label, of.length, ms(of, 0.5), ms(of, 0.99)];
     const ratio = percentile(cold, 0.5) / (percentile(warm, 0.5) + percentile(read, 0.5));

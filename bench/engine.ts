@@ -4,36 +4,33 @@
  * The engine alone, in this process: all rows of a load are submitted at once and run to their last token. Tokens per
  * second include the prefill, as peers' figures do. Loads alternate over rounds; the best round is shown.
  */
-import { parseArgs } from 'node:util';
 import type { Dtype } from '../server/engine/decoder-session.js';
+import { readFlags, TEXT } from './flags.js';
 import { adapterNames, type LocalResult, openLocalEngine, story } from './local-engine.js';
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      dtype: { type: 'string', default: 'int8' },
-      threads: { type: 'string', default: '2' },
-      rows: { type: 'string', default: '1,8,16' },
-      words: { type: 'string', default: '100' },
-      tokens: { type: 'string', default: '64' },
-      rounds: { type: 'string', default: '3' },
-      json: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    dtype: 'int8',
+    threads: 2,
+    rows: [1, 8, 16],
+    words: 100,
+    tokens: 64,
+    rounds: 3,
+    json: false,
   });
   if (values.model === undefined) throw new Error('--model DIR is needed');
-  const sizes = values.rows.split(',').map(Number);
+  const sizes = values.rows;
   const most = Math.max(...sizes);
   const names = values.adapters === undefined ? [] : (await adapterNames(values.adapters)).slice(0, most);
   const engine = await openLocalEngine({
     model: values.model,
     dtype: values.dtype as Dtype,
-    threads: Number(values.threads),
+    threads: values.threads,
     adapters: values.adapters === undefined ? undefined : { folder: values.adapters, names },
   });
-  const prompts = Array.from({ length: most }, (_, i) => engine.encode(story(i, Number(values.words))));
+  const prompts = Array.from({ length: most }, (_, i) => engine.encode(story(i, values.words)));
   const digests = names.map((name) => engine.digests.get(name)!);
   const loads: { label: string; rows: number; digestOf: (row: number) => string | undefined }[] = [];
   for (const rows of sizes) {
@@ -44,10 +41,10 @@ export async function run(args: string[]): Promise<void> {
   }
   const best = new Map<string, LocalResult>();
   // One short round warms caches and kernels up.
-  for (let round = -1; round < Number(values.rounds); round += 1) {
+  for (let round = -1; round < values.rounds; round += 1) {
     for (const { label, rows, digestOf } of loads) {
       const batch = prompts.slice(0, rows).map((promptIds, row) => ({ promptIds, digest: digestOf(row) }));
-      const result = await engine.generate(batch, round < 0 ? 4 : Number(values.tokens));
+      const result = await engine.generate(batch, round < 0 ? 4 : values.tokens);
       const known = best.get(label);
       if (round >= 0 && (known === undefined || result.totalMs < known.totalMs)) best.set(label, result);
     }

@@ -6,7 +6,6 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
 import { openBackend } from '../server/engine/open-backend.js';
@@ -15,6 +14,7 @@ import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import type { GpuPrecision } from '../server/model/webgpu/gpu-precision.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
+import { readFlags, TEXT } from './flags.js';
 import { readAdapter } from './local-engine.js';
 import { compare } from './quality.js';
 import { machineName, publish } from './result.js';
@@ -28,21 +28,18 @@ const PRECISIONS: readonly (readonly [string, GpuPrecision])[] = [
 ];
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      names: { type: 'string', default: '' },
-      tokens: { type: 'string', default: '512' },
-      text: { type: 'string', default: new URL('./quality.txt', import.meta.url).pathname },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    names: '',
+    tokens: 512,
+    text: new URL('./quality.txt', import.meta.url).pathname,
+    save: false,
   });
   if (values.model === undefined) throw new Error('--model DIR is needed');
   const folder = await openModelFolder(values.model);
   const tokenizer = await loadTokenizer(folder.dir);
-  const ids = tokenizer.encode(await readFile(values.text, 'utf8'), true).slice(0, Number(values.tokens));
+  const ids = tokenizer.encode(await readFile(values.text, 'utf8'), true).slice(0, values.tokens);
   const exact = await openBackend(folder, { dtype: 'fp32', threads: 2, lora: values.adapters !== undefined });
   const adapters = new Map<string, BoundAdapter>();
   for (const name of values.names.split(',').filter((part) => part !== '')) {

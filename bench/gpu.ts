@@ -7,7 +7,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import type { StepBackend } from '../server/engine/backend.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
@@ -17,6 +16,7 @@ import { findHardware } from '../server/engine/webgpu/choose-device.js';
 import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../server/engine/webgpu/half-support.js';
 import { openModelFolder } from '../server/model/model-folder.js';
+import { readFlags } from './flags.js';
 import { countDispatches } from './gpu-dispatches.js';
 import { percentile } from './load.js';
 import { readAdapter } from './local-engine.js';
@@ -28,18 +28,15 @@ const PROMPT_TOKENS = 128;
 
 export async function run(args: string[]): Promise<void> {
   const demo = (path: string) => fileURLToPath(new URL(`../models/demo${path}`, import.meta.url));
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string', default: demo('') },
-      adapters: { type: 'string', default: demo('/adapters') },
-      'adapter-counts': { type: 'string', default: '1,8,64' },
-      rows: { type: 'string', default: '64' },
-      steps: { type: 'string', default: '30' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: demo(''),
+    adapters: demo('/adapters'),
+    'adapter-counts': [1, 8, 64],
+    rows: 64,
+    steps: 30,
+    save: false,
   });
-  const counts = values['adapter-counts'].split(',').map(Number);
+  const counts = values['adapter-counts'];
   const folder = await openModelFolder(values.model);
   const place = mkdtempSync(`${tmpdir()}/loramux-gpu-`);
   try {
@@ -89,7 +86,7 @@ export async function run(args: string[]): Promise<void> {
       ['processor, fp32', cpu],
     ] as const) {
       for (const adapter of adapters) await backend.load(adapter);
-      rows.push(...(await measure(device, backend, adapters, counts, Number(values.rows), Number(values.steps))));
+      rows.push(...(await measure(device, backend, adapters, counts, values.rows, values.steps)));
       await backend.close();
     }
     publish(

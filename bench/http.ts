@@ -3,33 +3,29 @@
  *
  * Closed-loop streaming load; one line per load: base, one adapter for all streams, and a different adapter for each.
  */
-import { parseArgs } from 'node:util';
+
+import { passedOn, readFlags, TEXT } from './flags.js';
 import { type LoadResult, runLoad } from './load.js';
 import { startServer } from './server-process.js';
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      dtype: { type: 'string' },
-      tokens: { type: 'string', default: '64' },
-      words: { type: 'string', default: '100' },
-      streams: { type: 'string', default: '1,8' },
-      rounds: { type: 'string', default: '3' },
-      json: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    dtype: TEXT,
+    tokens: 64,
+    words: 100,
+    streams: [1, 8],
+    rounds: 3,
+    json: false,
   });
-  const flags = (['model', 'adapters', 'dtype'] as const).flatMap((name) =>
-    values[name] === undefined ? [] : [`--${name}`, values[name]],
-  );
+  const flags = passedOn(values, 'model', 'adapters', 'dtype');
   const server = await startServer(flags);
   try {
     const listed = (await (await fetch(`${server.url}/adapters?limit=100`)).json()) as { adapters: { name: string }[] };
     const names = listed.adapters.map(({ name }) => name);
     const results: Record<string, LoadResult> = {};
-    for (const streams of values.streams.split(',').map(Number)) {
+    for (const streams of values.streams) {
       const distinct = names.slice(0, streams);
       const loads: [string, string[]][] = [['base', []]];
       if (names.length > 0) loads.push(['one adapter', names.slice(0, 1)]);
@@ -38,9 +34,9 @@ export async function run(args: string[]): Promise<void> {
         const result = await runLoad({
           url: server.url,
           streams,
-          requests: streams * Number(values.rounds),
-          maxNewTokens: Number(values.tokens),
-          promptWords: Number(values.words),
+          requests: streams * values.rounds,
+          maxNewTokens: values.tokens,
+          promptWords: values.words,
           adapters,
         });
         results[`${streams} streams, ${label}`] = result;

@@ -3,35 +3,30 @@
  *
  * Running streams while long prompts are read: the time between their tokens before, during and after.
  */
-import { parseArgs } from 'node:util';
+
+import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
 import { followStream } from './stream.js';
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      streams: { type: 'string', default: '8' },
-      prompts: { type: 'string', default: '4' },
-      'prompt-tokens': { type: 'string', default: '1500' },
-      'prefill-chunk': { type: 'string' },
-      'stream-tokens': { type: 'string', default: '500' },
-      'quiet-tokens': { type: 'string', default: '120' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    streams: 8,
+    prompts: 4,
+    'prompt-tokens': 1500,
+    'prefill-chunk': TEXT,
+    'stream-tokens': 500,
+    'quiet-tokens': 120,
+    save: false,
   });
-  const streams = Number(values.streams);
-  const prompts = Number(values.prompts);
-  const quietTokens = Number(values['quiet-tokens']);
-  const flags = (['model', 'prefill-chunk'] as const).flatMap((name) =>
-    values[name] === undefined ? [] : [`--${name}`, values[name]],
-  );
+  const { streams, prompts } = values;
+  const quietTokens = values['quiet-tokens'];
+  const flags = passedOn(values, 'model', 'prefill-chunk');
   const server = await startServer([...flags, '--kv-bytes', '2GiB']);
   try {
-    const words = await wordsFor(server.url, Number(values['prompt-tokens']));
+    const words = await wordsFor(server.url, values['prompt-tokens']);
     // Every stream is past its prompt when the quiet time begins, and outlasts the reading of the long prompts.
     let settling = streams;
     let quietFrom = 0;
@@ -40,7 +35,7 @@ export async function run(args: string[]): Promise<void> {
       quietReady = resolve;
     });
     const running = Array.from({ length: streams }, (_, i) =>
-      followStream(server.url, { prompt: prompt(i, 60), newTokens: Number(values['stream-tokens']) }, (count) => {
+      followStream(server.url, { prompt: prompt(i, 60), newTokens: values['stream-tokens'] }, (count) => {
         if (count === 20 && --settling === 0) quietFrom = performance.now();
         if (i === 0 && count === 20 + quietTokens) quietReady();
       }),

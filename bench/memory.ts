@@ -4,8 +4,8 @@
  * Resident memory of a served model with many adapters at work, against what its weights, adapters and caches take.
  */
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { openModelFolder } from '../server/model/model-folder.js';
+import { passedOn, readFlags, TEXT } from './flags.js';
 import { prompt } from './load.js';
 import { residentMiB } from './process-cost.js';
 import { machineName, publish } from './result.js';
@@ -13,21 +13,16 @@ import { startServer } from './server-process.js';
 import { followStream } from './stream.js';
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      dtype: { type: 'string', default: 'int8' },
-      active: { type: 'string', default: '16' },
-      tokens: { type: 'string', default: '200' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    dtype: 'int8',
+    active: 16,
+    tokens: 200,
+    save: false,
   });
-  const active = Number(values.active);
-  const flags = (['model', 'adapters', 'dtype'] as const).flatMap((name) =>
-    values[name] === undefined ? [] : [`--${name}`, values[name]],
-  );
+  const { active } = values;
+  const flags = passedOn(values, 'model', 'adapters', 'dtype');
   const server = await startServer(flags);
   try {
     const idle = residentMiB(server.pid);
@@ -44,7 +39,7 @@ export async function run(args: string[]): Promise<void> {
     for (let round = 0; round < 2; round += 1) {
       await Promise.all(
         names.map((adapter, i) =>
-          followStream(server.url, { prompt: prompt(round * 100 + i, 80), newTokens: Number(values.tokens), adapter }),
+          followStream(server.url, { prompt: prompt(round * 100 + i, 80), newTokens: values.tokens, adapter }),
         ),
       );
     }

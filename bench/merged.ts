@@ -4,8 +4,8 @@
  * When merging an adapter pays: tokens per second of the model with the adapter merged into its weights, of the same adapter
  * unmerged, and of the base, which is what merging can reach at best. Both engines are in this process and take turns.
  */
-import { parseArgs } from 'node:util';
 import type { Dtype } from '../server/engine/decoder-session.js';
+import { readFlags, TEXT } from './flags.js';
 import { adapterNames, type LocalEngine, type LocalResult, openLocalEngine, story } from './local-engine.js';
 import { machineName, publish } from './result.js';
 
@@ -17,38 +17,35 @@ interface Load {
 }
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      adapter: { type: 'string' },
-      dtype: { type: 'string', default: 'int8' },
-      threads: { type: 'string', default: '2' },
-      rows: { type: 'string', default: '1,8' },
-      words: { type: 'string', default: '100' },
-      tokens: { type: 'string', default: '64' },
-      rounds: { type: 'string', default: '3' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    adapter: TEXT,
+    dtype: 'int8',
+    threads: 2,
+    rows: [1, 8],
+    words: 100,
+    tokens: 64,
+    rounds: 3,
+    save: false,
   });
   const { model, adapters: folder } = values;
   if (model === undefined || folder === undefined) throw new Error('--model DIR and --adapters DIR are needed');
   const name = values.adapter ?? (await adapterNames(folder))[0];
   if (name === undefined) throw new Error(`there is no adapter in ${folder}`);
   const dtype = values.dtype as Dtype;
-  const [threads, words, tokens] = [Number(values.threads), Number(values.words), Number(values.tokens)];
+  const { threads, words, tokens } = values;
   const adapters = { folder, names: [name] };
   const unmerged = await openLocalEngine({ model, dtype, threads, adapters });
   const merged = await openLocalEngine({ model, dtype, threads, merge: adapters });
-  const sizes = values.rows.split(',').map(Number);
+  const sizes = values.rows;
   const loads = sizes.flatMap((rows): Load[] => [
     { label: 'merged', rows, engine: merged, digest: undefined },
     { label: 'unmerged', rows, engine: unmerged, digest: unmerged.digests.get(name) },
     { label: 'base', rows, engine: unmerged, digest: undefined },
   ]);
   const best = new Map<Load, LocalResult>();
-  for (let round = -1; round < Number(values.rounds); round += 1) {
+  for (let round = -1; round < values.rounds; round += 1) {
     for (const load of loads) {
       const { engine, digest } = load;
       const rows = Array.from({ length: load.rows }, (_, i) => ({ promptIds: engine.encode(story(i, words)), digest }));

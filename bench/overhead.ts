@@ -10,10 +10,10 @@
 
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { PredictRequestSchema } from '../gen/loramux/v1/inference_pb.js';
 import { closedLoop, type LoopResult } from './closed-loop.js';
+import { readFlags, TEXT } from './flags.js';
 import { openGrpcWatches, openHttpWatches } from './idle-streams.js';
 import { processorMs, residentMiB } from './process-cost.js';
 import { grpcCallers, grpcFrame, http1Caller, type OpenCaller, type RawRequest } from './raw-callers.js';
@@ -97,20 +97,16 @@ interface Side {
 }
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      callers: { type: 'string', default: '1,8,32' },
-      seconds: { type: 'string', default: '4' },
-      idle: { type: 'string', default: '10000' },
-      only: { type: 'string', default: Object.keys(PATHS).join(',') },
-      other: { type: 'string' },
-      profile: { type: 'string' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    callers: [1, 8, 32],
+    seconds: 4,
+    idle: 10000,
+    only: Object.keys(PATHS).join(','),
+    other: TEXT,
+    profile: TEXT,
+    save: false,
   });
-  const seconds = Number(values.seconds);
-  const callers = values.callers.split(',').map(Number);
+  const { seconds, callers } = values;
   const paths = values.only.split(',').map((name) => PATHS[name]!);
   const rows: (string | number)[][] = [];
   const notes: string[] = [];
@@ -123,17 +119,19 @@ export async function run(args: string[]): Promise<void> {
         for (const count of callers) {
           for (const { suffix, server } of sides) {
             const open = await path.open(server.url, count);
-            const result = await closedLoop(
-              open.map(({ call }) => call),
-              seconds,
+            const { result, serverMs, callersShare } = await withProcessorTime(server, () =>
+              closedLoop(
+                open.map(({ call }) => call),
+                seconds,
+              ),
             );
             for (const { close } of open) close();
-            rows.push(row(`${path.label}${suffix}`, count, result));
+            rows.push(row(`${path.label}${suffix}`, count, result, serverMs, callersShare));
             console.log(rows.at(-1)!.join('  '));
           }
         }
       }
-      const idle = Number(values.idle);
+      const idle = values.idle;
       if (model === 'demo' && idle > 0) notes.push(...(await idleCost(sides[0]!.server, idle, seconds)));
     } finally {
       for (const { server } of sides) await server.stop();
@@ -148,7 +146,11 @@ export async function run(args: string[]): Promise<void> {
         'the demo model (3 million weights) makes one token with an adapter. The callers run on the same cores.',
       command: `npm run bench -- overhead --seconds ${values.seconds}`,
       machine: machineName(),
-      columns: ['path', 'callers', 'requests/s', 'p50 ms', 'p99 ms', 'max ms'],
+      columns: [
+        ...['path', 'callers', 'requests/s', 'p50 ms', 'p99 ms', 'max ms'],
+        'server CPU ms a request',
+        'callers, % of all CPU',
+      ],
       rows,
       notes,
     },
@@ -156,9 +158,36 @@ export async function run(args: string[]): Promise<void> {
   );
 }
 
-function row(label: string, callers: number, { perSecond, p50, p99, max, failed }: LoopResult): (string | number)[] {
+/** Runs the load; what the server's process took meanwhile, and the share that the callers had of both processes' time. */
+async function withProcessorTime(
+  server: ServerProcess,
+  load: () => Promise<LoopResult>,
+): Promise<{ result: LoopResult; serverMs: number; callersShare: number }> {
+  const from = { server: processorMs(server.pid), callers: process.cpuUsage() };
+  const result = await load();
+  const serverMs = processorMs(server.pid) - from.server;
+  const { user, system } = process.cpuUsage(from.callers);
+  const callersMs = (user + system) / 1000;
+  return { result, serverMs, callersShare: callersMs / (callersMs + serverMs) };
+}
+
+function row(
+  label: string,
+  callers: number,
+  { perSecond, p50, p99, max, failed, answers }: LoopResult,
+  serverMs: number,
+  callersShare: number,
+): (string | number)[] {
   const name = failed > 0 ? `${label} (${failed} FAILED)` : label;
-  return [name, callers, perSecond.toFixed(0), p50.toFixed(2), p99.toFixed(2), max.toFixed(1)];
+  const times = [p50.toFixed(2), p99.toFixed(2), max.toFixed(1)];
+  return [
+    name,
+    callers,
+    perSecond.toFixed(0),
+    ...times,
+    (serverMs / answers).toFixed(3),
+    (callersShare * 100).toFixed(0),
+  ];
 }
 
 async function startSides(

@@ -7,8 +7,8 @@
  * process of their own without HTTP.
  */
 import { basename, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { LLAMA_CPP } from './dialects.js';
+import { readFlags, TEXT } from './flags.js';
 import { type LoadResult, prompt, runLoad } from './load.js';
 import { startLlamaServer } from './peers/llama-server.js';
 import { type InProcessLoad, runInProcess } from './peers/python-peer.js';
@@ -29,35 +29,32 @@ const LOADS = [
 type Load = (typeof LOADS)[number];
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      dtype: { type: 'string', default: 'int8' },
-      tokens: { type: 'string', default: '64' },
-      words: { type: 'string', default: '100' },
-      rounds: { type: 'string', default: '3' },
-      'llama-server': { type: 'string' },
-      gguf: { type: 'string' },
-      'gguf-adapters': { type: 'string' },
-      'openvino-python': { type: 'string' },
-      'openvino-model': { type: 'string' },
-      'peft-python': { type: 'string' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    dtype: 'int8',
+    tokens: 64,
+    words: 100,
+    rounds: 3,
+    'llama-server': TEXT,
+    gguf: TEXT,
+    'gguf-adapters': TEXT,
+    'openvino-python': TEXT,
+    'openvino-model': TEXT,
+    'peft-python': TEXT,
+    save: false,
   });
   if (values.model === undefined || values.adapters === undefined)
     throw new Error('--model and --adapters name a model folder and a folder with at least 16 adapters a0, a1, ...');
   const folder = resolve(values.adapters);
   const names = Array.from({ length: 16 }, (_, i) => `a${i}`);
-  const newTokens = Number(values.tokens);
-  const promptWords = Number(values.words);
+  const newTokens = values.tokens;
+  const promptWords = values.words;
   const load = (url: string, one: Load, dialect?: typeof LLAMA_CPP) =>
     runLoad({
       url,
       streams: one.streams,
-      requests: one.streams * Math.max(Number(values.rounds), one.streams === 1 ? 6 : 0),
+      requests: one.streams * Math.max(values.rounds, one.streams === 1 ? 6 : 0),
       maxNewTokens: newTokens,
       promptWords,
       adapters: names.slice(0, one.adapters),

@@ -3,7 +3,8 @@
  *
  * Time to first token of prompts that share a long beginning: the first of them, the next ones, and those of others.
  */
-import { parseArgs } from 'node:util';
+
+import { passedOn, readFlags, TEXT } from './flags.js';
 import { wordsFor } from './interleave.js';
 import { percentile, prompt } from './load.js';
 import { machineName, publish } from './result.js';
@@ -11,24 +12,19 @@ import { startServer } from './server-process.js';
 import { followStream, type StreamTimes } from './stream.js';
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      'prefix-tokens': { type: 'string', default: '1000' },
-      rounds: { type: 'string', default: '5' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    'prefix-tokens': 1000,
+    rounds: 5,
+    save: false,
   });
-  const flags = (['model', 'adapters'] as const).flatMap((name) =>
-    values[name] === undefined ? [] : [`--${name}`, values[name]],
-  );
+  const flags = passedOn(values, 'model', 'adapters');
   const server = await startServer(flags);
   try {
     const listed = (await (await fetch(`${server.url}/adapters?limit=2`)).json()) as { adapters: { name: string }[] };
     const names = listed.adapters.map(({ name }) => name);
-    const words = await wordsFor(server.url, Number(values['prefix-tokens']));
+    const words = await wordsFor(server.url, values['prefix-tokens']);
     const kinds = ['first', 'again, other question', 'same words under another adapter'] as const;
     const found = new Map<string, { ms: number; times: StreamTimes }[]>(kinds.map((kind) => [kind, []]));
     const ask = async (kind: string, text: string, adapter: string | undefined) => {
@@ -36,7 +32,7 @@ export async function run(args: string[]): Promise<void> {
       found.get(kind)?.push({ ms: times.tokensAt[0]! - times.startedAt, times });
     };
     await ask('warm-up', prompt(1, words), names[0]);
-    for (let round = 0; round < Number(values.rounds); round += 1) {
+    for (let round = 0; round < values.rounds; round += 1) {
       const prefix = prompt(100 + round, words);
       await ask('first', `${prefix} What is it?`, names[0]);
       await ask('again, other question', `${prefix} Who was there?`, names[0]);

@@ -6,13 +6,13 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { StepBackend } from '../server/engine/backend.js';
 import type { Dtype } from '../server/engine/decoder-session.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { combine, type RowAdapter } from '../server/engine/row-adapter.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
+import { readFlags, TEXT } from './flags.js';
 import { adapterNames, readAdapter } from './local-engine.js';
 import { machineName, publish } from './result.js';
 
@@ -20,23 +20,20 @@ import { machineName, publish } from './result.js';
 const CHUNK = 128;
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string' },
-      names: { type: 'string' },
-      dtype: { type: 'string', default: 'int8' },
-      text: { type: 'string', default: new URL('./quality.txt', import.meta.url).pathname },
-      threads: { type: 'string', default: '2' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: TEXT,
+    names: TEXT,
+    dtype: 'int8',
+    text: new URL('./quality.txt', import.meta.url).pathname,
+    threads: 2,
+    save: false,
   });
   if (values.model === undefined) throw new Error('--model DIR is needed');
   const folder = await openModelFolder(values.model);
   const tokenizer = await loadTokenizer(folder.dir);
   const ids = tokenizer.encode(await readFile(values.text, 'utf8'), true).slice(0, folder.spec.contextLength);
-  const options = { threads: Number(values.threads), lora: values.adapters !== undefined };
+  const options = { threads: values.threads, lora: values.adapters !== undefined };
   const exact = await openBackend(folder, { ...options, dtype: 'fp32' });
   const fast = await openBackend(folder, { ...options, dtype: values.dtype as Dtype });
   const selections: [string, RowAdapter][] = [['base', combine([])]];

@@ -5,10 +5,10 @@
  * bandwidth, and the share of base-only throughput that is left. Adapters are made here, with random values, on all
  * linears of the layers: speed does not depend on the values.
  */
-import { parseArgs } from 'node:util';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import type { Dtype } from '../server/engine/decoder-session.js';
 import { allLinears, type DecoderSpec } from '../server/model/spec.js';
+import { readFlags, TEXT } from './flags.js';
 import { type LocalResult, openLocalEngine, story } from './local-engine.js';
 import { memoryBandwidth } from './memory-bandwidth.js';
 import { machineName, publish } from './result.js';
@@ -24,22 +24,19 @@ interface Load {
 }
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      dtype: { type: 'string', default: 'int8' },
-      threads: { type: 'string', default: '2' },
-      rows: { type: 'string', default: '8,16' },
-      rank: { type: 'string', default: '16' },
-      words: { type: 'string', default: '100' },
-      tokens: { type: 'string', default: '48' },
-      rounds: { type: 'string', default: '3' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    dtype: 'int8',
+    threads: 2,
+    rows: [8, 16],
+    rank: 16,
+    words: 100,
+    tokens: 48,
+    rounds: 3,
+    save: false,
   });
   if (values.model === undefined) throw new Error('--model DIR is needed');
-  const threads = Number(values.threads);
+  const { threads } = values;
   const bandwidth = await memoryBandwidth(threads);
   const engine = await openLocalEngine({
     model: values.model,
@@ -49,8 +46,8 @@ export async function run(args: string[]): Promise<void> {
   });
   const make = (name: string, rank: number) => randomAdapter(engine.spec, name, rank);
   const loads: Load[] = [];
-  for (const rows of values.rows.split(',').map(Number)) {
-    const distinct = Array.from({ length: rows }, (_, i) => make(`equal-${i}`, Number(values.rank)));
+  for (const rows of values.rows) {
+    const distinct = Array.from({ length: rows }, (_, i) => make(`equal-${i}`, values.rank));
     const add = (label: string, pick: (row: number) => BoundAdapter | undefined) =>
       loads.push({ label, rows, adapters: Array.from({ length: rows }, (_, row) => pick(row)) });
     add('base', () => undefined);
@@ -66,15 +63,15 @@ export async function run(args: string[]): Promise<void> {
   }
   for (const adapter of new Set(loads.flatMap(({ adapters }) => adapters)))
     if (adapter !== undefined) await engine.load(adapter);
-  const words = Number(values.words);
+  const { words } = values;
   const best = new Map<Load, LocalResult>();
-  for (let round = -1; round < Number(values.rounds); round += 1) {
+  for (let round = -1; round < values.rounds; round += 1) {
     for (const load of loads) {
       const rows = load.adapters.map((adapter, i) => ({
         promptIds: engine.encode(story(i, words)),
         digest: adapter?.digest,
       }));
-      const result = await engine.generate(rows, round < 0 ? 3 : Number(values.tokens));
+      const result = await engine.generate(rows, round < 0 ? 3 : values.tokens);
       const known = best.get(load);
       if (round >= 0 && (known === undefined || result.decodeMin < known.decodeMin)) best.set(load, result);
     }

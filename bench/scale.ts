@@ -8,8 +8,8 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { randomNumbers, zipf } from './arrivals.js';
+import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { bytesOf, makeAdapters, registerAll } from './many-adapters.js';
 import { residentMiB } from './process-cost.js';
@@ -25,25 +25,22 @@ interface Load {
 }
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      adapters: { type: 'string', default: fileURLToPath(new URL('../models/demo/adapters', import.meta.url)) },
-      registered: { type: 'string', default: '2000' },
-      budget: { type: 'string', default: '64' },
-      callers: { type: 'string', default: '8' },
-      tokens: { type: 'string', default: '16' },
-      requests: { type: 'string', default: '600' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    model: TEXT,
+    adapters: fileURLToPath(new URL('../models/demo/adapters', import.meta.url)),
+    registered: 2000,
+    budget: 64,
+    callers: 8,
+    tokens: 16,
+    requests: 600,
+    save: false,
   });
-  const [registered, budget, callers] = [Number(values.registered), Number(values.budget), Number(values.callers)];
+  const { registered, budget, callers } = values;
   const place = mkdtempSync(join(tmpdir(), 'loramux-scale-'));
   const none = join(place, 'none');
   mkdirSync(none);
   const folders = makeAdapters(values.adapters, join(place, 'made'), registered);
-  const flags = [...(values.model === undefined ? [] : ['--model', values.model]), '--adapters', none];
+  const flags = [...passedOn(values, 'model'), '--adapters', none];
   const common = [...flags, '--allow-path', place, '--state-dir', 'none'];
   const servers: ServerProcess[] = [];
   try {
@@ -60,7 +57,7 @@ export async function run(args: string[]): Promise<void> {
     const metadata = residentMiB(many.pid) - before;
 
     const load = (server: ServerProcess, pick: (request: number) => string, seed: number) =>
-      runLoad(server.url, pick, seed, callers, Number(values.requests), Number(values.tokens));
+      runLoad(server.url, pick, seed, callers, values.requests, values.tokens);
     const random = randomNumbers(7);
     const ofFew = () => fewNames[Math.floor(random() * fewNames.length)]!;
     const rank = zipf(registered, 1);

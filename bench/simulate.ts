@@ -3,9 +3,9 @@
  *
  * The scheduler's policy on simulated time: what a busy adapter costs the others, and whether anybody starves.
  */
-import { parseArgs } from 'node:util';
 import type { SchedulerLimits } from '../server/engine/scheduler.js';
 import { arrivalTimes, PROCESSES, type Process, randomNumbers, zipf } from './arrivals.js';
+import { readFlags } from './flags.js';
 import { percentile } from './load.js';
 import { machineName, publish } from './result.js';
 import { type Arrival, type CostModel, type Outcome, simulate } from './simulator.js';
@@ -24,20 +24,17 @@ const NEW_TOKENS = 64;
 const CAPACITY = 3.2;
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      seeds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '600' },
-      load: { type: 'string', default: '0.5' },
-      adapters: { type: 'string', default: '8' },
-      save: { type: 'boolean', default: false },
-    },
+  const values = readFlags(args, {
+    seeds: 5,
+    seconds: 600,
+    load: 0.5,
+    adapters: 8,
+    save: false,
   });
-  const adapters = Number(values.adapters);
-  const perSecond = (CAPACITY * Number(values.load)) / adapters;
-  const untilMs = Number(values.seconds) * 1000;
-  const seeds = Array.from({ length: Number(values.seeds) }, (_, i) => i + 1);
+  const { adapters } = values;
+  const perSecond = (CAPACITY * values.load) / adapters;
+  const untilMs = values.seconds * 1000;
+  const seeds = Array.from({ length: values.seeds }, (_, i) => i + 1);
   const rows: (string | number)[][] = [];
   const measure = (label: string, arrivals: (seed: number) => Arrival[], busy: string) => {
     const all = seeds.flatMap((seed) => [...simulate(arrivals(seed), LIMITS, COSTS).outcomes]);
@@ -71,7 +68,7 @@ export async function run(args: string[]): Promise<void> {
       method:
         `The scheduler's policy on simulated time, ${seeds.length} seeds of ${values.seconds} s each; prompts of ${PROMPT_TOKENS} tokens, ${NEW_TOKENS} new ones, ` +
         'step costs as measured with a 135M model on two cores, batch of 16. The busy adapter is one of ' +
-        `${adapters}; with ten times its share it asks for ${((Number(values.load) * (adapters + 9)) / adapters).toFixed(1)} times what the machine can do.`,
+        `${adapters}; with ten times its share it asks for ${((values.load * (adapters + 9)) / adapters).toFixed(1)} times what the machine can do.`,
       command: `npm run bench -- simulate --seeds ${seeds.length} --seconds ${values.seconds} --load ${values.load} --adapters ${adapters}`,
       machine: machineName(),
       columns: [
