@@ -157,7 +157,8 @@ export class ModelManager implements ModelManagement {
       }
     }
     const status: ModelStatus = { ...this.#status(model), state: 'unloading' };
-    // What is named when the server starts comes back with its adapters; this does not.
+    // What is named when the server starts comes back with its adapters; this does not. Where the deletion took the
+    // adapters along, what was stored since it looked for them is still to go.
     const clear = async () => {
       if (model.startup) return;
       // Its record is gone already, so that nothing may keep it here.

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MemoryStore } from '../../server/registry/memory-store.js';
 import type { RegistryStore } from '../../server/registry/types.js';
+import type { Adapters } from '../../server/service/adapter-service.js';
 import { clearAdapters, KeptRecords } from '../../server/service/kept-records.js';
 import type { LoadModelOptions } from '../../server/service/load-model.js';
 import { ModelManager } from '../../server/service/model-manager.js';
@@ -18,9 +19,9 @@ import { memoryModel } from './memory-model.js';
 const base = await goldenBase('llama');
 const database = await sqliteDatabase();
 
-async function check(store: RegistryStore): Promise<void> {
-  const { service } = managed({ store, model: 'other' });
-  const manager = new ModelManager({
+/** A manager of models over the adapter service, both on one registry. */
+function manage(store: RegistryStore, service: Adapters): ModelManager {
+  return new ModelManager({
     pool: new ModelPool(async ({ name }) => memoryModel(name), new ModelUses(), 0),
     models: new Map(),
     adapters: {
@@ -41,6 +42,11 @@ async function check(store: RegistryStore): Promise<void> {
     kept: new KeptRecords(store, 'model'),
     log: { info() {}, warn() {} },
   });
+}
+
+async function check(store: RegistryStore): Promise<void> {
+  const { service } = managed({ store, model: 'other' });
+  const manager = manage(store, service);
   const names = async () => (await service.list({ model: 'm' })).adapters.map(({ name }) => name);
   await manager.register({ url: '/m' }, call());
   const all = await names();
@@ -71,4 +77,21 @@ describe('a model that is unregistered and registered again has the adapters of 
       await database.drop();
     }
   });
+});
+
+it('takes along an adapter that was stored while its records were being deleted', async () => {
+  const store = new MemoryStore();
+  const { service } = managed({ store, model: 'other' });
+  const manager = manage(store, service);
+  await manager.register({ url: '/m' }, call());
+  const write = store.write.bind(store);
+  store.write = async (changes, author) => {
+    // What is to go has been looked up by now.
+    if (changes[0]?.note?.action === 'unregister')
+      await service.create({ model: 'm', name: 'late', source: 'a1' }, call());
+    return write(changes, author);
+  };
+  await manager.unregister('m', call());
+  assert.deepEqual((await store.list('adapter', 'm')).records, []);
+  await service.close();
 });
