@@ -9,6 +9,7 @@ import { poolKey } from './model-pool.js';
 import { ModelServing, type ModelServingOptions } from './model-serving.js';
 import { type RegisteredModel, statusOf } from './registered-model.js';
 import type { CallContext } from './types.js';
+import { WorkflowModels } from './workflow-models.js';
 
 /** What the manager is made of. */
 export interface ModelManagerOptions extends ModelServingOptions {
@@ -51,11 +52,19 @@ export class ModelManager implements ModelManagement {
   readonly #serving: ModelServing;
   readonly #kept: KeptModels;
   readonly #registered = new Map<string, RegisteredModel>();
+  readonly #shared: WorkflowModels;
 
   constructor(options: ModelManagerOptions) {
     this.#options = options;
     this.#serving = new ModelServing(options);
     this.#kept = new KeptModels(options.kept, options.log);
+    this.#shared = new WorkflowModels({
+      registered: this.#registered,
+      open: options.open,
+      register: (request, signal, opened, workflow) => this.#register(request, signal, { opened, workflow }),
+      remove: (model) => this.#remove(model),
+      left: (name) => this.#serving.left(name),
+    });
   }
 
   /** Names of the models that were named at the start. */
@@ -173,80 +182,14 @@ export class ModelManager implements ModelManagement {
     return status;
   }
 
-  /**
-   * Takes a model for a workflow: a registered one by its name, else the one at a url, under the local name or, where
-   * another model has that, under `workflow:local`.
-   * @returns the name it is served under
-   */
-  async retain(
-    user: { readonly workflow: string; readonly id: string },
-    local: string,
-    url: string,
-    overrides: ModelOverrides,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const byName = this.#registered.get(url);
-    if (byName?.direct) {
-      byName.workflows.add(user.id);
-      try {
-        await byName.ready;
-      } catch (error) {
-        this.release(user.id, byName.name);
-        throw error;
-      }
-      return byName.name;
-    }
-    const opened = await this.#options.open(url, local, overrides, { signal });
-    try {
-      return await this.#share(user, local, url, overrides, opened, signal);
-    } finally {
-      // What is registered holds its own files.
-      if (!this.#holds(opened)) opened.release?.();
-    }
+  /** {@link WorkflowModels.retain} */
+  retain(...wanted: Parameters<WorkflowModels['retain']>): Promise<string> {
+    return this.#shared.retain(...wanted);
   }
 
-  #holds(opened: OpenedModel): boolean {
-    return [...this.#registered.values()].some((model) => model.opened?.release === opened.release);
-  }
-
-  async #share(
-    user: { readonly workflow: string; readonly id: string },
-    local: string,
-    url: string,
-    overrides: ModelOverrides,
-    opened: OpenedModel,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const key = poolKey(opened.options);
-    for (const name of [local, `${user.workflow}:${local}`]) {
-      await this.#serving.left(name);
-      const known = this.#registered.get(name);
-      if (known === undefined) {
-        const options = { ...opened.options, name };
-        await this.#register({ url, name, ...overrides }, signal, {
-          opened: { ...opened, options },
-          workflow: user.id,
-        });
-        return name;
-      }
-      if ((await known.key.catch(() => undefined)) !== key || this.#registered.get(name) !== known) continue;
-      known.workflows.add(user.id);
-      try {
-        await known.ready;
-      } catch (error) {
-        this.release(user.id, name);
-        throw error;
-      }
-      return name;
-    }
-    throw new AppError('MODEL_EXISTS', `models ${local} and ${user.workflow}:${local} are others; name it differently`);
-  }
-
-  /** A workflow no longer uses the model; the model goes if nothing else does. Resolves when it has gone. */
-  async release(id: string, name: string): Promise<void> {
-    const model = this.#registered.get(name);
-    if (model === undefined || !model.workflows.delete(id)) return;
-    if (!model.direct && model.workflows.size === 0) await this.#remove(model);
+  /** {@link WorkflowModels.release} */
+  release(id: string, name: string): Promise<void> {
+    return this.#shared.release(id, name);
   }
 
   async #register(
