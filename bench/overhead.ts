@@ -119,10 +119,11 @@ export async function run(args: string[]): Promise<void> {
         for (const count of callers) {
           for (const { suffix, server } of sides) {
             const open = await path.open(server.url, count);
-            const { result, serverMs, callersShare } = await withProcessorTime(server, () =>
+            const { result, serverMs, callersShare } = await withProcessorTime(server, (counting) =>
               closedLoop(
                 open.map(({ call }) => call),
                 seconds,
+                counting,
               ),
             );
             for (const { close } of open) close();
@@ -142,8 +143,9 @@ export async function run(args: string[]): Promise<void> {
       name: 'overhead',
       title: 'The server around the model',
       method:
-        'Callers on kept connections ask again as soon as they have their answer. The echo handler answers from its thread; ' +
-        'the demo model (3 million weights) makes one token with an adapter. The callers run on the same cores.',
+        'Callers on kept connections ask again as soon as they have their answer; the first two seconds do not count. ' +
+        'The echo handler answers from its thread; the demo model (3 million weights) makes one token with an adapter. ' +
+        'The callers run on the same cores; processor time is that of all threads.',
       command: `npm run bench -- overhead --seconds ${values.seconds}`,
       machine: machineName(),
       columns: [
@@ -161,10 +163,13 @@ export async function run(args: string[]): Promise<void> {
 /** Runs the load; what the server's process took meanwhile, and the share that the callers had of both processes' time. */
 async function withProcessorTime(
   server: ServerProcess,
-  load: () => Promise<LoopResult>,
+  load: (counting: () => void) => Promise<LoopResult>,
 ): Promise<{ result: LoopResult; serverMs: number; callersShare: number }> {
-  const from = { server: processorMs(server.pid), callers: process.cpuUsage() };
-  const result = await load();
+  const now = () => ({ server: processorMs(server.pid), callers: process.cpuUsage() });
+  let from = now();
+  const result = await load(() => {
+    from = now();
+  });
   const serverMs = processorMs(server.pid) - from.server;
   const { user, system } = process.cpuUsage(from.callers);
   const callersMs = (user + system) / 1000;
