@@ -1,4 +1,4 @@
-/** How many nodes a decode step runs on a WebGPU device, counted by onnxruntime's own profile. */
+/** What a decode step runs on a WebGPU device, counted by onnxruntime's own profile. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,77 +9,117 @@ import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import type { ModelFolder } from '../server/model/model-folder.js';
 import type { GpuPrecision } from '../server/model/webgpu/gpu-precision.js';
 
-/** Nodes of one step. */
+/** What one step runs. */
+export interface StepProfile {
+  /** Shaders that the device was given; 0 where it has no clock for them (WebGPU's `timestamp-query`). */
+  readonly dispatches: number;
+  /** Nodes of the graph, but for those that run nothing, such as Reshape. */
+  readonly nodes: number;
+  /** Nodes that ran anywhere but on the device, by operator. */
+  readonly elsewhere: readonly string[];
+}
+
+/** What one step runs, and what of it is one layer's: what a decoder with one layer less does not run. */
 export interface DispatchCount {
-  readonly total: number;
-  /** Those of one layer: what a decoder with one layer less does not run. */
-  readonly perLayer: number;
+  readonly total: StepProfile;
+  readonly layer: Pick<StepProfile, 'dispatches' | 'nodes'>;
 }
 
 /**
- * Profiles a decode step of `rows` rows, the i-th with adapter i modulo their number; no adapters = base rows. A node is
- * at least one dispatch; those that need none, such as Reshape, are not counted.
+ * Profiles decode steps of `rows` rows.
+ * @param cases adapters of each step, in turns over its rows; none = base rows. Each must take another graph of the model
+ * (base, lora, full), as it is the graphs that are profiled.
  */
 export async function countDispatches(
   folder: ModelFolder,
-  adapters: readonly BoundAdapter[],
+  cases: readonly (readonly BoundAdapter[])[],
   rows: number,
   precision: GpuPrecision,
-): Promise<DispatchCount> {
+): Promise<DispatchCount[]> {
   const { layers } = folder.spec;
-  const total = await countWith(folder, adapters, rows, precision);
-  const shorter = { ...folder, spec: { ...folder.spec, layers: layers.slice(0, -1) } };
   const last = new RegExp(`\\.${layers.length - 1}\\.`);
-  const cut = adapters.map((adapter) => ({
+  const cut = (adapter: BoundAdapter): BoundAdapter => ({
     ...adapter,
     linears: adapter.linears.filter(({ module }) => !last.test(module)),
-  }));
-  return { total, perLayer: total - (await countWith(shorter, cut, rows, precision)) };
+    norms: new Map([...adapter.norms].filter(([module]) => !last.test(module))),
+  });
+  const totals = await profileSteps(folder, cases, rows, precision);
+  const shorter = shortened(folder, layers.length - 1);
+  const others = await profileSteps(
+    shorter,
+    cases.map((adapters) => adapters.map(cut)),
+    rows,
+    precision,
+  );
+  return totals.map((total, i) => {
+    const { dispatches, nodes } = others[i]!;
+    return { total, layer: { dispatches: total.dispatches - dispatches, nodes: total.nodes - nodes } };
+  });
+}
+
+/** The model without its layers from `count` on. It has no meaning any more, but the same step. */
+export function shortened(folder: ModelFolder, count: number): ModelFolder {
+  return { ...folder, spec: { ...folder.spec, layers: folder.spec.layers.slice(0, count) } };
 }
 
 /** Operators that give a buffer another shape and run nothing. */
 const FREE = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity']);
 
-async function countWith(
+/** Steps of each case: the first of a session is as good as any other, as compiling is no dispatch. */
+const STEPS = 2;
+
+async function profileSteps(
   folder: ModelFolder,
-  adapters: readonly BoundAdapter[],
+  cases: readonly (readonly BoundAdapter[])[],
   rows: number,
   precision: GpuPrecision,
-): Promise<number> {
+): Promise<StepProfile[]> {
   const place = mkdtempSync(join(tmpdir(), 'loramux-profile-'));
   try {
     const runner = await GpuRunner.open(folder, await EmbeddingTable.read(folder), {
       precision,
       adapterBytes: Number.POSITIVE_INFINITY,
-      session: { enableProfiling: true, profileFilePrefix: join(place, 'step') },
+      session: (variant) => ({ enableProfiling: true, profileFilePrefix: join(place, variant) }),
     });
-    for (const adapter of adapters) await runner.load(adapter);
     const store = runner.createStore(rows, 16);
-    const slots = Array.from({ length: rows }, (_, i) => ({
-      token: 1,
-      length: 0,
-      adapter: adapters.length === 0 ? BASE_ROW : combine([{ adapter: adapters[i % adapters.length]!, weight: 1 }]),
-      horizon: 16,
-    }));
-    const steps = 2;
-    for (let step = 0; step < steps; step += 1) await runner.decode(slots, store);
+    const variants: string[] = [];
+    for (const adapters of cases) {
+      for (const adapter of adapters) await runner.load(adapter);
+      const choices = adapters.map((adapter) => combine([{ adapter, weight: 1 }]));
+      const slots = Array.from({ length: rows }, (_, i) => ({
+        ...{ token: 1, length: 0, horizon: 16 },
+        adapter: choices[i % choices.length] ?? BASE_ROW,
+      }));
+      for (let step = 0; step < STEPS; step += 1) await runner.decode(slots, store);
+      const full = choices.some(({ needsFullGraph }) => needsFullGraph);
+      variants.push(adapters.length === 0 ? 'base' : full ? 'full' : 'lora');
+    }
     store.release();
     // Sessions write their profiles when they end.
     await runner.close();
-    let nodes = 0;
-    for (const file of readdirSync(place)) {
-      for (const { cat, name, args } of JSON.parse(readFileSync(join(place, file), 'utf8')) as ProfileEvent[]) {
-        if (cat === 'Node' && name.endsWith('_kernel_time') && !FREE.has(args?.op_name ?? '')) nodes += 1;
-      }
-    }
-    return nodes / steps;
+    return variants.map((variant) => {
+      const file = readdirSync(place).find((name) => name.startsWith(variant))!;
+      return counted(JSON.parse(readFileSync(join(place, file), 'utf8')) as ProfileEvent[]);
+    });
   } finally {
     rmSync(place, { recursive: true });
   }
 }
 
+function counted(events: readonly ProfileEvent[]): StepProfile {
+  const nodes = events.filter(({ cat, name }) => cat === 'Node' && name.endsWith('_kernel_time'));
+  return {
+    // The provider notes each shader under the names of its node, its operator and itself.
+    dispatches: events.filter(({ cat, name }) => cat === 'Api' && name.split('&').length === 3).length / STEPS,
+    nodes: nodes.filter(({ args }) => !FREE.has(args?.op_name ?? '')).length / STEPS,
+    elsewhere: nodes
+      .filter(({ args }) => args?.provider !== 'WebGpuExecutionProvider')
+      .map(({ args }) => args?.op_name ?? ''),
+  };
+}
+
 interface ProfileEvent {
   readonly cat: string;
   readonly name: string;
-  readonly args?: { readonly op_name?: string };
+  readonly args?: { readonly op_name?: string; readonly provider?: string };
 }

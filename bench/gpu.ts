@@ -47,9 +47,10 @@ export async function run(args: string[]): Promise<void> {
     const precision = { half, bits: undefined } as const;
     const dispatches: string[] = [];
     const count = async (label: string, of: readonly BoundAdapter[]) => {
-      const { total, perLayer } = await countDispatches(folder, of, 8, precision);
-      dispatches.push(`${label}: ${perLayer} a layer, ${total} in all`);
-      return [label, perLayer, total];
+      const [counted] = await countDispatches(folder, [of], 8, precision);
+      const { total, layer } = counted!;
+      dispatches.push(`${label}: ${layer.dispatches} a layer, ${total.dispatches} in all`);
+      return [label, layer.dispatches, total.dispatches, layer.nodes, total.nodes];
     };
     const counted = [
       await count('base rows', []),
@@ -62,14 +63,14 @@ export async function run(args: string[]): Promise<void> {
       command: `npm run bench -- gpu${values.model === demo('') ? '' : ' --model DIR --adapters DIR'}`,
       machine: machineName(),
     };
-    const nodes = `Nodes that a decode step runs on the device, by onnxruntime's profile; ${folder.spec.layers.length} layers.`;
+    const counting = `Shaders that a decode step gives to the device, and nodes of its graph, by onnxruntime's profile; ${folder.spec.layers.length} layers.`;
     if (software !== undefined || devices.length === 0) {
       publish(
         {
           ...shared,
           title: 'WebGPU: dispatches of a decode step',
-          method: nodes,
-          columns: ['rows', 'nodes a layer', 'nodes in all'],
+          method: counting,
+          columns: ['rows', 'dispatches a layer', 'dispatches in all', 'nodes a layer', 'nodes in all'],
           rows: counted,
           notes: ['No GPU was measured: the device was made of software, so its times say nothing and are left out.'],
         },
@@ -96,7 +97,7 @@ export async function run(args: string[]): Promise<void> {
         method: `Decode steps of ${values.rows} rows, adapters in turns over the rows; prefill of ${PROMPT_TOKENS} tokens. Activations in ${half ? 'fp16' : 'fp32'}.`,
         columns: ['device', 'load', 'tokens/s', 'of base'],
         rows,
-        notes: [nodes, ...dispatches],
+        notes: [counting, ...dispatches],
       },
       values.save,
     );

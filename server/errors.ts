@@ -208,6 +208,12 @@ export const ERRORS = {
   HANDLER_TIMEOUT: spec('deadline_exceeded', 504, false, 'The custom handler did not answer in time.'),
   SHUTTING_DOWN: spec('unavailable', 503, true, 'The server is shutting down and takes no new work.'),
   ENGINE_FAILED: spec('unavailable', 503, true, 'The engine stopped unexpectedly.'),
+  DEVICE_FAILED: spec(
+    'unavailable',
+    503,
+    true,
+    'The graphics device was lost, ran out of memory or refused a step of the request; the engine opens it anew.',
+  ),
   DEADLINE: spec('deadline_exceeded', 504, true, 'The deadline passed before the answer was complete.'),
   CANCELED: spec('canceled', 499, false, 'The client went away.'),
   UNIMPLEMENTED: spec('unimplemented', 501, false, 'The request asks for something that this server does not do.'),
@@ -216,6 +222,9 @@ export const ERRORS = {
 
 /** A stable reason of {@link ERRORS}. */
 export type ErrorReason = keyof typeof ERRORS;
+
+/** What is written down as the server's own trouble; other refusals are the caller's matter. */
+export const FAULTS: ReadonlySet<ErrorReason> = new Set(['INTERNAL', 'ENGINE_FAILED', 'DEVICE_FAILED']);
 
 /** One broken field of a request, as in `google.rpc.BadRequest.FieldViolation`. */
 export interface FieldViolation {

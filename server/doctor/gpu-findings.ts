@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import * as ort from 'onnxruntime-node';
 import { int64 } from '../engine/step-inputs.js';
 import { GpuDevice } from '../engine/webgpu/gpu-device.js';
+import { firstLine } from '../engine/webgpu/gpu-faults.js';
 import { supportsHalf } from '../engine/webgpu/half-support.js';
 import { GraphBuilder } from '../model/onnx-graph.js';
 
@@ -86,11 +87,8 @@ export async function probeHere(): Promise<GpuFindings> {
     const most = /Too many storage buffers.*Max is (\d+)/.exec(refusal)?.[1];
     return { opened: true, half, ...(most !== undefined && { storageBuffers: Number(most) }) };
   } catch (error) {
-    return { opened: false, fault: reasonOf((error as Error).message) };
+    return { opened: false, fault: firstLine((error as Error).message) };
   } finally {
     await device.close();
   }
 }
-
-/** The first line without the place in onnxruntime's sources and the condition that did not hold. */
-const reasonOf = (message: string): string => message.split('\n')[0]!.replace(/^\S+:\d+ .* was false\. /, '');

@@ -35,6 +35,11 @@ export interface RowStore {
   readonly capacity: number;
   /** Bytes allocated, all layers together. */
   readonly bytes: number;
+  /**
+   * Why nothing can be read from it: `lost` with the device that held it, or `failed` to get memory or contents. Absent
+   * = it is whole.
+   */
+  readonly broken?: 'lost' | 'failed' | undefined;
   /** Makes room for `time` positions in every slot, and for no more than that. */
   reserve(time: number): void;
   /**
@@ -57,6 +62,12 @@ export interface RowStore {
   release(): void;
 }
 
+/**
+ * What a step throws that was not run, because its store was lost meanwhile with a device that somebody else's step or
+ * adapter made fail: its rows can be computed again.
+ */
+export class StoreLost extends Error {}
+
 /** A whole prompt of a joint prefill. */
 export interface PrefillSlot {
   readonly ids: readonly number[];
@@ -66,6 +77,8 @@ export interface PrefillSlot {
 /** Runs the steps of one model. Not re-entrant: one step at a time. */
 export interface StepBackend {
   readonly spec: DecoderSpec;
+  /** Bytes that a position's keys and values take in a store, all layers together. */
+  readonly positionBytes: number;
   /** Total milliseconds spent inside onnxruntime. */
   readonly runMs: number;
   /**
@@ -73,10 +86,15 @@ export interface StepBackend {
    * row of the step has output rows beyond the base's vocabulary.
    */
   readonly headInputs?: Float32Array | undefined;
+  /** How often the device was opened anew after it had failed; every store from before is lost. Absent = it cannot fail. */
+  readonly restarts?: number | undefined;
+  /** Why no step can run any more; absent = they can. */
+  readonly broken?: Error | undefined;
   /** A store of `slots` slots with room for `capacity` positions. */
   createStore(slots: number, capacity: number): RowStore;
   /**
-   * Runs `ids` at positions `length`.. of a one-slot store and appends their keys and values.
+   * Runs `ids` at positions `length`.. of a one-slot store and appends their keys and values. As every step, it throws
+   * an AppError DEVICE_FAILED when the device failed in it, and StoreLost when it had failed before.
    * @param logitRows indices into `ids` whose logits are wanted; empty = none
    * @param horizon most tokens that the row may come to hold
    * @returns logits [logitRows, vocab], valid until the next step
@@ -101,7 +119,7 @@ export interface StepBackend {
    * @returns logits [slots, vocab], valid until the next step; those of free slots mean nothing
    */
   decode(slots: readonly (DecodeSlot | undefined)[], store: RowStore): Promise<Float32Array>;
-  /** Makes an adapter usable in steps. Throws when this backend cannot apply it. */
+  /** Makes an adapter usable in steps. Throws when this backend cannot apply it, or its device failed. */
   load(adapter: BoundAdapter): Promise<void>;
   /** Drops what is held of an adapter; rows that still run with it keep their weights alive themselves. */
   unload(digest: string): void;

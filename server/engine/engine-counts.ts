@@ -16,11 +16,13 @@ export class EngineCounts {
   /**
    * The counters together with what is held now.
    * @param runMs milliseconds inside onnxruntime
+   * @param deviceRestarts see EngineStats
    */
   stats(
     held: Pick<EngineStats, 'runningRows' | 'waitingRows' | 'kvBytes' | 'prefixBytes'>,
     adapters: ReadonlyMap<string, BoundAdapter>,
     runMs: number,
+    deviceRestarts: number | undefined,
   ): EngineStats {
     const { stepMs, ...counts } = this;
     return {
@@ -30,6 +32,7 @@ export class EngineCounts {
       adapterBytes: [...adapters.values()].reduce((sum, { bytes }) => sum + bytes, 0),
       runMs,
       overheadMs: stepMs - runMs,
+      deviceRestarts,
     };
   }
 }

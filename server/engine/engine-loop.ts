@@ -3,7 +3,7 @@
  * drive it directly. One `step()` at a time; what a step produced is returned in one piece.
  */
 import type { BoundAdapter } from '../adapters/types.js';
-import type { RowStore, StepBackend } from './backend.js';
+import { type RowStore, type StepBackend, StoreLost } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
 import { EngineCounts } from './engine-counts.js';
 import { LogNorms } from './log-norms.js';
@@ -11,7 +11,7 @@ import type { EndEvent, EngineStats, PromptEvent, RowRequest, TokenEvent } from 
 import { BLOCK, inBlocks } from './placement.js';
 import { PrefixCache } from './prefix-cache.js';
 import { mostScored } from './prompt-logprobs.js';
-import { Row } from './row.js';
+import { Row, refusal } from './row.js';
 import { selects } from './row-adapter.js';
 import { rowLogits } from './row-logits.js';
 import { RowQueue } from './row-queue.js';
@@ -88,15 +88,7 @@ export class EngineLoop {
       this.#waiting.add((arrival) => new Row(request, spans, this.#backend.spec.ropes, arrival));
       return undefined;
     } catch (error) {
-      return {
-        id: request.id,
-        cause: 'error',
-        message: (error as Error).message,
-        cachedTokens: 0,
-        queueMs: 0,
-        prefillMs: 0,
-        decodeMs: 0,
-      };
+      return refusal(request.id, error);
     }
   }
 
@@ -109,12 +101,10 @@ export class EngineLoop {
   async step(): Promise<StepOutput> {
     const output: StepOutput = { prompts: [], tokens: [], ends: [] };
     this.#applyCancels(output);
+    this.#leaveLost(output);
     const start = performance.now();
     let decision = this.#decide();
-    while (decision.kind === 'preempt') {
-      this.#preempt(decision.id);
-      decision = this.#decide();
-    }
+    for (; decision.kind === 'preempt'; decision = this.#decide()) this.#preempt(decision.id);
     if (decision.kind === 'decode') {
       await this.#decode(output);
       this.#readSinceDecode = 0;
@@ -135,7 +125,7 @@ export class EngineLoop {
       kvBytes: this.#prefills.reduce((sum, { store }) => sum + store.bytes, this.#batch.bytes),
       prefixBytes: this.#prefixes.bytes,
     };
-    return this.#counts.stats(held, this.#adapters, this.#backend.runMs);
+    return this.#counts.stats(held, this.#adapters, this.#backend.runMs, this.#backend.restarts);
   }
 
   #decide(): ReturnType<typeof decide> {
@@ -205,11 +195,7 @@ export class EngineLoop {
         if (this.#batch.add(row, store, slot, elsewhere) === 'full') this.#waitAgain(row);
       }
     } catch (error) {
-      for (const row of rows) {
-        if (output.ends.some(({ id }) => id === row.id)) continue;
-        this.#batch.remove(row);
-        this.#finish(row, row.end('error', (error as Error).message), output);
-      }
+      this.#fail(rows, error, output);
     }
     store.release();
   }
@@ -225,8 +211,9 @@ export class EngineLoop {
       if (row.resumes || this.#pick(row, logits!, output)) this.#join(prefill);
       else this.#drop(prefill);
     } catch (error) {
+      if (error instanceof StoreLost) return;
       this.#drop(prefill);
-      this.#finish(row, row.end('error', (error as Error).message), output);
+      this.#fail([row], error, output);
     }
   }
 
@@ -279,6 +266,7 @@ export class EngineLoop {
   }
 
   async #decodeGroup({ slots, store }: DecodeGroup, output: StepOutput): Promise<void> {
+    if (store.broken === 'lost') return; // With a device that failed under another group.
     const { vocabSize } = this.#backend.spec;
     let logits: Float32Array;
     let norms: Float32Array | undefined;
@@ -298,12 +286,7 @@ export class EngineLoop {
       if (slots.some((row) => row?.request.sampling.logprobs !== undefined))
         norms = await this.#logNorms.of(logits, vocabSize);
     } catch (error) {
-      for (const row of slots) {
-        if (row === undefined) continue;
-        this.#batch.remove(row);
-        this.#finish(row, row.end('error', (error as Error).message), output);
-      }
-      return;
+      return error instanceof StoreLost ? undefined : this.#fail(slots, error, output);
     }
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
@@ -341,6 +324,20 @@ export class EngineLoop {
     this.#waitAgain(row);
   }
 
+  /** Rows whose keys and values went with their device are computed again, but for those that cannot be. */
+  #leaveLost(output: StepOutput): void {
+    const lost = ({ store }: { store: RowStore }) => store.broken === 'lost';
+    const read = this.#prefills.filter(lost);
+    const decoded = this.#batch.groups.filter(lost).flatMap(({ slots }) => slots.filter((row) => row !== undefined));
+    for (const prefill of read) this.#drop(prefill);
+    for (const row of decoded) this.#batch.remove(row);
+    for (const row of [...read.map(({ row }) => row), ...decoded]) {
+      const end = row.lose();
+      if (end === undefined) this.#waitAgain(row);
+      else this.#finish(row, end, output);
+    }
+  }
+
   #waitAgain(row: Row): void {
     row.preempt();
     this.#counts.preemptions += 1;
@@ -362,6 +359,15 @@ export class EngineLoop {
     if (cause === undefined) return true;
     this.#finish(row, row.end(cause, message), output);
     return false;
+  }
+
+  /** Ends those of a failed step's rows that had not ended. */
+  #fail(rows: readonly (Row | undefined)[], error: unknown, output: StepOutput): void {
+    for (const row of rows) {
+      if (row === undefined || output.ends.some(({ id }) => id === row.id)) continue;
+      this.#batch.remove(row);
+      this.#finish(row, row.fail(error), output);
+    }
   }
 
   #finish(row: Row, event: EndEvent, output: StepOutput): void {

@@ -3,6 +3,7 @@
  * sampler; what crosses is small: token ids, options, and adapter arrays (transferred, not copied).
  */
 import type { BoundAdapter } from '../adapters/types.js';
+import type { ErrorReason } from '../errors.js';
 
 /** Sampling of one row, after defaults and validation. Ranges as in the service's GenerationParameters. */
 export interface SamplingOptions {
@@ -79,6 +80,8 @@ export interface EndEvent {
   /** 'end-id': the last token event was one of `endIds`. 'error': `message` says what happened. */
   readonly cause: 'end-id' | 'length' | 'cancelled' | 'error';
   readonly message?: string | undefined;
+  /** 'error' only: what the request is answered with; absent = a fault of the server. */
+  readonly reason?: ErrorReason | undefined;
   /** Prompt tokens whose keys and values came from the prefix cache. */
   readonly cachedTokens: number;
   readonly queueMs: number;
@@ -103,6 +106,8 @@ export interface EngineStats {
   readonly prefixBytes: number;
   readonly adaptersLoaded: number;
   readonly adapterBytes: number;
+  /** How often the device was opened anew after it had failed. */
+  readonly deviceRestarts?: number | undefined;
   /** Total milliseconds inside session.run, and outside of it within steps. */
   readonly runMs: number;
   readonly overheadMs: number;
@@ -110,8 +115,8 @@ export interface EngineStats {
 
 /** Engine to main thread. */
 export type FromEngine =
-  /** `device`: where the model runs, and `why` there. */
-  | { readonly type: 'ready'; readonly device: string; readonly why: string }
+  /** `device`: where the model runs, and `why` there; `maxPositions`: what the budget of keys and values holds. */
+  | { readonly type: 'ready'; readonly device: string; readonly why: string; readonly maxPositions: number }
   | { readonly type: 'failed'; readonly message: string }
   /** Everything one step produced, in one message. */
   | {
@@ -125,6 +130,8 @@ export type FromEngine =
       readonly type: 'loaded';
       readonly digest: string;
       readonly error?: string | undefined;
+      /** With `error`: what it is answered with; absent = the backend cannot apply the adapter. */
+      readonly reason?: ErrorReason | undefined;
       readonly stats: EngineStats;
     }
   | { readonly type: 'unloaded'; readonly digest: string; readonly stats: EngineStats };

@@ -57,7 +57,7 @@ export class PrefixCache {
     const path: Node[] = [];
     let children = this.#roots.get(row.ropeKey);
     while (children !== undefined && (path.length + 1) * BLOCK <= most) {
-      const node = children.get(blockOf(row, path.length * BLOCK).key);
+      const node = this.#whole(children, blockOf(row, path.length * BLOCK).key);
       if (node === undefined) break;
       path.push(node);
       children = node.children;
@@ -75,12 +75,12 @@ export class PrefixCache {
    */
   insert(row: CachedRow, length: number, source: RowStore, slot: number, keep: (key: string) => boolean): void {
     const path: Node[] = [];
-    if (length < BLOCK || this.#budget === 0) return;
+    if (length < BLOCK || this.#budget === 0 || source.broken !== undefined) return;
     let children: Map<string, Node> = this.#roots.get(row.ropeKey) ?? new Map();
     this.#roots.set(row.ropeKey, children);
     for (let from = 0; from + BLOCK <= length; from += BLOCK) {
       const { key, adapters } = blockOf(row, from);
-      let node: Node | undefined = children.get(key);
+      let node = this.#whole(children, key);
       if (node === undefined) {
         if (!adapters.every(keep)) break;
         // What is older than this row's own blocks makes room; those are in use, and the row's beginning is worth more.
@@ -109,6 +109,14 @@ export class PrefixCache {
     for (const children of this.#roots.values()) visit(children);
   }
 
+  /** The block of that key. One that its device lost, or could not fill, is dropped with what follows it. */
+  #whole(children: ReadonlyMap<string, Node>, key: string): Node | undefined {
+    const node = children.get(key);
+    if (node?.store.broken === undefined) return node;
+    this.#remove(node);
+    return undefined;
+  }
+
   /** A store for one more block: a new one, or that of the block that was not used for longest. */
   #room(kept: ReadonlySet<Node>): RowStore | undefined {
     const [first] = this.#byUse;
@@ -124,6 +132,10 @@ export class PrefixCache {
       return undefined;
     }
     if (kept.has(first!)) return undefined;
+    if (first!.store.broken !== undefined) {
+      this.#remove(first!);
+      return this.#room(kept);
+    }
     this.#byUse.delete(first!);
     first!.parent.delete(first!.key);
     return first!.store;

@@ -1,4 +1,5 @@
 /** One sequence in the engine: what was asked, what is in its cache, what it has generated, what the scheduler sees. */
+import { AppError } from '../errors.js';
 import { frequenciesKey } from '../model/rope.js';
 import type { RopeSpec } from '../model/spec.js';
 import type { EndEvent, RowRequest } from './messages.js';
@@ -143,6 +144,19 @@ export class Row implements WaitingRow {
     this.preemptions += 1;
   }
 
+  /** Tells that its keys and values were lost: its last event, or undefined when it can be computed again. */
+  lose(): EndEvent | undefined {
+    if (!this.fixed) return undefined;
+    return this.fail(
+      new AppError('DEVICE_FAILED', 'the graphics device failed while the prompt was scored; try again'),
+    );
+  }
+
+  /** The row's last event when it failed. */
+  fail(error: unknown): EndEvent {
+    return { ...this.end('error'), ...failure(error) };
+  }
+
   /** The row's last event. */
   end(cause: EndEvent['cause'], message?: string): EndEvent {
     const now = clock();
@@ -158,6 +172,16 @@ export class Row implements WaitingRow {
       decodeMs: now - first,
     };
   }
+}
+
+/** The only event of a row that was not taken. */
+export function refusal(id: number, error: unknown): EndEvent {
+  return { ...failure(error), id, cachedTokens: 0, queueMs: 0, prefillMs: 0, decodeMs: 0 };
+}
+
+function failure(error: unknown): Pick<EndEvent, 'cause' | 'message' | 'reason'> {
+  const { message } = error as Error;
+  return { cause: 'error', message, ...(error instanceof AppError && { reason: error.reason }) };
 }
 
 /** Milliseconds, comparable across threads of the process. */

@@ -67,6 +67,11 @@ export class StepRunner implements StepBackend {
     for (const session of sessions) this.addSession(session);
   }
 
+  get positionBytes(): number {
+    const { layers, kvHeads, headDim } = this.spec;
+    return layers.length * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
+  }
+
   /** Makes another graph variant available. */
   addSession(session: DecoderSession): void {
     this.#sessions.set(session.graph.variant, { session, lora: new LoraFeeds(session.graph), byStore: new WeakMap() });

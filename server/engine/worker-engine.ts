@@ -40,7 +40,7 @@ export async function startEngine(options: WorkerOptions, limits: EngineLimits, 
   signal?.throwIfAborted();
   const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;
   const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, options } });
-  const engine = new WorkerEngine(worker, options, limits);
+  const engine = new WorkerEngine(worker, limits);
   const stop = () => engine.stop();
   signal?.addEventListener('abort', stop, { once: true });
   try {
@@ -60,11 +60,12 @@ class WorkerEngine implements Engine {
   readonly stopped: Promise<void>;
   device: Engine['device'];
   readonly #worker: Worker;
-  readonly #options: WorkerOptions;
   readonly #limits: EngineLimits;
   readonly #listeners = new Map<number, RowListener>();
   readonly #loads = new Map<string, { resolve(): void; reject(error: Error): void }>();
   readonly #unloads = new Map<string, () => void>();
+  /** What the budget of keys and values holds; 0 before the engine is ready. */
+  #maxPositions = 0;
   #nextId = 1;
   /** Submitted in this turn of the event loop, not sent yet. */
   #unsent: RowRequest[] = [];
@@ -73,9 +74,8 @@ class WorkerEngine implements Engine {
   readonly #settleReady: { resolve(): void; reject(error: Error): void };
   #closing = false;
 
-  constructor(worker: Worker, options: WorkerOptions, limits: EngineLimits) {
+  constructor(worker: Worker, limits: EngineLimits) {
     this.#worker = worker;
-    this.#options = options;
     this.#limits = limits;
     let settle: { resolve(): void; reject(error: Error): void } | undefined;
     this.ready = new Promise((resolve, reject) => {
@@ -99,7 +99,7 @@ class WorkerEngine implements Engine {
         { retryAfterMs: 1000 },
       );
     }
-    const { maxPositions } = this.#options.limits;
+    const maxPositions = this.#maxPositions;
     for (const row of rows) {
       const totalTokens = row.promptIds.length + row.maxNewTokens;
       if (positionsFor(totalTokens) > maxPositions) {
@@ -179,6 +179,7 @@ class WorkerEngine implements Engine {
     switch (message.type) {
       case 'ready':
         this.device = { name: message.device, why: message.why };
+        this.#maxPositions = message.maxPositions;
         this.#settleReady.resolve();
         return;
       case 'failed':
@@ -199,7 +200,7 @@ class WorkerEngine implements Engine {
         const load = this.#loads.get(message.digest);
         this.#loads.delete(message.digest);
         if (message.error === undefined) load?.resolve();
-        else load?.reject(new AppError('ADAPTER_UNSUPPORTED', message.error));
+        else load?.reject(new AppError(message.reason ?? 'ADAPTER_UNSUPPORTED', message.error));
         return;
       }
       case 'unloaded':

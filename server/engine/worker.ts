@@ -3,16 +3,25 @@
  * reads messages between steps. Files are never read here after the start.
  */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { AppError } from '../errors.js';
 import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
 import { EngineLoop, type LoopLimits } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
 import { type DeviceOptions, openOnDevice } from './open-device.js';
 
+/** Bounds of the loop, in bytes: how many positions they are depends on the floats that the device computes with. */
+export interface WorkerLimits extends Omit<LoopLimits, 'maxPositions' | 'stepPositions'> {
+  /** Budget of the keys and values of running rows. */
+  readonly kvBytes: number;
+  /** Keys and values whose reading takes as long as reading the weights once; absent = rows are never kept apart. */
+  readonly stepBytes?: number | undefined;
+}
+
 /** What the main thread passes to the worker. */
 export interface WorkerOptions extends DeviceOptions {
   readonly modelDir: string;
-  readonly limits: LoopLimits;
+  readonly limits: WorkerLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
   readonly merge?: readonly MergePart[] | undefined;
 }
@@ -22,10 +31,28 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const opened = await openModelFolder(options.modelDir);
   const folder = options.merge === undefined ? opened : await mergeInto(opened, options.merge);
   const { backend, device, why } = await openOnDevice(folder, options);
-  const engine = new EngineLoop(backend, options.limits);
+  const { kvBytes, stepBytes, ...limits } = options.limits;
+  const { positionBytes } = backend;
+  const maxPositions = Math.floor(kvBytes / positionBytes);
+  const stepPositions = stepBytes === undefined ? undefined : Math.ceil(stepBytes / positionBytes);
+  const engine = new EngineLoop(backend, { ...limits, maxPositions, stepPositions });
 
   let stepping = false;
   let closed = false;
+  const end = async () => {
+    closed = true;
+    await backend.close();
+    port.close();
+  };
+  /** True when the device could not be opened again: then the engine is at its end, and everyone learns why. */
+  const broken = (): boolean => {
+    if (backend.broken === undefined) return false;
+    if (!closed) {
+      post({ type: 'failed', message: backend.broken.message });
+      void end();
+    }
+    return true;
+  };
   const handle = async (message: ToEngine): Promise<void> => {
     switch (message.type) {
       case 'submit': {
@@ -41,8 +68,11 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
           await engine.load(message.adapter);
           post({ type: 'loaded', digest: message.adapter.digest, stats: engine.stats() });
         } catch (error) {
+          if (broken()) return;
           const { message: fault } = error as Error;
-          post({ type: 'loaded', digest: message.adapter.digest, error: fault, stats: engine.stats() });
+          const { digest } = message.adapter;
+          const reason = error instanceof AppError ? error.reason : undefined;
+          post({ type: 'loaded', digest, error: fault, reason, stats: engine.stats() });
         }
         return;
       case 'unload':
@@ -50,9 +80,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
         post({ type: 'unloaded', digest: message.digest, stats: engine.stats() });
         return;
       case 'close':
-        closed = true;
-        await backend.close();
-        port.close();
+        await end();
     }
   };
   const run = async (): Promise<void> => {
@@ -60,6 +88,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
     stepping = true;
     while (engine.busy && !closed) {
       const output = await engine.step();
+      if (broken()) return;
       if (Object.values(output).some(({ length }) => length > 0)) {
         post({ type: 'step', ...output, stats: engine.stats() });
       }
@@ -73,7 +102,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       .then(run)
       .catch((error: Error) => post({ type: 'failed', message: error.message }));
   });
-  post({ type: 'ready', device, why });
+  post({ type: 'ready', device, why, maxPositions });
 }
 
 if (parentPort !== null) {

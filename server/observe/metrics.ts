@@ -130,6 +130,14 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
   total('row_interruptions', 'Rows that lost their memory to others and were computed again.', 'kind', (stats) => ({
     preempted: stats.preemptions,
   }));
+  total(
+    'device_restarts',
+    'Times that a device failed and was opened anew, with the model on it.',
+    'kind',
+    (stats) => ({
+      failed: stats.deviceRestarts ?? 0,
+    }),
+  );
   total('step_seconds', 'Time in engine steps, inside and outside of the graph.', 'part', (stats) => ({
     run: stats.runMs / 1000,
     overhead: stats.overheadMs / 1000,

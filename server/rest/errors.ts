@@ -1,6 +1,6 @@
 /** Failures as DJL Serving renders them: `{code, type, message}`, and beside them the stable reason of the error table. */
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
-import { AppError, type ErrorReason } from '../errors.js';
+import { AppError, type ErrorReason, FAULTS } from '../errors.js';
 
 /** Which of DJL's handlers answers; its error names differ between them. */
 export type Surface = 'inference' | 'management';
@@ -13,6 +13,7 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
   QUEUE_FULL: 'WlmCapacityException',
   SHUTTING_DOWN: 'ServiceUnavailableException',
   ENGINE_FAILED: 'ServiceUnavailableException',
+  DEVICE_FAILED: 'ServiceUnavailableException',
   SLOW_CONSUMER: 'ServiceUnavailableException',
   INTERNAL: 'InternalServerException',
 };
@@ -48,7 +49,7 @@ export function statusOf(error: AppError): number {
 
 /** Writes down what is the server's own fault; refusals are the caller's matter and stand in the access log. */
 export function logFault(error: AppError, log: FastifyBaseLogger): void {
-  if (error.reason !== 'INTERNAL' && error.reason !== 'ENGINE_FAILED') return;
+  if (!FAULTS.has(error.reason)) return;
   log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
 }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Code, type ConnectError, createContextKey, type HandlerContext, type Interceptor } from '@connectrpc/connect';
-import { AppError } from '../errors.js';
+import { AppError, FAULTS } from '../errors.js';
 import { ACTOR_HEADER, callerOf } from '../listener/caller.js';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import type { CallContext } from '../service/types.js';
@@ -56,7 +56,7 @@ export function callInterceptor(log: RpcLog | undefined): Interceptor {
     const method = `${req.service.typeName}/${req.method.name}`;
     const end = (code: string, app?: AppError): void => {
       const ms = performance.now() - started;
-      const fault = app?.reason === 'INTERNAL' || app?.reason === 'ENGINE_FAILED';
+      const fault = app !== undefined && FAULTS.has(app.reason);
       log?.({ requestId, method, code, reason: app?.reason, ms, error: fault ? (app.cause ?? app) : undefined });
     };
     const fail = (thrown: unknown): ConnectError => {

@@ -74,7 +74,6 @@ async function start(
   const { spec, parameters } = folder;
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
   const merge = await readMerge(options.merge, adapterBaseOf(folder, options.name));
-  const positionBytes = spec.layers.length * 2 * spec.kvHeads * spec.headDim * 4;
   const failed = new AbortController();
   // The engine thread needs longest, so it goes first.
   const starting = startEngine(
@@ -91,9 +90,9 @@ async function start(
       limits: {
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
-        maxPositions: Math.floor(options.kvBytes / positionBytes),
+        kvBytes: options.kvBytes,
         // A step costs about four times what reading its weights' bytes as keys and values does (decisions/0022).
-        stepPositions: Math.ceil((4 * parameters * (dtype === 'fp32' ? 4 : 1)) / positionBytes),
+        stepBytes: 4 * parameters * (dtype === 'fp32' ? 4 : 1),
         prefixBytes: options.prefixCacheBytes,
       },
     },

@@ -198,8 +198,9 @@ class Run implements RequestRun {
     end();
   }
 
-  #engineError({ message }: EndEvent): AppError {
+  #engineError({ message, reason }: EndEvent): AppError {
     const what = message ?? 'the engine stopped';
+    if (reason !== undefined) return new AppError(reason, what);
     if (!this.#model.engine.alive) return new AppError('ENGINE_FAILED', what);
     return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });
   }

@@ -30,10 +30,19 @@ const row = (overrides: Partial<EngineRow> = {}): EngineRow => ({
   ...overrides,
 });
 
+/** Bytes of a position's keys and values: 2 layers, 2 heads of 12, float32. */
+const POSITION = 2 * 2 * 2 * 12 * 4;
+
 describe('engine worker', async () => {
   const modelDir = `${GOLDEN}models/llama`;
   const engine = await startEngine(
-    { modelDir, dtype: 'fp32', threads: 1, lora: true, limits: { maxBatch: 4, prefillChunk: 16, maxPositions: 4000 } },
+    {
+      modelDir,
+      dtype: 'fp32',
+      threads: 1,
+      lora: true,
+      limits: { maxBatch: 4, prefillChunk: 16, kvBytes: 4000 * POSITION },
+    },
     { maxQueue: 20 },
   );
   const folder = await openModelFolder(modelDir);
@@ -141,7 +150,7 @@ describe('engine worker', async () => {
           dtype: 'fp32',
           threads: 1,
           lora: true,
-          limits: { maxBatch: 1, prefillChunk: 1, maxPositions: 100 },
+          limits: { maxBatch: 1, prefillChunk: 1, kvBytes: 100 * POSITION },
         },
         { maxQueue: 1 },
       ),

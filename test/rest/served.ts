@@ -12,12 +12,17 @@ export async function startServer(t: TestContext, flags: readonly string[]): Pro
   return url;
 }
 
-/** Starts `loramux serve` on a free port; `stop` ends it, `kill` at once, and both wait for that. */
+/**
+ * Starts `loramux serve` on a free port; `stop` ends it, `kill` at once, and both wait for that.
+ * @param env added to this process's
+ */
 export async function spawnServer(
   flags: readonly string[],
+  env: Readonly<Record<string, string>> = {},
 ): Promise<{ url: string; stop(): Promise<void>; kill(): Promise<void> }> {
   const child = spawn(process.execPath, [bin, 'serve', '--port', '0', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
   });
   let output = '';
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));

@@ -6,6 +6,7 @@ import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import type { GpuModelOptions } from '../../server/engine/webgpu/gpu-model.js';
 import { GpuRunner } from '../../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
+import type { GraphVariant } from '../../server/model/graph-sites.js';
 import { type GoldenModel, openGolden } from '../engine/golden-model.js';
 
 /** Why GPU tests are skipped here; false = they run. */
@@ -18,6 +19,15 @@ export const noGpu: string | false = await supportsHalf().then(
 export const everything = process.env.LORAMUX_TEST_GPU === 'all';
 
 export const FP32 = { half: false, bits: undefined } as const;
+
+/** What Dawn says of a lost device. */
+const LOST = new Error('WebGPU device lost (2): gone');
+
+/** From now on the graph answers that the device is lost, until the model is on a new one. */
+export async function loseDevice(runner: GpuRunner, variant: GraphVariant): Promise<void> {
+  const { session } = await runner.model.graph(variant);
+  (session as { run: unknown }).run = () => Promise.reject(LOST);
+}
 
 /** A golden model without sessions on the processor, and its runner on the device. */
 export interface GpuGolden {

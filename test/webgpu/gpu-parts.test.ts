@@ -136,8 +136,15 @@ test('auto takes a GPU only where there is hardware and no software driver', () 
 test('errors of the provider are told apart', () => {
   assert.equal(gpuFault(new Error('WebGPU device lost (2): reset')).kind, 'lost');
   assert.equal(gpuFault(new Error('WebGPU validation failed. [Invalid Buffer (unlabeled)] is invalid')).kind, 'memory');
-  assert.equal(
-    gpuFault(new Error('something else\nmore')).message,
-    'the graphics device refused a step: something else',
+  const large = 'WebGPU validation failed. Buffer size (1153433600) exceeds the max buffer size limit (1073741824).';
+  assert.equal(gpuFault(new Error(large)).kind, 'memory');
+  assert.equal(gpuFault(new Error('Non-zero status code returned while running Add node')).kind, 'refused');
+  const absent =
+    '/src/webgpu_context.cc:136 f() status == X was false. Failed to get a WebGPU adapter: No supported adapters';
+  assert.match(
+    gpuFault(new Error(absent)).message,
+    /^no graphics device can be opened \(Failed to get a WebGPU adapter: No supported adapters\); docs/,
   );
+  assert.equal(gpuFault(new RangeError('layer 3: 70000 is beyond the range')).kind, 'own');
+  assert.equal(gpuFault(new Error('something else\nmore')).message, 'the graphics device refused this: something else');
 });

@@ -62,6 +62,17 @@ describe('16-bit floats on the processor provider', () => {
   }
 });
 
+test('a position takes half the bytes that it takes in 32-bit floats, so a budget holds twice as many', async () => {
+  const { model, runner, close } = await openGpuGolden('qwen3', { precision: HALF, provider: 'cpu' });
+  for (const backend of [runner, model.runner]) {
+    const store = backend.createStore(2, 64);
+    assert.equal(store.bytes, 2 * 64 * backend.positionBytes);
+    store.release();
+  }
+  assert.equal(runner.positionBytes * 2, model.runner.positionBytes);
+  await close();
+});
+
 test('the demo model with 16-bit floats gives the tokens of PyTorch, all its adapters in one queue', async () => {
   const expected = JSON.parse(readFileSync(`${DEMO}expected.json`, 'utf8')) as Expected;
   const folder = await openModelFolder(DEMO);

@@ -4,6 +4,7 @@
  * Adapters that a step works with are never evicted; if those alone exceed the budget, the budget is exceeded.
  */
 import type { BoundAdapter, BoundLinear } from '../../adapters/types.js';
+import { AppError } from '../../errors.js';
 import { elementBytes, elementType, type GpuPrecision, toHalf } from '../../model/webgpu/gpu-precision.js';
 import { groupPair, pairElements, type RankSpan } from '../../model/webgpu/group-pairs.js';
 import type { LinearGroup } from '../../model/webgpu/linear-groups.js';
@@ -26,8 +27,6 @@ interface Entry {
   readonly pairs: Map<string, ResidentPair>;
   readonly uploaded: Promise<void>;
   used: number;
-  /** False: nobody has it loaded any more; it goes at the next chance. */
-  loaded: boolean;
 }
 
 export class AdapterResidency {
@@ -35,6 +34,7 @@ export class AdapterResidency {
   readonly #groups: readonly LinearGroup[];
   readonly #precision: GpuPrecision;
   readonly #budget: number;
+  readonly #loaded: Set<string>;
   readonly #entries = new Map<string, Entry>();
   /** Digests that the current step works with. */
   #pinned: ReadonlySet<string> = new Set();
@@ -42,12 +42,23 @@ export class AdapterResidency {
   /** Uploads and evictions since the start. */
   readonly counts = { uploads: 0, evictions: 0 };
 
-  /** @param budget most bytes of adapters that are not in use */
-  constructor(device: GpuDevice, groups: readonly LinearGroup[], precision: GpuPrecision, budget: number) {
+  /**
+   * @param budget most bytes of adapters that are not in use
+   * @param loaded digests that were loaded and not unloaded since; kept here. What is resident beyond them goes after
+   * the step that works with it. A model that is put on a device anew hands its own on.
+   */
+  constructor(
+    device: GpuDevice,
+    groups: readonly LinearGroup[],
+    precision: GpuPrecision,
+    budget: number,
+    loaded = new Set<string>(),
+  ) {
     this.#device = device;
     this.#groups = groups;
     this.#precision = precision;
     this.#budget = budget;
+    this.#loaded = loaded;
   }
 
   /** Bytes of resident adapters, those being uploaded included. */
@@ -64,24 +75,30 @@ export class AdapterResidency {
     return pairElements(this.#groups, (module) => ranks.get(module) ?? 0) * elementBytes(this.#precision);
   }
 
-  /** Uploads an adapter that was loaded. Throws if it can never fit, or if the device refuses it. */
+  /**
+   * Uploads an adapter that was loaded. Throws ADAPTER_MEMORY_EXHAUSTED if it can never fit, and what the device says if
+   * it refuses it.
+   */
   async load(adapter: BoundAdapter): Promise<void> {
     const bytes = this.bytesOf(adapter);
     if (bytes > this.#budget) {
-      throw new Error(
+      throw new AppError(
+        'ADAPTER_MEMORY_EXHAUSTED',
         `the adapter takes ${bytes} bytes on the device, more than the ${this.#budget} that adapters may take there`,
       );
     }
-    const entry = this.#entry(adapter);
-    entry.loaded = true;
-    await this.#settled(adapter.digest, entry);
+    this.#loaded.add(adapter.digest);
+    try {
+      await this.#settled(adapter.digest, this.#entry(adapter));
+    } catch (error) {
+      this.#loaded.delete(adapter.digest);
+      throw error;
+    }
   }
 
   /** Frees an adapter, unless a step works with it; then it goes after the step. */
   unload(digest: string): void {
-    const entry = this.#entries.get(digest);
-    if (entry === undefined) return;
-    entry.loaded = false;
+    this.#loaded.delete(digest);
     this.#trim(0);
   }
 
@@ -111,7 +128,7 @@ export class AdapterResidency {
     this.#trim(bytes);
     const pairs = new Map<string, ResidentPair>();
     const uploaded = this.#upload(adapter, pairs);
-    const entry: Entry = { bytes, pairs, uploaded, used: this.#clock, loaded: false };
+    const entry: Entry = { bytes, pairs, uploaded, used: this.#clock };
     this.#entries.set(adapter.digest, entry);
     // Whoever waits sees the failure; here it must only not go unhandled.
     uploaded.catch(() => {});
@@ -154,10 +171,11 @@ export class AdapterResidency {
   /** Makes room for `bytes`: first what nobody has loaded, then what was used longest ago. */
   #trim(bytes: number): void {
     const free = [...this.#entries].filter(([digest]) => !this.#pinned.has(digest));
-    free.sort(([, x], [, y]) => Number(x.loaded) - Number(y.loaded) || x.used - y.used);
+    const loaded = (digest: string) => Number(this.#loaded.has(digest));
+    free.sort(([x, { used }], [y, other]) => loaded(x) - loaded(y) || used - other.used);
     let left = this.bytes + bytes;
     for (const [digest, entry] of free) {
-      if (entry.loaded && left <= this.#budget) return;
+      if (this.#loaded.has(digest) && left <= this.#budget) return;
       left -= entry.bytes;
       this.counts.evictions += 1;
       this.#drop(digest, entry);

@@ -22,6 +22,13 @@ type BufferType = GpuTensorData['type'] | 'bool';
 
 const BYTES: Readonly<Record<BufferType, number>> = { float32: 4, float16: 2, uint8: 1, bool: 1 };
 
+/** What a run on a device that was closed throws: whoever closed it knows why, and it says nothing of the run. */
+export class DeviceClosed extends Error {
+  constructor() {
+    super('the device is closed');
+  }
+}
+
 /** A session on the device. */
 export interface GpuSession {
   /**
@@ -52,6 +59,11 @@ export class GpuDevice {
     this.#provider = provider;
   }
 
+  /** True once {@link close} was called: its buffers are gone, or go. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /** Buffers that are alive, and their bytes. */
   get usage(): { readonly buffers: number; readonly bytes: number } {
     let bytes = 0;
@@ -80,7 +92,7 @@ export class GpuDevice {
     this.#sessions.add(session);
     return {
       run: async (feeds, fetches) => {
-        if (this.#closed) throw new Error('the device is closed');
+        if (this.#closed) throw new DeviceClosed();
         const letGo = this.hold();
         try {
           const outputs =
@@ -162,7 +174,9 @@ export class GpuDevice {
   /** Frees all buffers and ends all sessions, when what is under way has ended. */
   async close(): Promise<void> {
     this.#closed = true;
-    if (this.#held > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    while (this.#held > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    // What ran last is taken over by then, and freed with the rest.
+    await new Promise((resolve) => setImmediate(resolve));
     for (const tensor of this.#owned.keys()) tensor.dispose();
     this.#owned.clear();
     // After a device was lost, releasing may fail as well; there is nothing left to save then.

@@ -29,8 +29,10 @@ export interface GpuModelOptions {
   readonly adapterBytes: number;
   /** What runs the graphs; absent = WebGPU. */
   readonly provider?: GpuProvider | undefined;
-  /** Options for the sessions of the graphs; profiling wants some. */
-  readonly session?: ort.InferenceSession.SessionOptions | undefined;
+  /** Pauses between attempts to open a device that failed, in milliseconds; absent = some seconds in all. */
+  readonly reopenPausesMs?: readonly number[] | undefined;
+  /** Options for the session of a graph; profiling wants some. */
+  readonly session?: ((variant: GraphVariant) => ort.InferenceSession.SessionOptions) | undefined;
 }
 
 export class GpuModel {
@@ -65,8 +67,11 @@ export class GpuModel {
     this.weights = parts.weights;
   }
 
-  /** Puts the weights on the device. What was made is freed again if that fails. */
-  static async open(folder: ModelFolder, options: GpuModelOptions): Promise<GpuModel> {
+  /**
+   * Puts the weights on the device. What was made is freed again if that fails.
+   * @param loaded digests of the adapters that are loaded, as {@link AdapterResidency} keeps them
+   */
+  static async open(folder: ModelFolder, options: GpuModelOptions, loaded?: Set<string>): Promise<GpuModel> {
     const { spec, checkpoint } = folder;
     const { precision, adapterBytes, provider } = options;
     const device = new GpuDevice(provider);
@@ -79,8 +84,8 @@ export class GpuModel {
         for (const [name, { type, data, dims }] of await groupWeights(checkpoint, group, precision))
           weights[name] = await device.upload(type, data, dims);
       }
-      const residency = new AdapterResidency(device, groups, precision, adapterBytes);
-      return new GpuModel(folder, options, small, {
+      const residency = new AdapterResidency(device, groups, precision, adapterBytes, loaded);
+      const model = new GpuModel(folder, options, small, {
         device,
         weights,
         residency,
@@ -88,6 +93,9 @@ export class GpuModel {
         caches: await GpuCaches.open(device, spec, precision),
         sets: await AdapterSets.open(device, residency, groups, precision),
       });
+      // Whatever a device refuses of the model is known now.
+      await model.graph('base');
+      return model;
     } catch (error) {
       await device.close();
       throw error;
@@ -113,9 +121,9 @@ export class GpuModel {
   }
 
   async #open(variant: GraphVariant): Promise<OpenGraph> {
-    const { precision, session: more } = this.#options;
+    const { precision } = this.#options;
     const graph = buildGpuGraph(this.#folder.spec, variant, precision, this.#small, this.kernels.usable);
-    const session = await this.device.session(graph.bytes, false, more);
+    const session = await this.device.session(graph.bytes, false, this.#options.session?.(variant));
     return { graph, session, feeds: new AdapterFeeds(this.device, graph, precision, this.#small) };
   }
 }

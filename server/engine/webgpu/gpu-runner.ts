@@ -10,13 +10,13 @@ import type { DecoderSpec } from '../../model/spec.js';
 import { cacheNames } from '../../model/webgpu/gpu-attention.js';
 import { elementType, toFloats } from '../../model/webgpu/gpu-precision.js';
 import { adaptEmbedding } from '../adapted-embedding.js';
-import type { DecodeSlot, StepBackend } from '../backend.js';
+import { type DecodeSlot, type StepBackend, StoreLost } from '../backend.js';
 import type { EmbeddingTable } from '../embedding-table.js';
 import { BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
 import { int64, ropeFeeds } from '../step-inputs.js';
-import { gpuFault } from './gpu-faults.js';
-import { GpuModel, type GpuModelOptions, type OpenGraph } from './gpu-model.js';
+import type { GpuModel, GpuModelOptions, OpenGraph } from './gpu-model.js';
 import { GpuStore } from './gpu-store.js';
+import { LiveModel } from './live-model.js';
 import { placeFeeds } from './place-feeds.js';
 
 /** A step's tokens, in the order [batch, sequence]. */
@@ -35,44 +35,43 @@ interface Step {
 /** Runs steps of one model on the device. Not re-entrant: one step at a time. */
 export class GpuRunner implements StepBackend {
   readonly spec: DecoderSpec;
-  readonly #folder: ModelFolder;
   readonly #table: EmbeddingTable;
   readonly #options: GpuModelOptions;
-  #model: GpuModel;
-  /** Under way while the model is put on a device anew. */
-  #restart: Promise<void> | undefined;
+  readonly #live: LiveModel;
   runMs = 0;
   headInputs: Float32Array | undefined;
-  /** How often the device was lost and the model put on it again. */
-  restarts = 0;
 
-  private constructor(folder: ModelFolder, table: EmbeddingTable, options: GpuModelOptions, model: GpuModel) {
-    this.spec = folder.spec;
-    this.#folder = folder;
+  private constructor(spec: DecoderSpec, table: EmbeddingTable, options: GpuModelOptions, live: LiveModel) {
+    this.spec = spec;
     this.#table = table;
     this.#options = options;
-    this.#model = model;
+    this.#live = live;
   }
 
   /** Puts the model on the device. Throws when there is none, or when it has too little memory. */
   static async open(folder: ModelFolder, table: EmbeddingTable, options: GpuModelOptions): Promise<GpuRunner> {
-    const model = await GpuModel.open(folder, options);
-    try {
-      await model.graph('base');
-    } catch (error) {
-      await model.close();
-      throw error;
-    }
-    return new GpuRunner(folder, table, options, model);
+    return new GpuRunner(folder.spec, table, options, await LiveModel.open(folder, options));
   }
 
   /** The model as it is on the device now. */
   get model(): GpuModel {
-    return this.#model;
+    return this.#live.model;
+  }
+
+  get positionBytes(): number {
+    return this.model.caches.bytes(1, 1);
+  }
+
+  get restarts(): number {
+    return this.#live.restarts;
+  }
+
+  get broken(): Error | undefined {
+    return this.#live.broken;
   }
 
   createStore(slots: number, capacity: number): GpuStore {
-    const { device, caches, queue } = this.#model;
+    const { device, caches, queue } = this.model;
     return new GpuStore(device, caches, queue, slots, capacity);
   }
 
@@ -88,7 +87,7 @@ export class GpuRunner implements StepBackend {
     const { vocabSize, hiddenSize } = this.spec;
     const logits = new Float32Array(logitRows.length * vocabSize);
     const inputs = adapter.vocabulary === undefined ? undefined : new Float32Array(logitRows.length * hiddenSize);
-    const most = this.#model.kernels.maxTokens;
+    const most = this.model.kernels.maxTokens;
     for (let from = 0; from < ids.length; from += most) {
       const block = ids.slice(from, from + most);
       const wanted = [...logitRows.entries()].filter(([, row]) => row >= from && row < from + block.length);
@@ -130,32 +129,33 @@ export class GpuRunner implements StepBackend {
 
   /** Uploads the adapter, in turns with running steps, and opens the graphs that it needs. */
   async load(adapter: BoundAdapter): Promise<void> {
-    await this.#restart;
-    const model = this.#model;
-    try {
-      await model.graph(needsFullGraph(adapter) ? 'full' : 'lora');
-      await model.residency.load(adapter);
-    } catch (error) {
-      throw await this.#failed(error, model);
+    for (;;) {
+      const model = await this.#live.ready();
+      try {
+        await model.graph(needsFullGraph(adapter) ? 'full' : 'lora');
+        return await model.residency.load(adapter);
+      } catch (error) {
+        const failure = await this.#live.failed(error, model);
+        // Where somebody else's step failed the adapter, which had no part in it, is sent to the new device.
+        if (!(failure instanceof StoreLost)) throw failure;
+      }
     }
   }
 
   unload(digest: string): void {
-    this.#model.sets.forget(digest);
-    this.#model.residency.unload(digest);
+    this.model.sets.forget(digest);
+    this.model.residency.unload(digest);
   }
 
   async close(): Promise<void> {
-    await this.#restart?.catch(() => {});
-    await this.#model.close();
+    await this.#live.close();
   }
 
   async #step(store: GpuStore, step: Step): Promise<Float32Array> {
-    await this.#restart;
-    const model = this.#model;
+    const model = await this.#live.ready();
+    if (store.device !== model.device) throw new StoreLost('the device failed meanwhile');
     let letGo: (() => void) | undefined;
     try {
-      if (store.device !== model.device) throw new Error('the caches of these rows were lost with the device');
       await model.queue.drained();
       letGo = model.device.hold();
       return await this.#run(model, store, step);
@@ -163,7 +163,7 @@ export class GpuRunner implements StepBackend {
       // Closing a lost device waits for all that hold it.
       letGo?.();
       letGo = undefined;
-      throw await this.#failed(error, model);
+      throw await this.#live.failed(error, model);
     } finally {
       model.residency.done();
       letGo?.();
@@ -232,28 +232,6 @@ export class GpuRunner implements StepBackend {
       this.#table.finish(positions[i]!, rows, i * hidden);
     }
     return rows;
-  }
-
-  /**
-   * What to tell the rows of a failed step. After a lost device the model is put on a new one first, so that whoever
-   * hears of the failure can ask again at once.
-   */
-  async #failed(error: unknown, model: GpuModel): Promise<Error> {
-    const { kind, message } = gpuFault(error);
-    if (kind === 'lost' && model === this.#model) {
-      this.#restart ??= this.#reopen(model).finally(() => {
-        this.#restart = undefined;
-      });
-      // If it fails, the next step meets the closed device and tries again.
-      await this.#restart.catch(() => {});
-    }
-    return new Error(message, { cause: error });
-  }
-
-  async #reopen(lost: GpuModel): Promise<void> {
-    await lost.device.close();
-    this.#model = await GpuModel.open(this.#folder, this.#options);
-    this.restarts += 1;
   }
 }
 

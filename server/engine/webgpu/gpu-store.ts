@@ -46,6 +46,11 @@ export class GpuStore implements RowStore {
     return this.#device;
   }
 
+  get broken(): 'lost' | 'failed' | undefined {
+    if (this.#device.closed) return 'lost';
+    return this.#failure === undefined ? undefined : 'failed';
+  }
+
   get slots(): number {
     return this.#slots;
   }
