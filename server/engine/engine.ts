@@ -35,6 +35,8 @@ export interface Engine {
   stats(): EngineStats;
   /** False after the worker died; every row then ended with cause 'error'. */
   readonly alive: boolean;
+  /** Why it is not alive; absent while it is, or where it cannot be told. */
+  readonly failure?: string | undefined;
   /** Resolves when {@link alive} becomes false; absent = it cannot. */
   readonly stopped?: Promise<void> | undefined;
   /** Where the steps run, and why there; absent before the engine is ready. */

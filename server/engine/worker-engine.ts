@@ -57,6 +57,7 @@ export async function startEngine(options: WorkerOptions, limits: EngineLimits, 
 class WorkerEngine implements Engine {
   readonly ready: Promise<void>;
   alive = true;
+  failure: string | undefined;
   readonly stopped: Promise<void>;
   device: Engine['device'];
   readonly #worker: Worker;
@@ -91,7 +92,7 @@ class WorkerEngine implements Engine {
   }
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
-    if (!this.alive) throw new AppError('ENGINE_FAILED', 'the engine has stopped; the server must be restarted');
+    if (!this.alive) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`);
     if (this.#listeners.size + rows.length > this.#limits.maxQueue) {
       throw new AppError(
         'QUEUE_FULL',
@@ -129,7 +130,7 @@ class WorkerEngine implements Engine {
   }
 
   load(adapter: BoundAdapter): Promise<void> {
-    if (!this.alive) return Promise.reject(new AppError('ENGINE_FAILED', 'the engine has stopped'));
+    if (!this.alive) return Promise.reject(new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`));
     return new Promise((resolve, reject) => {
       this.#loads.set(adapter.digest, { resolve, reject });
       this.#sendRows();
@@ -214,6 +215,7 @@ class WorkerEngine implements Engine {
   #die(message: string): void {
     if (!this.alive) return;
     this.alive = false;
+    this.failure = message;
     this.#tellStopped();
     this.#settleReady.reject(new AppError('MODEL_INVALID', message));
     const failure = new AppError('ENGINE_FAILED', `the engine stopped: ${message}`);

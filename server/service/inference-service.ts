@@ -35,7 +35,11 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
   const plan = (request: PredictRequest, streamed: boolean): { model: LoadedModel; rows: PlannedRow[] } => {
     const { name, ready } = modelService.resolve(request.model);
     const model = models.get(name)!;
-    if (!ready) throw new AppError('ENGINE_FAILED', `the engine of model ${JSON.stringify(name)} has stopped`);
+    if (!ready) {
+      const why = model.engine.failure;
+      const stopped = `the engine of model ${JSON.stringify(name)} has stopped`;
+      throw new AppError('ENGINE_FAILED', why === undefined ? stopped : `${stopped}: ${why}`);
+    }
     return { model, rows: planRows(request, model, limits.maxInputs, streamed) };
   };
 

@@ -41,7 +41,8 @@ export function statusOf(model: RegisteredModel, health: (name: string) => Adapt
   const loaded = pooled?.model;
   const stats = loaded?.engine.stats();
   const dead = state === 'ready' && loaded?.engine.alive === false;
-  const error = dead ? 'the engine has stopped' : model.error;
+  const why = loaded?.engine.failure;
+  const error = dead ? `the engine has stopped${why === undefined ? '' : `: ${why}`}` : model.error;
   return {
     name,
     url: redactSource(url),

@@ -27,7 +27,7 @@ test('a server whose device fails tells its clients, goes on, and is unready whe
     await stop();
     rmSync(place, { recursive: true });
   });
-  const body = { inputs: 'hello', adapters: 'all-r8', parameters: { max_new_tokens: 4, details: true } };
+  const body = { inputs: 'hello', adapters: 'all-r8', parameters: { max_new_tokens: 2, details: true } };
   const ask = async () => {
     const response = await fetch(`${url}/invocations`, {
       method: 'POST',
@@ -38,6 +38,15 @@ test('a server whose device fails tells its clients, goes on, and is unready whe
     return { status: response.status, ...answer };
   };
   const ping = async () => (await fetch(`${url}/ping`)).status;
+  const health = async () => {
+    const response = await fetch(`${url}/grpc.health.v1.Health/Check`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"service":"qwen3"}',
+    });
+    return ((await response.json()) as { status: string }).status;
+  };
+  assert.equal(await health(), 'SERVING');
   const first = await ask();
   assert.equal(first.status, 200);
 
@@ -54,10 +63,12 @@ test('a server whose device fails tells its clients, goes on, and is unready whe
   writeFileSync(device, 'gone');
   const last = await ask();
   assert.deepEqual([last.status, last.reason], [503, 'ENGINE_FAILED']);
-  assert.match(last.message!, /device could not be opened again: .*no |device could not be opened again: /);
+  assert.match(last.message!, /device could not be opened again: Failed to get a WebGPU adapter/);
   assert.notEqual(await ping(), 200);
+  assert.equal(await health(), 'NOT_SERVING');
   const after = await ask();
   assert.deepEqual([after.status, after.reason], [503, 'ENGINE_FAILED']);
+  assert.match(after.message!, /has stopped: .*device could not be opened again/);
   const { models } = (await (await fetch(`${url}/models`)).json()) as { models: { status?: string }[] };
   assert.ok(
     models.every(({ status }) => status !== 'READY'),
