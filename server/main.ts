@@ -55,6 +55,7 @@ async function main(): Promise<void> {
       import('./doctor/doctor.js'),
       import('./doctor/report.js'),
     ]);
+    if (process.stderr.isTTY) process.stderr.write('opens the GPU, then tests the server on the demo model\n');
     const report = await examine(invocation.demo, {
       platform: process.platform,
       architecture: process.arch,

@@ -109,6 +109,17 @@ describe('streams', () => {
     await assert.rejects(collect(stream), failsWith('SLOW_CONSUMER'));
   });
 
+  it('fail with what the device said, and later requests are answered', async () => {
+    const { service, call, engine, leases } = setup();
+    engine.running = false;
+    const stream = await service.stream({ inputs: [text('a'), text('b')] }, call());
+    engine.failDevice('the graphics device was lost');
+    await assert.rejects(collect(stream), { reason: 'DEVICE_FAILED', message: 'the graphics device was lost' });
+    assert.deepEqual(leases.releases, [1, 1]);
+    engine.resume();
+    await service.predict({ inputs: [text('a')] }, call());
+  });
+
   it('fail when the engine dies, and later requests are refused', async () => {
     const { service, call, engine, leases } = setup();
     engine.running = false;

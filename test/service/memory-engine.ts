@@ -68,6 +68,11 @@ export class MemoryEngine implements Engine {
     for (const row of this.#rows.splice(0)) this.#end(row, 'error', 'the worker died');
   }
 
+  /** All rows end as those of a device that failed; the engine goes on. */
+  failDevice(message: string): void {
+    for (const row of this.#rows.splice(0)) this.#end(row, 'error', message, 'DEVICE_FAILED');
+  }
+
   /** The token that follows: a function of prompt, adapters, seed and what was generated. */
   next({ row, generated }: Pick<Running, 'row' | 'generated'>): number {
     const selection = row.selection.flatMap(({ digest, weight }) => [
@@ -121,9 +126,9 @@ export class MemoryEngine implements Engine {
     if (this.#rows.length > 0 && this.running) this.#schedule();
   }
 
-  #end(running: Running, cause: EndEvent['cause'], message?: string): void {
-    this.#rows = this.#rows.filter((other) => other !== running);
-    running.listener.end({ id: running.id, cause, message, cachedTokens: 0, queueMs: 1, prefillMs: 2, decodeMs: 3 });
+  #end({ id, listener }: Running, cause: EndEvent['cause'], message?: string, reason?: EndEvent['reason']): void {
+    this.#rows = this.#rows.filter((other) => other.id !== id);
+    listener.end({ id, cause, message, reason, cachedTokens: 0, queueMs: 1, prefillMs: 2, decodeMs: 3 });
   }
 
   resume(): void {

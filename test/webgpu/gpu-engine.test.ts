@@ -99,6 +99,9 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
           assert.deepEqual(outcome!.tokens, greedy(NAMES[i]!).slice(0, 3));
         }
       }
+      // One that came back stays for the steps of its row.
+      const { counts } = small.runner.model.residency;
+      assert.ok(counts.uploads <= 3 * NAMES.length, `${counts.uploads} uploads`);
       const mixed = await run(
         engine,
         adapters.map((adapter) => row(adapter, { maxNewTokens: 3 })),
