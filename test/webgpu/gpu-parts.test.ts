@@ -8,7 +8,9 @@ import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
 import { openOnDevice } from '../../server/engine/open-device.js';
 import { chooseDevice, findHardware } from '../../server/engine/webgpu/choose-device.js';
+import { DeviceClosed, GpuDevice } from '../../server/engine/webgpu/gpu-device.js';
 import { gpuFault } from '../../server/engine/webgpu/gpu-faults.js';
+import { GraphBuilder } from '../../server/model/onnx-graph.js';
 import { allLinears, allNorms } from '../../server/model/spec.js';
 import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { toHalf } from '../../server/model/webgpu/gpu-precision.js';
@@ -131,6 +133,22 @@ test('auto takes a GPU only where there is hardware and no software driver', () 
   } finally {
     rmSync(root, { recursive: true });
   }
+});
+
+test('a device that closes waits for what is under way, and takes up nothing more', async () => {
+  const device = new GpuDevice('cpu');
+  const graph = new GraphBuilder();
+  graph.output(graph.op('Add', [graph.input('x', 'float32', ['n']), graph.scalar(1)]), 'float32', ['n']);
+  const bytes = graph.finish('one-more');
+  const order: string[] = [];
+  const opening = device.session(bytes, false).finally(() => order.push('opened'));
+  const closing = device.close().then(() => order.push('closed'));
+  assert.ok(device.closed);
+  const session = await opening;
+  await closing;
+  assert.deepEqual(order, ['opened', 'closed']);
+  await assert.rejects(session.run({}), DeviceClosed);
+  await assert.rejects(device.session(bytes, false), DeviceClosed);
 });
 
 test('errors of the provider are told apart', () => {

@@ -81,30 +81,39 @@ export class GpuDevice {
     more: ort.InferenceSession.SessionOptions = {},
   ): Promise<GpuSession> {
     const onDevice = this.#provider === 'webgpu';
-    const session = await ort.InferenceSession.create(bytes, {
-      executionProviders: [this.#provider],
-      graphOptimizationLevel: 'all',
-      logSeverityLevel: 4,
-      ...(toBuffers && onDevice && { preferredOutputLocation: 'gpu-buffer' as const }),
-      ...(onDevice && { extra: { session: { disable_cpu_ep_fallback: '1' } } }),
-      ...more,
-    });
+    // The provider keeps the device as long as any session lives: one that were made behind a close would keep it.
+    const session = await this.#under(() =>
+      ort.InferenceSession.create(bytes, {
+        executionProviders: [this.#provider],
+        graphOptimizationLevel: 'all',
+        logSeverityLevel: 4,
+        ...(toBuffers && onDevice && { preferredOutputLocation: 'gpu-buffer' as const }),
+        ...(onDevice && { extra: { session: { disable_cpu_ep_fallback: '1' } } }),
+        ...more,
+      }),
+    );
     this.#sessions.add(session);
     return {
-      run: async (feeds, fetches) => {
-        if (this.#closed) throw new DeviceClosed();
-        const letGo = this.hold();
-        try {
+      run: (feeds, fetches) =>
+        this.#under(async () => {
           const outputs =
             fetches === undefined
               ? session.run(feeds)
               : session.run(feeds, fetches as ort.InferenceSession.FetchesType);
           return (await outputs) as Record<string, ort.Tensor>;
-        } finally {
-          letGo();
-        }
-      },
+        }),
     };
+  }
+
+  /** Does something that {@link close} waits for. Throws DeviceClosed when it is too late. */
+  async #under<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new DeviceClosed();
+    const letGo = this.hold();
+    try {
+      return await work();
+    } finally {
+      letGo();
+    }
   }
 
   /** Copies values from the host into a new buffer. A tensor without elements stays on the host: it needs no memory. */
