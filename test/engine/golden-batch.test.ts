@@ -4,7 +4,7 @@ import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { GOLDEN_MODELS, openGolden } from './golden-model.js';
-import { GREEDY, LIMITS, loadAll, run, type TestRow } from './loop-run.js';
+import { GREEDY, LIMITS, loadAll, run, sameUpTo, type TestRow } from './loop-run.js';
 
 for (const name of GOLDEN_MODELS) {
   describe(`golden batches of ${name}`, async () => {
@@ -49,16 +49,6 @@ for (const name of GOLDEN_MODELS) {
       });
     }
   });
-}
-
-/**
- * Number of tokens that must be equal. Float sums of a batch differ in their last bits from those of a row alone, so a
- * drawn number that falls on the border between two tokens, which lie side by side in the order of ids, may fall to either;
- * what follows another token is another text.
- */
-function sameUpTo(tokens: readonly number[], alone: readonly number[], temperature: number): number {
-  const at = tokens.findIndex((token, i) => token !== alone[i]);
-  return at >= 0 && temperature > 0 && Math.abs(tokens[at]! - alone[at]!) === 1 ? at : tokens.length;
 }
 
 describe('a row is alone', async () => {

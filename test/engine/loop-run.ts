@@ -80,3 +80,13 @@ export async function loadAll(model: GoldenModel, engine: EngineLoop): Promise<M
   }
   return digests;
 }
+
+/**
+ * Number of tokens that must be equal. Float sums differ in their last bits between a row alone and one in a batch, so a
+ * drawn number that falls on the border between two tokens, which lie side by side in the order of ids, may fall to
+ * either; what follows another token is another text.
+ */
+export function sameUpTo(tokens: readonly number[], alone: readonly number[], temperature: number): number {
+  const at = tokens.findIndex((token, i) => token !== alone[i]);
+  return at >= 0 && temperature > 0 && Math.abs(tokens[at]! - alone[at]!) === 1 ? at : tokens.length;
+}
