@@ -17,6 +17,8 @@ import { followStream } from './stream.js';
 
 /** Adapters that load at a time while streams run. */
 const AT_ONCE = 4;
+/** How long nothing loads before each time that something does. */
+const QUIET_MS = 1000;
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
@@ -57,7 +59,7 @@ export async function run(args: string[]): Promise<void> {
       {
         name: 'coldstart',
         title: 'First tokens when something has to be read first',
-        method: `Prompts of 20 words. Then ${values.streams} streams run, and ${AT_ONCE} adapters at a time are loaded beside them. Files lie in the system's page cache.`,
+        method: `Prompts of 20 words. Then ${values.streams} streams run; a second in which nothing loads and ${AT_ONCE} adapters that are loaded at once take turns. Files lie in the system's page cache.`,
         command: `npm run bench -- coldstart${values.model === undefined ? '' : ' --model DIR --adapters DIR'} --dtype ${values.dtype}`,
         machine: machineName(),
         columns: ['time', 'count', 'p50 ms', 'p99 ms'],
@@ -107,41 +109,60 @@ async function firstTokens(url: string, folders: readonly string[]) {
   return { cold, warm, read };
 }
 
-/** Gaps between tokens of running streams, first undisturbed, then while adapters are loaded. */
+/** A stretch of time, on the clock of `performance.now()`. */
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * Gaps between tokens of running streams: as long as nothing loads, and while adapters are loaded. The two take turns, so
+ * that streams that grow longer, and a machine that changes its pace, tell on both alike. A gap counts as disturbed when
+ * any part of it lies in a load, as quiet when all of it lies outside.
+ */
 async function whileLoading(url: string, folders: readonly string[], streams: number) {
-  const gaps: { at: number; ms: number }[] = [];
-  let stop = false;
+  const gaps: Span[] = [];
+  const leave = new AbortController();
   const stream = async (number: number) => {
-    for (let turn = 0; !stop; turn += 1) {
-      const request = { prompt: prompt(5000 + number * 100 + turn, 20), newTokens: 400 };
-      let last: number | undefined;
-      await followStream(url, request, () => {
-        const now = performance.now();
-        if (last !== undefined) gaps.push({ at: now, ms: now - last });
-        last = now;
-      });
-    }
+    let last: number | undefined;
+    // Longer than it is followed: a prompt that is read in between would disturb the others, too.
+    const request = { prompt: prompt(5000 + number, 20), newTokens: 4000, signal: leave.signal };
+    await followStream(url, request, () => {
+      const now = performance.now();
+      if (last !== undefined) gaps.push({ from: last, to: now });
+      last = now;
+    }).catch((error: unknown) => {
+      if (!leave.signal.aborted) throw error;
+    });
   };
-  const running = Array.from({ length: streams }, (_, i) => stream(i));
+  const running = Promise.all(Array.from({ length: streams }, (_, i) => stream(i)));
   const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-  await wait(2000);
-  const quietFrom = performance.now();
-  await wait(4000);
-  const loadFrom = performance.now();
   const loadMs: number[] = [];
-  for (let at = 0; at < folders.length; at += AT_ONCE) {
-    await Promise.all(
-      folders.slice(at, at + AT_ONCE).map(async (folder, i) => {
-        const from = performance.now();
-        await register(url, `beside${at + i}`, folder, true);
-        loadMs.push(performance.now() - from);
-      }),
-    );
-  }
-  const loadUntil = performance.now();
-  stop = true;
-  await Promise.all(running);
-  const within = (from: number, until: number) =>
-    gaps.filter(({ at, ms }) => at - ms >= from && at < until).map(({ ms }) => ms);
-  return { quiet: within(quietFrom, loadFrom), disturbed: within(loadFrom, loadUntil), loadMs };
+  const [quietSpans, loadSpans]: [Span[], Span[]] = [[], []];
+  const work = async () => {
+    await wait(2000);
+    for (let at = 0; at < folders.length; at += AT_ONCE) {
+      const from = performance.now();
+      await wait(QUIET_MS);
+      const between = performance.now();
+      await Promise.all(
+        folders.slice(at, at + AT_ONCE).map(async (folder, i) => {
+          const start = performance.now();
+          await register(url, `beside${at + i}`, folder, true);
+          loadMs.push(performance.now() - start);
+        }),
+      );
+      quietSpans.push({ from, to: between });
+      loadSpans.push({ from: between, to: performance.now() });
+      // The step in which a load ended is the load's.
+      await wait(200);
+    }
+    leave.abort();
+  };
+  await Promise.all([work(), running]);
+  const overlaps = (span: Span, { from, to }: Span) => span.to > from && span.from < to;
+  const lies = (span: Span, { from, to }: Span) => span.from >= from && span.to <= to;
+  const within = (spans: readonly Span[], is: typeof lies) =>
+    gaps.filter((gap) => spans.some((span) => is(gap, span))).map(({ from, to }) => to - from);
+  return { quiet: within(quietSpans, lies), disturbed: within(loadSpans, overlaps), loadMs };
 }

@@ -13,12 +13,19 @@ export interface StreamTimes {
 /** Sends a prompt and follows its answer. Throws on any error. */
 export async function followStream(
   url: string,
-  request: { readonly prompt: string; readonly newTokens: number; readonly adapter?: string | undefined },
+  request: {
+    readonly prompt: string;
+    readonly newTokens: number;
+    readonly adapter?: string | undefined;
+    /** Leaves the stream; following it then throws. */
+    readonly signal?: AbortSignal | undefined;
+  },
   onToken: (index: number) => void = () => {},
 ): Promise<StreamTimes> {
   const startedAt = performance.now();
   const response = await fetch(`${url}/invocations`, {
     method: 'POST',
+    signal: request.signal ?? null,
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({
       inputs: request.prompt,
