@@ -132,12 +132,11 @@ export async function run(args: string[]): Promise<void> {
           }
         }
       }
-      const idle = values.idle;
-      if (model === 'demo' && idle > 0) notes.push(...(await idleCost(sides[0]!.server, idle, seconds)));
     } finally {
       for (const { server } of sides) await server.stop();
     }
   }
+  if (values.idle > 0) notes.push(...(await idleCost(values.idle, seconds)));
   publish(
     {
       name: 'overhead',
@@ -211,8 +210,8 @@ async function startSides(
   return sides;
 }
 
-/** Opens idle streams over either protocol and looks what they take. */
-async function idleCost(server: ServerProcess, count: number, seconds: number): Promise<string[]> {
+/** Opens idle streams over either protocol, each on a server that has done nothing else, and looks what they take. */
+async function idleCost(count: number, seconds: number): Promise<string[]> {
   const notes: string[] = [];
   for (const [label, open] of [
     ['gRPC streams on HTTP/2', openGrpcWatches],
@@ -220,19 +219,23 @@ async function idleCost(server: ServerProcess, count: number, seconds: number): 
   ] as const) {
     // A connection each must leave room for others under the server's bound of 10,000.
     const streams = label.startsWith('HTTP/1.1') ? Math.min(count, 9_900) : count;
-    const before = residentMiB(server.pid);
-    const close = await open(server.url, streams);
-    const after = residentMiB(server.pid);
-    const from = processorMs(server.pid);
-    await new Promise((resolve) => setTimeout(resolve, seconds * 2500));
-    const used = processorMs(server.pid) - from;
-    close();
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    const perStream = ((after - before) * 1024) / streams;
-    notes.push(
-      `${streams} idle ${label}: ${(after - before).toFixed(0)} MiB (${perStream.toFixed(1)} KiB each), ` +
-        `${((used / (seconds * 2500)) * 100).toFixed(1)} % of one core`,
-    );
+    const server = await startServer(['--state-dir', 'none']);
+    try {
+      const before = residentMiB(server.pid);
+      const close = await open(server.url, streams);
+      const after = residentMiB(server.pid);
+      const from = processorMs(server.pid);
+      await new Promise((resolve) => setTimeout(resolve, seconds * 2500));
+      const used = processorMs(server.pid) - from;
+      close();
+      const perStream = ((after - before) * 1024) / streams;
+      notes.push(
+        `${streams} idle ${label}: ${(after - before).toFixed(0)} MiB (${perStream.toFixed(1)} KiB each), ` +
+          `${((used / (seconds * 2500)) * 100).toFixed(1)} % of one core`,
+      );
+    } finally {
+      await server.stop();
+    }
   }
   return notes;
 }
