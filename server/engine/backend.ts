@@ -119,6 +119,11 @@ export interface StepBackend {
    * @returns logits [slots, vocab], valid until the next step; those of free slots mean nothing
    */
   decode(slots: readonly (DecodeSlot | undefined)[], store: RowStore): Promise<Float32Array>;
+  /**
+   * Opens one more thing that steps are likely to need and that would hold them up then; false when nothing is left.
+   * Absent where all is open from the start.
+   */
+  openAhead?(): Promise<boolean>;
   /** Makes an adapter usable in steps. Throws when this backend cannot apply it, or its device failed. */
   load(adapter: BoundAdapter): Promise<void>;
   /** Drops what is held of an adapter; rows that still run with it keep their weights alive themselves. */

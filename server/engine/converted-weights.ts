@@ -19,14 +19,17 @@ const STALE_MS = 3_600_000;
 export interface KeptFile {
   readonly folder: string;
   readonly name: string;
+  /** Bytes before the digest. */
+  readonly bytes: number;
 }
 
 /**
  * Name of the file for a model in one form.
  * @param form what the bytes are, and a number that changes whenever the conversion does
+ * @param environment what else they depend on; '' = nothing
  */
-export async function convertedName(folder: ModelFolder, form: string): Promise<string> {
-  const hash = createHash('sha256').update(`${form}:${await fingerprintOf(folder)}`);
+export async function convertedName(folder: ModelFolder, form: string, environment = ''): Promise<string> {
+  const hash = createHash('sha256').update(`${form}${environment}:${await fingerprintOf(folder)}`);
   // The fingerprint samples the weights; a file that was edited in place also has another time.
   for (const { path } of folder.checkpoint.files) {
     const { size, mtimeMs } = await stat(path);
@@ -36,11 +39,11 @@ export async function convertedName(folder: ModelFolder, form: string): Promise<
 }
 
 /** The kept file of that name, if it is complete and unaltered. */
-export async function findConverted(dir: string, name: string, length: number): Promise<KeptFile | undefined> {
+export async function findConverted(dir: string, name: string): Promise<KeptFile | undefined> {
   try {
     const handle = await open(join(dir, name));
     try {
-      if ((await handle.stat()).size !== length + DIGEST_BYTES) return undefined;
+      const length = (await handle.stat()).size - DIGEST_BYTES;
       const hash = createHash('sha256').update(name);
       const buffer = Buffer.allocUnsafe(READ_BYTES);
       for (let at = 0; at < length; ) {
@@ -51,7 +54,7 @@ export async function findConverted(dir: string, name: string, length: number): 
       }
       const { bytesRead } = await handle.read(buffer, 0, DIGEST_BYTES, length);
       if (bytesRead !== DIGEST_BYTES || !hash.digest().equals(buffer.subarray(0, DIGEST_BYTES))) return undefined;
-      return { folder: await realpath(dir), name };
+      return { folder: await realpath(dir), name, bytes: length };
     } finally {
       await handle.close();
     }
@@ -60,21 +63,30 @@ export async function findConverted(dir: string, name: string, length: number): 
   }
 }
 
-/** Keeps `bytes` under that name. Undefined where that cannot be done: a cache that is full or read-only stops nobody. */
-export async function keepConverted(dir: string, name: string, bytes: Uint8Array): Promise<KeptFile | undefined> {
+/** Contents of a file to keep, in pieces. */
+export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+/** Keeps the pieces under that name. Undefined where that cannot be done: a cache that is full or read-only stops nobody. */
+export async function keepConverted(dir: string, name: string, pieces: Pieces): Promise<KeptFile | undefined> {
   const temporary = join(dir, `${name}.${randomUUID()}.tmp`);
   try {
     await mkdir(dir, { recursive: true, mode: 0o700 });
     await removeStale(dir);
+    const hash = createHash('sha256').update(name);
+    let bytes = 0;
     const handle = await open(temporary, 'wx', 0o600);
     try {
-      await handle.writeFile(bytes);
-      await handle.writeFile(createHash('sha256').update(name).update(bytes).digest());
+      for await (const piece of pieces) {
+        hash.update(piece);
+        bytes += piece.length;
+        await handle.writeFile(piece);
+      }
+      await handle.writeFile(hash.digest());
     } finally {
       await handle.close();
     }
     await rename(temporary, join(dir, name));
-    return { folder: await realpath(dir), name };
+    return { folder: await realpath(dir), name, bytes };
   } catch {
     await rm(temporary, { force: true }).catch(() => {});
     return undefined;
@@ -86,6 +98,6 @@ async function removeStale(dir: string): Promise<void> {
     if (!entry.endsWith('.tmp')) continue;
     const path = join(dir, entry);
     const found = await stat(path).catch(() => undefined);
-    if (found !== undefined && Date.now() - found.mtimeMs > STALE_MS) await rm(path, { force: true });
+    if (found !== undefined && Date.now() - found.mtimeMs > STALE_MS) await rm(path, { force: true, recursive: true });
   }
 }

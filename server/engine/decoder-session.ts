@@ -8,7 +8,7 @@ import { buildDecoderGraph } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { allLinears, allNorms } from '../model/spec.js';
-import { type Dtype, type LinearWeights, prepareLinears } from './linear-weights.js';
+import { type Dtype, type LinearWeights, prepareLinears, sharedLinears } from './linear-weights.js';
 
 export type { Dtype } from './linear-weights.js';
 
@@ -21,24 +21,17 @@ export interface DecoderSession {
 /** Makes sessions of a model on demand, one per graph variant. */
 export class SessionFactory {
   readonly #folder: ModelFolder;
-  readonly #threads: number;
   readonly #small: ReadonlyMap<string, Float32Array>;
   readonly #linears: LinearWeights;
 
-  private constructor(
-    folder: ModelFolder,
-    threads: number,
-    small: ReadonlyMap<string, Float32Array>,
-    linears: LinearWeights,
-  ) {
+  private constructor(folder: ModelFolder, small: ReadonlyMap<string, Float32Array>, linears: LinearWeights) {
     this.#folder = folder;
-    this.#threads = threads;
     this.#small = small;
     this.#linears = linears;
   }
 
   /** Reads biases and norms; with `int8` also quantises every linear. */
-  static async create(folder: ModelFolder, dtype: Dtype, threads: number, cacheDir?: string): Promise<SessionFactory> {
+  static async create(folder: ModelFolder, dtype: Dtype, cacheDir?: string): Promise<SessionFactory> {
     const small = new Map<string, Float32Array>();
     for (const norm of allNorms(folder.spec)) {
       for (const name of [norm.weight, norm.bias]) {
@@ -48,17 +41,27 @@ export class SessionFactory {
     for (const { bias } of allLinears(folder.spec)) {
       if (bias !== undefined) small.set(bias, await folder.checkpoint.readFloat32(bias));
     }
-    return new SessionFactory(folder, threads, small, await prepareLinears(folder, dtype, cacheDir));
+    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir));
   }
 
-  /** Builds a variant's graph and loads it. Blocks the thread while onnxruntime prepares the weights. */
-  async open(variant: GraphVariant): Promise<DecoderSession> {
+  /** A factory of sessions that share packed weights, if the cache has them by now; else this one. */
+  async sharing(cacheDir: string | undefined): Promise<SessionFactory> {
+    if (this.#linears.shared || this.#linears.folder === undefined || cacheDir === undefined) return this;
+    const linears = await sharedLinears(this.#folder, cacheDir);
+    return linears === undefined ? this : new SessionFactory(this.#folder, this.#small, linears);
+  }
+
+  /**
+   * Builds a variant's graph and loads it. Blocks the thread while onnxruntime prepares the weights.
+   * @param threads arithmetic threads of the session, >= 1
+   */
+  async open(variant: GraphVariant, threads: number): Promise<DecoderSession> {
     const graph = buildDecoderGraph(this.#folder.spec, this.#linears.kernel, variant, this.#small);
     const externalData = await this.#linears.externalFiles();
     const session = await ort.InferenceSession.create(graph.bytes, {
       executionProviders: ['cpu'],
       graphOptimizationLevel: 'all',
-      intraOpNumThreads: this.#threads,
+      intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
       logSeverityLevel: 3,

@@ -9,6 +9,7 @@ import { quantise } from '../model/quantise.js';
 import { allLinears, linearGroups } from '../model/spec.js';
 import { convertedName, findConverted, type KeptFile, keepConverted } from './converted-weights.js';
 import { integerProductsAreExact } from './integer-check.js';
+import { findPacked } from './packed-weights.js';
 
 /** Arithmetic of the base model's linears: `fp32` is exact, `int8` rounds weights to 8 bits. */
 export type Dtype = 'fp32' | 'int8';
@@ -26,6 +27,8 @@ export interface LinearWeights {
   readonly folder?: string | undefined;
   /** As soon as anything comes from memory, onnxruntime wants every file named here. */
   externalFiles(): Promise<readonly ExternalFile[]>;
+  /** True: sessions share one packed form of the weights, so that a further one needs little memory. */
+  readonly shared?: boolean | undefined;
 }
 
 /**
@@ -42,24 +45,35 @@ export async function prepareLinears(folder: ModelFolder, dtype: Dtype, cacheDir
 /** Columns, read from the cache's file where there is one, which then needs no memory of ours. */
 async function columnLinears(folder: ModelFolder, cacheDir: string | undefined): Promise<LinearWeights> {
   const groups = linearGroups(folder.spec);
-  const { bytes, places } = columnLayout(groups);
-  const inFile = ({ folder, name }: KeptFile): LinearWeights => ({
-    kernel: integerKernel(columnStore(places, name)),
-    folder,
-    externalFiles: async () => [],
-  });
   // Merged weights are those of one start.
-  const name =
-    cacheDir === undefined || folder.checkpoint.changed !== undefined
-      ? undefined
-      : await convertedName(folder, COLUMN_FORM);
-  const known = name === undefined ? undefined : await findConverted(cacheDir!, name, bytes);
-  if (known !== undefined) return inFile(known);
+  const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
+  const name = await convertedName(folder, COLUMN_FORM);
+  if (place !== undefined) {
+    const packed = await sharedLinears(folder, place);
+    if (packed !== undefined) return packed;
+    const known = await findConverted(place, name);
+    if (known !== undefined) return keptColumns(folder, known);
+  }
   const store = await convertColumns(groups, ({ weight }) => folder.checkpoint.readFloat32(weight));
-  const kept = name === undefined ? undefined : await keepConverted(cacheDir!, name, store.bytes);
-  if (kept !== undefined) return inFile(kept);
+  const kept = place === undefined ? undefined : await keepConverted(place, name, [store.bytes]);
+  if (kept !== undefined) return keptColumns(folder, kept);
   const files = [{ path: store.location, data: store.bytes }];
   return { kernel: integerKernel(store), externalFiles: async () => files };
+}
+
+/** Weights whose packed form is in the cache; undefined = it is not (yet). */
+export async function sharedLinears(folder: ModelFolder, cacheDir: string): Promise<LinearWeights | undefined> {
+  const packed = await findPacked(folder, cacheDir);
+  return packed && { ...keptColumns(folder, packed, packed.packed), shared: true };
+}
+
+function keptColumns({ spec }: ModelFolder, kept: KeptFile, packed?: ReadonlyMap<string, string>): LinearWeights {
+  const { places } = columnLayout(linearGroups(spec));
+  return {
+    kernel: integerKernel(columnStore(places, kept.name, packed)),
+    folder: kept.folder,
+    externalFiles: async () => [],
+  };
 }
 
 async function storedInBlocks({ spec, checkpoint }: ModelFolder): Promise<boolean> {

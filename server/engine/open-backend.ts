@@ -3,24 +3,34 @@ import type { ModelFolder } from '../model/model-folder.js';
 import type { StepBackend } from './backend.js';
 import { type Dtype, SessionFactory } from './decoder-session.js';
 import { EmbeddingTable } from './embedding-table.js';
+import type { Beside } from './paired-session.js';
 import { StepRunner } from './step-runner.js';
 
 /** How a model is run. */
 export interface BackendOptions {
   readonly dtype: Dtype;
-  /** Threads of onnxruntime. */
+  /** Arithmetic threads of a step that has the machine to itself. */
   readonly threads: number;
+  /** Arithmetic threads of a step beside other engine threads at work, and whether there are any now; absent = never. */
+  readonly shared?: { readonly threads: number; readonly beside: Beside } | undefined;
   /** False: only the base graph is made, and adapters are refused. */
   readonly lora: boolean;
   /** Folder for converted weights; absent = none are kept. */
   readonly cacheDir?: string | undefined;
 }
 
-/** Prepares the weights and opens the graphs that every adapter may need; others are opened when an adapter needs them. */
+/** Prepares the weights and opens the base's graph; the others are opened when an adapter needs them, or ahead of that. */
 export async function openBackend(folder: ModelFolder, options: BackendOptions): Promise<StepBackend> {
-  const factory = await SessionFactory.create(folder, options.dtype, options.threads, options.cacheDir);
-  const sessions = [await factory.open('base')];
-  if (options.lora) sessions.push(await factory.open('lora'));
+  const { dtype, threads, lora, cacheDir, shared } = options;
+  const factory = await SessionFactory.create(folder, dtype, cacheDir);
+  const base = await factory.open('base', threads);
   const table = await EmbeddingTable.read(folder);
-  return new StepRunner(folder.spec, table, sessions, options.lora ? () => factory.open('full') : undefined);
+  return new StepRunner(folder.spec, table, [base], {
+    lora,
+    open: (variant) => factory.open(variant, threads),
+    ...(shared && {
+      beside: shared.beside,
+      openNarrow: async (variant) => (await factory.sharing(cacheDir)).open(variant, shared.threads),
+    }),
+  });
 }

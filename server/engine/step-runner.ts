@@ -13,6 +13,7 @@ import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
 import { KvStore } from './kv-store.js';
 import { LoraFeeds, type LoraInputs } from './lora-feeds.js';
+import { type Beside, PairedSession } from './paired-session.js';
 import { BASE_ROW, needsFullGraph, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
 
@@ -36,11 +37,21 @@ interface Step {
 
 /** A session and the adapter inputs that were made for it. */
 interface Opened {
-  readonly session: DecoderSession;
+  readonly session: PairedSession;
   /** Those of one selection for all rows. */
   readonly lora: LoraFeeds;
   /** Those of slots: each group of rows keeps its own, or groups that take turns would write theirs anew every step. */
   readonly byStore: WeakMap<KvStore, LoraFeeds>;
+}
+
+/** How a runner opens the sessions that it was not given. */
+export interface SessionOpener {
+  /** True: adapters may come. */
+  readonly lora: boolean;
+  open(variant: GraphVariant): Promise<DecoderSession>;
+  /** Whether other engine threads are at work, and the session for steps beside them; absent = there are none. */
+  readonly beside?: Beside;
+  openNarrow?(variant: GraphVariant): Promise<DecoderSession>;
 }
 
 /** Runs steps of one model on the CPU. Not re-entrant: one step at a time. */
@@ -48,22 +59,17 @@ export class StepRunner implements StepBackend {
   readonly spec: DecoderSpec;
   readonly #table: EmbeddingTable;
   readonly #sessions = new Map<GraphVariant, Opened>();
-  readonly #openFull: (() => Promise<DecoderSession>) | undefined;
-  #full: Promise<void> | undefined;
+  readonly #opener: SessionOpener | undefined;
+  readonly #opening = new Map<GraphVariant, Promise<void>>();
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
   headInputs: Float32Array | undefined;
 
-  /** @param openFull opens the `full` graph when the first adapter needs it; undefined = it is never opened */
-  constructor(
-    spec: DecoderSpec,
-    table: EmbeddingTable,
-    sessions: readonly DecoderSession[],
-    openFull?: () => Promise<DecoderSession>,
-  ) {
+  /** @param opener opens the graphs that adapters need; undefined = only the sessions given are there */
+  constructor(spec: DecoderSpec, table: EmbeddingTable, sessions: readonly DecoderSession[], opener?: SessionOpener) {
     this.spec = spec;
     this.#table = table;
-    this.#openFull = openFull;
+    this.#opener = opener;
     for (const session of sessions) this.addSession(session);
   }
 
@@ -74,7 +80,9 @@ export class StepRunner implements StepBackend {
 
   /** Makes another graph variant available. */
   addSession(session: DecoderSession): void {
-    this.#sessions.set(session.graph.variant, { session, lora: new LoraFeeds(session.graph), byStore: new WeakMap() });
+    const paired = new PairedSession(session, this.#opener?.beside);
+    const { graph } = session;
+    this.#sessions.set(graph.variant, { session: paired, lora: new LoraFeeds(graph), byStore: new WeakMap() });
   }
 
   /** True once a session of that variant is there. */
@@ -91,12 +99,38 @@ export class StepRunner implements StepBackend {
     return new KvStore(this.spec.layers.length, this.kvWidth, slots, capacity);
   }
 
-  /** Opens the graph that the adapter needs, if it is not open yet. */
+  /** Opens the graphs that the adapter needs, if they are not open yet. */
   async load(adapter: BoundAdapter): Promise<void> {
-    if (!needsFullGraph(adapter) || this.hasSession('full')) return;
-    if (this.#openFull === undefined) throw new Error('the full graph is not open');
-    this.#full ??= this.#openFull().then((session) => this.addSession(session));
-    await this.#full;
+    await this.#open('lora');
+    if (!needsFullGraph(adapter)) return;
+    if (this.#opener === undefined && !this.hasSession('full')) throw new Error('the full graph is not open');
+    await this.#open('full');
+  }
+
+  /** Opens one session that is likely to be needed; false when there is none left to open. */
+  async openAhead(): Promise<boolean> {
+    if (this.#opener?.lora && !this.hasSession('lora')) {
+      await this.#open('lora');
+      return true;
+    }
+    for (const [variant, { session }] of this.#sessions) {
+      if (!session.wantsNarrow) continue;
+      session.addNarrow(await this.#opener!.openNarrow!(variant));
+      return true;
+    }
+    return false;
+  }
+
+  async #open(variant: GraphVariant): Promise<void> {
+    if (this.#opener === undefined || this.hasSession(variant)) return;
+    const opening =
+      this.#opening.get(variant) ?? this.#opener.open(variant).then((session) => this.addSession(session));
+    this.#opening.set(variant, opening);
+    try {
+      await opening;
+    } finally {
+      this.#opening.delete(variant);
+    }
   }
 
   /**

@@ -13,8 +13,8 @@ export interface StoredBytes {
 
 /** Linears that share an input, as one matrix. */
 export interface ColumnGroup {
-  /** int8 [in, columns] */
-  readonly weights: StoredBytes;
+  /** int8 [in, columns]; `packed` where the file holds them as the processor's kernel wants them, too. */
+  readonly weights: StoredBytes & { readonly packed?: string | undefined };
   /** float32 [columns] */
   readonly scales: StoredBytes;
   readonly columns: number;
@@ -56,16 +56,29 @@ export function columnLayout(groups: readonly (readonly LinearSpec[])[]): {
   return { bytes: total, places };
 }
 
-/** The store of a file that is laid out so. */
-export function columnStore(places: ReadonlyMap<string, ColumnGroup>, location: string): ColumnStore {
+/**
+ * The store of a file that is laid out so.
+ * @param packed by the name of a matrix in the graph, what the session needs to know of its packed form
+ */
+export function columnStore(
+  places: ReadonlyMap<string, ColumnGroup>,
+  location: string,
+  packed?: ReadonlyMap<string, string>,
+): ColumnStore {
   return {
     location,
     group: (linears) => {
       const place = places.get(groupKey(linears));
       if (place === undefined) throw new Error(`no stored columns for ${groupKey(linears)}`);
-      return place;
+      const form = packed?.get(matrixName(linears));
+      return form === undefined ? place : { ...place, weights: { ...place.weights, packed: form } };
     },
   };
+}
+
+/** Name of the linears' matrix in a graph. */
+export function matrixName(linears: readonly LinearSpec[]): string {
+  return `s8.${linears[0]!.weight}`;
 }
 
 /**

@@ -3,10 +3,11 @@
  * scale a row, after a rotation that spreads large values (rotation.ts), which the weights had when they were converted.
  * Sums are exact int32 and no scale is shared between rows, so a row's result cannot depend on the rows beside it.
  */
-import type { ColumnStore } from './column-store.js';
+import { type ColumnStore, matrixName } from './column-store.js';
 import type { LinearKernel } from './graph-linears.js';
-import type { GraphBuilder, Value } from './onnx-graph.js';
+import { GraphBuilder, type Value } from './onnx-graph.js';
 import { cosines, hadamard, rotationShape } from './rotation.js';
+import type { LinearSpec } from './spec.js';
 
 /** Unsigned bytes stand for -127..127 around this. */
 const ZERO_POINT = 128;
@@ -34,15 +35,15 @@ export function integerKernel(store: ColumnStore): LinearKernel {
       const { bytes, most } = known.get(x) ?? roundRows(graph, rotate(graph, x, inFeatures, grouped ? 2 : 1));
       known.set(x, { bytes, most });
       const { weights, scales, columns } = store.group(linears);
-      const [weight, scale] = [`s8.${linears[0]!.weight}`, `s8.${linears[0]!.weight}.scales`];
+      const weight = matrixName(linears);
+      const scale = `${weight}.scales`;
       if (!graph.declared(weight)) {
         const { location } = store;
         graph.external(weight, 'int8', [inFeatures, columns], { location, ...weights });
         graph.external(scale, 'float32', [columns], { location, ...scales });
       }
-      const inputs = [bytes, weight, graph.scalar(1 / LEVEL), scale, graph.byte(ZERO_POINT)];
       // A row of zeros has undefined bytes; they are multiplied by 0 here.
-      const y = graph.op('Mul', [graph.contrib('MatMulIntegerToFloat', inputs), most]);
+      const y = graph.op('Mul', [product(graph, bytes, weight, scale), most]);
       const parts =
         linears.length === 1
           ? [y]
@@ -52,6 +53,29 @@ export function integerKernel(store: ColumnStore): LinearKernel {
       return parts.map((part, i) => (biases[i] === undefined ? part : graph.op('Add', [part, biases[i]])));
     },
   };
+}
+
+/** The product of bytes [..., in] with a matrix, in units of 1/127 of each row's largest value. */
+function product(graph: GraphBuilder, bytes: Value, weight: Value, scale: Value): Value {
+  const inputs = [bytes, weight, graph.scalar(1 / LEVEL), scale, graph.byte(ZERO_POINT)];
+  return graph.contrib('MatMulIntegerToFloat', inputs);
+}
+
+/** A model of nothing but the products, whose session packs the same matrices as a decoder's. */
+export function productsAlone(store: ColumnStore, groups: readonly (readonly LinearSpec[])[]): Uint8Array {
+  const graph = new GraphBuilder();
+  for (const [index, linears] of groups.entries()) {
+    const weight = matrixName(linears);
+    if (graph.declared(weight)) continue;
+    const { inFeatures } = linears[0]!;
+    const { weights, scales, columns } = store.group(linears);
+    const bytes = graph.input(`bytes.${index}`, 'uint8', ['rows', inFeatures]);
+    const { location } = store;
+    graph.external(weight, 'int8', [inFeatures, columns], { location, ...weights });
+    const scale = graph.external(`${weight}.scales`, 'float32', [columns], { location, ...scales });
+    graph.output(product(graph, bytes, weight, scale), 'float32', ['rows', columns]);
+  }
+  return graph.finish('products');
 }
 
 /** x [...leading axes, in] in the basis of the stored weights, in the same shape. */

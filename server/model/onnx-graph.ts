@@ -34,6 +34,8 @@ export interface ExternalBytes {
   readonly location: string;
   readonly offset: number;
   readonly length: number;
+  /** The same bytes as a kernel packs them, in the same file: onnxruntime's own entry `prepacked_0`. */
+  readonly packed?: string | undefined;
 }
 
 /** Collects one graph. Every method that adds a node returns the name of its (first) output. */
@@ -115,6 +117,7 @@ export class GraphBuilder {
       ['location', bytes.location],
       ['offset', String(bytes.offset)],
       ['length', String(bytes.length)],
+      ...(bytes.packed === undefined ? [] : [['prepacked_0', bytes.packed] as const]),
     ] as const) {
       writer.tag(13, WireType.LengthDelimited).fork();
       writer.tag(1, WireType.LengthDelimited).string(key).tag(2, WireType.LengthDelimited).string(value).join();

@@ -26,19 +26,19 @@ const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 31) >> 3);
 const folderOf = (name: string) => join(dir, name);
 
 test('what was kept is found again', async () => {
-  const kept = await keepConverted(folderOf('plain'), 'a.form', bytes);
+  const kept = await keepConverted(folderOf('plain'), 'a.form', [bytes]);
   assert.equal(kept?.name, 'a.form');
-  assert.deepEqual(await findConverted(folderOf('plain'), 'a.form', bytes.length), kept);
+  assert.deepEqual(await findConverted(folderOf('plain'), 'a.form'), kept);
   assert.deepEqual(readFileSync(join(kept!.folder, kept!.name)).subarray(0, bytes.length), Buffer.from(bytes));
-  assert.equal(await findConverted(folderOf('plain'), 'b.form', bytes.length), undefined);
+  assert.equal(await findConverted(folderOf('plain'), 'b.form'), undefined);
 });
 
 test('a torn, an altered, a renamed and a longer file are not used', async () => {
   const place = folderOf('broken');
-  await keepConverted(place, 'a.form', bytes);
+  await keepConverted(place, 'a.form', [bytes]);
   const whole = readFileSync(join(place, 'a.form'));
   copyFileSync(join(place, 'a.form'), join(place, 'b.form'));
-  assert.equal(await findConverted(place, 'b.form', bytes.length), undefined, 'renamed');
+  assert.equal(await findConverted(place, 'b.form'), undefined, 'renamed');
   const altered = Buffer.from(whole);
   altered[50_000]! ^= 1;
   for (const [what, contents] of Object.entries({
@@ -48,27 +48,27 @@ test('a torn, an altered, a renamed and a longer file are not used', async () =>
     empty: Buffer.alloc(0),
   })) {
     writeFileSync(join(place, 'a.form'), contents);
-    assert.equal(await findConverted(place, 'a.form', bytes.length), undefined, what);
+    assert.equal(await findConverted(place, 'a.form'), undefined, what);
   }
-  await keepConverted(place, 'a.form', bytes);
-  assert.notEqual(await findConverted(place, 'a.form', bytes.length), undefined, 'written anew');
+  await keepConverted(place, 'a.form', [bytes]);
+  assert.notEqual(await findConverted(place, 'a.form'), undefined, 'written anew');
 });
 
 test('writers that start together leave one whole file, and what a killed writer left goes', async () => {
   const place = folderOf('together');
-  await keepConverted(place, 'other.form', bytes);
+  await keepConverted(place, 'other.form', [bytes]);
   const [old, young] = [join(place, 'a.form.old.tmp'), join(place, 'a.form.young.tmp')];
   writeFileSync(old, 'half');
   writeFileSync(young, 'half');
   utimesSync(old, 1, 1);
-  await Promise.all(Array.from({ length: 8 }, () => keepConverted(place, 'a.form', bytes)));
-  assert.notEqual(await findConverted(place, 'a.form', bytes.length), undefined);
+  await Promise.all(Array.from({ length: 8 }, () => keepConverted(place, 'a.form', [bytes])));
+  assert.notEqual(await findConverted(place, 'a.form'), undefined);
   assert.deepEqual(readdirSync(place).sort(), ['a.form', 'a.form.young.tmp', 'other.form']);
 });
 
 test('a place that cannot be written to is no error', async () => {
   writeFileSync(folderOf('file'), '');
-  assert.equal(await keepConverted(join(folderOf('file'), 'below'), 'a.form', bytes), undefined);
+  assert.equal(await keepConverted(join(folderOf('file'), 'below'), 'a.form', [bytes]), undefined);
 });
 
 describe('a model', async () => {

@@ -15,8 +15,8 @@ const TOLERANCE = 5e-4;
 
 async function mergedRunner(model: GoldenModel, parts: readonly MergePart[]): Promise<StepRunner> {
   const folder = await mergeInto(model.folder, parts);
-  const factory = await SessionFactory.create(folder, 'fp32', 1);
-  return new StepRunner(folder.spec, await EmbeddingTable.read(folder), [await factory.open('base')]);
+  const factory = await SessionFactory.create(folder, 'fp32');
+  return new StepRunner(folder.spec, await EmbeddingTable.read(folder), [await factory.open('base', 1)]);
 }
 
 async function logitsOf(runner: StepRunner, ids: readonly number[], adapter = BASE_ROW): Promise<Float32Array> {

@@ -62,9 +62,9 @@ export async function openGolden(
   const golden = JSON.parse(readFileSync(`${GOLDEN}golden/${name}/golden.json`, 'utf8')) as GoldenFile;
   const tensors = await openSafetensors(`${GOLDEN}golden/${name}/golden.safetensors`);
   const folder = await openModelFolder(`${GOLDEN}models/${name}`);
-  const factory = await SessionFactory.create(folder, dtype, 1);
+  const factory = await SessionFactory.create(folder, dtype);
   const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
-  for (const variant of variants) runner.addSession(await factory.open(variant));
+  for (const variant of variants) runner.addSession(await factory.open(variant, 1));
   const base = adapterBaseOf(folder);
   const expected = (adapter: string | null): Record<string, GoldenCase> => {
     if (adapter === null) return golden.base;

@@ -57,8 +57,8 @@ async function openRounded({ folder }: GoldenModel): Promise<StepRunner> {
     ...folder,
     checkpoint: { ...checkpoint, changed, mapped: () => undefined },
   };
-  const factory = await SessionFactory.create(rounded, 'fp32', 1);
-  const sessions = [await factory.open('base'), await factory.open('lora'), await factory.open('full')];
+  const factory = await SessionFactory.create(rounded, 'fp32');
+  const sessions = [await factory.open('base', 1), await factory.open('lora', 1), await factory.open('full', 1)];
   return new StepRunner(spec, await EmbeddingTable.read(folder), sessions);
 }
 

@@ -9,9 +9,9 @@ const support = new SupportRecord('peft-cases');
 
 testPeftCases('on the processor', {
   open: async (folder) => {
-    const factory = await SessionFactory.create(folder, 'fp32', 1);
+    const factory = await SessionFactory.create(folder, 'fp32');
     const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
-    for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant));
+    for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant, 1));
     return runner;
   },
   merged: true,

@@ -64,9 +64,9 @@ for (const name of readdirSync(ROOT)) {
     const expected = JSON.parse(readFileSync(`${dir}/expected.json`, 'utf8')) as Expected;
     const tensors = await openSafetensors(`${dir}/expected.safetensors`);
     const folder = await openModelFolder(dir);
-    const factory = await SessionFactory.create(folder, 'fp32', 1);
+    const factory = await SessionFactory.create(folder, 'fp32');
     const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
-    for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant));
+    for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant, 1));
     const base = adapterBaseOf(folder);
     const bind = async (adapter: string) =>
       flattenReplaced(await readAdapterFolder(`${dir}/adapters/${adapter}`, base), base);

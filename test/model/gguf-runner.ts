@@ -23,9 +23,9 @@ export async function logitsOf(
   variants: readonly GraphVariant[] = ['base'],
   dtype: Dtype = 'fp32',
 ): Promise<Logits> {
-  const factory = await SessionFactory.create(folder, dtype, 2);
+  const factory = await SessionFactory.create(folder, dtype);
   const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
-  for (const variant of variants) runner.addSession(await factory.open(variant));
+  for (const variant of variants) runner.addSession(await factory.open(variant, 2));
   return async (ids, adapter) => {
     const selection = adapter === undefined ? [] : [{ adapter, weight: 1, from: activationPoint(adapter, ids) }];
     const spans = spansOf(selection, (active) => combine(active));

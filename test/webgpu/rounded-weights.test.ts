@@ -60,8 +60,8 @@ async function rounded({ spec, checkpoint }: ModelFolder, bits: 4 | 8): Promise<
 
 /** A runner on the processor. */
 async function openHost(folder: ModelFolder, dtype: 'fp32' | 'int8', table: EmbeddingTable): Promise<StepRunner> {
-  const factory = await SessionFactory.create(folder, dtype, 1);
-  const sessions = [await factory.open('base'), await factory.open('lora'), await factory.open('full')];
+  const factory = await SessionFactory.create(folder, dtype);
+  const sessions = [await factory.open('base', 1), await factory.open('lora', 1), await factory.open('full', 1)];
   return new StepRunner(folder.spec, table, sessions);
 }
 

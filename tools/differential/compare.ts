@@ -57,9 +57,9 @@ async function compareModel(dir: string): Promise<void> {
   const folder = await openModelFolder(dir).catch((thrown) => refused(`model ${dir.replace(/.*-/, '')}`, thrown));
   if (folder === undefined) return;
   counts.models += 1;
-  const factory = await SessionFactory.create(folder, 'fp32', 1);
+  const factory = await SessionFactory.create(folder, 'fp32');
   const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
-  for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant));
+  for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant, 1));
   const base = adapterBaseOf(folder);
   const { vocabSize } = folder.spec;
   const engine = new EngineLoop(runner, { maxBatch: 8, prefillChunk: 7, maxPositions: 100_000 });
