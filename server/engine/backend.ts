@@ -124,6 +124,8 @@ export interface StepBackend {
    * Absent where all is open from the start.
    */
   openAhead?(): Promise<boolean>;
+  /** Other engine threads work beside this one from now on. Absent where that makes no difference. */
+  expectOthers?(): void;
   /** Makes an adapter usable in steps. Throws when this backend cannot apply it, or its device failed. */
   load(adapter: BoundAdapter): Promise<void>;
   /** Drops what is held of an adapter; rows that still run with it keep their weights alive themselves. */

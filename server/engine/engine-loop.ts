@@ -74,6 +74,11 @@ export class EngineLoop {
     this.#adapters.set(adapter.digest, adapter);
   }
 
+  /** A loaded adapter. */
+  adapter(digest: string): BoundAdapter | undefined {
+    return this.#adapters.get(digest);
+  }
+
   /** Forgets an adapter and the prefixes read with it. A row that still uses it keeps its weights alive until it ends. */
   unload(digest: string): void {
     this.#adapters.delete(digest);

@@ -52,6 +52,10 @@ export type ToEngine =
   | { readonly type: 'load'; readonly adapter: BoundAdapter }
   /** Sent only when no row of the main thread holds a lease on it any more. */
   | { readonly type: 'unload'; readonly digest: string }
+  /** Asks for a copy of a loaded adapter, for another engine thread. */
+  | { readonly type: 'give'; readonly digest: string }
+  /** From now on other engine threads work beside this one. */
+  | { readonly type: 'beside' }
   | { readonly type: 'close' };
 
 /** One generated token of one row. */
@@ -134,4 +138,6 @@ export type FromEngine =
       readonly reason?: ErrorReason | undefined;
       readonly stats: EngineStats;
     }
-  | { readonly type: 'unloaded'; readonly digest: string; readonly stats: EngineStats };
+  | { readonly type: 'unloaded'; readonly digest: string; readonly stats: EngineStats }
+  /** Answers 'give'; undefined = it is not loaded any more. */
+  | { readonly type: 'given'; readonly digest: string; readonly adapter: BoundAdapter | undefined };

@@ -61,6 +61,7 @@ export class StepRunner implements StepBackend {
   readonly #sessions = new Map<GraphVariant, Opened>();
   readonly #opener: SessionOpener | undefined;
   readonly #opening = new Map<GraphVariant, Promise<void>>();
+  #othersExpected = false;
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
   headInputs: Float32Array | undefined;
@@ -113,12 +114,16 @@ export class StepRunner implements StepBackend {
       await this.#open('lora');
       return true;
     }
-    for (const [variant, { session }] of this.#sessions) {
+    for (const [variant, { session }] of this.#othersExpected ? this.#sessions : []) {
       if (!session.wantsNarrow) continue;
       session.addNarrow(await this.#opener!.openNarrow!(variant));
       return true;
     }
     return false;
+  }
+
+  expectOthers(): void {
+    this.#othersExpected = true;
   }
 
   async #open(variant: GraphVariant): Promise<void> {

@@ -36,7 +36,11 @@ export const NO_STATS: EngineStats = {
  * Starts the worker and resolves once the model is ready. Throws MODEL_INVALID with the worker's message.
  * @param signal ends the attempt when it aborts
  */
-export async function startEngine(options: WorkerOptions, limits: EngineLimits, signal?: AbortSignal): Promise<Engine> {
+export async function startEngine(
+  options: WorkerOptions,
+  limits: EngineLimits,
+  signal?: AbortSignal,
+): Promise<WorkerEngine> {
   signal?.throwIfAborted();
   const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;
   const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, options } });
@@ -54,7 +58,8 @@ export async function startEngine(options: WorkerOptions, limits: EngineLimits, 
   return engine;
 }
 
-class WorkerEngine implements Engine {
+/** One engine thread. */
+export class WorkerEngine implements Engine {
   readonly ready: Promise<void>;
   alive = true;
   failure: string | undefined;
@@ -65,8 +70,9 @@ class WorkerEngine implements Engine {
   readonly #listeners = new Map<number, RowListener>();
   readonly #loads = new Map<string, { resolve(): void; reject(error: Error): void }>();
   readonly #unloads = new Map<string, () => void>();
+  readonly #gifts = new Map<string, ((adapter: BoundAdapter | undefined) => void)[]>();
   /** What the budget of keys and values holds; 0 before the engine is ready. */
-  #maxPositions = 0;
+  maxPositions = 0;
   #nextId = 1;
   /** Submitted in this turn of the event loop, not sent yet. */
   #unsent: RowRequest[] = [];
@@ -93,23 +99,8 @@ class WorkerEngine implements Engine {
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
     if (!this.alive) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`);
-    if (this.#listeners.size + rows.length > this.#limits.maxQueue) {
-      throw new AppError(
-        'QUEUE_FULL',
-        `${this.#listeners.size} rows wait or run already, ${rows.length} more would exceed the limit of ${this.#limits.maxQueue}`,
-        { retryAfterMs: 1000 },
-      );
-    }
-    const maxPositions = this.#maxPositions;
-    for (const row of rows) {
-      const totalTokens = row.promptIds.length + row.maxNewTokens;
-      if (positionsFor(totalTokens) > maxPositions) {
-        throw new AppError(
-          'KV_EXHAUSTED',
-          `a row of ${totalTokens} tokens needs ${positionsFor(totalTokens)} cache positions, the budget holds ${maxPositions}`,
-        );
-      }
-    }
+    checkQueue(this.#listeners.size, rows.length, this.#limits.maxQueue);
+    checkPositions(rows, this.maxPositions);
     const submittedAt = clock();
     const requests: RowRequest[] = rows.map((row) => ({ ...row, id: this.#nextId++, submittedAt }));
     for (const [i, { id }] of requests.entries()) this.#listeners.set(id, listeners[i]!);
@@ -146,6 +137,20 @@ class WorkerEngine implements Engine {
     });
   }
 
+  /** A copy of a loaded adapter; undefined = it is not loaded. */
+  copyOf(digest: string): Promise<BoundAdapter | undefined> {
+    if (!this.alive) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      this.#gifts.set(digest, [...(this.#gifts.get(digest) ?? []), resolve]);
+      this.#send({ type: 'give', digest });
+    });
+  }
+
+  /** Tells the thread that others work beside it from now on. */
+  expectOthers(): void {
+    if (this.alive) this.#send({ type: 'beside' });
+  }
+
   stats(): EngineStats {
     // Between steps the worker is silent; rows that were submitted since count as waiting.
     const known = this.#stats.runningRows + this.#stats.waitingRows;
@@ -154,10 +159,15 @@ class WorkerEngine implements Engine {
     return live > known ? { ...this.#stats, waitingRows: live - this.#stats.runningRows } : this.#stats;
   }
 
-  /** Ends the worker at once, whatever it is doing. */
+  /** Ends the worker at once, whatever it is doing; its rows count as cancelled. */
   stop(): void {
     this.#closing = true;
-    this.#die('it was stopped');
+    this.abandon('it was stopped');
+  }
+
+  /** Ends the worker at once because of a fault elsewhere. */
+  abandon(message: string): void {
+    this.#die(message);
     void this.#worker.terminate();
   }
 
@@ -180,7 +190,7 @@ class WorkerEngine implements Engine {
     switch (message.type) {
       case 'ready':
         this.device = { name: message.device, why: message.why };
-        this.#maxPositions = message.maxPositions;
+        this.maxPositions = message.maxPositions;
         this.#settleReady.resolve();
         return;
       case 'failed':
@@ -208,6 +218,10 @@ class WorkerEngine implements Engine {
         this.#stats = message.stats;
         this.#unloads.get(message.digest)?.();
         this.#unloads.delete(message.digest);
+        return;
+      case 'given':
+        // Each question has its answer, in order.
+        this.#gifts.get(message.digest)?.shift()?.(message.adapter);
     }
   }
 
@@ -221,14 +235,38 @@ class WorkerEngine implements Engine {
     const failure = new AppError('ENGINE_FAILED', `the engine stopped: ${message}`);
     for (const { reject } of this.#loads.values()) reject(failure);
     for (const resolve of this.#unloads.values()) resolve();
+    for (const resolve of [...this.#gifts.values()].flat()) resolve(undefined);
     const cause = this.#closing ? 'cancelled' : 'error';
     for (const [id, listener] of this.#listeners) {
       listener.end({ id, cause, message: failure.message, cachedTokens: 0, queueMs: 0, prefillMs: 0, decodeMs: 0 });
     }
     this.#loads.clear();
     this.#unloads.clear();
+    this.#gifts.clear();
     this.#listeners.clear();
   }
+}
+
+/** Refuses rows that could never have the memory they need. Throws KV_EXHAUSTED. */
+export function checkPositions(rows: readonly EngineRow[], maxPositions: number): void {
+  for (const row of rows) {
+    const totalTokens = row.promptIds.length + row.maxNewTokens;
+    if (positionsFor(totalTokens) <= maxPositions) continue;
+    throw new AppError(
+      'KV_EXHAUSTED',
+      `a row of ${totalTokens} tokens needs ${positionsFor(totalTokens)} cache positions, the budget holds ${maxPositions}`,
+    );
+  }
+}
+
+/** Refuses rows beyond the most that may wait or run. Throws QUEUE_FULL. */
+export function checkQueue(present: number, more: number, maxQueue: number): void {
+  if (present + more <= maxQueue) return;
+  throw new AppError(
+    'QUEUE_FULL',
+    `${present} rows wait or run already, ${more} more would exceed the limit of ${maxQueue}`,
+    { retryAfterMs: 1000 },
+  );
 }
 
 /** Every distinct buffer of an adapter's arrays. */

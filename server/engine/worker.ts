@@ -24,13 +24,33 @@ export interface WorkerOptions extends DeviceOptions {
   readonly limits: WorkerLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
   readonly merge?: readonly MergePart[] | undefined;
+  /** Absent = the only engine thread of its model. */
+  readonly team?: TeamPlace | undefined;
 }
+
+/** A thread's place among the engine threads of one model. */
+export interface TeamPlace {
+  /** Arithmetic threads of a step while others work. */
+  readonly threads: number;
+  /** int32 [engine threads]: 1 while that thread has rows. */
+  readonly working: SharedArrayBuffer;
+  readonly index: number;
+}
+
+/** Idle time after which a thread opens what rows are likely to need, and how long it waits for that. [ms] */
+const QUIET_MS = 250;
+const PATIENCE_MS = 3000;
 
 async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const post = (message: FromEngine) => port.postMessage(message);
   const opened = await openModelFolder(options.modelDir);
   const folder = options.merge === undefined ? opened : await mergeInto(opened, options.merge);
-  const { backend, device, why } = await openOnDevice(folder, options);
+  const { team } = options;
+  const working = new Int32Array(team?.working ?? new SharedArrayBuffer(4));
+  const index = team?.index ?? 0;
+  const beside = () => working.some((value, other) => value === 1 && other !== index);
+  const shared = team && { threads: team.threads, beside };
+  const { backend, device, why } = await openOnDevice(folder, { ...options, shared });
   const { kvBytes, stepBytes, ...limits } = options.limits;
   const { positionBytes } = backend;
   const maxPositions = Math.floor(kvBytes / positionBytes);
@@ -79,6 +99,13 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
         engine.unload(message.digest);
         post({ type: 'unloaded', digest: message.digest, stats: engine.stats() });
         return;
+      case 'give':
+        post({ type: 'given', digest: message.digest, adapter: engine.adapter(message.digest) });
+        return;
+      case 'beside':
+        backend.expectOthers?.();
+        openAhead();
+        return;
       case 'close':
         await end();
     }
@@ -86,6 +113,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const run = async (): Promise<void> => {
     if (stepping) return;
     stepping = true;
+    Atomics.store(working, index, 1);
     while (engine.busy && !closed) {
       const output = await engine.step();
       if (broken()) return;
@@ -95,14 +123,41 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       // Lets messages in: a session's run alone does not always pass through the event loop.
       await new Promise((resolve) => setImmediate(resolve));
     }
+    Atomics.store(working, index, 0);
     stepping = false;
+    quietSince = performance.now();
   };
+
+  let quietSince = performance.now();
+  let opening = false;
+  /** Opens what is left to open, one by one between steps, as soon as nothing runs for a moment or it has waited long. */
+  const openAhead = (): void => {
+    if (opening || backend.openAhead === undefined) return;
+    opening = true;
+    const asked = performance.now();
+    const attempt = async (): Promise<void> => {
+      const now = performance.now();
+      const patient = stepping || now - quietSince < QUIET_MS;
+      if (closed) return;
+      if (patient && now - asked < PATIENCE_MS) return again();
+      try {
+        if (await backend.openAhead!()) return again();
+      } catch {
+        // Whoever needs it is told then.
+      }
+      opening = false;
+    };
+    const again = (): void => void setTimeout(() => void attempt(), QUIET_MS).unref();
+    again();
+  };
+
   port.on('message', (message: ToEngine) => {
     void handle(message)
       .then(run)
       .catch((error: Error) => post({ type: 'failed', message: error.message }));
   });
   post({ type: 'ready', device, why, maxPositions });
+  openAhead();
 }
 
 if (parentPort !== null) {
