@@ -245,11 +245,11 @@ export const SETTINGS = z.object({
       'Threads of the arithmetic; 0 takes one for each processor core, and for models below 20 million weights at most two that leave a core free.',
     default: '0',
   }),
-  engines: integer(0, 16, {
+  engines: integer(1, 64, {
     value: 'COUNT',
     description:
-      'Engine threads of each model, which work on different rows side by side and divide the memory of caches; 0 takes two on the processor where they can share packed weights (int8, `--weight-cache on`, at least 20 million weights and two threads), else one.',
-    default: '0',
+      'Engine threads of each model on the processor. Several work on different rows side by side, and divide `--threads`, `--kv-bytes` and `--prefix-cache-bytes`; worth trying from four cores on.',
+    default: '1',
   }),
 });
 

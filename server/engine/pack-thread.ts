@@ -16,20 +16,20 @@ interface PackOptions {
  * Packs the weights that the cache has of the model.
  * @returns true if the cache has their packed form now; never throws
  */
-export function packWeights(options: PackOptions, signal: AbortSignal): Promise<boolean> {
+export function packWeights(options: PackOptions, signal?: AbortSignal): Promise<boolean> {
   const module = new URL(import.meta.url).href;
   const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, pack: options } });
   worker.unref();
   return new Promise((resolve) => {
     const stop = () => void worker.terminate();
-    signal.addEventListener('abort', stop, { once: true });
+    signal?.addEventListener('abort', stop, { once: true });
     worker.once('message', (packed: boolean) => resolve(packed));
     worker.once('error', () => resolve(false));
     worker.once('exit', () => {
-      signal.removeEventListener('abort', stop);
+      signal?.removeEventListener('abort', stop);
       resolve(false);
     });
-    if (signal.aborted) stop();
+    if (signal?.aborted) stop();
   });
 }
 

@@ -1,4 +1,4 @@
-/** How many threads a model gets where the settings leave it open. */
+/** How many threads the arithmetic of a model gets where the setting leaves it open. */
 
 /** Models below this many weights; see {@link threadsFor}. */
 const SMALL = 20_000_000;
@@ -12,18 +12,4 @@ const SMALL = 20_000_000;
  */
 export function threadsFor(parameters: number, cores: number): number {
   return parameters < SMALL ? Math.max(1, Math.min(2, cores - 1)) : cores;
-}
-
-/**
- * Engine threads of a model. Two take turns better than one divides its steps, as long as the weights are in memory only
- * once (packed-weights.ts): so where nothing else is asked for they are two for models in `int8` with a cache.
- * @param asked 0 = leave it open
- */
-export function enginesFor(
-  asked: number,
-  model: { readonly parameters: number; readonly threads: number; readonly shareable: boolean },
-): { readonly count: number; readonly onlyShared: boolean } {
-  if (asked > 0) return { count: asked, onlyShared: false };
-  const several = model.shareable && model.threads >= 2 && model.parameters >= SMALL;
-  return { count: several ? 2 : 1, onlyShared: true };
 }

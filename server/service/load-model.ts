@@ -7,7 +7,7 @@ import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { DeviceDtype } from '../engine/open-device.js';
 import { startEngines } from '../engine/start-engines.js';
-import { enginesFor, threadsFor } from '../engine/threads.js';
+import { threadsFor } from '../engine/threads.js';
 import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
 import type { FloatSetting } from '../engine/webgpu/choose-floats.js';
 import { AppError } from '../errors.js';
@@ -35,7 +35,7 @@ export interface LoadModelOptions {
   readonly deviceFloats?: FloatSetting;
   /** Arithmetic threads, >= 1; absent = by the model's size and the cores at hand. */
   readonly threads?: number | undefined;
-  /** Engine threads side by side; 0 or absent = left open. */
+  /** Engine threads side by side on the processor, >= 1; absent = 1. */
   readonly engines?: number | undefined;
   readonly maxBatch: number;
   readonly maxQueue: number;
@@ -77,15 +77,12 @@ async function start(
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
   const merge = await readMerge(options.merge, adapterBaseOf(folder, options.name));
   const failed = new AbortController();
-  const threads = options.threads ?? threadsFor(parameters, availableParallelism());
-  const onDevice = options.device?.device === 'webgpu';
-  const shareable = dtype === 'int8' && options.cacheDir !== undefined && merge.length === 0;
   // The engine thread needs longest, so it goes first.
   const starting = startEngines(
     {
       modelDir: options.path,
       dtype,
-      threads,
+      threads: options.threads ?? threadsFor(parameters, availableParallelism()),
       lora: options.loraEnabled,
       cacheDir: options.cacheDir,
       device: options.device,
@@ -102,7 +99,7 @@ async function start(
       },
     },
     { maxQueue: options.maxQueue },
-    onDevice ? { count: 1, onlyShared: true } : enginesFor(options.engines ?? 0, { parameters, threads, shareable }),
+    options.device?.device === 'webgpu' ? 1 : (options.engines ?? 1),
     AbortSignal.any([failed.signal, ...(signal === undefined ? [] : [signal])]),
   );
   starting.catch(() => {}); // Told below.

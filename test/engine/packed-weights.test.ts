@@ -1,0 +1,96 @@
+/** Packed weights behind the converted columns: shared where they are right, passed over where they are not. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { integerProductsAreExact } from '../../server/engine/integer-check.js';
+import { prepareLinears } from '../../server/engine/linear-weights.js';
+import { openBackend } from '../../server/engine/open-backend.js';
+import { packWeights } from '../../server/engine/pack-thread.js';
+import { findPacked, makePacked } from '../../server/engine/packed-weights.js';
+import { BASE_ROW } from '../../server/engine/row-adapter.js';
+import { openModelFolder } from '../../server/model/model-folder.js';
+import { linearGroups } from '../../server/model/spec.js';
+import { GOLDEN } from './golden-model.js';
+
+describe('packed weights', async () => {
+  if (!(await integerProductsAreExact())) return test('are not made on this processor', { skip: true });
+  const dir = mkdtempSync(join(tmpdir(), 'loramux-packed-'));
+  const modelDir = join(GOLDEN, 'models/llama');
+  const folder = await openModelFolder(modelDir);
+  after(async () => {
+    await folder.close();
+    rmSync(dir, { recursive: true });
+  });
+  const ids = [3, 70, 11, 42, 5, 5, 60];
+  const logits = async (cacheDir: string | undefined) => {
+    const backend = await openBackend(folder, { dtype: 'int8', threads: 1, lora: false, cacheDir });
+    return (await backend.prefill(ids, 0, backend.createStore(1, 32), BASE_ROW, [ids.length - 1])).slice();
+  };
+  const shared = async () => (await prepareLinears(folder, 'int8', dir)).shared === true;
+  const packedFile = () => join(dir, readdirSync(dir).find((name) => name.includes('packed'))!);
+  const wanted = await logits(undefined);
+
+  test('need converted weights first', async () => {
+    assert.equal(await makePacked(folder, dir), false);
+    assert.deepEqual(await logits(dir), wanted);
+    assert.equal(await shared(), false);
+  });
+
+  test('are made once, by a thread, and give the same logits', async () => {
+    assert.equal(await packWeights({ modelDir, cacheDir: dir }), true);
+    assert.equal(await shared(), true);
+    assert.deepEqual(await logits(dir), wanted);
+    const made = readFileSync(packedFile());
+    assert.equal(await makePacked(folder, dir), true);
+    assert.deepEqual(readFileSync(packedFile()), made);
+    assert.equal(readdirSync(dir).length, 2, 'nothing else is left');
+  });
+
+  test('cover every matrix of the model', async () => {
+    const packed = (await findPacked(folder, dir))!.packed;
+    assert.equal(packed.size, linearGroups(folder.spec).length);
+    for (const entry of packed.values()) assert.match(entry, /^MatMulIntegerToFloat\+\d+\|\d+;\d+;0$/);
+  });
+
+  /** The file with its packed bytes spoilt and its index rewritten, under a digest that is right. */
+  const spoilt = (whole: Buffer, reindex: (index: string) => string): Buffer => {
+    const body = Buffer.from(whole.subarray(0, -32));
+    const index = body.lastIndexOf('[["');
+    body.fill(1, Math.floor(index * 0.6), index);
+    const parts = [
+      body.subarray(0, index),
+      Buffer.from(reindex(body.subarray(index, -8).toString())),
+      body.subarray(-8),
+    ];
+    const name = packedFile().split('/').at(-1)!;
+    const hash = createHash('sha256').update(name);
+    for (const part of parts) hash.update(part);
+    return Buffer.concat([...parts, hash.digest()]);
+  };
+
+  test('that another processor made are passed over, those of this one are what is multiplied with', async () => {
+    const whole = readFileSync(packedFile());
+    const otherKeys = (text: string) =>
+      text.replaceAll(/\+(\d)/g, (_, digit: string) => `+${(Number(digit) + 1) % 10}`);
+    writeFileSync(packedFile(), spoilt(whole, otherKeys));
+    assert.equal(await shared(), true, 'the file itself is whole');
+    assert.deepEqual(await logits(dir), wanted);
+    writeFileSync(
+      packedFile(),
+      spoilt(whole, (text) => text),
+    );
+    assert.notDeepEqual(await logits(dir), wanted);
+    writeFileSync(packedFile(), whole);
+  });
+
+  test('that are torn are not used, and made anew', async () => {
+    writeFileSync(packedFile(), readFileSync(packedFile()).subarray(0, 5000));
+    assert.equal(await shared(), false);
+    assert.deepEqual(await logits(dir), wanted);
+    assert.equal(await makePacked(folder, dir), true);
+    assert.equal(await shared(), true);
+  });
+});
