@@ -7,7 +7,7 @@ import { type RowStore, type StepBackend, StoreLost } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
 import { EngineCounts } from './engine-counts.js';
 import { LogNorms } from './log-norms.js';
-import type { EndEvent, EngineStats, PromptEvent, RowRequest, TokenEvent } from './messages.js';
+import type { EndEvent, EngineStats, RowRequest, StepOutput } from './messages.js';
 import { BLOCK, inBlocks } from './placement.js';
 import { PrefixCache } from './prefix-cache.js';
 import { mostScored } from './prompt-logprobs.js';
@@ -19,13 +19,6 @@ import { decide, type SchedulerLimits } from './scheduler.js';
 import { Selections } from './selections.js';
 import { ServiceLedger } from './service-ledger.js';
 import { StepCosts } from './step-costs.js';
-
-/** What one step did. */
-export interface StepOutput {
-  readonly prompts: PromptEvent[];
-  readonly tokens: TokenEvent[];
-  readonly ends: EndEvent[];
-}
 
 /** Bounds of a loop. */
 export interface LoopLimits extends SchedulerLimits {

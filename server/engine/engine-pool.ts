@@ -9,6 +9,7 @@ import { AppError } from '../errors.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import { EngineRouter, leastBusy, type Member } from './engine-router.js';
 import type { EndEvent, EngineStats } from './messages.js';
+import { refusal } from './row.js';
 import { checkPositions, checkQueue, type EngineLimits, type WorkerEngine } from './worker-engine.js';
 
 /** An engine thread and what the pool knows of it. */
@@ -24,13 +25,14 @@ export class EnginePool implements Engine {
   readonly stopped: Promise<void>;
   readonly #members: PoolMember[] = [];
   readonly #router = new EngineRouter<PoolMember>();
-  readonly #limits: EngineLimits & { readonly maxPositions: number };
+  readonly #limits: EngineLimits;
   /** Adapters that were loaded and not unloaded since. */
   readonly #loaded = new Set<string>();
+  #failure: string | undefined;
   #tellStopped: () => void = () => {};
 
-  /** @param limits maxPositions: what each engine thread's caches hold */
-  constructor(first: WorkerEngine, limits: EngineLimits & { readonly maxPositions: number }) {
+  /** @param limits hold for all threads together */
+  constructor(first: WorkerEngine, limits: EngineLimits) {
     this.#limits = limits;
     this.stopped = new Promise((resolve) => {
       this.#tellStopped = resolve;
@@ -40,6 +42,10 @@ export class EnginePool implements Engine {
 
   get alive(): boolean {
     return this.#members.every(({ engine }) => engine.alive);
+  }
+
+  get failure(): string | undefined {
+    return this.#failure ?? this.#members.find(({ engine }) => !engine.alive)?.engine.failure;
   }
 
   get device(): Engine['device'] {
@@ -58,13 +64,13 @@ export class EnginePool implements Engine {
   }
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
-    if (!this.alive) throw new AppError('ENGINE_FAILED', 'the engine has stopped; the server must be restarted');
+    if (!this.alive) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`);
     checkQueue(
       this.#members.reduce((sum, member) => sum + member.rows, 0),
       rows.length,
       this.#limits.maxQueue,
     );
-    checkPositions(rows, this.#limits.maxPositions);
+    checkPositions(rows, this.#members[0]!.engine.maxPositions);
     const handles: RowHandle[] = [];
     const together = new Map<PoolMember, number[]>();
     for (const [i, row] of rows.entries()) {
@@ -129,6 +135,7 @@ export class EnginePool implements Engine {
     this.#members.push({ engine, rows: 0, adapters: new Set(), arriving: new Map() });
     // What one thread held is lost with it, and nobody knows what led to that: the others end, too.
     void engine.stopped.then(() => {
+      this.#failure ??= engine.failure;
       for (const member of this.#members) member.engine.abandon('another engine thread of the model stopped');
       this.#tellStopped();
     });
@@ -139,17 +146,18 @@ export class EnginePool implements Engine {
     const listener = counted(member, asked);
     let handle: RowHandle | undefined;
     let ended = false;
-    const end = (cause: EndEvent['cause'], message?: string) => {
+    const end = (event: EndEvent) => {
+      if (ended) return;
       ended = true;
-      const times = { cachedTokens: 0, queueMs: 0, prefillMs: 0, decodeMs: 0 };
-      listener.end({ id: 0, cause, message, ...times });
+      listener.end(event);
     };
     this.#copyAll(row, member)
       .then(() => {
         if (!ended) [handle] = member.engine.submit([row], [listener]);
       })
-      .catch((error: Error) => !ended && end('error', error.message));
-    return { cancel: () => (handle === undefined ? !ended && end('cancelled') : handle.cancel()) };
+      .catch((error: Error) => end(refusal(0, error)));
+    const cancelled: EndEvent = { ...refusal(0, new Error('cancelled before it began')), cause: 'cancelled' };
+    return { cancel: () => (handle === undefined ? end(cancelled) : handle.cancel()) };
   }
 
   /** Copies every adapter of the row that the member lacks. Rejects where one is nowhere. */

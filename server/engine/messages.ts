@@ -117,19 +117,20 @@ export interface EngineStats {
   readonly overheadMs: number;
 }
 
+/** What one step did. */
+export interface StepOutput {
+  readonly prompts: PromptEvent[];
+  readonly tokens: TokenEvent[];
+  readonly ends: EndEvent[];
+}
+
 /** Engine to main thread. */
 export type FromEngine =
   /** `device`: where the model runs, and `why` there; `maxPositions`: what the budget of keys and values holds. */
   | { readonly type: 'ready'; readonly device: string; readonly why: string; readonly maxPositions: number }
   | { readonly type: 'failed'; readonly message: string }
   /** Everything one step produced, in one message. */
-  | {
-      readonly type: 'step';
-      readonly prompts: readonly PromptEvent[];
-      readonly tokens: readonly TokenEvent[];
-      readonly ends: readonly EndEvent[];
-      readonly stats: EngineStats;
-    }
+  | ({ readonly type: 'step'; readonly stats: EngineStats } & StepOutput)
   | {
       readonly type: 'loaded';
       readonly digest: string;

@@ -26,14 +26,14 @@ export async function startEngines(
     packLater(options, engine);
     return engine;
   }
-  const { maxPositions, prefixBytes = 0 } = options.limits;
-  const share = { maxPositions: Math.floor(maxPositions / count), prefixBytes: Math.floor(prefixBytes / count) };
+  const { kvBytes, prefixBytes = 0 } = options.limits;
+  const share = { kvBytes: Math.floor(kvBytes / count), prefixBytes: Math.floor(prefixBytes / count) };
   const working = new SharedArrayBuffer(4 * count);
   const start = (index: number): Promise<WorkerEngine> => {
     const team: TeamPlace = { threads: Math.max(1, Math.floor(options.threads / count)), working, index };
     return startEngine({ ...options, limits: { ...options.limits, ...share }, team }, limits, signal);
   };
-  const pool = new EnginePool(await start(0), { ...limits, ...share });
+  const pool = new EnginePool(await start(0), limits);
   try {
     await pack(options, signal);
     // One after another: each reads and checks the whole file.

@@ -15,7 +15,7 @@ import { GOLDEN } from './golden-model.js';
 
 const ADAPTERS = ['adapters/llama/all-r8', 'adapters/llama/dora', 'adapters/llama/rslora'];
 const modelDir = `${GOLDEN}models/llama`;
-const limits = { maxBatch: 8, prefillChunk: 16, maxPositions: 4000 };
+const limits = { maxBatch: 8, prefillChunk: 16, kvBytes: 64 << 20 };
 
 const row = (overrides: Partial<EngineRow> = {}): EngineRow => ({
   promptIds: [1, 2, 3],
@@ -44,7 +44,7 @@ describe('a pool of engine threads', async () => {
     );
   const alone = await startEngine({ modelDir, dtype: 'fp32', threads: 1, lora: true, limits }, { maxQueue: 100 });
   const members = [await start(0), await start(1)];
-  const pool = new EnginePool(members[0]!, { maxQueue: 12, maxPositions: 4000 });
+  const pool = new EnginePool(members[0]!, { maxQueue: 12 });
   after(async () => {
     await Promise.all([pool.close(), alone.close(), folder.close()]);
   });
