@@ -1,12 +1,13 @@
 /** The weights of a model's linears in the form that the chosen arithmetic multiplies with. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { COLUMN_FORM, columnLayout, columnStore, convertColumns } from '../model/column-store.js';
+import { COLUMN_FORM, columnLayout, columnStore } from '../model/column-store.js';
 import { integerKernel } from '../model/graph-integer.js';
 import { blockKernel, fp32Kernel, type LinearKernel, memoryFile } from '../model/graph-linears.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { quantise } from '../model/quantise.js';
 import { allLinears, linearGroups } from '../model/spec.js';
+import { convertWeights } from './convert-weights.js';
 import { convertedName, findConverted, type KeptFile, keepConverted } from './converted-weights.js';
 import { integerProductsAreExact } from './integer-check.js';
 import { findPacked } from './packed-weights.js';
@@ -44,7 +45,6 @@ export async function prepareLinears(folder: ModelFolder, dtype: Dtype, cacheDir
 
 /** Columns, read from the cache's file where there is one, which then needs no memory of ours. */
 async function columnLinears(folder: ModelFolder, cacheDir: string | undefined): Promise<LinearWeights> {
-  const groups = linearGroups(folder.spec);
   // Merged weights are those of one start.
   const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
   const name = await convertedName(folder, COLUMN_FORM);
@@ -54,10 +54,11 @@ async function columnLinears(folder: ModelFolder, cacheDir: string | undefined):
     const known = await findConverted(place, name);
     if (known !== undefined) return keptColumns(folder, known);
   }
-  const store = await convertColumns(groups, ({ weight }) => folder.checkpoint.readFloat32(weight));
+  const store = await convertWeights(folder);
   const kept = place === undefined ? undefined : await keepConverted(place, name, [store.bytes]);
   if (kept !== undefined) return keptColumns(folder, kept);
-  const files = [{ path: store.location, data: store.bytes }];
+  // onnxruntime takes no shared memory.
+  const files = [{ path: store.location, data: unshared(store.bytes) }];
   return { kernel: integerKernel(store), externalFiles: async () => files };
 }
 
@@ -74,6 +75,10 @@ function keptColumns({ spec }: ModelFolder, kept: KeptFile, packed?: ReadonlyMap
     folder: kept.folder,
     externalFiles: async () => [],
   };
+}
+
+function unshared(bytes: Uint8Array): Uint8Array {
+  return bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice();
 }
 
 async function storedInBlocks({ spec, checkpoint }: ModelFolder): Promise<boolean> {

@@ -81,22 +81,32 @@ export function matrixName(linears: readonly LinearSpec[]): string {
   return `s8.${linears[0]!.weight}`;
 }
 
+/** Where several threads convert one model: what they write to, and how they divide the work. */
+export interface SharedConversion {
+  /** As long as {@link columnLayout} says. */
+  readonly bytes: Uint8Array;
+  /** The next group that nobody has taken, counted from 0. */
+  next(): number;
+}
+
 /**
- * Converts every group, one weight after another, so that only one float copy exists at a time.
+ * Converts every group, one weight after another, so that only one float copy exists at a time; with `shared`, those that
+ * this thread takes. The last groups go first: the head is the largest, and nobody should wait for it at the end.
  * @param read the weight as float32, as stored ([out, in], or [in, out] for Conv1D)
  */
 export async function convertColumns(
   groups: readonly (readonly LinearSpec[])[],
   read: (linear: LinearSpec) => Promise<Float32Array>,
+  shared?: SharedConversion,
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
   const { bytes: size, places } = columnLayout(groups);
-  const bytes = new Uint8Array(size);
-  const done = new Set<string>();
-  for (const linears of groups) {
-    const key = groupKey(linears);
-    if (done.has(key)) continue;
-    done.add(key);
-    const { weights, scales, columns } = places.get(key)!;
+  const bytes = shared?.bytes ?? new Uint8Array(size);
+  const distinct = [...new Map(groups.map((linears) => [groupKey(linears), linears])).values()].reverse();
+  let own = 0;
+  const next = () => shared?.next() ?? own++;
+  for (let at = next(); at < distinct.length; at = next()) {
+    const linears = distinct[at]!;
+    const { weights, scales, columns } = places.get(groupKey(linears))!;
     const target = new Int8Array(bytes.buffer, weights.offset, weights.length);
     const scaleTarget = new Float32Array(bytes.buffer, scales.offset, columns);
     let column = 0;

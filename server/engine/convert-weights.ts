@@ -1,0 +1,80 @@
+/**
+ * Converts a model's weights to columns, in two threads where the machine has the cores: it is most of a first start.
+ * The second thread opens the folder for itself; both take groups of linears in turn and write to shared memory.
+ */
+import { availableParallelism } from 'node:os';
+import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { type ColumnStore, columnLayout, convertColumns, type SharedConversion } from '../model/column-store.js';
+import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
+import { linearGroups } from '../model/spec.js';
+
+/** Below this many weights a second thread is not up before the work is done. */
+const WORTH_IT = 20_000_000;
+
+/** What both threads write to. */
+interface SharedMemory {
+  readonly dir: string;
+  readonly bytes: SharedArrayBuffer;
+  /** int32 [1]: groups taken. */
+  readonly taken: SharedArrayBuffer;
+}
+
+/**
+ * Converts all linears of the folder. Throws what reading the weights throws.
+ * @param divideFrom number of weights from which two threads work
+ */
+export async function convertWeights(
+  folder: ModelFolder,
+  divideFrom = WORTH_IT,
+): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
+  const alone = () => convertInto(folder);
+  // A GGUF file is dequantised as it is read, and merged weights are in this thread's memory alone.
+  const divisible = folder.tokenizerFiles === undefined && folder.checkpoint.changed === undefined;
+  if (!divisible || folder.parameters < divideFrom || availableParallelism() < 2) return alone();
+  const { bytes } = columnLayout(linearGroups(folder.spec));
+  const memory = { dir: folder.dir, bytes: new SharedArrayBuffer(bytes), taken: new SharedArrayBuffer(4) };
+  const helper = startHelper(memory);
+  const store = await convertInto(folder, memory);
+  // What a thread that failed had taken is missing.
+  return (await helper) ? store : alone();
+}
+
+function convertInto(
+  folder: ModelFolder,
+  memory?: SharedMemory,
+): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
+  return convertColumns(
+    linearGroups(folder.spec),
+    ({ weight }) => folder.checkpoint.readFloat32(weight),
+    memory && sharedWork(memory),
+  );
+}
+
+function sharedWork({ bytes, taken }: SharedMemory): SharedConversion {
+  const counter = new Int32Array(taken);
+  return { bytes: new Uint8Array(bytes), next: () => Atomics.add(counter, 0, 1) };
+}
+
+/** Resolves to true once the second thread has converted all that it took; never rejects. */
+function startHelper(memory: SharedMemory): Promise<boolean> {
+  const module = new URL(import.meta.url).href;
+  const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, convert: memory } });
+  return new Promise((resolve) => {
+    worker.once('message', () => resolve(true));
+    worker.once('error', () => resolve(false));
+    worker.once('exit', () => resolve(false));
+  });
+}
+
+async function help(memory: SharedMemory): Promise<void> {
+  const folder = await openModelFolder(memory.dir);
+  try {
+    await convertInto(folder, memory);
+    parentPort!.postMessage('done');
+  } finally {
+    await folder.close();
+  }
+}
+
+const asked = (workerData as { convert?: SharedMemory } | null)?.convert;
+if (parentPort !== null && asked !== undefined) await help(asked);
