@@ -166,7 +166,7 @@ export const IGNORED_KEYS: readonly IgnoredKeys[] = [
     keys: ['minWorkers', 'maxWorkers', 'cpu.minWorkers', 'cpu.maxWorkers', 'gpu.minWorkers', 'gpu.maxWorkers'],
     value: whole(-1),
     silent: ['1', '-1'],
-    why: 'one engine serves a model; `--threads` says how wide',
+    why: '`--engines` and `--threads` say how many threads work for a model',
     variables: { SAGEMAKER_NUM_MODEL_WORKERS: 'maxWorkers' },
   },
   { keys: ['load_on_devices'], value: anyText, silent: ['*', '0', 'cpu'], why: '`--device` chooses' },
