@@ -1,8 +1,11 @@
 /** Lets the threads that answer requests go first. */
 import { platform, setPriority } from 'node:os';
 
-/** The lowest there is. Where cores are scarce such a thread gets what others leave, and a hundredth of a core besides. */
-const NICENESS = 19;
+/**
+ * Where cores are scarce such a thread gets what others leave, and a tenth of a core besides: with less, whoever waits for
+ * an adapter beside busy streams waits for seconds, and the streams feel it no less.
+ */
+const NICENESS = 10;
 
 /** To be called by a thread whose work can wait. */
 export function yieldCores(): void {
