@@ -2,6 +2,7 @@
  * onnxruntime sessions of one model: the graph variants share the description and the weight files. A session's `run`
  * blocks its thread, so all of this lives in the engine worker.
  */
+import { stat } from 'node:fs/promises';
 import * as ort from 'onnxruntime-node';
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { buildDecoderGraph } from '../model/decoder-graph.js';
@@ -23,8 +24,16 @@ export class SessionFactory {
   readonly #folder: ModelFolder;
   readonly #small: ReadonlyMap<string, Float32Array>;
   readonly #linears: LinearWeights;
+  /** What the weight files were when they were read first. */
+  readonly #files: string;
 
-  private constructor(folder: ModelFolder, small: ReadonlyMap<string, Float32Array>, linears: LinearWeights) {
+  private constructor(
+    folder: ModelFolder,
+    small: ReadonlyMap<string, Float32Array>,
+    linears: LinearWeights,
+    files: string,
+  ) {
+    this.#files = files;
     this.#folder = folder;
     this.#small = small;
     this.#linears = linears;
@@ -32,6 +41,7 @@ export class SessionFactory {
 
   /** Reads biases and norms; with `int8` also quantises every linear. */
   static async create(folder: ModelFolder, dtype: Dtype, cacheDir?: string): Promise<SessionFactory> {
+    const files = await filesOf(folder);
     const small = new Map<string, Float32Array>();
     for (const norm of allNorms(folder.spec)) {
       for (const name of [norm.weight, norm.bias]) {
@@ -41,21 +51,26 @@ export class SessionFactory {
     for (const { bias } of allLinears(folder.spec)) {
       if (bias !== undefined) small.set(bias, await folder.checkpoint.readFloat32(bias));
     }
-    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir));
+    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir), files);
   }
 
   /** A factory of sessions that share packed weights, if the cache has them by now; else this one. */
   async sharing(cacheDir: string | undefined): Promise<SessionFactory> {
     if (this.#linears.shared || this.#linears.folder === undefined || cacheDir === undefined) return this;
     const linears = await sharedLinears(this.#folder, cacheDir);
-    return linears === undefined ? this : new SessionFactory(this.#folder, this.#small, linears);
+    return linears === undefined ? this : new SessionFactory(this.#folder, this.#small, linears, this.#files);
   }
 
   /**
    * Builds a variant's graph and loads it. Blocks the thread while onnxruntime prepares the weights.
+   * Throws where the weight files are not those of the start any more: graphs of one model must not mix weights.
    * @param threads arithmetic threads of the session, >= 1
    */
   async open(variant: GraphVariant, threads: number): Promise<DecoderSession> {
+    // A kept conversion has its contents in its name; files of the model are opened by path each time.
+    if (this.#linears.folder === undefined && (await filesOf(this.#folder)) !== this.#files) {
+      throw new Error(`the weight files of ${this.#folder.dir} have changed since the model was opened; load it again`);
+    }
     const graph = buildDecoderGraph(this.#folder.spec, this.#linears.kernel, variant, this.#small);
     const externalData = await this.#linears.externalFiles();
     const session = await ort.InferenceSession.create(graph.bytes, {
@@ -84,4 +99,15 @@ export class SessionFactory {
       run: (feeds, fetches) => session.run(feeds, fetches as string[]) as Promise<Record<string, ort.Tensor>>,
     };
   }
+}
+
+/** Identity of the folder's weight files as far as the file system tells it. */
+async function filesOf({ checkpoint }: ModelFolder): Promise<string> {
+  const states = await Promise.all(
+    checkpoint.files.map(async ({ path }) => {
+      const { dev, ino, size, mtimeMs } = await stat(path);
+      return [path, dev, ino, size, mtimeMs].join(':');
+    }),
+  );
+  return states.join('|');
 }

@@ -1,6 +1,6 @@
 /**
  * The engine thread. It opens the model folder for itself, owns sessions and caches, runs steps while there is work, and
- * reads messages between steps. Files are never read here after the start.
+ * reads messages between steps. After the start it reads no files but those of graphs that are opened later.
  */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { AppError } from '../errors.js';
