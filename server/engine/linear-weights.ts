@@ -1,7 +1,7 @@
 /** The weights of a model's linears in the form that the chosen arithmetic multiplies with. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { COLUMN_FORM, columnLayout, columnStore } from '../model/column-store.js';
+import { COLUMN_FORM, type ColumnStore, columnLayout, columnStore } from '../model/column-store.js';
 import { integerKernel } from '../model/graph-integer.js';
 import { blockKernel, fp32Kernel, type LinearKernel, memoryFile } from '../model/graph-linears.js';
 import type { ModelFolder } from '../model/model-folder.js';
@@ -47,16 +47,18 @@ export async function prepareLinears(folder: ModelFolder, dtype: Dtype, cacheDir
 async function columnLinears(folder: ModelFolder, cacheDir: string | undefined): Promise<LinearWeights> {
   // Merged weights are those of one start.
   const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
+  if (place === undefined) return columnsInMemory(await convertWeights(folder));
+  const packed = await sharedLinears(folder, place);
+  if (packed !== undefined) return packed;
   const name = await convertedName(folder, COLUMN_FORM);
-  if (place !== undefined) {
-    const packed = await sharedLinears(folder, place);
-    if (packed !== undefined) return packed;
-    const known = await findConverted(place, name);
-    if (known !== undefined) return keptColumns(folder, known);
-  }
+  const known = await findConverted(place, name);
+  if (known !== undefined) return keptColumns(folder, known);
   const store = await convertWeights(folder);
-  const kept = place === undefined ? undefined : await keepConverted(place, name, [store.bytes]);
-  if (kept !== undefined) return keptColumns(folder, kept);
+  const kept = await keepConverted(place, name, [store.bytes]);
+  return kept === undefined ? columnsInMemory(store) : keptColumns(folder, kept);
+}
+
+function columnsInMemory(store: ColumnStore & { readonly bytes: Uint8Array }): LinearWeights {
   // onnxruntime takes no shared memory.
   const files = [{ path: store.location, data: unshared(store.bytes) }];
   return { kernel: integerKernel(store), externalFiles: async () => files };

@@ -24,10 +24,12 @@ export function packedEntry({ key, length }: PackedEntry, offset: number): strin
 /** Reads the initialisers of a serialised ModelProto that have one packed form each. Throws where an entry is not understood. */
 export function readPackedEntries(model: Uint8Array): PackedEntry[] {
   const entries: PackedEntry[] = [];
-  for (const tensor of messages(messages(model, 7)[0] ?? new Uint8Array(), 5)) {
-    const [name] = messages(tensor, 8).map(text);
-    for (const pair of messages(tensor, 13)) {
-      const [key, value] = [messages(pair, 1), messages(pair, 2)].map(([bytes]) => text(bytes ?? new Uint8Array()));
+  for (const tensor of lengthDelimited(lengthDelimited(model, 7)[0] ?? new Uint8Array(), 5)) {
+    const [name] = lengthDelimited(tensor, 8).map(text);
+    for (const pair of lengthDelimited(tensor, 13)) {
+      const [key, value] = [lengthDelimited(pair, 1), lengthDelimited(pair, 2)].map(([bytes]) =>
+        text(bytes ?? new Uint8Array()),
+      );
       if (key?.startsWith('prepacked_') !== true) continue;
       const parts = /^([^|;]+)\|(\d+);(\d+);\d+$/.exec(value!);
       if (key !== 'prepacked_0' || name === undefined || parts === null) {
@@ -39,8 +41,8 @@ export function readPackedEntries(model: Uint8Array): PackedEntry[] {
   return entries;
 }
 
-/** Length-delimited fields of that number, in order. */
-function messages(bytes: Uint8Array, field: number): Uint8Array[] {
+/** The length-delimited fields of that number in a protobuf message, in order. */
+export function lengthDelimited(bytes: Uint8Array, field: number): Uint8Array[] {
   const reader = new BinaryReader(bytes);
   const found: Uint8Array[] = [];
   while (reader.pos < reader.len) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { BoundAdapter } from '../../server/adapters/types.js';
-import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
+import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { openOnDevice } from '../../server/engine/open-device.js';
 import { AdapterResidency } from '../../server/engine/webgpu/adapter-residency.js';
 import { GpuDevice } from '../../server/engine/webgpu/gpu-device.js';
@@ -10,8 +10,8 @@ import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
 import { allNorms } from '../../server/model/spec.js';
 import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { allGroups } from '../../server/model/webgpu/linear-groups.js';
-import { GREEDY, LIMITS, run, type TestRow } from '../engine/loop-run.js';
-import { FP32, type GpuGolden, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
+import { LIMITS, run } from '../engine/loop-run.js';
+import { FP32, type GpuGolden, goldenRows, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
 
 describe('rows on WebGPU', { skip: noGpu }, () => {
   let opened: GpuGolden;
@@ -21,21 +21,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
   after(() => opened.close());
 
   const NAMES = ['all-r8', 'qv-r4', 'patterns', 'layer2'];
-  const bind = (name: string) => opened.model.adapter(opened.model.golden.adapters[name]!.path);
-  const row = (adapter: BoundAdapter | undefined, more: Partial<TestRow> = {}): TestRow => ({
-    promptIds: opened.model.promptIds('p0'),
-    selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
-    sampling: GREEDY,
-    maxNewTokens: 6,
-    arrives: 0,
-    ...more,
-  });
-  const greedy = (name: string | null, prompt = 'p0') => opened.model.expected(name)[prompt]!.greedy;
-  const loop = async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
-    const engine = new EngineLoop(opened.runner, { ...LIMITS, ...limits });
-    for (const adapter of adapters) await engine.load(adapter);
-    return engine;
-  };
+  const { bind, row, greedy, loop } = goldenRows(() => opened);
 
   test('an adapter that overflows leaves its neighbours alone', async () => {
     const [good, other] = [await bind('all-r8'), await bind('qv-r4')];

@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { BoundAdapter } from '../../server/adapters/types.js';
-import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
-import { GREEDY, LIMITS, run, type TestRow } from '../engine/loop-run.js';
-import { type GpuGolden, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
+import { EngineLoop } from '../../server/engine/engine-loop.js';
+import { LIMITS, run } from '../engine/loop-run.js';
+import { type GpuGolden, goldenRows, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
 
 describe('faults of a WebGPU device', { skip: noGpu }, () => {
   let opened: GpuGolden;
@@ -16,21 +16,7 @@ describe('faults of a WebGPU device', { skip: noGpu }, () => {
   });
   after(() => opened.close());
 
-  const bind = (name: string) => opened.model.adapter(opened.model.golden.adapters[name]!.path);
-  const row = (adapter: BoundAdapter | undefined, more: Partial<TestRow> = {}): TestRow => ({
-    promptIds: opened.model.promptIds('p0'),
-    selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
-    sampling: GREEDY,
-    maxNewTokens: 6,
-    arrives: 0,
-    ...more,
-  });
-  const greedy = (name: string | null) => opened.model.expected(name).p0!.greedy;
-  const loop = async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
-    const engine = new EngineLoop(opened.runner, { ...LIMITS, ...limits });
-    for (const adapter of adapters) await engine.load(adapter);
-    return engine;
-  };
+  const { bind, row, greedy, loop } = goldenRows(() => opened);
   const long = () =>
     Array.from({ length: 3 }, () => opened.model.promptIds('p0'))
       .flat()

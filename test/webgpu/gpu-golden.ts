@@ -2,12 +2,15 @@
  * Golden models on the WebGPU provider. SwiftShader is enough: `VK_ICD_FILENAMES` names the vk_swiftshader_icd.json of
  * Debian's chromium-common. Without a Vulkan device that the provider accepts, tests skip with the reason.
  */
+import type { BoundAdapter } from '../../server/adapters/types.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
+import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
 import type { GpuModelOptions } from '../../server/engine/webgpu/gpu-model.js';
 import { GpuRunner } from '../../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
 import type { GraphVariant } from '../../server/model/graph-sites.js';
 import { type GoldenModel, openGolden } from '../engine/golden-model.js';
+import { GREEDY, LIMITS, type TestRow } from '../engine/loop-run.js';
 
 /** Why GPU tests are skipped here; false = they run. */
 export const noGpu: string | false = await supportsHalf().then(
@@ -56,6 +59,27 @@ export async function openGpuGolden(
     close: async () => {
       await runner.close();
       await model.close();
+    },
+  };
+}
+
+/** What tests of rows do with an opened model: read its adapters, describe rows, know their tokens, run them. */
+export function goldenRows(opened: () => GpuGolden) {
+  return {
+    bind: (name: string) => opened().model.adapter(opened().model.golden.adapters[name]!.path),
+    row: (adapter: BoundAdapter | undefined, more: Partial<TestRow> = {}): TestRow => ({
+      promptIds: opened().model.promptIds('p0'),
+      selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
+      sampling: GREEDY,
+      maxNewTokens: 6,
+      arrives: 0,
+      ...more,
+    }),
+    greedy: (name: string | null, prompt = 'p0') => opened().model.expected(name)[prompt]!.greedy,
+    loop: async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
+      const engine = new EngineLoop(opened().runner, { ...LIMITS, ...limits });
+      for (const adapter of adapters) await engine.load(adapter);
+      return engine;
     },
   };
 }

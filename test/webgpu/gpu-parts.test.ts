@@ -4,13 +4,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
 import { openOnDevice } from '../../server/engine/open-device.js';
 import { chooseDevice, findHardware } from '../../server/engine/webgpu/choose-device.js';
 import { DeviceClosed, GpuDevice } from '../../server/engine/webgpu/gpu-device.js';
 import { gpuFault } from '../../server/engine/webgpu/gpu-faults.js';
 import { GraphBuilder } from '../../server/model/onnx-graph.js';
+import { lengthDelimited } from '../../server/model/packed-entries.js';
 import { allLinears, allNorms } from '../../server/model/spec.js';
 import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { toHalf } from '../../server/model/webgpu/gpu-precision.js';
@@ -20,20 +20,8 @@ import { GOLDEN_MODELS, openGolden } from '../engine/golden-model.js';
 
 /** Number of nodes of a serialised model. */
 function nodes(model: Uint8Array): number {
-  const graph = fields(model, 7)[0]!;
-  return fields(graph, 1).length;
-}
-
-/** The length-delimited fields of that number. */
-function fields(message: Uint8Array, wanted: number): Uint8Array[] {
-  const reader = new BinaryReader(message);
-  const found: Uint8Array[] = [];
-  while (reader.pos < reader.len) {
-    const [field, type] = reader.tag();
-    if (field === wanted && type === WireType.LengthDelimited) found.push(reader.bytes());
-    else reader.skip(type, field);
-  }
-  return found;
+  const graph = lengthDelimited(model, 7)[0]!;
+  return lengthDelimited(graph, 1).length;
 }
 
 test('adapters cost four nodes for each linear group, and a base step none', async () => {
