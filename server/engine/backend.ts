@@ -54,6 +54,11 @@ export interface RowStore {
    */
   reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void;
   /**
+   * Moves rows to other slots, in place. Absent where it makes no difference which rows lie side by side.
+   * @param sources by new slot: the old slot whose positions 0..length-1 it holds afterwards; undefined = free
+   */
+  reorder?(sources: readonly (number | undefined)[], length: number): void;
+  /**
    * Copies a stretch of positions of a slot into a slot of another store of the same backend, which must have room. The
    * copy is complete when this returns, or before anything asked of either store later.
    */

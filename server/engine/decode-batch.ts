@@ -2,7 +2,7 @@
 import type { RowStore, StepBackend } from './backend.js';
 import { inBlocks, longestOf, mergeable, NEVER_APART, placeRow, positionsOf, slotsFor } from './placement.js';
 import type { Row } from './row.js';
-import { sideBySide } from './row-groups.js';
+import { arrange, bestFree, betterOrder } from './row-order.js';
 
 /** Bounds of the batch; see `SchedulerLimits`. */
 export interface BatchLimits {
@@ -22,6 +22,8 @@ interface Group {
   readonly store: RowStore;
   /** Positions that the store is growing to, part by part; 0 = it is not. */
   growing: number;
+  /** True while rows have come or gone and nobody has looked whether the others should move. */
+  changed: boolean;
 }
 
 /** Stores grow by this factor, or by this many positions, where there is room, so that growing is rare. */
@@ -33,7 +35,7 @@ const AHEAD = 64;
 const HEADROOM = 32;
 
 export class DecodeBatch {
-  readonly #backend: Pick<StepBackend, 'createStore' | 'spec'>;
+  readonly #backend: Pick<StepBackend, 'createStore' | 'spec' | 'positionBytes'>;
   readonly #maxPositions: number;
   readonly #stepPositions: number;
   #groups: Group[] = [];
@@ -44,7 +46,7 @@ export class DecodeBatch {
 
   /** @param backend where the batch's stores are made */
   constructor(
-    backend: Pick<StepBackend, 'createStore' | 'spec'>,
+    backend: Pick<StepBackend, 'createStore' | 'spec' | 'positionBytes'>,
     { maxPositions, stepPositions = NEVER_APART }: BatchLimits,
   ) {
     this.#backend = backend;
@@ -82,15 +84,21 @@ export class DecodeBatch {
     const place = placeRow(lengths, row.length, this.#stepPositions, this.#maxPositions - needed);
     const chosen = place === undefined ? undefined : this.#groups[place.group];
     if (chosen === undefined && store.slots === 1) {
-      this.#groups.push({ slots: [row], store, growing: 0 });
+      this.#groups.push({ slots: [row], store, growing: 0, changed: true });
       return 'adopted';
     }
     if (place === undefined) return 'full';
-    const group = chosen ?? { slots: [], store: this.#backend.createStore(1, inBlocks(row.length + 1)), growing: 0 };
+    const group = chosen ?? {
+      slots: [],
+      store: this.#backend.createStore(1, inBlocks(row.length + 1)),
+      growing: 0,
+      changed: true,
+    };
     if (chosen === undefined) this.#groups.push(group);
-    const target = this.#freeSlot(group, row.length, elsewhere);
+    const target = this.#freeSlot(group, row, elsewhere);
     store.copyStretch({ slot, from: 0, count: row.length }, group.store, target, 0);
     group.slots[target] = row;
+    group.changed = true;
     return 'copied';
   }
 
@@ -100,6 +108,7 @@ export class DecodeBatch {
       const slot = group.slots.indexOf(row);
       if (slot < 0) continue;
       group.slots[slot] = undefined;
+      group.changed = true;
       this.#thinned = true;
       if (rowsOf(group).length > 0) return;
       group.store.release();
@@ -119,7 +128,20 @@ export class DecodeBatch {
     this.#thinned = this.#thinned && expecting;
     for (const group of this.#groups) {
       this.#grow(group, elsewhere);
+      // Rows that are being read will join soon; all are looked at together then.
+      if (group.changed && elsewhere === 0) this.#order(group);
     }
+  }
+
+  /** Puts rows of one selection side by side where that is repaid. */
+  #order(group: Group): void {
+    const { slots, store } = group;
+    group.changed = false;
+    const order = store.reorder === undefined ? undefined : betterOrder(slots, this.#backend.positionBytes);
+    if (order === undefined) return;
+    const sources = order.map((row) => (row === undefined ? undefined : slots.indexOf(row)));
+    store.reorder!(sources, longestOf(lengthsOf(group)));
+    group.slots = order;
   }
 
   #grow(group: Group, elsewhere: number): void {
@@ -147,15 +169,14 @@ export class DecodeBatch {
     if (held > this.#maxPositions) this.#tighten();
   }
 
-  /** A free slot with room for `length` positions and one more token. */
-  #freeSlot(group: Group, length: number, elsewhere: number): number {
+  /** A free slot for the row with room for its positions and one more token, next to its like where there is one. */
+  #freeSlot(group: Group, row: Row, elsewhere: number): number {
     const rows = rowsOf(group).length;
-    const capacity = inBlocks(Math.max(longestOf(lengthsOf(group)), length) + 1);
-    const free = group.slots.indexOf(undefined);
+    const capacity = inBlocks(Math.max(longestOf(lengthsOf(group)), row.length) + 1);
     const held = Math.max(capacity, group.store.capacity, group.growing);
-    if (free >= 0 && this.#fits(elsewhere, group, group.slots.length, held)) {
+    if (rows < group.slots.length && this.#fits(elsewhere, group, group.slots.length, held)) {
       group.store.reserve(capacity);
-      return free;
+      return bestFree(group.slots, row);
     }
     const slots = slotsFor(rows + 1);
     if (this.#fits(elsewhere, group, slots, capacity + HEADROOM)) reshape(group, slots, capacity + HEADROOM);
@@ -163,7 +184,7 @@ export class DecodeBatch {
       this.#tighten();
       reshape(group, rows + 1, capacity);
     }
-    return rows;
+    return bestFree(group.slots, row);
   }
 
   /** True when everything stays within the budget with a group of that shape. */
@@ -201,7 +222,7 @@ export class DecodeBatch {
       const [first, second] = [this.#groups[pair[0]]!, this.#groups[pair[1]]!];
       for (const [slot, row] of second.slots.entries()) {
         if (row === undefined) continue;
-        const target = this.#freeSlot(first, row.length, elsewhere);
+        const target = this.#freeSlot(first, row, elsewhere);
         // Making a free slot may have moved the rows of the second group, too.
         const from = second.slots[slot] === row ? slot : second.slots.indexOf(row);
         second.store.copyStretch({ slot: from, from: 0, count: row.length }, first.store, target, 0);
@@ -225,13 +246,12 @@ function heldBy({ store, growing }: Group): number {
   return store.slots * Math.max(store.capacity, growing);
 }
 
-/** Another shape of a group's store; the rows move to its first slots, those of one selection side by side. */
+/** Another shape of a group's store; the rows move to its first slots, or where those of one selection lie side by side. */
 function reshape(group: Group, slots: number, capacity: number): void {
-  const rows = sideBySide(rowsOf(group));
-  const sources = Array.from({ length: slots }, (_, slot) =>
-    slot < rows.length ? group.slots.indexOf(rows[slot]) : undefined,
-  );
+  const rows = rowsOf(group);
+  const order = arrange(Array.from({ length: slots }, (_, slot) => rows[slot]));
+  const sources = order.map((row) => (row === undefined ? undefined : group.slots.indexOf(row)));
   group.store.reshape(slots, capacity, sources, longestOf(lengthsOf(group)));
-  group.slots = Array.from({ length: slots }, (_, slot) => rows[slot]);
+  group.slots = order;
   group.growing = 0;
 }

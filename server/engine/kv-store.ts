@@ -73,6 +73,25 @@ export class KvStore implements RowStore {
     });
   }
 
+  reorder(sources: readonly (number | undefined)[], length: number): void {
+    const { width } = this;
+    const moves = [...sources.entries()].flatMap(([to, from]) =>
+      from === undefined || from === to ? [] : { from, to },
+    );
+    const held = new Float32Array(moves.length * width); // one position of the rows that move
+    for (const values of [...this.keys, ...this.values]) {
+      for (let time = 0; time < length; time += 1) {
+        const start = time * this.#slots;
+        for (const [i, { from }] of moves.entries()) {
+          held.set(values.subarray((start + from) * width, (start + from + 1) * width), i * width);
+        }
+        for (const [i, { to }] of moves.entries()) {
+          values.set(held.subarray(i * width, (i + 1) * width), (start + to) * width);
+        }
+      }
+    }
+  }
+
   /** Replaces the arrays one after the other, so that old and new ones are never all there at once. */
   #rebuild(slots: number, capacity: number, move: (old: Float32Array, fresh: Float32Array) => void): void {
     for (const side of [this.keys, this.values]) {

@@ -74,6 +74,13 @@ export function needsFullGraph(adapter: BoundAdapter): boolean {
   );
 }
 
+/** Bytes of a selection's low-rank pairs. */
+export function lowRankBytes({ linears }: Pick<RowAdapter, 'linears'>): number {
+  let sum = 0;
+  for (const { a, b } of linears.values()) sum += a.byteLength + b.byteLength;
+  return sum;
+}
+
 /** Names a selection: digests with weights; `~` marks an adapter before its invocation. */
 export function selectionKey(parts: readonly WeightedAdapter[]): string {
   return parts.map(({ adapter, weight, idle }) => `${adapter.digest}*${weight}${idle ? '~' : ''}`).join('+');

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
+import { KvStore } from '../../server/engine/kv-store.js';
+import { needsFullGraph } from '../../server/engine/row-adapter.js';
 import { GOLDEN_MODELS, openGolden } from './golden-model.js';
 import { GREEDY, LIMITS, loadAll, run, sameUpTo, type TestRow } from './loop-run.js';
 
@@ -103,6 +105,28 @@ describe('a row is alone', async () => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  test('also when rows change their places to lie beside their like', async (t) => {
+    const plain = digests.filter((digest) => !needsFullGraph(engine.adapter(digest)!)).slice(0, 4);
+    const moves = t.mock.method(KvStore.prototype, 'reorder');
+    // A row comes to the place of one of another adapter, whose partner is left beside it.
+    const rows = [...'aabbccddb'].map((letter, i) => ({
+      promptIds: [1 + i, 7, 3 + i],
+      selection: [{ digest: plain['abcd'.indexOf(letter)]!, weight: 1 }],
+      sampling: GREEDY,
+      maxNewTokens: 60,
+      arrives: i < 8 ? 0 : 20,
+      cancelled: { 0: 19, 2: 30 }[i],
+    }));
+    const together = await run(engine, rows);
+    assert.ok(moves.mock.callCount() > 0, 'no row was moved: the test shows nothing');
+    for (const [i, one] of rows.entries()) {
+      const [alone] = await run(engine, [{ ...one, arrives: 0, cancelled: undefined }]);
+      const { tokens } = together[i]!;
+      assert.ok(tokens.length > 5, `row ${i} has ${tokens.length} tokens`);
+      assert.deepEqual(tokens, alone!.tokens.slice(0, tokens.length), `row ${i}`);
+    }
   });
 
   test('a row that names an adapter that is not loaded ends with an error and no token', async () => {

@@ -89,3 +89,31 @@ test('growing part by part keeps what is there and what is written meanwhile', (
     assert.deepEqual([...store.values[layer]!], [0, 20, 1, 21, 0, 0, 3, 23]);
   }
 });
+
+test('rows change slots in place, with all their positions and no others', () => {
+  const fill = () => {
+    const store = new KvStore(2, 2, 4, 3);
+    for (let layer = 0; layer < 2; layer += 1) {
+      for (let time = 0; time < 3; time += 1) {
+        const row = Float32Array.from({ length: 8 }, (_, i) => layer * 1000 + time * 100 + i);
+        store.scatter(
+          layer,
+          new Int32Array(4).fill(time),
+          row,
+          row.map((value) => -value),
+        );
+      }
+    }
+    return store;
+  };
+  const [moved, rebuilt] = [fill(), fill()];
+  moved.reorder([2, 1, 3, 0], 3);
+  rebuilt.reshape(4, 3, [2, 1, 3, 0], 3);
+  assert.deepEqual(moved.keys, rebuilt.keys);
+  assert.deepEqual(moved.values, rebuilt.values);
+  const kept = fill();
+  kept.reorder([1, undefined, 2, 3], 2);
+  assert.deepEqual([...kept.keys[1]!.subarray(0, 2)], [1002, 1003]);
+  assert.deepEqual([...kept.keys[1]!.subarray(4, 8)], [1004, 1005, 1006, 1007]);
+  assert.deepEqual([...kept.keys[1]!.subarray(16, 18)], [1200, 1201], 'positions behind the length stay');
+});

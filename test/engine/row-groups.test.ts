@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { LoraFeeds, type LoraInputs } from '../../server/engine/lora-feeds.js';
 import { BASE_ROW, type LowRank, type RowAdapter } from '../../server/engine/row-adapter.js';
-import { rowGroups, sideBySide } from '../../server/engine/row-groups.js';
+import { rowGroups } from '../../server/engine/row-groups.js';
 import type { DecoderGraph } from '../../server/model/decoder-graph.js';
 import { siteInputs } from '../../server/model/graph-sites.js';
 
@@ -119,14 +119,4 @@ describe('row groups', () => {
     assert.equal(groups('ab......'), 'ab......');
     assert.equal(groups('aab.....'), 'ab..');
   });
-});
-
-test('rows of one selection come side by side, the most frequent first, others in their order', () => {
-  const rows = [...'xaybaxaz'].map((key, at) => ({ key, at }));
-  const order = sideBySide(rows);
-  assert.equal(order.map(({ key }) => key).join(''), 'aaaxxybz');
-  assert.deepEqual(
-    order.map(({ at }) => at),
-    [1, 4, 6, 0, 5, 2, 3, 7],
-  );
 });
