@@ -3,8 +3,9 @@
  * takes long, for its size or its disk, another thread takes what waits. Threads end when nothing was read for a while.
  */
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { AppError } from '../errors.js';
+import { moduleBeside, startThread } from '../threads.js';
 import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
 import type { FromReader, PlainError, ToReader } from './reader-messages.js';
 import type { AdapterBase } from './types.js';
@@ -66,14 +67,8 @@ class ReaderThread {
 
   /** @param idleMs how long it lives on without work; Infinity = until it is ended */
   constructor(idleMs: number, onFree: (thread: ReaderThread) => void, onGone: (thread: ReaderThread) => void) {
-    const module = new URL(
-      import.meta.url.endsWith('.ts') ? './reader-worker.ts' : './reader-worker.js',
-      import.meta.url,
-    );
-    this.worker = new Worker(new URL('../thread.mjs', import.meta.url), {
-      workerData: { module: module.href },
-      resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES },
-    });
+    const module = moduleBeside(import.meta.url, 'reader-worker');
+    this.worker = startThread(module, {}, { resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES } });
     this.idleMs = idleMs;
     this.onFree = onFree;
     this.onGone = onGone;

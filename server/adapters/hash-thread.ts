@@ -2,7 +2,8 @@
  * Hashing beside reading: SHA-256 takes as long as all else that is done with an adapter's bytes, so where there is a
  * second core a thread of its own does it.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
+import { moduleBeside, startThread } from '../threads.js';
 import type { ContentHash } from './content-hash.js';
 import type { FromHasher, ToHasher } from './hash-worker.js';
 
@@ -35,8 +36,7 @@ export class HashThread {
   }
 
   private start(): Worker {
-    const module = new URL(import.meta.url.endsWith('.ts') ? './hash-worker.ts' : './hash-worker.js', import.meta.url);
-    const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module: module.href } });
+    const worker = startThread(moduleBeside(import.meta.url, 'hash-worker'));
     const gone = (error: Error) => {
       if (this.worker === worker) this.worker = undefined;
       for (const { reject } of this.waiting.splice(0)) reject(error);

@@ -2,10 +2,10 @@
  * Reading safetensors files by range: the header once, then single tensors. A file is never read as a whole, so
  * models larger than memory can be described, and mapped elsewhere by {@link TensorInfo.offset}.
  */
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { AppError, type ErrorReason } from '../errors.js';
+import { openRegular } from './open-regular.js';
 import { checkHeaderLength, MAX_HEADER_BYTES, parseSafetensorsHeader, type TensorInfo } from './safetensors-header.js';
 import { convertToFloat32, DTYPE_BITS, isFloatDtype } from './tensor-dtype.js';
 
@@ -121,20 +121,11 @@ export async function openSafetensors(path: string, options: OpenSafetensorsOpti
   const label = options.label ?? basename(path);
   const fail = (what: string, cause?: unknown) =>
     new AppError(options.reason ?? 'MODEL_INVALID', `${label}: ${what}`, { cause });
-  let handle: FileHandle;
+  const { handle, size } = await openRegular(path, fail);
   try {
-    // Non-blocking, so that a FIFO in the folder cannot hang the reader before it is seen not to be a file.
-    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
-    throw fail(code === 'ENOENT' ? 'the file is missing' : `the file cannot be opened (${code})`, error);
-  }
-  try {
-    const stat = await handle.stat();
-    if (!stat.isFile()) throw new Error('not a regular file');
-    const prefix = Buffer.alloc(Math.min(8, stat.size));
+    const prefix = Buffer.alloc(Math.min(8, size));
     await handle.read(prefix, 0, prefix.length, 0);
-    const length = checkHeaderLength(prefix, stat.size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
+    const length = checkHeaderLength(prefix, size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
     const json = Buffer.allocUnsafeSlow(length);
     let done = 0;
     while (done < length) {
@@ -142,7 +133,7 @@ export async function openSafetensors(path: string, options: OpenSafetensorsOpti
       if (bytesRead === 0) throw new Error('the file became shorter while it was read');
       done += bytesRead;
     }
-    return new OpenFile(path, handle, parseSafetensorsHeader(json, stat.size), fail);
+    return new OpenFile(path, handle, parseSafetensorsHeader(json, size), fail);
   } catch (error) {
     await handle.close();
     throw fail((error as Error).message, error);

@@ -3,10 +3,11 @@
  * The second thread opens the folder for itself; both take groups of linears in turn and write to shared memory.
  */
 import { availableParallelism } from 'node:os';
-import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { type ColumnStore, columnLayout, convertColumns, type SharedConversion } from '../model/column-store.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { linearGroups } from '../model/spec.js';
+import { firstMessage, startThread } from '../threads.js';
 
 /** Below this many weights a second thread is not up before the work is done. */
 const WORTH_IT = 20_000_000;
@@ -33,10 +34,10 @@ export async function convertWeights(
   if (!divisible || folder.parameters < divideFrom || availableParallelism() < 2) return alone();
   const { bytes } = columnLayout(linearGroups(folder.spec));
   const memory = { dir: folder.dir, bytes: new SharedArrayBuffer(bytes), taken: new SharedArrayBuffer(4) };
-  const helper = startHelper(memory);
+  const helper = firstMessage(startThread(import.meta.url, { convert: memory }));
   const store = await convertInto(folder, memory);
   // What a thread that failed had taken is missing.
-  return (await helper) ? store : alone();
+  return (await helper) === undefined ? alone() : store;
 }
 
 function convertInto(
@@ -53,17 +54,6 @@ function convertInto(
 function sharedWork({ bytes, taken }: SharedMemory): SharedConversion {
   const counter = new Int32Array(taken);
   return { bytes: new Uint8Array(bytes), next: () => Atomics.add(counter, 0, 1) };
-}
-
-/** Resolves to true once the second thread has converted all that it took; never rejects. */
-function startHelper(memory: SharedMemory): Promise<boolean> {
-  const module = new URL(import.meta.url).href;
-  const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, convert: memory } });
-  return new Promise((resolve) => {
-    worker.once('message', () => resolve(true));
-    worker.once('error', () => resolve(false));
-    worker.once('exit', () => resolve(false));
-  });
 }
 
 async function help(memory: SharedMemory): Promise<void> {

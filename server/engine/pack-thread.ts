@@ -1,7 +1,8 @@
 /** A thread that packs a model's converted weights for the sessions to share, and ends. */
 import { platform, setPriority } from 'node:os';
-import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { openModelFolder } from '../model/model-folder.js';
+import { firstMessage, startThread } from '../threads.js';
 import { makePacked } from './packed-weights.js';
 
 /** The engine and the other threads go first. */
@@ -16,21 +17,15 @@ interface PackOptions {
  * Packs the weights that the cache has of the model.
  * @returns true if the cache has their packed form now; never throws
  */
-export function packWeights(options: PackOptions, signal?: AbortSignal): Promise<boolean> {
-  const module = new URL(import.meta.url).href;
-  const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, pack: options } });
+export async function packWeights(options: PackOptions, signal?: AbortSignal): Promise<boolean> {
+  const worker = startThread(import.meta.url, { pack: options });
   worker.unref();
-  return new Promise((resolve) => {
-    const stop = () => void worker.terminate();
-    signal?.addEventListener('abort', stop, { once: true });
-    worker.once('message', (packed: boolean) => resolve(packed));
-    worker.once('error', () => resolve(false));
-    worker.once('exit', () => {
-      signal?.removeEventListener('abort', stop);
-      resolve(false);
-    });
-    if (signal?.aborted) stop();
-  });
+  const stop = () => void worker.terminate();
+  signal?.addEventListener('abort', stop, { once: true });
+  if (signal?.aborted) stop();
+  const packed = await firstMessage<boolean>(worker);
+  signal?.removeEventListener('abort', stop);
+  return packed === true;
 }
 
 async function main({ modelDir, cacheDir }: PackOptions): Promise<void> {

@@ -1,7 +1,8 @@
 /** The main thread's end of the engine worker: numbers rows, routes their events, and notices when the worker dies. */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
+import { moduleBeside, startThread } from '../threads.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
 import { clock } from './row.js';
@@ -42,8 +43,7 @@ export async function startEngine(
   signal?: AbortSignal,
 ): Promise<WorkerEngine> {
   signal?.throwIfAborted();
-  const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;
-  const worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData: { module, options } });
+  const worker = startThread(moduleBeside(import.meta.url, 'worker'), { options });
   const engine = new WorkerEngine(worker, limits);
   const stop = () => engine.stop();
   signal?.addEventListener('abort', stop, { once: true });

@@ -1,8 +1,9 @@
 /** The main thread's end of a handler's thread: calls, streams, time limits, and a new thread when one is lost. */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { InputParts } from '../../sdk/handler-input.js';
 import { AppError } from '../errors.js';
 import type { CallContext, InferenceService, Receipt } from '../service/types.js';
+import { moduleBeside, startThread } from '../threads.js';
 import { HostGenerations } from './host-generations.js';
 import type { FromHandler, HandlerFunction, HandlerWorkerOptions, ToHandler } from './messages.js';
 import { PieceQueue } from './piece-queue.js';
@@ -284,13 +285,15 @@ export class HandlerHost {
     // A module that cannot be loaded would otherwise be tried at every request.
     const wait = this.#failedAt + RETRY_MS - performance.now();
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
-    const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;
-    const worker = new Worker(new URL('../thread.mjs', import.meta.url), {
-      workerData: { module, options },
-      resourceLimits: { maxOldGenerationSizeMb: Math.max(8, Math.ceil(limits.memoryBytes / 2 ** 20)) },
-      stdout: true,
-      stderr: true,
-    });
+    const worker = startThread(
+      moduleBeside(import.meta.url, 'worker'),
+      { options },
+      {
+        resourceLimits: { maxOldGenerationSizeMb: Math.max(8, Math.ceil(limits.memoryBytes / 2 ** 20)) },
+        stdout: true,
+        stderr: true,
+      },
+    );
     this.#worker = worker;
     const { model, adapter, entryPoint } = options;
     const fields = { model, ...(adapter !== undefined && { adapter }), handler: entryPoint };

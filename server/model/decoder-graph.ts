@@ -2,6 +2,8 @@
  * A decoder's description to its ONNX graph: embeddings in, logits of chosen rows and the new keys and values out.
  * `rows` are the step's tokens in the order [sequence, batch]; the `lora` variant has them as [groups, rows per group].
  */
+
+import { emitActivation } from './graph-activation.js';
 import { type AttentionInputs, emitAttention } from './graph-attention.js';
 import type { LinearKernel } from './graph-linears.js';
 import { type GraphVariant, SiteEmitter } from './graph-sites.js';
@@ -135,19 +137,6 @@ function emitMlp(graph: GraphBuilder, sites: SiteEmitter, x: Value, mlp: MlpSpec
   const [first, second] = emitProjection(graph, sites, x, mlp.input);
   const activated = emitActivation(graph, first!, mlp);
   return sites.linear(mlp.gated ? graph.op('Mul', [activated, second!]) : activated, mlp.output);
-}
-
-function emitActivation(graph: GraphBuilder, x: Value, mlp: MlpSpec): Value {
-  switch (mlp.activation) {
-    case 'silu': // x * sigmoid(1 * x)
-      return graph.contrib('QuickGelu', [x], { alpha: { float: 1 } });
-    case 'gelu':
-      return graph.op('Gelu', [x], { approximate: 'none' });
-    case 'gelu_tanh':
-      return graph.op('Gelu', [x], { approximate: 'tanh' });
-    case 'relu':
-      return graph.op('Relu', [x]);
-  }
 }
 
 /** What the layers add to; the newest addition waits for the norm that reads the sum, so that both are one node. */

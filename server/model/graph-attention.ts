@@ -4,16 +4,13 @@
  * step's tokens are [sequence, batch] flattened. The graph hands out the new keys and values only.
  */
 
+import { emitRotary, type RotaryInputs } from './graph-rotary.js';
 import type { SiteEmitter } from './graph-sites.js';
 import { float, type GraphBuilder, type Value } from './onnx-graph.js';
 import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from './spec.js';
 
 /** Values that all layers of a graph share. */
-export interface AttentionInputs {
-  /** int64 [1, rows]: 0..rows-1, the rows of the cos and sin inputs. */
-  readonly positions: Value;
-  readonly cos: readonly Value[];
-  readonly sin: readonly Value[];
+export interface AttentionInputs extends RotaryInputs {
   /** int64 shapes, with `group` = query heads per kv head. */
   readonly shapes: {
     /** [sequence, batch, kvHeads, group, headDim] */
@@ -66,14 +63,7 @@ export function emitAttention(
   };
   const prepare = (x: Value, heads: number, norm: HeadNorms | undefined): Value => {
     const y = norm === undefined ? x : normalise(x, heads, norm);
-    if (attention.rope === undefined) return y;
-    const rope = spec.ropes[attention.rope]!;
-    const flat = graph.op('Reshape', [y, graph.ints([1, -1, heads * headDim])]);
-    const rotated = [flat, inputs.positions, inputs.cos[attention.rope]!, inputs.sin[attention.rope]!];
-    return graph.contrib('RotaryEmbedding', rotated, {
-      num_heads: heads,
-      ...(rope.rotaryDim < headDim && { rotary_embedding_dim: rope.rotaryDim }),
-    });
+    return emitRotary(graph, spec, attention, y, heads, inputs);
   };
   const newKeys = prepare(k, kvHeads, attention.kNorm);
   const { shapes } = inputs;

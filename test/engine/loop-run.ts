@@ -4,17 +4,8 @@ import type { EngineLoop, LoopLimits } from '../../server/engine/engine-loop.js'
 import type { EndEvent, SamplingOptions } from '../../server/engine/messages.js';
 import type { GoldenModel } from './golden-model.js';
 
-export const GREEDY: SamplingOptions = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 1,
-  logprobs: undefined,
-};
+export { GREEDY } from './greedy.js';
+
 export const LIMITS: LoopLimits = { maxBatch: 8, prefillChunk: 16, maxPositions: 1_000_000 };
 
 /** A row of a test batch. */

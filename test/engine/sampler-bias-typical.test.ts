@@ -3,23 +3,14 @@ import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { filterLogits } from '../../server/engine/logits-filter.js';
 import { RowSampler } from '../../server/engine/sampler.js';
+import { GREEDY } from './greedy.js';
 
 const typical: {
   logits: Record<string, number[]>;
   cases: { logits: string; params: Record<string, number>; probs: number[] }[];
 } = JSON.parse(readFileSync(new URL('../fixtures/typical.json', import.meta.url), 'utf8'));
 
-const plain = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 1,
-  logprobs: 1,
-};
+const plain = { ...GREEDY, logprobs: 1 };
 
 describe('typical-p', () => {
   for (const [number, { logits, params, probs }] of typical.cases.entries()) {

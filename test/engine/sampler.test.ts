@@ -10,6 +10,7 @@ import { argmax, largest } from '../../server/engine/logits-select.js';
 import type { SamplingOptions } from '../../server/engine/messages.js';
 import { uniformAt } from '../../server/engine/random.js';
 import { RowSampler } from '../../server/engine/sampler.js';
+import { GREEDY } from './greedy.js';
 
 interface GoldenSampling {
   logits: Record<string, number[]>;
@@ -28,17 +29,7 @@ const golden: GoldenSampling = JSON.parse(
   readFileSync(new URL('../../../shared/golden/sampling/sampling.json', import.meta.url), 'utf8'),
 );
 
-const plain: SamplingOptions = {
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 1,
-  logprobs: undefined,
-};
+const plain: SamplingOptions = { ...GREEDY, temperature: 1 };
 
 const logitsOf = fc.array(fc.float({ min: -20, max: 20, noNaN: true }), { minLength: 1, maxLength: 60 });
 

@@ -10,21 +10,12 @@ import { AppError } from '../../server/errors.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
 import { GOLDEN } from './golden-model.js';
+import { GREEDY } from './greedy.js';
 
 const row = (overrides: Partial<EngineRow> = {}): EngineRow => ({
   promptIds: [1, 2, 3],
   selection: [],
-  sampling: {
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    seed: 0,
-    logprobs: undefined,
-  },
+  sampling: GREEDY,
   maxNewTokens: 5,
   endIds: [],
   ...overrides,

@@ -10,29 +10,17 @@ import { SessionFactory } from '../../server/engine/decoder-session.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { KvStore } from '../../server/engine/kv-store.js';
-import type { SamplingOptions } from '../../server/engine/messages.js';
 import { BASE_ROW, combine } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
+import { GREEDY } from '../engine/greedy.js';
 import { SupportRecord } from '../support.js';
 
 const ROOT = fileURLToPath(new URL('../fixtures/families/', import.meta.url));
 const TOLERANCE = 2e-4;
 /** Greedy continuations are compared where PyTorch's own choice was clear. */
 const CLEAR_MARGIN = 2e-3;
-
-const GREEDY: SamplingOptions = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 1,
-  logprobs: undefined,
-};
 
 interface Expected {
   readonly prompts: Record<string, number[]>;

@@ -3,10 +3,10 @@
  * whole.
  */
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { AppError, type ErrorReason } from '../../errors.js';
+import { openRegular } from '../open-regular.js';
 import { dequantise, READABLE_TYPES } from './dequantise.js';
 import { type GgufHeader, type GgufTensor, type GgufValue, parseGgufHeader } from './gguf-header.js';
 import { NeedMoreBytes } from './header-cursor.js';
@@ -133,18 +133,9 @@ export async function openGguf(path: string, options: OpenGgufOptions = {}): Pro
   const label = basename(path);
   const fail = (what: string, cause?: unknown) =>
     new AppError(options.reason ?? 'MODEL_INVALID', `${label}: ${what}`, { cause });
-  let handle: FileHandle;
+  const { handle, size } = await openRegular(path, fail);
   try {
-    // Non-blocking, so that a FIFO cannot hang the reader before it is seen not to be a file.
-    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
-    throw fail(code === 'ENOENT' ? 'the file is missing' : `the file cannot be opened (${code})`, error);
-  }
-  try {
-    const stat = await handle.stat();
-    if (!stat.isFile()) throw new Error('not a regular file');
-    const [header, digest] = await readHeader(handle, stat.size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
+    const [header, digest] = await readHeader(handle, size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
     return new OpenGguf(path, label, digest, handle, header, fail);
   } catch (error) {
     await handle.close();

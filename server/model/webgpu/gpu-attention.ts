@@ -4,6 +4,7 @@
  * GroupQueryAttention does it in one node, except where the provider's kernel ignores what a model needs (a soft cap) or
  * cannot take its heads; there primitive ops do, over the whole capacity under a mask.
  */
+import { emitRotary, type RotaryInputs } from '../graph-rotary.js';
 import { float, type GraphBuilder, type Value } from '../onnx-graph.js';
 import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from '../spec.js';
 import { elementType, type GpuPrecision } from './gpu-precision.js';
@@ -21,11 +22,7 @@ export const cacheNames = {
 export const gpuMaskInput = (window: number): string => (window === 0 ? 'mask' : `mask.${window}`);
 
 /** Values that all layers of a graph share. */
-export interface GpuAttentionInputs {
-  /** int64 [1, rows]: 0..rows-1, the rows of the cos and sin inputs. */
-  readonly positions: Value;
-  readonly cos: readonly Value[];
-  readonly sin: readonly Value[];
+export interface GpuAttentionInputs extends RotaryInputs {
   /** False: the device's attention kernels are not to be used. */
   readonly kernels: boolean;
   /** int64 [3]: [batch, sequence, -1]. */
@@ -76,14 +73,7 @@ export function emitGpuAttention(
   };
   const prepare = (x: Value, heads: number, norm: HeadNorms | undefined): Value => {
     const y = norm === undefined ? x : normalise(x, heads, norm);
-    if (attention.rope === undefined) return y;
-    const rope = spec.ropes[attention.rope]!;
-    const flat = graph.op('Reshape', [y, graph.ints([1, -1, heads * headDim])]);
-    const rotated = [flat, inputs.positions, inputs.cos[attention.rope]!, inputs.sin[attention.rope]!];
-    return graph.contrib('RotaryEmbedding', rotated, {
-      num_heads: heads,
-      ...(rope.rotaryDim < headDim && { rotary_embedding_dim: rope.rotaryDim }),
-    });
+    return emitRotary(graph, spec, attention, y, heads, inputs);
   };
   const queries = prepare(q, queryHeads, attention.qNorm);
   const keys = prepare(k, kvHeads, attention.kNorm);

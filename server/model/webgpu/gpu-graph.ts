@@ -3,6 +3,8 @@
  * in place. Only operators with WebGPU kernels occur, and no integer arithmetic on 64 bits. `rows` are the step's tokens
  * in the order [batch, sequence].
  */
+
+import { emitActivation } from '../graph-activation.js';
 import type { GraphVariant } from '../graph-sites.js';
 import { GraphBuilder, type Value } from '../onnx-graph.js';
 import type { DecoderSpec, LayerSpec, MlpSpec, ProjectionSpec } from '../spec.js';
@@ -123,19 +125,6 @@ function emitMlp(graph: GraphBuilder, sites: GpuSites, x: Value, mlp: MlpSpec): 
   const [first, second] = emitProjection(graph, sites, x, mlp.input);
   const activated = emitActivation(graph, first!, mlp);
   return sites.product(mlp.gated ? graph.op('Mul', [activated, second!]) : activated, groupOf([mlp.output]));
-}
-
-function emitActivation(graph: GraphBuilder, x: Value, mlp: MlpSpec): Value {
-  switch (mlp.activation) {
-    case 'silu': // x * sigmoid(1 * x)
-      return graph.contrib('QuickGelu', [x], { alpha: { float: 1 } });
-    case 'gelu':
-      return graph.op('Gelu', [x], { approximate: 'none' });
-    case 'gelu_tanh':
-      return graph.op('Gelu', [x], { approximate: 'tanh' });
-    case 'relu':
-      return graph.op('Relu', [x]);
-  }
 }
 
 function addScaled(graph: GraphBuilder, sites: GpuSites, stream: Value, branch: Value, layer: LayerSpec): Value {

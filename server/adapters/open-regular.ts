@@ -1,0 +1,30 @@
+/** Opening a file of a folder that somebody else filled. */
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+
+/**
+ * Opens a regular file for reading.
+ * @param fail makes the error to throw from what is wrong
+ * @returns the file and its size in bytes; the caller closes it
+ */
+export async function openRegular(
+  path: string,
+  fail: (what: string, cause?: unknown) => Error,
+): Promise<{ readonly handle: FileHandle; readonly size: number }> {
+  let handle: FileHandle;
+  try {
+    // Non-blocking, so that a FIFO cannot hang the reader before it is seen not to be a file.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    throw fail(code === 'ENOENT' ? 'the file is missing' : `the file cannot be opened (${code})`, error);
+  }
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new Error('not a regular file');
+    return { handle, size: stat.size };
+  } catch (error) {
+    await handle.close();
+    throw fail((error as Error).message, error);
+  }
+}

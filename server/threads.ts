@@ -1,0 +1,33 @@
+/** Threads of the process: how a module of the project is started in one, from sources and from the compiled copy alike. */
+import { Worker, type WorkerOptions } from 'node:worker_threads';
+
+/**
+ * The address of a module that lies beside another one.
+ * @param url `import.meta.url` of the module that asks
+ * @param name file name without its ending
+ */
+export function moduleBeside(url: string, name: string): string {
+  return new URL(`./${name}${url.endsWith('.ts') ? '.ts' : '.js'}`, url).href;
+}
+
+/**
+ * Starts a module in a thread of its own.
+ * @param module its address
+ * @param data what its `workerData` holds besides; it must be cloneable
+ */
+export function startThread(
+  module: string,
+  data: object = {},
+  options: Omit<WorkerOptions, 'workerData'> = {},
+): Worker {
+  return new Worker(new URL('./thread.mjs', import.meta.url), { ...options, workerData: { ...data, module } });
+}
+
+/** The first message of a thread; undefined when it ended or failed without one. Never rejects. */
+export function firstMessage<T>(worker: Worker): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    worker.once('message', (message: T) => resolve(message));
+    worker.once('error', () => resolve(undefined));
+    worker.once('exit', () => resolve(undefined));
+  });
+}
