@@ -237,7 +237,7 @@ export const IGNORED_KEYS: readonly IgnoredKeys[] = [
       'option.num_speculative_tokens',
     ],
     value: anyText,
-    why: 'there is no speculative decoding',
+    why: 'no second model guesses tokens; `--lookup-tokens` guesses from the input itself',
   },
   {
     keys: [

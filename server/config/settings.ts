@@ -227,6 +227,12 @@ export const SETTINGS = z.object({
       'Most prompt tokens that one step works on; while inputs run it is less, by what their steps and tokens cost.',
     default: '256',
   }),
+  lookupTokens: integer(0, 64, {
+    value: 'TOKENS',
+    description:
+      'Most tokens that a step guesses for an input that runs alone, from what followed the same tokens in it before; 0 turns it off. Without effect on a GPU.',
+    default: '0',
+  }),
   kvBytes: bytes(1, {
     value: 'BYTES',
     description:

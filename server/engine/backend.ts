@@ -93,6 +93,8 @@ export interface StepBackend {
   readonly headInputs?: Float32Array | undefined;
   /** How often the device was opened anew after it had failed; every store from before is lost. Absent = it cannot fail. */
   readonly restarts?: number | undefined;
+  /** True where a step of a few tokens of one row costs little more than a step of one; absent = it is not known to. */
+  readonly guessesPay?: boolean | undefined;
   /** Why no step can run any more; absent = they can. */
   readonly broken?: Error | undefined;
   /** A store of `slots` slots with room for `capacity` positions. */

@@ -10,8 +10,16 @@ export class EngineCounts {
   decodeTokens = 0;
   cachedTokens = 0;
   preemptions = 0;
+  guessesAccepted = 0;
+  guessesRejected = 0;
   /** Milliseconds in steps, in onnxruntime and outside of it. */
   stepMs = 0;
+
+  /** A step tried guesses and got `accepted` tokens more for it. */
+  guessed(tried: number, accepted: number): void {
+    this.guessesAccepted += accepted;
+    this.guessesRejected += tried - accepted;
+  }
 
   /**
    * The counters together with what is held now.

@@ -5,8 +5,9 @@
 import type { BoundAdapter } from '../adapters/types.js';
 import { type RowStore, type StepBackend, StoreLost } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
+import { DecodeLogits, type LogitsOf } from './decode-logits.js';
 import { EngineCounts } from './engine-counts.js';
-import { LogNorms } from './log-norms.js';
+import { LookUp } from './look-up.js';
 import type { EndEvent, EngineStats, RowRequest, StepOutput } from './messages.js';
 import { BLOCK, inBlocks } from './placement.js';
 import { PrefixCache } from './prefix-cache.js';
@@ -24,6 +25,8 @@ import { StepCosts } from './step-costs.js';
 export interface LoopLimits extends SchedulerLimits {
   /** Bytes of the prefix cache; absent or 0 = none. */
   readonly prefixBytes?: number | undefined;
+  /** Most guessed tokens of a step of a row that decodes alone; absent or 0 = none. */
+  readonly lookupTokens?: number | undefined;
 }
 
 /** A row that is being read, in a store of its own. */
@@ -45,7 +48,8 @@ export class EngineLoop {
   #prefills: Prefill[] = [];
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
-  readonly #logNorms = new LogNorms();
+  readonly #lookUp: LookUp;
+  readonly #decodeLogits: DecodeLogits;
   #readSinceDecode = 0;
   readonly #counts = new EngineCounts();
 
@@ -53,6 +57,8 @@ export class EngineLoop {
     this.#backend = backend;
     this.#limits = backend.prefillTogether === undefined ? limits : { maxJoined: limits.maxBatch, ...limits };
     this.#batch = new DecodeBatch(backend, limits);
+    this.#lookUp = new LookUp(backend, limits.lookupTokens ?? 0, this.#counts);
+    this.#decodeLogits = new DecodeLogits(backend, this.#lookUp);
     this.#prefixes = new PrefixCache(() => backend.createStore(1, BLOCK), limits.prefixBytes ?? 0);
   }
 
@@ -255,55 +261,53 @@ export class EngineLoop {
   async #decode(output: StepOutput): Promise<void> {
     const start = performance.now();
     this.#batch.prepare(this.#positionsElsewhere(), this.#waiting.rows.length > 0);
-    const { rows } = this.#batch;
-    for (const group of [...this.#batch.groups]) await this.#decodeGroup(group, output);
+    const { rows, groups } = this.#batch;
+    const alone = this.#prefills.length + this.#waiting.rows.length === 0;
+    const guesses = this.#lookUp.guesses(alone ? groups : []);
+    for (const group of [...groups]) await this.#decodeGroup(group, guesses, output);
     const ms = performance.now() - start;
-    this.#costs.decoded(ms);
+    // A step with guesses says nothing of what one token of every row costs.
+    if (guesses.length === 0) this.#costs.decoded(ms);
     this.#charge(rows, ms);
     this.#counts.decodeSteps += 1;
   }
 
-  async #decodeGroup({ slots, store }: DecodeGroup, output: StepOutput): Promise<void> {
+  /** @param guesses of the group's only row; empty = one token for each row */
+  async #decodeGroup(group: DecodeGroup, guesses: readonly number[], output: StepOutput): Promise<void> {
+    const { slots, store } = group;
     if (store.broken === 'lost') return; // With a device that failed under another group.
-    const { vocabSize } = this.#backend.spec;
-    let logits: Float32Array;
-    let norms: Float32Array | undefined;
+    let logitsOf: LogitsOf;
     try {
-      logits = await this.#backend.decode(
-        slots.map(
-          (row) =>
-            row && {
-              token: row.lastToken,
-              length: row.length,
-              adapter: row.spanAt(row.length).adapter,
-              horizon: row.totalTokens,
-            },
-        ),
-        store,
-      );
-      if (slots.some((row) => row?.request.sampling.logprobs !== undefined))
-        norms = await this.#logNorms.of(logits, vocabSize);
+      logitsOf = await this.#decodeLogits.run(group, guesses);
     } catch (error) {
       return error instanceof StoreLost ? undefined : this.#fail(slots, error, output);
     }
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
-      this.#counts.decodeTokens += 1;
-      row.length += 1;
-      // An adapter with a vocabulary of its own has other logits to sum.
-      const norm = row.adapter.vocabulary === undefined ? norms?.[slot] : undefined;
-      if (this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output, norm)) continue;
-      this.#prefixes.insert(row, row.length, store, slot, this.#selections.loaded);
-      this.#batch.remove(row);
+      let taken = 0;
+      let goesOn = true;
+      // The logits after a guess are those of the row as long as it picks what was guessed.
+      for (; goesOn && (taken === 0 || guesses[taken - 1] === row.lastToken); taken += 1) {
+        row.length += 1;
+        const { logits, norm } = logitsOf(row, slot + taken);
+        goesOn = this.#pick(row, logits, output, norm);
+      }
+      this.#counts.decodeTokens += taken;
+      if (guesses.length > 0) this.#lookUp.told(row, guesses.length, taken - 1);
+      if (!goesOn) this.#leave(row, group);
     }
+  }
+
+  /** Takes a row out of the batch; the prefix cache keeps what it can of it. */
+  #leave(row: Row, { slots, store }: DecodeGroup): void {
+    this.#prefixes.insert(row, row.length, store, slots.indexOf(row), this.#selections.loaded);
+    this.#batch.remove(row);
   }
 
   /** Puts a step's time down to the rows that it worked for. */
   #charge(rows: readonly Row[], ms: number): void {
-    this.#service.charge(
-      rows.map(({ key }) => key),
-      ms,
-    );
+    const keys = rows.map(({ key }) => key);
+    this.#service.charge(keys, ms);
     for (const row of rows) row.servedMs += ms / rows.length;
   }
 
@@ -317,8 +321,7 @@ export class EngineLoop {
     }
     const row = this.#batch.rows.find((one) => one.id === id)!;
     const group = this.#batch.groups.find(({ slots }) => slots.includes(row))!;
-    this.#prefixes.insert(row, row.length, group.store, group.slots.indexOf(row), this.#selections.loaded);
-    this.#batch.remove(row);
+    this.#leave(row, group);
     this.#waitAgain(row);
   }
 

@@ -105,6 +105,9 @@ export interface EngineStats {
   readonly cachedTokens: number;
   /** Times that a row lost its memory to others and was computed again later. */
   readonly preemptions: number;
+  /** Tokens that look-up guessed: those that rows got by it, and those computed for nothing. */
+  readonly guessesAccepted: number;
+  readonly guessesRejected: number;
   readonly kvBytes: number;
   /** Bytes of the prefix cache; not part of `kvBytes`. */
   readonly prefixBytes: number;

@@ -2,6 +2,7 @@
 import { AppError } from '../errors.js';
 import { frequenciesKey } from '../model/rope.js';
 import type { RopeSpec } from '../model/spec.js';
+import type { DecodeSlot } from './backend.js';
 import type { EndEvent, RowRequest } from './messages.js';
 import { PromptScorer } from './prompt-logprobs.js';
 import type { WaitingRow } from './queue-order.js';
@@ -105,6 +106,12 @@ export class Row implements WaitingRow {
   /** The newest token, not yet in the cache. */
   get lastToken(): number {
     return this.#generated.at(-1)!;
+  }
+
+  /** What a decode step is told of the row. */
+  get decodeSlot(): DecodeSlot {
+    const { lastToken: token, length, totalTokens: horizon } = this;
+    return { token, length, adapter: this.spanAt(length).adapter, horizon };
   }
 
   /** Token at a position of prompt and generation. */

@@ -57,6 +57,7 @@ export interface SessionOpener {
 /** Runs steps of one model on the CPU. Not re-entrant: one step at a time. */
 export class StepRunner implements StepBackend {
   readonly spec: DecoderSpec;
+  readonly guessesPay = true;
   readonly #table: EmbeddingTable;
   readonly #sessions = new Map<GraphVariant, Opened>();
   readonly #opener: SessionOpener | undefined;

@@ -25,6 +25,8 @@ export const NO_STATS: EngineStats = {
   decodeTokens: 0,
   cachedTokens: 0,
   preemptions: 0,
+  guessesAccepted: 0,
+  guessesRejected: 0,
   kvBytes: 0,
   prefixBytes: 0,
   adaptersLoaded: 0,

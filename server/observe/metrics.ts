@@ -130,6 +130,10 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
   total('row_interruptions', 'Rows that lost their memory to others and were computed again.', 'kind', (stats) => ({
     preempted: stats.preemptions,
   }));
+  total('lookup_tokens', 'Tokens that were guessed by look-up in the row itself.', 'outcome', (stats) => ({
+    accepted: stats.guessesAccepted,
+    rejected: stats.guessesRejected,
+  }));
   total(
     'device_restarts',
     'Times that a device failed and was opened anew, with the model on it.',

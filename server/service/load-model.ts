@@ -40,6 +40,8 @@ export interface LoadModelOptions {
   readonly maxBatch: number;
   readonly maxQueue: number;
   readonly prefillChunk: number;
+  /** Most guessed tokens of a step; absent = none. */
+  readonly lookupTokens?: number | undefined;
   /** Adapters to merge into the weights, by folder. */
   readonly merge: readonly { readonly name: string; readonly folder: string; readonly weight: number }[];
   /** Folder for converted weights; undefined = none are kept. */
@@ -92,6 +94,7 @@ async function start(
       limits: {
         maxBatch: options.maxBatch,
         prefillChunk: options.prefillChunk,
+        lookupTokens: options.lookupTokens,
         kvBytes: options.kvBytes,
         // A step costs about four times what reading its weights' bytes as keys and values does (decisions/0022).
         stepBytes: 4 * parameters * (dtype === 'fp32' ? 4 : 1),

@@ -17,6 +17,8 @@ const STATS = {
   kvBytes: 4096,
   cachedTokens: 3,
   preemptions: 2,
+  guessesAccepted: 7,
+  guessesRejected: 5,
   prefixBytes: 4096,
   adaptersLoaded: 2,
   adapterBytes: 2048,
@@ -67,6 +69,8 @@ test('requests and tokens are counted once, whole or streamed', async (t) => {
   const text = await answer.text();
   assert.equal(value(text, 'loramux_generated_tokens_total{model="base"}'), 16);
   assert.equal(value(text, 'loramux_prompt_tokens_total{model="base"}'), 4);
+  assert.equal(value(text, 'loramux_lookup_tokens_total{model="base",outcome="accepted"}'), 7);
+  assert.equal(value(text, 'loramux_lookup_tokens_total{model="base",outcome="rejected"}'), 5);
   assert.equal(value(text, 'loramux_rows_total{model="base",finish_reason="length"}'), 4);
   assert.equal(value(text, 'loramux_time_to_first_token_seconds_count{model="base"}'), 4);
   assert.equal(value(text, 'loramux_inter_token_seconds_sum{model="base"}'), 4 * (0.003 / 3));
