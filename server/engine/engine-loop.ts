@@ -262,8 +262,8 @@ export class EngineLoop {
     const start = performance.now();
     this.#batch.prepare(this.#positionsElsewhere(), this.#waiting.rows.length > 0);
     const { rows, groups } = this.#batch;
-    const alone = this.#prefills.length + this.#waiting.rows.length === 0;
-    const guesses = this.#lookUp.guesses(alone ? groups : []);
+    const others = this.#prefills.length + this.#waiting.rows.length;
+    const guesses = this.#lookUp.guesses(others === 0 ? groups : []);
     for (const group of [...groups]) await this.#decodeGroup(group, guesses, output);
     const ms = performance.now() - start;
     // A step with guesses says nothing of what one token of every row costs.
@@ -284,8 +284,7 @@ export class EngineLoop {
     }
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
-      let taken = 0;
-      let goesOn = true;
+      let [taken, goesOn] = [0, true];
       // The logits after a guess are those of the row as long as it picks what was guessed.
       for (; goesOn && (taken === 0 || guesses[taken - 1] === row.lastToken); taken += 1) {
         row.length += 1;
