@@ -134,6 +134,7 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   HANDLER_OUT_OF_MEMORY: OverloadedError,
   HANDLER_TIMEOUT: DeadlineError,
   ENGINE_FAILED: UnavailableError,
+  ENGINE_STALLED: UnavailableError,
   DEVICE_FAILED: UnavailableError,
   DEADLINE: DeadlineError,
   CANCELED: AbortedError,

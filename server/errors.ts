@@ -208,6 +208,12 @@ export const ERRORS = {
   HANDLER_TIMEOUT: spec('deadline_exceeded', 504, false, 'The custom handler did not answer in time.'),
   SHUTTING_DOWN: spec('unavailable', 503, true, 'The server is shutting down and takes no new work.'),
   ENGINE_FAILED: spec('unavailable', 503, true, 'The engine stopped unexpectedly.'),
+  ENGINE_STALLED: spec(
+    'unavailable',
+    503,
+    true,
+    'A step of the engine does not return: its requests ended, and others are refused until it does.',
+  ),
   DEVICE_FAILED: spec(
     'unavailable',
     503,

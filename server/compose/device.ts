@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { chooseDevice, type DeviceSetting, type GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
 import type { loadModel } from '../service/load-model.js';
+import { tellStalls } from './stalls.js';
 
 /**
  * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it.
@@ -34,6 +35,7 @@ export function onDevice(
       const loaded = await load({ ...options, device }, ...rest);
       const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
       log.info({ model: options.name, device: name, why }, 'model loaded');
+      tellStalls(options.name, loaded.engine, log);
       if (name !== 'webgpu') giveBack();
       return { ...loaded, close: () => loaded.close().finally(giveBack) };
     } catch (error) {

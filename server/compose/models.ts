@@ -226,6 +226,7 @@ function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge,
     prefillChunk: config.prefillChunk,
     lookupTokens: config.lookupTokens,
     kvBytes: config.kvBytes,
+    stepTimeoutMs: config.stepTimeout * 1000,
     cacheDir: config.weightCache === 'on' ? join(config.sources.cacheDir, 'converted') : undefined,
     prefixCacheBytes: limits.prefixCaching === false ? 0 : config.prefixCacheBytes,
   };

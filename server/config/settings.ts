@@ -245,6 +245,12 @@ export const SETTINGS = z.object({
     default: '256MiB',
   }),
   adapterBytes: bytes(1, { value: 'BYTES', description: 'Memory budget of loaded adapter weights.', default: '1GiB' }),
+  stepTimeout: integer(0, 86_400, {
+    value: 'SECONDS',
+    description:
+      'Longest time for one native call of an engine step; then the model is told to be unhealthy, its requests end and new ones are refused, until the call returns. 0 waits for ever.',
+    default: '120',
+  }),
   threads: integer(0, 1024, {
     value: 'COUNT',
     description:

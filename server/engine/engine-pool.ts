@@ -10,6 +10,7 @@ import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import { EngineRouter, leastBusy, type Member } from './engine-router.js';
 import type { EndEvent, EngineStats } from './messages.js';
 import { refusal } from './row.js';
+import { stallError } from './stall-watch.js';
 import { checkPositions, checkQueue, type EngineLimits, type WorkerEngine } from './worker-engine.js';
 
 /** An engine thread and what the pool knows of it. */
@@ -28,6 +29,7 @@ export class EnginePool implements Engine {
   readonly #limits: EngineLimits;
   /** Adapters that were loaded and not unloaded since. */
   readonly #loaded = new Set<string>();
+  readonly #onStall: (() => void)[] = [];
   #failure: string | undefined;
   #tellStopped: () => void = () => {};
 
@@ -48,6 +50,15 @@ export class EnginePool implements Engine {
     return this.#failure ?? this.#members.find(({ engine }) => !engine.alive)?.engine.failure;
   }
 
+  /** Of the first thread that does not move: what is on it, others cannot have, so the model takes no rows meanwhile. */
+  get stalled(): string | undefined {
+    return this.#members.find(({ engine }) => engine.stalled !== undefined)?.engine.stalled;
+  }
+
+  onStall(listener: () => void): void {
+    this.#onStall.push(listener);
+  }
+
   get device(): Engine['device'] {
     return this.#members[0]!.engine.device;
   }
@@ -65,6 +76,8 @@ export class EnginePool implements Engine {
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
     if (!this.alive) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`);
+    const { stalled } = this;
+    if (stalled !== undefined) throw stallError(stalled);
     checkQueue(
       this.#members.reduce((sum, member) => sum + member.rows, 0),
       rows.length,
@@ -121,7 +134,10 @@ export class EnginePool implements Engine {
   stats(): EngineStats {
     const all = this.#members.map(({ engine }) => engine.stats());
     const sum = all.reduce((total, stats) => {
-      const added = Object.entries(total).map(([key, value]) => [key, value + stats[key as keyof EngineStats]]);
+      const added = Object.entries(total).map(([key, value]) => [
+        key,
+        (value ?? 0) + (stats[key as keyof EngineStats] ?? 0),
+      ]);
       return Object.fromEntries(added) as unknown as EngineStats;
     });
     return { ...sum, adaptersLoaded: this.#loaded.size };
@@ -133,6 +149,9 @@ export class EnginePool implements Engine {
 
   #enter(engine: WorkerEngine): void {
     this.#members.push({ engine, rows: 0, adapters: new Set(), arriving: new Map() });
+    engine.onStall(() => {
+      for (const listener of this.#onStall) listener();
+    });
     // What one thread held is lost with it, and nobody knows what led to that: the others end, too.
     void engine.stopped.then(() => {
       this.#failure ??= engine.failure;

@@ -25,7 +25,7 @@ export interface RowHandle {
 
 /** One served model's engine. */
 export interface Engine {
-  /** Enqueues rows that start together; `listeners[i]` belongs to `rows[i]`. Throws QUEUE_FULL, ENGINE_FAILED. */
+  /** Enqueues rows that start together; `listeners[i]` belongs to `rows[i]`. Throws QUEUE_FULL, ENGINE_FAILED, ENGINE_STALLED. */
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[];
   /** Hands the weights to the engine (the arrays' buffers are transferred: do not touch them afterwards). */
   load(adapter: BoundAdapter): Promise<void>;
@@ -39,8 +39,17 @@ export interface Engine {
   readonly failure?: string | undefined;
   /** Resolves when {@link alive} becomes false; absent = it cannot. */
   readonly stopped?: Promise<void> | undefined;
+  /** Which step does not return, while one does not: rows that were there ended with ENGINE_STALLED. Absent = it moves. */
+  readonly stalled?: string | undefined;
+  /** Calls back whenever {@link stalled} may have changed; absent = it never does. */
+  onStall?(listener: () => void): void;
   /** Where the steps run, and why there; absent before the engine is ready. */
   readonly device?: { readonly name: string; readonly why: string } | undefined;
   /** Cancels all rows and ends the worker. */
   close(): Promise<void>;
+}
+
+/** True while the engine takes rows. */
+export function takesRows({ alive, stalled }: Pick<Engine, 'alive' | 'stalled'>): boolean {
+  return alive && stalled === undefined;
 }

@@ -1,9 +1,10 @@
 /** Opens the backend that runs a model's steps on the processor. */
 import type { ModelFolder } from '../model/model-folder.js';
 import type { StepBackend } from './backend.js';
-import { type Dtype, SessionFactory } from './decoder-session.js';
+import { type DecoderSession, type Dtype, SessionFactory } from './decoder-session.js';
 import { EmbeddingTable } from './embedding-table.js';
 import type { Beside } from './paired-session.js';
+import type { StepMarks } from './step-marks.js';
 import { StepRunner } from './step-runner.js';
 
 /** How a model is run. */
@@ -17,20 +18,27 @@ export interface BackendOptions {
   readonly lora: boolean;
   /** Folder for converted weights; absent = none are kept. */
   readonly cacheDir?: string | undefined;
+  /** Where runs and openings are marked; absent = nowhere. */
+  readonly marks?: StepMarks | undefined;
 }
 
 /** Prepares the weights and opens the base's graph; the others are opened when an adapter needs them, or ahead of that. */
 export async function openBackend(folder: ModelFolder, options: BackendOptions): Promise<StepBackend> {
-  const { dtype, threads, lora, cacheDir, shared } = options;
+  const { dtype, threads, lora, cacheDir, shared, marks } = options;
+  const marked = async (open: () => Promise<DecoderSession>): Promise<DecoderSession> => {
+    if (marks === undefined) return open();
+    const { graph, run } = await marks.open(open);
+    return { graph, run: (...args) => marks.run(() => run(...args)) };
+  };
   const factory = await SessionFactory.create(folder, dtype, cacheDir);
-  const base = await factory.open('base', threads);
+  const base = await marked(() => factory.open('base', threads));
   const table = await EmbeddingTable.read(folder);
   return new StepRunner(folder.spec, table, [base], {
     lora,
-    open: (variant) => factory.open(variant, threads),
+    open: (variant) => marked(() => factory.open(variant, threads)),
     ...(shared && {
       beside: shared.beside,
-      openNarrow: async (variant) => (await factory.sharing(cacheDir)).open(variant, shared.threads),
+      openNarrow: (variant) => marked(async () => (await factory.sharing(cacheDir)).open(variant, shared.threads)),
     }),
   });
 }

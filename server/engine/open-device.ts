@@ -61,12 +61,12 @@ const BITS = { fp32: undefined, int8: 8, int4: 4 } as const;
 
 /** Puts the model on the WebGPU provider's device. */
 async function openGpu(folder: ModelFolder, options: DeviceOptions): Promise<{ backend: GpuRunner; how: string }> {
-  const { dtype, deviceAdapterBytes = Number.POSITIVE_INFINITY, deviceFloats = 'auto' } = options;
+  const { dtype, deviceAdapterBytes = Number.POSITIVE_INFINITY, deviceFloats = 'auto', marks } = options;
   try {
     const floats = chooseFloats(deviceFloats, dtype, await supportsHalf());
     const precision = { half: floats.floats === 'fp16', bits: BITS[dtype] };
     const table = await EmbeddingTable.read(folder);
-    const backend = await GpuRunner.open(folder, table, { precision, adapterBytes: deviceAdapterBytes });
+    const backend = await GpuRunner.open(folder, table, { precision, adapterBytes: deviceAdapterBytes, marks });
     const { usable, maxTokens } = backend.model.kernels;
     const attention = usable ? `its kernels, up to ${maxTokens} tokens at once` : 'primitive operators';
     const weights = dtype === 'fp32' ? floats.floats : `${dtype} blocks`;

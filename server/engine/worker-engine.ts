@@ -5,14 +5,26 @@ import { AppError } from '../errors.js';
 import { moduleBeside, startThread } from '../threads.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
-import { clock } from './row.js';
+import { clock, refusal } from './row.js';
 import { positionsFor } from './scheduler.js';
+import { StallWatch, stallError } from './stall-watch.js';
+import { StepMarks } from './step-marks.js';
 import type { WorkerOptions } from './worker.js';
 
 /** Bounds that the main thread enforces before a row reaches the worker. */
 export interface EngineLimits {
   /** Rows that may wait or run at once. */
   readonly maxQueue: number;
+  /** How long a native call of a step may last before the engine counts as stalled; absent or 0 = for ever. */
+  readonly stepTimeoutMs?: number | undefined;
+}
+
+/** Somebody who waits for the thread. Settling it twice does nothing, so it may stay in line when it is given up. */
+interface Waiting<T> {
+  resolve(value: T): void;
+  reject(error: Error): void;
+  /** Nobody waits for it any more. */
+  abandoned?: boolean;
 }
 
 /** Of an engine that has done nothing. */
@@ -45,8 +57,10 @@ export async function startEngine(
   signal?: AbortSignal,
 ): Promise<WorkerEngine> {
   signal?.throwIfAborted();
-  const worker = startThread(moduleBeside(import.meta.url, 'worker'), { options });
-  const engine = new WorkerEngine(worker, limits);
+  const marks = new StepMarks();
+  const data = { options: { ...options, marks: marks.memory } };
+  const worker = startThread(moduleBeside(import.meta.url, 'worker'), data);
+  const engine = new WorkerEngine(worker, limits, marks);
   const stop = () => engine.stop();
   signal?.addEventListener('abort', stop, { once: true });
   try {
@@ -70,9 +84,12 @@ export class WorkerEngine implements Engine {
   readonly #worker: Worker;
   readonly #limits: EngineLimits;
   readonly #listeners = new Map<number, RowListener>();
-  readonly #loads = new Map<string, { resolve(): void; reject(error: Error): void }>();
-  readonly #unloads = new Map<string, () => void>();
-  readonly #gifts = new Map<string, ((adapter: BoundAdapter | undefined) => void)[]>();
+  readonly #watch: StallWatch;
+  readonly #onStall: (() => void)[] = [];
+  /** By digest, in the order in which the thread was asked; it answers each, in order. */
+  readonly #loads = new Map<string, Waiting<void>[]>();
+  readonly #unloads = new Map<string, Waiting<void>[]>();
+  readonly #gifts = new Map<string, Waiting<BoundAdapter | undefined>[]>();
   /** What the budget of keys and values holds; 0 before the engine is ready. */
   maxPositions = 0;
   #nextId = 1;
@@ -83,9 +100,16 @@ export class WorkerEngine implements Engine {
   readonly #settleReady: { resolve(): void; reject(error: Error): void };
   #closing = false;
 
-  constructor(worker: Worker, limits: EngineLimits) {
+  /** @param marks those that the worker writes; absent = nothing is known of its steps */
+  constructor(worker: Worker, limits: EngineLimits, marks = new StepMarks()) {
     this.#worker = worker;
     this.#limits = limits;
+    this.#watch = new StallWatch({
+      marks,
+      timeoutMs: limits.stepTimeoutMs ?? 0,
+      pending: () => this.#listeners.size + this.#loads.size + this.#unloads.size > 0,
+      changed: () => this.#stallChanged(),
+    });
     let settle: { resolve(): void; reject(error: Error): void } | undefined;
     this.ready = new Promise((resolve, reject) => {
       settle = { resolve, reject };
@@ -101,6 +125,7 @@ export class WorkerEngine implements Engine {
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
     if (!this.alive) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`);
+    if (this.stalled !== undefined) throw stallError(this.stalled);
     checkQueue(this.#listeners.size, rows.length, this.#limits.maxQueue);
     checkPositions(rows, this.maxPositions);
     const submittedAt = clock();
@@ -109,6 +134,7 @@ export class WorkerEngine implements Engine {
     // What arrives in one turn of the event loop goes over in one message; its rows may then be read together.
     if (this.#unsent.length === 0) setImmediate(() => this.#sendRows());
     this.#unsent.push(...requests);
+    this.#watch.expect();
     return requests.map(({ id }) => ({
       cancel: () => this.#listeners.has(id) && this.#send({ type: 'cancel', ids: [id] }),
     }));
@@ -124,33 +150,43 @@ export class WorkerEngine implements Engine {
 
   load(adapter: BoundAdapter): Promise<void> {
     if (!this.alive) return Promise.reject(new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`));
-    return new Promise((resolve, reject) => {
-      this.#loads.set(adapter.digest, { resolve, reject });
-      this.#sendRows();
-      this.#worker.postMessage({ type: 'load', adapter } satisfies ToEngine, transferables(adapter));
-    });
+    if (this.stalled !== undefined) return Promise.reject(stallError(this.stalled));
+    const loaded = inLine(this.#loads, adapter.digest);
+    this.#sendRows();
+    this.#worker.postMessage({ type: 'load', adapter } satisfies ToEngine, transferables(adapter));
+    this.#watch.expect();
+    return loaded;
   }
 
   unload(digest: string): Promise<void> {
     if (!this.alive) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#unloads.set(digest, resolve);
-      this.#send({ type: 'unload', digest });
-    });
+    const unloaded = inLine(this.#unloads, digest);
+    this.#send({ type: 'unload', digest });
+    // It is done before anything that is asked for later.
+    if (this.stalled !== undefined) return Promise.resolve();
+    this.#watch.expect();
+    return unloaded;
   }
 
   /** A copy of a loaded adapter; undefined = it is not loaded. */
   copyOf(digest: string): Promise<BoundAdapter | undefined> {
-    if (!this.alive) return Promise.resolve(undefined);
-    return new Promise((resolve) => {
-      this.#gifts.set(digest, [...(this.#gifts.get(digest) ?? []), resolve]);
-      this.#send({ type: 'give', digest });
-    });
+    if (!this.alive || this.stalled !== undefined) return Promise.resolve(undefined);
+    const given = inLine(this.#gifts, digest);
+    this.#send({ type: 'give', digest });
+    return given;
   }
 
   /** Tells the thread that others work beside it from now on. */
   expectOthers(): void {
     if (this.alive) this.#send({ type: 'beside' });
+  }
+
+  get stalled(): string | undefined {
+    return this.#watch.stalled;
+  }
+
+  onStall(listener: () => void): void {
+    this.#onStall.push(listener);
   }
 
   stats(): EngineStats {
@@ -180,7 +216,9 @@ export class WorkerEngine implements Engine {
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
     this.#send({ type: 'close' });
     await Promise.race([exited, new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
-    await this.#worker.terminate();
+    const ended = this.#worker.terminate();
+    // A thread that a native call holds cannot be ended.
+    if (this.stalled === undefined) await ended;
   }
 
   #send(message: Exclude<ToEngine, { type: 'submit' }>): void {
@@ -189,6 +227,7 @@ export class WorkerEngine implements Engine {
   }
 
   #receive(message: FromEngine): void {
+    if (this.stalled !== undefined) this.#watch.look();
     switch (message.type) {
       case 'ready':
         this.device = { name: message.device, why: message.why };
@@ -210,21 +249,31 @@ export class WorkerEngine implements Engine {
         return;
       case 'loaded': {
         this.#stats = message.stats;
-        const load = this.#loads.get(message.digest);
-        this.#loads.delete(message.digest);
-        if (message.error === undefined) load?.resolve();
-        else load?.reject(new AppError(message.reason ?? 'ADAPTER_UNSUPPORTED', message.error));
+        const load = next(this.#loads, message.digest);
+        if (message.error !== undefined)
+          load?.reject(new AppError(message.reason ?? 'ADAPTER_UNSUPPORTED', message.error));
+        else if (load?.abandoned && !this.#loads.has(message.digest)) void this.unload(message.digest);
+        else load?.resolve();
         return;
       }
       case 'unloaded':
         this.#stats = message.stats;
-        this.#unloads.get(message.digest)?.();
-        this.#unloads.delete(message.digest);
+        next(this.#unloads, message.digest)?.resolve();
         return;
       case 'given':
-        // Each question has its answer, in order.
-        this.#gifts.get(message.digest)?.shift()?.(message.adapter);
+        next(this.#gifts, message.digest)?.resolve(message.adapter);
     }
+  }
+
+  /** What waits for a thread that does not move is told so; the thread learns of it when it moves again. */
+  #stallChanged(): void {
+    if (this.stalled !== undefined) {
+      const failure = stallError(this.stalled);
+      const ids = [...this.#listeners.keys()];
+      if (ids.length > 0) this.#send({ type: 'cancel', ids });
+      this.#giveUp(failure, 'error');
+    }
+    for (const listener of this.#onStall) listener();
   }
 
   /** The worker is gone: everything that waits for it learns so, once. */
@@ -232,21 +281,41 @@ export class WorkerEngine implements Engine {
     if (!this.alive) return;
     this.alive = false;
     this.failure = message;
+    this.#watch.stop();
     this.#tellStopped();
     this.#settleReady.reject(new AppError('MODEL_INVALID', message));
     const failure = new AppError('ENGINE_FAILED', `the engine stopped: ${message}`);
-    for (const { reject } of this.#loads.values()) reject(failure);
-    for (const resolve of this.#unloads.values()) resolve();
-    for (const resolve of [...this.#gifts.values()].flat()) resolve(undefined);
-    const cause = this.#closing ? 'cancelled' : 'error';
-    for (const [id, listener] of this.#listeners) {
-      listener.end({ id, cause, message: failure.message, cachedTokens: 0, queueMs: 0, prefillMs: 0, decodeMs: 0 });
-    }
-    this.#loads.clear();
-    this.#unloads.clear();
-    this.#gifts.clear();
-    this.#listeners.clear();
+    this.#giveUp(failure, this.#closing ? 'cancelled' : 'error');
+    for (const line of [this.#loads, this.#unloads, this.#gifts]) line.clear();
   }
+
+  /** Everyone who waits for the thread waits no longer. What it was asked for stays in line, in case it answers. */
+  #giveUp(failure: AppError, cause: 'cancelled' | 'error'): void {
+    for (const load of [...this.#loads.values()].flat()) {
+      load.abandoned = true;
+      load.reject(failure);
+    }
+    for (const { resolve } of [...this.#unloads.values()].flat()) resolve();
+    for (const { resolve } of [...this.#gifts.values()].flat()) resolve(undefined);
+    const rows = [...this.#listeners];
+    this.#listeners.clear();
+    for (const [id, listener] of rows) listener.end({ ...refusal(id, failure), cause });
+  }
+}
+
+/** Puts somebody in line for the thread's answer about a digest. */
+function inLine<T>(lines: Map<string, Waiting<T>[]>, digest: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    lines.set(digest, [...(lines.get(digest) ?? []), { resolve, reject }]);
+  });
+}
+
+/** Whom the thread's answer about a digest is for. */
+function next<T>(lines: Map<string, Waiting<T>[]>, digest: string): Waiting<T> | undefined {
+  const [first, ...others] = lines.get(digest) ?? [];
+  if (others.length > 0) lines.set(digest, others);
+  else lines.delete(digest);
+  return first;
 }
 
 /** Refuses rows that could never have the memory they need. Throws KV_EXHAUSTED. */

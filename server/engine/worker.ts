@@ -9,6 +9,7 @@ import { openModelFolder } from '../model/model-folder.js';
 import { EngineLoop, type LoopLimits } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
 import { type DeviceOptions, openOnDevice } from './open-device.js';
+import { StepMarks } from './step-marks.js';
 
 /** Bounds of the loop, in bytes: how many positions they are depends on the floats that the device computes with. */
 export interface WorkerLimits extends Omit<LoopLimits, 'maxPositions' | 'stepPositions'> {
@@ -19,13 +20,15 @@ export interface WorkerLimits extends Omit<LoopLimits, 'maxPositions' | 'stepPos
 }
 
 /** What the main thread passes to the worker. */
-export interface WorkerOptions extends DeviceOptions {
+export interface WorkerOptions extends Omit<DeviceOptions, 'marks'> {
   readonly modelDir: string;
   readonly limits: WorkerLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
   readonly merge?: readonly MergePart[] | undefined;
   /** Absent = the only engine thread of its model. */
   readonly team?: TeamPlace | undefined;
+  /** Where the thread marks what it is doing; see StepMarks. Absent = nobody looks. */
+  readonly marks?: SharedArrayBuffer | undefined;
 }
 
 /** A thread's place among the engine threads of one model. */
@@ -46,11 +49,12 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const opened = await openModelFolder(options.modelDir);
   const folder = options.merge === undefined ? opened : await mergeInto(opened, options.merge);
   const { team } = options;
+  const marks = new StepMarks(options.marks);
   const working = new Int32Array(team?.working ?? new SharedArrayBuffer(4));
   const index = team?.index ?? 0;
   const beside = () => working.some((value, other) => value === 1 && other !== index);
   const shared = team && { threads: team.threads, beside };
-  const { backend, device, why } = await openOnDevice(folder, { ...options, shared });
+  const { backend, device, why } = await openOnDevice(folder, { ...options, shared, marks });
   const { kvBytes, stepBytes, ...limits } = options.limits;
   const { positionBytes } = backend;
   const maxPositions = Math.floor(kvBytes / positionBytes);
@@ -115,7 +119,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
     stepping = true;
     Atomics.store(working, index, 1);
     while (engine.busy && !closed) {
-      const output = await engine.step();
+      const output = await marks.run(() => engine.step());
       if (broken()) return;
       if (Object.values(output).some(({ length }) => length > 0)) {
         post({ type: 'step', ...output, stats: engine.stats() });

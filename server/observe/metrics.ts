@@ -6,7 +6,7 @@ import type { AdapterService, AdapterState, ModelInfo } from '../service/types.j
 /** A served model as far as its numbers go. */
 export interface MeasuredModel {
   readonly info: Pick<ModelInfo, 'name'>;
-  readonly engine: { stats(): EngineStats; readonly alive: boolean };
+  readonly engine: { stats(): EngineStats; readonly alive: boolean; readonly stalled?: string | undefined };
 }
 
 /** Where the numbers come from. */
@@ -146,18 +146,20 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
     run: stats.runMs / 1000,
     overhead: stats.overheadMs / 1000,
   }));
-  new Gauge({
-    name: 'loramux_engine_up',
-    help: '1 while the engine of the model runs.',
-    labelNames: ['model'],
-    registers,
-    collect() {
-      this.reset();
-      for (const { info, engine } of onePerEngine(sources.models())) {
-        this.set({ model: info.name }, engine.alive ? 1 : 0);
-      }
-    },
-  });
+  const state = (name: string, help: string, read: (engine: MeasuredModel['engine']) => boolean) =>
+    new Gauge({
+      name: `loramux_${name}`,
+      help,
+      labelNames: ['model'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { info, engine } of onePerEngine(sources.models()))
+          this.set({ model: info.name }, read(engine) ? 1 : 0);
+      },
+    });
+  state('engine_up', '1 while the engine of the model runs.', ({ alive }) => alive);
+  state('engine_stalled', '1 while a step of the engine does not return.', ({ stalled }) => stalled !== undefined);
 }
 
 /** Models of several names may share an engine, which must not be counted twice: the first name stands for it. */

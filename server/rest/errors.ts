@@ -13,6 +13,7 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
   QUEUE_FULL: 'WlmCapacityException',
   SHUTTING_DOWN: 'ServiceUnavailableException',
   ENGINE_FAILED: 'ServiceUnavailableException',
+  ENGINE_STALLED: 'ServiceUnavailableException',
   DEVICE_FAILED: 'ServiceUnavailableException',
   SLOW_CONSUMER: 'ServiceUnavailableException',
   INTERNAL: 'InternalServerException',

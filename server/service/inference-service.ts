@@ -1,4 +1,5 @@
 /** Answers requests: plans the rows, runs them in the model's engine, and hands out results or a stream of events. */
+import { stallError } from '../engine/stall-watch.js';
 import { AppError } from '../errors.js';
 import { type Candidate, pickBest } from './best-of.js';
 import { EventChannel } from './event-channel.js';
@@ -36,7 +37,8 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     const { name, ready } = modelService.resolve(request.model);
     const model = models.get(name)!;
     if (!ready) {
-      const why = model.engine.failure;
+      const { alive, stalled, failure: why } = model.engine;
+      if (alive && stalled !== undefined) throw stallError(stalled);
       const stopped = `the engine of model ${JSON.stringify(name)} has stopped`;
       throw new AppError('ENGINE_FAILED', why === undefined ? stopped : `${stopped}: ${why}`);
     }

@@ -5,6 +5,7 @@ import { flattenReplaced } from '../adapters/flatten.js';
 import { notSummable } from '../adapters/mixture.js';
 import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
+import { takesRows } from '../engine/engine.js';
 import type { DeviceDtype } from '../engine/open-device.js';
 import { startEngines } from '../engine/start-engines.js';
 import { threadsFor } from '../engine/threads.js';
@@ -49,6 +50,8 @@ export interface LoadModelOptions {
   /** Budget of the keys and values of running rows, and of the prefix cache, in bytes. */
   readonly kvBytes: number;
   readonly prefixCacheBytes: number;
+  /** How long a native call of a step may last before the engine counts as stalled; absent or 0 = for ever. */
+  readonly stepTimeoutMs?: number | undefined;
 }
 
 /** Models below this many weights lose nothing noticeable in speed by exact arithmetic. */
@@ -101,7 +104,7 @@ async function start(
         prefixBytes: options.prefixCacheBytes,
       },
     },
-    { maxQueue: options.maxQueue },
+    { maxQueue: options.maxQueue, stepTimeoutMs: options.stepTimeoutMs },
     options.device?.device === 'webgpu' ? 1 : (options.engines ?? 1),
     AbortSignal.any([failed.signal, ...(signal === undefined ? [] : [signal])]),
   );
@@ -132,7 +135,7 @@ async function start(
       vocabSize: merge.find(({ adapter }) => adapter.vocabulary)?.adapter.vocabulary?.size ?? spec.vocabSize,
       fingerprint: mergedFingerprint(fingerprint, merge),
       get ready() {
-        return engine.alive;
+        return takesRows(engine);
       },
       loraEnabled: options.loraEnabled,
     },

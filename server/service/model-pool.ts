@@ -122,7 +122,18 @@ export class ModelPool {
 
 /** The same engine as a model of another name. */
 function named(model: LoadedModel, name: string): LoadedModel {
-  return model.info.name === name ? model : { ...model, info: { ...model.info, name } };
+  const { info } = model;
+  if (info.name === name) return model;
+  return {
+    ...model,
+    info: {
+      ...info,
+      name,
+      get ready() {
+        return info.ready;
+      },
+    },
+  };
 }
 
 async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

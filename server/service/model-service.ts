@@ -1,4 +1,5 @@
 import { nearNames } from '../adapters/adapter-names.js';
+import { takesRows } from '../engine/engine.js';
 import { AppError } from '../errors.js';
 import type { LoadedModel } from './ports.js';
 import type { ModelInfo, ModelService } from './types.js';
@@ -15,15 +16,15 @@ export interface ModelServiceOptions {
     | undefined;
 }
 
-/** The {@link ModelService} over the loaded models; an engine that has stopped makes its model not ready. */
+/** The {@link ModelService} over the loaded models; an engine that takes no rows makes its model not ready. */
 export function createModelService(
   models: ReadonlyMap<string, LoadedModel>,
   options: ModelServiceOptions = {},
 ): ModelService {
-  // Every request asks, and every time it is told the same until the engine stops.
+  // Every request asks, and every time it is told the same until the engine stops, or stalls.
   const stopped = new WeakMap<ModelInfo, ModelInfo>();
   const live = ({ info, engine }: LoadedModel): ModelInfo => {
-    if (!info.ready || engine.alive) return info;
+    if (!info.ready || takesRows(engine)) return info;
     const told = stopped.get(info) ?? { ...info, ready: false };
     stopped.set(info, told);
     return told;

@@ -30,7 +30,7 @@ export interface ModelServingOptions {
   readonly served: (model: LoadedModel, pool: string, opened: OpenedModel) => ServedModel;
   /** Starts and ends custom handlers; absent = models that have one cannot be served. */
   readonly handlers?: ModelHandlers | undefined;
-  /** Told whenever a model comes, goes, has another state, or its engine stops; absent = nobody is. */
+  /** Told whenever a model comes, goes, has another state, or its engine stops or stalls; absent = nobody is. */
   readonly changes?: Changes | undefined;
   readonly log: AdapterLog;
 }
@@ -64,7 +64,9 @@ export class ModelServing {
         const pooled = await pool.lease(opened.options, stop.signal);
         model.pooled = pooled;
         stop.signal.throwIfAborted();
-        void pooled.model.engine.stopped?.then(() => changes?.notify());
+        const { engine } = pooled.model;
+        void engine.stopped?.then(() => changes?.notify());
+        engine.onStall?.(() => changes?.notify());
         adapters.addModel(name, served(pooled.model, pooled.key, opened));
         if (opened.options.loraEnabled) await adapters.open(name, opened.adapterFolders);
         stop.signal.throwIfAborted();

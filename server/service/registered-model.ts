@@ -1,4 +1,5 @@
 /** A registered model from the moment it has a name, and what is told of it. */
+import { type Engine, takesRows } from '../engine/engine.js';
 import { redactSource } from '../sources/source.js';
 import type { AdapterHealth, ModelOverrides, ModelState, ModelStatus } from './management.js';
 import type { OpenedModel } from './model-description.js';
@@ -40,18 +41,21 @@ export function statusOf(model: RegisteredModel, health: (name: string) => Adapt
   const options = opened?.options;
   const loaded = pooled?.model;
   const stats = loaded?.engine.stats();
-  const dead = state === 'ready' && loaded?.engine.alive === false;
-  const why = loaded?.engine.failure;
-  const error = dead ? `the engine has stopped${why === undefined ? '' : `: ${why}`}` : model.error;
+  const fault = state === 'ready' && loaded !== undefined ? faultOf(loaded.engine) : undefined;
+  const error = fault ?? model.error;
   return {
     name,
     url: redactSource(url),
     ...(opened?.origin !== undefined && { origin: opened.origin }),
-    state: dead ? 'failed' : state,
+    state: fault === undefined ? state : 'failed',
     ...(error !== undefined && { error }),
     ...(loaded === undefined && model.handler !== undefined && { info: model.handler }),
     ...(loaded !== undefined && {
-      info: { ...loaded.info, ready: loaded.engine.alive, ...(model.handler && { handler: model.handler.handler }) },
+      info: {
+        ...loaded.info,
+        ready: takesRows(loaded.engine),
+        ...(model.handler && { handler: model.handler.handler }),
+      },
     }),
     startup,
     direct,
@@ -65,4 +69,10 @@ export function statusOf(model: RegisteredModel, health: (name: string) => Adapt
     maxQueue: options?.maxQueue ?? 0,
     createdAt,
   };
+}
+
+/** Why an engine takes no rows; undefined = it does. */
+function faultOf({ alive, failure, stalled }: Engine): string | undefined {
+  if (!alive) return `the engine has stopped${failure === undefined ? '' : `: ${failure}`}`;
+  return stalled === undefined ? undefined : `the engine does not move: ${stalled}`;
 }

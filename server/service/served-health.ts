@@ -9,13 +9,13 @@ export interface ServedHealth {
   names(): readonly string[];
   /** True: requests of the name are answered; false: not yet, or not any more; undefined: nothing has the name. */
   answers(name: string): boolean | undefined;
-  /** False once an engine has stopped, which only a restart of the server repairs. */
+  /** False once an engine has stopped, which only a restart of the server repairs, and while one does not move. */
   readonly whole: boolean;
   /** Calls back whenever an answer may have changed. @returns stops it */
   onChange(listener: () => void): () => void;
 }
 
-/** True for a model whose engine ran and has stopped, unlike one that could not be loaded. */
+/** True for a model whose engine ran and has stopped, or does not move, unlike one that could not be loaded. */
 export function hasStopped({ state, info }: ModelStatus): boolean {
   return state === 'failed' && info !== undefined;
 }

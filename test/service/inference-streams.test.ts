@@ -120,6 +120,19 @@ describe('streams', () => {
     await service.predict({ inputs: [text('a')] }, call());
   });
 
+  it('fail when the engine does not move; requests are refused until it does', async () => {
+    const { service, call, engine, leases } = setup();
+    engine.running = false;
+    const stream = await service.stream({ inputs: [text('a'), text('b')] }, call());
+    engine.stall('a step has not returned for 1 s');
+    await assert.rejects(collect(stream), failsWith('ENGINE_STALLED'));
+    assert.deepEqual(leases.releases, [1, 1]);
+    await assert.rejects(service.predict({ inputs: [text('a')] }, call()), failsWith('ENGINE_STALLED'));
+    engine.stall(undefined);
+    engine.resume();
+    await service.predict({ inputs: [text('a')] }, call());
+  });
+
   it('fail when the engine dies, and later requests are refused', async () => {
     const { service, call, engine, leases } = setup();
     engine.running = false;

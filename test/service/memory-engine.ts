@@ -68,6 +68,21 @@ export class MemoryEngine implements Engine {
     for (const row of this.#rows.splice(0)) this.#end(row, 'error', 'the worker died');
   }
 
+  stalled: string | undefined;
+  #onStall: () => void = () => {};
+
+  onStall(listener: () => void): void {
+    this.#onStall = listener;
+  }
+
+  /** A step does not return: every row ends; undefined = it has returned. */
+  stall(stalled: string | undefined): void {
+    this.stalled = stalled;
+    if (stalled !== undefined)
+      for (const row of this.#rows.splice(0)) this.#end(row, 'error', stalled, 'ENGINE_STALLED');
+    this.#onStall();
+  }
+
   /** All rows end as those of a device that failed; the engine goes on. */
   failDevice(message: string): void {
     for (const row of this.#rows.splice(0)) this.#end(row, 'error', message, 'DEVICE_FAILED');

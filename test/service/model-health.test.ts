@@ -91,6 +91,19 @@ describe('health of models', () => {
     );
   });
 
+  it('tells an engine that does not move, and that it moves again', async () => {
+    const { manager, health, engines, seen } = setup();
+    await manager.register({ url: '/m' }, call);
+    engines[0]!.stall('a step has not returned for 1 s');
+    assert.deepEqual([health.of('m'), health.of('')], [false, false]);
+    const { state, error, info } = manager.get('m');
+    assert.deepEqual([state, info!.ready], ['failed', false]);
+    assert.equal(error, 'the engine does not move: a step has not returned for 1 s');
+    engines[0]!.stall(undefined);
+    assert.deepEqual([health.of('m'), health.of(''), manager.get('m').state], [true, true, 'ready']);
+    assert.deepEqual(seen.slice(-3), [true, false, true]);
+  });
+
   it('tells workflows by the models of their newest version', async () => {
     const { manager, health, workflows, engines } = setup();
     await manager.register({ url: '/m' }, call);

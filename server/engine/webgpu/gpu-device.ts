@@ -7,6 +7,7 @@ import * as ort from 'onnxruntime-node';
 import { type DataTypeName, GraphBuilder } from '../../model/onnx-graph.js';
 import type { GpuTensorData } from '../../model/webgpu/gpu-weights.js';
 import { int64 } from '../step-inputs.js';
+import { StepMarks } from '../step-marks.js';
 
 /** A tensor in the device's memory. Never read its `data`: the process would end. */
 export type GpuTensor = ort.Tensor;
@@ -45,6 +46,7 @@ export interface GpuSession {
 /** Opens sessions, makes buffers, counts them. All of it from one thread: the provider is not safe across threads. */
 export class GpuDevice {
   readonly #provider: GpuProvider;
+  readonly #marks: StepMarks;
   readonly #sessions = new Set<ort.InferenceSession>();
   readonly #helpers = new Map<string, Promise<GpuSession>>();
   readonly #owned = new Map<GpuTensor, number>();
@@ -55,8 +57,10 @@ export class GpuDevice {
   #idle: (() => void)[] = [];
   #closed = false;
 
-  constructor(provider: GpuProvider = 'webgpu') {
+  /** @param marks where runs and openings are marked */
+  constructor(provider: GpuProvider = 'webgpu', marks = new StepMarks()) {
     this.#provider = provider;
+    this.#marks = marks;
   }
 
   /** True once {@link close} was called: its buffers are gone, or go. */
@@ -82,24 +86,24 @@ export class GpuDevice {
   ): Promise<GpuSession> {
     const onDevice = this.#provider === 'webgpu';
     // The provider keeps the device as long as any session lives: one that were made behind a close would keep it.
-    const session = await this.#under(() =>
-      ort.InferenceSession.create(bytes, {
-        executionProviders: [this.#provider],
-        graphOptimizationLevel: 'all',
-        logSeverityLevel: 4,
-        ...(toBuffers && onDevice && { preferredOutputLocation: 'gpu-buffer' as const }),
-        ...(onDevice && { extra: { session: { disable_cpu_ep_fallback: '1' } } }),
-        ...more,
-      }),
-    );
+    const options: ort.InferenceSession.SessionOptions = {
+      executionProviders: [this.#provider],
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 4,
+      ...(toBuffers && onDevice && { preferredOutputLocation: 'gpu-buffer' as const }),
+      ...(onDevice && { extra: { session: { disable_cpu_ep_fallback: '1' } } }),
+      ...more,
+    };
+    const session = await this.#under(() => this.#marks.open(() => ort.InferenceSession.create(bytes, options)));
     this.#sessions.add(session);
     return {
       run: (feeds, fetches) =>
         this.#under(async () => {
-          const outputs =
+          const outputs = this.#marks.run(() =>
             fetches === undefined
               ? session.run(feeds)
-              : session.run(feeds, fetches as ort.InferenceSession.FetchesType);
+              : session.run(feeds, fetches as ort.InferenceSession.FetchesType),
+          );
           return (await outputs) as Record<string, ort.Tensor>;
         }),
     };

@@ -7,6 +7,7 @@ import { buildGpuGraph, type GpuGraph } from '../../model/webgpu/gpu-graph.js';
 import type { GpuPrecision } from '../../model/webgpu/gpu-precision.js';
 import { groupWeights } from '../../model/webgpu/gpu-weights.js';
 import { allGroups } from '../../model/webgpu/linear-groups.js';
+import type { StepMarks } from '../step-marks.js';
 import { AdapterFeeds } from './adapter-feeds.js';
 import { AdapterResidency } from './adapter-residency.js';
 import { AdapterSets } from './adapter-sets.js';
@@ -29,6 +30,8 @@ export interface GpuModelOptions {
   readonly adapterBytes: number;
   /** What runs the graphs; absent = WebGPU. */
   readonly provider?: GpuProvider | undefined;
+  /** Where runs and openings are marked; absent = nowhere. */
+  readonly marks?: StepMarks | undefined;
   /** Pauses between attempts to open a device that failed, in milliseconds; absent = some seconds in all. */
   readonly reopenPausesMs?: readonly number[] | undefined;
   /** Options for the session of a graph; profiling wants some. */
@@ -73,8 +76,8 @@ export class GpuModel {
    */
   static async open(folder: ModelFolder, options: GpuModelOptions, loaded?: Set<string>): Promise<GpuModel> {
     const { spec, checkpoint } = folder;
-    const { precision, adapterBytes, provider } = options;
-    const device = new GpuDevice(provider);
+    const { precision, adapterBytes, provider, marks } = options;
+    const device = new GpuDevice(provider, marks);
     try {
       const kernels = await checkAttention(device, spec, precision);
       const small = await readSmall(folder);

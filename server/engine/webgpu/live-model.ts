@@ -60,7 +60,8 @@ export class LiveModel {
     // An error of a device that is gone already says nothing of the one that took its place.
     const gone = error instanceof DeviceClosed && !model.device.closed;
     if (model === this.#model && !gone && !this.#closed) {
-      this.#restart ??= this.#reopen(model).finally(() => {
+      const reopen = () => this.#reopen(model);
+      this.#restart ??= (this.#options.marks?.open(reopen) ?? reopen()).finally(() => {
         this.#restart = undefined;
       });
       await this.#restart;
