@@ -27,6 +27,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   engine: { shows: 'the engine alone: tokens per second and milliseconds per step', load: () => import('./engine.js') },
   retention: { shows: 'what adapters cost in a decode step', load: () => import('./retention.js') },
   merged: { shows: 'an adapter merged into the weights, and beside them', load: () => import('./merged.js') },
+  lookup: { shows: 'a row by itself that guesses tokens from its own text', load: () => import('./lookup.js') },
   quality: { shows: 'how far the fast arithmetic is from float32', load: () => import('./quality.js') },
 };
 

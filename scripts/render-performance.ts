@@ -15,6 +15,7 @@ const ORDER = [
   'coldstart',
   'interleave',
   'prefix',
+  'lookup',
   'memory',
   'overhead',
 ];
