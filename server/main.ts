@@ -9,6 +9,7 @@ import { findHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { createLogger } from './observe/logger.js';
 import { startMessage } from './start-message.js';
+import { heldThreads } from './threads.js';
 
 /** Exit code for a command line, model or address that cannot be used. */
 const EXIT_USAGE = 2;
@@ -17,6 +18,9 @@ const EXIT_REFUSED = 1;
 
 /** Two signals within this time are one. */
 const REPEATED_SIGNAL_MS = 1000;
+
+/** How long after the grace period everything may take to close; a native call that never returns would hold it up. */
+const FORCE_MS = 15_000;
 
 /** Folder of the package, or of its compiled copy, which says where the package lies (scripts/compile.mjs). */
 const here = fileURLToPath(new URL('../', import.meta.url));
@@ -80,15 +84,16 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
       // A signal to the whole process group may arrive twice: from the sender and from the parent that passes it on.
       if (performance.now() - stoppingSince < REPEATED_SIGNAL_MS) return;
       log.warn({ signal }, 'second signal: ending at once');
-      process.exit(1);
+      end(1, log);
     }
     stoppingSince = performance.now();
     log.info({ signal }, 'shutting down');
+    setTimeout(() => killItself(log), config.graceMs + FORCE_MS).unref();
     server.close(config.graceMs).then(
-      () => process.exit(0),
+      () => end(0, log),
       (error: unknown) => {
         log.error({ err: error }, 'shutdown failed');
-        process.exit(1);
+        end(1, log);
       },
     );
   };
@@ -107,6 +112,17 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
   }
   const adapters = await Promise.all(server.models.map(({ name }) => server.adapters(name)));
   process.stdout.write(startMessage(url, server.models, adapters, server.registry));
+}
+
+/** Ends the process; one that a native call holds would wait for it, maybe for ever. */
+function end(code: number, log: ReturnType<typeof createLogger>): never {
+  if (heldThreads() > 0) killItself(log);
+  process.exit(code);
+}
+
+function killItself(log: ReturnType<typeof createLogger>): void {
+  log.error('a native call holds a thread, so the process kills itself');
+  process.kill(process.pid, 'SIGKILL');
 }
 
 main().catch((error: unknown) => {

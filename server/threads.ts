@@ -23,6 +23,19 @@ export function startThread(
   return new Worker(new URL('./thread.mjs', import.meta.url), { ...options, workerData: { ...data, module } });
 }
 
+const held = new Set<Worker>();
+
+/** Notes whether a native call holds a thread. Such a thread cannot be ended, and a process that exits waits for it. */
+export function noteHeld(worker: Worker, isHeld: boolean): void {
+  if (!isHeld) held.delete(worker);
+  else if (held.size < held.add(worker).size) worker.once('exit', () => held.delete(worker));
+}
+
+/** Threads that a native call holds, as far as anybody noticed. */
+export function heldThreads(): number {
+  return held.size;
+}
+
 /** The first message of a thread; undefined when it ended or failed without one. Never rejects. */
 export function firstMessage<T>(worker: Worker): Promise<T | undefined> {
   return new Promise((resolve) => {

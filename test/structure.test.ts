@@ -45,6 +45,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   main: [
     'errors',
+    'threads',
     'check-adapter',
     'compose',
     'config',

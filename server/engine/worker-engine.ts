@@ -2,7 +2,7 @@
 import type { Worker } from 'node:worker_threads';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
-import { moduleBeside, startThread } from '../threads.js';
+import { moduleBeside, noteHeld, startThread } from '../threads.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
 import { clock, refusal } from './row.js';
@@ -267,6 +267,7 @@ export class WorkerEngine implements Engine {
 
   /** What waits for a thread that does not move is told so; the thread learns of it when it moves again. */
   #stallChanged(): void {
+    noteHeld(this.#worker, this.stalled !== undefined);
     if (this.stalled !== undefined) {
       const failure = stallError(this.stalled);
       const ids = [...this.#listeners.keys()];

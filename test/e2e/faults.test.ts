@@ -101,4 +101,24 @@ describe('faults', () => {
     const [code] = (await once(child, 'exit')) as [number];
     assert.equal(code, 0);
   });
+
+  test('a server whose engine hangs in a native call answers for it, and SIGTERM ends it nevertheless', async (t) => {
+    const main = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
+    const hang = new URL('./hanging-run.mjs', import.meta.url).href;
+    const flags = [...FLAGS.slice(0, -1), 'fatal', '--step-timeout', '1', '--grace-ms', '300'];
+    const child = spawn(process.execPath, [main, 'serve', '--port', '0', ...flags], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, NODE_OPTIONS: `--import ${hang}` },
+    });
+    t.after(() => child.kill('SIGKILL'));
+    const [data] = (await once(child.stdout, 'data')) as [Buffer];
+    const url = /http:\/\/\S+/.exec(data.toString())![0];
+    const stuck = await post(url, { inputs: 'a' });
+    assert.equal(stuck.status, 503);
+    assert.equal(((await stuck.json()) as { reason: string }).reason, 'ENGINE_STALLED');
+    assert.equal((await fetch(`${url}/ping`)).status, 500);
+    child.kill('SIGTERM');
+    const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+    assert.deepEqual([code, signal], [null, 'SIGKILL']);
+  });
 });
