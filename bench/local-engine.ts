@@ -12,6 +12,7 @@ import { type ModelFolder, openModelFolder } from '../server/model/model-folder.
 import { adapterBaseOf } from '../server/model/module-table.js';
 import type { DecoderSpec } from '../server/model/spec.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
+import { GREEDY } from './greedy.js';
 
 /** One generation: prompt ids, and the digest of its adapter or undefined for the base. */
 export interface LocalRow {
@@ -161,18 +162,6 @@ export async function openLocalEngine(options: {
     },
   };
 }
-
-const GREEDY = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  logprobs: undefined,
-};
 
 const WORDS =
   'time river stone light garden winter paper engine music valley story window market silver bridge letter forest morning captain island'.split(

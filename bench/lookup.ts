@@ -10,6 +10,7 @@ import { openModelFolder } from '../server/model/model-folder.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
 import { loadChatTemplate } from '../server/text/jinja-template.js';
 import { readFlags, TEXT } from './flags.js';
+import { GREEDY } from './greedy.js';
 import { percentile } from './load.js';
 import { machineName, publish } from './result.js';
 
@@ -32,18 +33,6 @@ Maria is a tailor in Porto. Jonas is a carpenter in Graz. Clara is a printer in 
     'Tell a short story about a lighthouse keeper who finds a letter in a bottle.',
     'Explain why the sky is blue in the day and red in the evening.',
   ],
-};
-
-const GREEDY = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  logprobs: undefined,
 };
 
 export async function run(args: string[]): Promise<void> {

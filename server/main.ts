@@ -88,7 +88,7 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
     }
     stoppingSince = performance.now();
     log.info({ signal }, 'shutting down');
-    setTimeout(() => killItself(log), config.graceMs + FORCE_MS).unref();
+    setTimeout(() => killItself(log, 'closing takes too long'), config.graceMs + FORCE_MS).unref();
     server.close(config.graceMs).then(
       () => end(0, log),
       (error: unknown) => {
@@ -116,12 +116,12 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
 
 /** Ends the process; one that a native call holds would wait for it, maybe for ever. */
 function end(code: number, log: ReturnType<typeof createLogger>): never {
-  if (heldThreads() > 0) killItself(log);
+  if (heldThreads() > 0) killItself(log, 'a native call holds a thread');
   process.exit(code);
 }
 
-function killItself(log: ReturnType<typeof createLogger>): void {
-  log.error('a native call holds a thread, so the process kills itself');
+function killItself(log: ReturnType<typeof createLogger>, why: string): void {
+  log.error(`${why}, so the process kills itself`);
   process.kill(process.pid, 'SIGKILL');
 }
 

@@ -25,10 +25,13 @@ export function startThread(
 
 const held = new Set<Worker>();
 
-/** Notes whether a native call holds a thread. Such a thread cannot be ended, and a process that exits waits for it. */
+/**
+ * Notes whether a native call holds a thread. Such a thread cannot be ended, and a process that exits waits for it. Whoever
+ * notes it tells when the thread has ended after all, too.
+ */
 export function noteHeld(worker: Worker, isHeld: boolean): void {
-  if (!isHeld) held.delete(worker);
-  else if (held.size < held.add(worker).size) worker.once('exit', () => held.delete(worker));
+  if (isHeld) held.add(worker);
+  else held.delete(worker);
 }
 
 /** Threads that a native call holds, as far as anybody noticed. */

@@ -84,16 +84,11 @@ export class DecodeBatch {
     const place = placeRow(lengths, row.length, this.#stepPositions, this.#maxPositions - needed);
     const chosen = place === undefined ? undefined : this.#groups[place.group];
     if (chosen === undefined && store.slots === 1) {
-      this.#groups.push({ slots: [row], store, growing: 0, changed: true });
+      this.#groups.push(groupOf([row], store));
       return 'adopted';
     }
     if (place === undefined) return 'full';
-    const group = chosen ?? {
-      slots: [],
-      store: this.#backend.createStore(1, inBlocks(row.length + 1)),
-      growing: 0,
-      changed: true,
-    };
+    const group = chosen ?? groupOf([], this.#backend.createStore(1, inBlocks(row.length + 1)));
     if (chosen === undefined) this.#groups.push(group);
     const target = this.#freeSlot(group, row, elsewhere);
     store.copyStretch({ slot, from: 0, count: row.length }, group.store, target, 0);
@@ -137,10 +132,10 @@ export class DecodeBatch {
   #order(group: Group): void {
     const { slots, store } = group;
     group.changed = false;
-    const order = store.reorder === undefined ? undefined : betterOrder(slots, this.#backend.positionBytes);
+    if (store.reorder === undefined) return;
+    const order = betterOrder(slots, this.#backend.positionBytes);
     if (order === undefined) return;
-    const sources = order.map((row) => (row === undefined ? undefined : slots.indexOf(row)));
-    store.reorder!(sources, longestOf(lengthsOf(group)));
+    store.reorder(sourcesOf(order, slots), longestOf(lengthsOf(group)));
     group.slots = order;
   }
 
@@ -234,6 +229,15 @@ export class DecodeBatch {
   }
 }
 
+function groupOf(slots: (Row | undefined)[], store: RowStore): Group {
+  return { slots, store, growing: 0, changed: true };
+}
+
+/** By slot of the new order: where its row lies now. */
+function sourcesOf(order: readonly (Row | undefined)[], slots: readonly (Row | undefined)[]): (number | undefined)[] {
+  return order.map((row) => (row === undefined ? undefined : slots.indexOf(row)));
+}
+
 function rowsOf({ slots }: DecodeGroup): Row[] {
   return slots.filter((row) => row !== undefined);
 }
@@ -250,8 +254,7 @@ function heldBy({ store, growing }: Group): number {
 function reshape(group: Group, slots: number, capacity: number): void {
   const rows = rowsOf(group);
   const order = arrange(Array.from({ length: slots }, (_, slot) => rows[slot]));
-  const sources = order.map((row) => (row === undefined ? undefined : group.slots.indexOf(row)));
-  group.store.reshape(slots, capacity, sources, longestOf(lengthsOf(group)));
+  group.store.reshape(slots, capacity, sourcesOf(order, group.slots), longestOf(lengthsOf(group)));
   group.slots = order;
   group.growing = 0;
 }

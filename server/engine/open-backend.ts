@@ -4,7 +4,7 @@ import type { StepBackend } from './backend.js';
 import { type DecoderSession, type Dtype, SessionFactory } from './decoder-session.js';
 import { EmbeddingTable } from './embedding-table.js';
 import type { Beside } from './paired-session.js';
-import type { StepMarks } from './step-marks.js';
+import { StepMarks } from './step-marks.js';
 import { StepRunner } from './step-runner.js';
 
 /** How a model is run. */
@@ -24,9 +24,8 @@ export interface BackendOptions {
 
 /** Prepares the weights and opens the base's graph; the others are opened when an adapter needs them, or ahead of that. */
 export async function openBackend(folder: ModelFolder, options: BackendOptions): Promise<StepBackend> {
-  const { dtype, threads, lora, cacheDir, shared, marks } = options;
+  const { dtype, threads, lora, cacheDir, shared, marks = new StepMarks() } = options;
   const marked = async (open: () => Promise<DecoderSession>): Promise<DecoderSession> => {
-    if (marks === undefined) return open();
     const { graph, run } = await marks.open(open);
     return { graph, run: (...args) => marks.run(() => run(...args)) };
   };

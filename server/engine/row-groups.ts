@@ -1,4 +1,5 @@
 /** Which rows of a mixed step share a product: neighbouring slots of one selection, in groups of equal size. */
+
 /**
  * The selection of each group, for the largest groups in which no two rows differ.
  * @param slots selections by slot; undefined = free, which goes with any neighbour

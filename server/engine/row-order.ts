@@ -104,12 +104,13 @@ export function betterOrder<R extends Ordered>(
   // Gains, biases and norms are given by slot, and so are low-rank weights beside them.
   if (rows.some(({ adapter }) => adapter.needsFullGraph)) return undefined;
   const order = arrange(slots);
-  const saved = rowGroups(slots).length - rowGroups(order).length;
+  const groups = rowGroups(order).length;
+  const saved = rowGroups(slots).length - groups;
   if (saved <= 0) return undefined;
   // Weights lie as wide as the widest selection's.
   const widest = rows.reduce((most, { adapter }) => Math.max(most, lowRankBytes(adapter)), 0);
   const steps = rows.reduce((least, { totalTokens, length }) => Math.min(least, totalTokens - length), Infinity);
   const moved = order.reduce((sum, row, slot) => (row === slots[slot] ? sum : sum + (row?.length ?? 0)), 0);
-  const price = MOVING * moved * positionBytes + FILLING * rowGroups(order).length * widest;
+  const price = MOVING * moved * positionBytes + FILLING * groups * widest;
   return saved * widest * steps > price ? order : undefined;
 }

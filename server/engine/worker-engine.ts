@@ -120,7 +120,10 @@ export class WorkerEngine implements Engine {
     });
     worker.on('message', (message: FromEngine) => this.#receive(message));
     worker.on('error', (error) => this.#die(error.message));
-    worker.on('exit', (code) => this.#die(`the engine thread ended with code ${code}`));
+    worker.on('exit', (code) => {
+      noteHeld(worker, false);
+      this.#die(`the engine thread ended with code ${code}`);
+    });
   }
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {

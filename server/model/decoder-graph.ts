@@ -2,7 +2,6 @@
  * A decoder's description to its ONNX graph: embeddings in, logits of chosen rows and the new keys and values out.
  * `rows` are the step's tokens in the order [sequence, batch]; the `lora` variant has them as [groups, rows per group].
  */
-
 import { emitActivation } from './graph-activation.js';
 import { type AttentionInputs, emitAttention } from './graph-attention.js';
 import type { LinearKernel } from './graph-linears.js';

@@ -78,15 +78,9 @@ export class Metrics {
   }
 }
 
-type Reading = readonly [labels: Record<string, string>, value: number];
-
 function registerEngineMetrics(registry: Registry, sources: MetricsSources): void {
   const registers = [registry];
-  const perModel = (read: (stats: EngineStats) => readonly Reading[]): Reading[] =>
-    onePerEngine(sources.models()).flatMap(({ info, engine }) =>
-      read(engine.stats()).map(([l, v]): Reading => [{ model: info.name, ...l }, v]),
-    );
-  const gauge = (name: string, help: string, read: (stats: EngineStats) => number) =>
+  const ofEngine = (name: string, help: string, read: (engine: MeasuredModel['engine']) => number) =>
     new Gauge({
       name: `loramux_${name}`,
       help,
@@ -94,9 +88,13 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
       registers,
       collect() {
         this.reset();
-        for (const [labels, value] of perModel((stats) => [[{}, read(stats)]])) this.set(labels, value);
+        for (const { info, engine } of onePerEngine(sources.models())) this.set({ model: info.name }, read(engine));
       },
     });
+  const gauge = (name: string, help: string, read: (stats: EngineStats) => number) =>
+    ofEngine(name, help, (engine) => read(engine.stats()));
+  const state = (name: string, help: string, read: (engine: MeasuredModel['engine']) => boolean) =>
+    ofEngine(name, help, (engine) => Number(read(engine)));
   const total = (name: string, help: string, label: string, read: (stats: EngineStats) => Record<string, number>) =>
     new Counter({
       name: `loramux_${name}_total`,
@@ -106,10 +104,10 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
       collect() {
         // The engine counts; the counter only shows its totals.
         this.reset();
-        const readings = perModel((stats) =>
-          Object.entries(read(stats)).map(([key, v]): Reading => [{ [label]: key }, v]),
-        );
-        for (const [labels, value] of readings) this.inc(labels, value);
+        for (const { info, engine } of onePerEngine(sources.models())) {
+          for (const [key, value] of Object.entries(read(engine.stats())))
+            this.inc({ model: info.name, [label]: key }, value);
+        }
       },
     });
   gauge('running_rows', 'Rows that generate now.', (stats) => stats.runningRows);
@@ -146,18 +144,6 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
     run: stats.runMs / 1000,
     overhead: stats.overheadMs / 1000,
   }));
-  const state = (name: string, help: string, read: (engine: MeasuredModel['engine']) => boolean) =>
-    new Gauge({
-      name: `loramux_${name}`,
-      help,
-      labelNames: ['model'],
-      registers,
-      collect() {
-        this.reset();
-        for (const { info, engine } of onePerEngine(sources.models()))
-          this.set({ model: info.name }, read(engine) ? 1 : 0);
-      },
-    });
   state('engine_up', '1 while the engine of the model runs.', ({ alive }) => alive);
   state('engine_stalled', '1 while a step of the engine does not return.', ({ stalled }) => stalled !== undefined);
 }

@@ -4,7 +4,7 @@ import type { EngineLoop, LoopLimits } from '../../server/engine/engine-loop.js'
 import type { EndEvent, SamplingOptions } from '../../server/engine/messages.js';
 import type { GoldenModel } from './golden-model.js';
 
-export { GREEDY } from './greedy.js';
+export { GREEDY } from '../../bench/greedy.js';
 
 export const LIMITS: LoopLimits = { maxBatch: 8, prefillChunk: 16, maxPositions: 1_000_000 };
 

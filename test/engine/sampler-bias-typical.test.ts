@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import { GREEDY } from '../../bench/greedy.js';
 import { filterLogits } from '../../server/engine/logits-filter.js';
 import { RowSampler } from '../../server/engine/sampler.js';
-import { GREEDY } from './greedy.js';
 
 const typical: {
   logits: Record<string, number[]>;

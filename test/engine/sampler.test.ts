@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { GREEDY } from '../../bench/greedy.js';
 import { expOfMinus } from '../../server/engine/logits-exp.js';
 import { drawFrom, filterLogits } from '../../server/engine/logits-filter.js';
 import { rawLogprobs } from '../../server/engine/logits-logprobs.js';
@@ -10,7 +11,6 @@ import { argmax, largest } from '../../server/engine/logits-select.js';
 import type { SamplingOptions } from '../../server/engine/messages.js';
 import { uniformAt } from '../../server/engine/random.js';
 import { RowSampler } from '../../server/engine/sampler.js';
-import { GREEDY } from './greedy.js';
 
 interface GoldenSampling {
   logits: Record<string, number[]>;

@@ -1,6 +1,7 @@
 /** The engine behind its thread: results, cancel, loading, and what happens when something is wrong. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
+import { GREEDY } from '../../bench/greedy.js';
 import { flattenReplaced } from '../../server/adapters/flatten.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { EngineRow } from '../../server/engine/engine.js';
@@ -10,7 +11,6 @@ import { AppError } from '../../server/errors.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
 import { GOLDEN } from './golden-model.js';
-import { GREEDY } from './greedy.js';
 
 const row = (overrides: Partial<EngineRow> = {}): EngineRow => ({
   promptIds: [1, 2, 3],

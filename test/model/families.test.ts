@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { GREEDY } from '../../bench/greedy.js';
 import { flattenReplaced } from '../../server/adapters/flatten.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import { openSafetensors } from '../../server/adapters/safetensors.js';
@@ -14,7 +15,6 @@ import { BASE_ROW, combine } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
-import { GREEDY } from '../engine/greedy.js';
 import { SupportRecord } from '../support.js';
 
 const ROOT = fileURLToPath(new URL('../fixtures/families/', import.meta.url));

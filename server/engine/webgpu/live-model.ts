@@ -2,6 +2,7 @@
 import { AppError } from '../../errors.js';
 import type { ModelFolder } from '../../model/model-folder.js';
 import { StoreLost } from '../backend.js';
+import { StepMarks } from '../step-marks.js';
 import { DeviceClosed } from './gpu-device.js';
 import { deviceFailed, firstLine, gpuFault } from './gpu-faults.js';
 import { GpuModel, type GpuModelOptions } from './gpu-model.js';
@@ -60,10 +61,12 @@ export class LiveModel {
     // An error of a device that is gone already says nothing of the one that took its place.
     const gone = error instanceof DeviceClosed && !model.device.closed;
     if (model === this.#model && !gone && !this.#closed) {
-      const reopen = () => this.#reopen(model);
-      this.#restart ??= (this.#options.marks?.open(reopen) ?? reopen()).finally(() => {
-        this.#restart = undefined;
-      });
+      const { marks = new StepMarks() } = this.#options;
+      this.#restart ??= marks
+        .open(() => this.#reopen(model))
+        .finally(() => {
+          this.#restart = undefined;
+        });
       await this.#restart;
     }
     if (this.broken !== undefined)

@@ -1,4 +1,4 @@
-import type { SamplingOptions } from '../../server/engine/messages.js';
+import type { SamplingOptions } from '../server/engine/messages.js';
 
 /** The likeliest token each time, nothing else asked. */
 export const GREEDY: SamplingOptions = {
