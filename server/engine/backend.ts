@@ -5,6 +5,7 @@
  */
 import type { BoundAdapter } from '../adapters/types.js';
 import type { DecoderSpec } from '../model/spec.js';
+import type { KeptWeights } from './converted-weights.js';
 import type { RowAdapter } from './row-adapter.js';
 
 /** One slot of a decode step. */
@@ -95,6 +96,8 @@ export interface StepBackend {
   readonly restarts?: number | undefined;
   /** True where a step of a few tokens of one row costs little more than a step of one; absent = it is not known to. */
   readonly guessesPay?: boolean | undefined;
+  /** The kept file that the weights are mapped from; absent = there is none. */
+  readonly kept?: KeptWeights | undefined;
   /** Why no step can run any more; absent = they can. */
   readonly broken?: Error | undefined;
   /** A store of `slots` slots with room for `capacity` positions. */

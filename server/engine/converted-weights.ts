@@ -5,7 +5,8 @@
  * servers that start together never see each other's half.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import type { BigIntStats } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fingerprintOf } from '../model/fingerprint.js';
 import type { ModelFolder } from '../model/model-folder.js';
@@ -21,6 +22,15 @@ export interface KeptFile {
   readonly name: string;
   /** Bytes before the digest. */
   readonly bytes: number;
+  /** What the file system said of the file when its contents were known to be right. */
+  readonly state: string;
+}
+
+/** A kept file that a model's weights are mapped from. */
+export interface KeptWeights {
+  readonly file: KeptFile;
+  /** True: it has their packed form, too. */
+  readonly shared: boolean;
 }
 
 /**
@@ -38,23 +48,25 @@ export async function convertedName(folder: ModelFolder, form: string, environme
   return `${hash.digest('hex')}.${form}`;
 }
 
-/** The kept file of that name, if it is complete and unaltered. */
-export async function findConverted(dir: string, name: string): Promise<KeptFile | undefined> {
+/**
+ * The kept file of that name, if it is complete and unaltered.
+ * @param known a kept file of this process: where it is that one, and nobody has touched it since, it is not read again
+ */
+export async function findConverted(dir: string, name: string, known?: KeptFile): Promise<KeptFile | undefined> {
   try {
-    const handle = await open(join(dir, name));
+    const folder = await realpath(dir);
+    const handle = await open(join(folder, name));
     try {
-      const length = (await handle.stat()).size - DIGEST_BYTES;
+      // Before the contents: whoever changes them meanwhile changes the state.
+      const stats = await handle.stat({ bigint: true });
+      const state = stateOf(stats);
+      if (known?.folder === folder && known.name === name && known.state === state) return known;
+      const bytes = Number(stats.size) - DIGEST_BYTES;
       const hash = createHash('sha256').update(name);
-      const buffer = Buffer.allocUnsafe(READ_BYTES);
-      for (let at = 0; at < length; ) {
-        const { bytesRead } = await handle.read(buffer, 0, Math.min(READ_BYTES, length - at), at);
-        if (bytesRead === 0) return undefined;
-        hash.update(buffer.subarray(0, bytesRead));
-        at += bytesRead;
-      }
-      const { bytesRead } = await handle.read(buffer, 0, DIGEST_BYTES, length);
-      if (bytesRead !== DIGEST_BYTES || !hash.digest().equals(buffer.subarray(0, DIGEST_BYTES))) return undefined;
-      return { folder: await realpath(dir), name, bytes: length };
+      for await (const piece of readPieces(handle, 0, bytes)) hash.update(piece);
+      for await (const digest of readPieces(handle, bytes, DIGEST_BYTES))
+        if (!hash.digest().equals(digest)) return undefined;
+      return { folder, name, bytes, state };
     } finally {
       await handle.close();
     }
@@ -63,7 +75,27 @@ export async function findConverted(dir: string, name: string): Promise<KeptFile
   }
 }
 
-/** Contents of a file to keep, in pieces. */
+/** What tells a file from another one, and from what it was before somebody wrote to it. */
+function stateOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join(':');
+}
+
+/** A stretch of a file, in pieces that are good until the next one. Throws where the file ends before the stretch. */
+export async function* readPieces(
+  handle: FileHandle,
+  from: number,
+  length: number,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, length));
+  for (let at = from; at < from + length; ) {
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, from + length - at), at);
+    if (bytesRead === 0) throw new Error(`the file ends before its byte ${from + length}`);
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
+  }
+}
+
+/** Contents of a file to keep, in pieces that are good until the next one. */
 export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /** Keeps the pieces under that name. Undefined where that cannot be done: a cache that is full or read-only stops nobody. */
@@ -85,8 +117,11 @@ export async function keepConverted(dir: string, name: string, pieces: Pieces): 
     } finally {
       await handle.close();
     }
+    const { ino } = await stat(temporary, { bigint: true });
     await rename(temporary, join(dir, name));
-    return { folder: await realpath(dir), name, bytes };
+    const stats = await stat(join(dir, name), { bigint: true });
+    // Another writer's file, made at the same time, is as good; but nobody here has read it.
+    return { folder: await realpath(dir), name, bytes, state: stats.ino === ino ? stateOf(stats) : '' };
   } catch {
     await rm(temporary, { force: true }).catch(() => {});
     return undefined;

@@ -9,6 +9,7 @@ import { buildDecoderGraph } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { allLinears, allNorms } from '../model/spec.js';
+import type { KeptFile, KeptWeights } from './converted-weights.js';
 import { type Dtype, type LinearWeights, prepareLinears, sharedLinears } from './linear-weights.js';
 
 export type { Dtype } from './linear-weights.js';
@@ -39,8 +40,11 @@ export class SessionFactory {
     this.#linears = linears;
   }
 
-  /** Reads biases and norms; with `int8` also quantises every linear. */
-  static async create(folder: ModelFolder, dtype: Dtype, cacheDir?: string): Promise<SessionFactory> {
+  /**
+   * Reads biases and norms; with `int8` also quantises every linear.
+   * @param known see {@link prepareLinears}
+   */
+  static async create(folder: ModelFolder, dtype: Dtype, cacheDir?: string, known?: KeptFile): Promise<SessionFactory> {
     const files = await filesOf(folder);
     const small = new Map<string, Float32Array>();
     for (const norm of allNorms(folder.spec)) {
@@ -51,12 +55,18 @@ export class SessionFactory {
     for (const { bias } of allLinears(folder.spec)) {
       if (bias !== undefined) small.set(bias, await folder.checkpoint.readFloat32(bias));
     }
-    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir), files);
+    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir, known), files);
+  }
+
+  /** The file that its sessions map the weights from, and whether it has their packed form; absent = none was kept. */
+  get kept(): KeptWeights | undefined {
+    const { kept, shared = false } = this.#linears;
+    return kept && { file: kept, shared };
   }
 
   /** A factory of sessions that share packed weights, if the cache has them by now; else this one. */
   async sharing(cacheDir: string | undefined): Promise<SessionFactory> {
-    if (this.#linears.shared || this.#linears.folder === undefined || cacheDir === undefined) return this;
+    if (this.#linears.shared || this.#linears.kept === undefined || cacheDir === undefined) return this;
     const linears = await sharedLinears(this.#folder, cacheDir);
     return linears === undefined ? this : new SessionFactory(this.#folder, this.#small, linears, this.#files);
   }
@@ -68,7 +78,7 @@ export class SessionFactory {
    */
   async open(variant: GraphVariant, threads: number): Promise<DecoderSession> {
     // A kept conversion has its contents in its name; files of the model are opened by path each time.
-    if (this.#linears.folder === undefined && (await filesOf(this.#folder)) !== this.#files) {
+    if (this.#linears.kept === undefined && (await filesOf(this.#folder)) !== this.#files) {
       throw new Error(`the weight files of ${this.#folder.dir} have changed since the model was opened; load it again`);
     }
     const graph = buildDecoderGraph(this.#folder.spec, this.#linears.kernel, variant, this.#small);
@@ -83,7 +93,7 @@ export class SessionFactory {
       ...(externalData.length > 0 && { externalData: [...externalData] }),
       extra: {
         session: {
-          model_external_initializers_file_folder_path: this.#linears.folder ?? this.#folder.checkpoint.folder,
+          model_external_initializers_file_folder_path: this.#linears.kept?.folder ?? this.#folder.checkpoint.folder,
           // The pairs of quantise and dequantise are wanted as they stand.
           disable_quant_qdq: '1',
           // A masked score's weight is a denormal number, which costs a softmax most of its time. The first session of a

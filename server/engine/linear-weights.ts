@@ -24,8 +24,8 @@ export interface ExternalFile {
 /** Prepared weights and the nodes that use them. */
 export interface LinearWeights {
   readonly kernel: LinearKernel;
-  /** Folder of the files that the graph names; absent = that of the checkpoint. */
-  readonly folder?: string | undefined;
+  /** The kept file that the graph names; absent = it names those of the checkpoint. */
+  readonly kept?: KeptFile | undefined;
   /** As soon as anything comes from memory, onnxruntime wants every file named here. */
   externalFiles(): Promise<readonly ExternalFile[]>;
   /** True: sessions share one packed form of the weights, so that a further one needs little memory. */
@@ -35,20 +35,30 @@ export interface LinearWeights {
 /**
  * Prepares all linears of the folder.
  * @param cacheDir folder for converted weights; undefined = none are kept
+ * @param known their packed form as this process knows it; see {@link findConverted}
  */
-export async function prepareLinears(folder: ModelFolder, dtype: Dtype, cacheDir?: string): Promise<LinearWeights> {
+export async function prepareLinears(
+  folder: ModelFolder,
+  dtype: Dtype,
+  cacheDir?: string,
+  known?: KeptFile,
+): Promise<LinearWeights> {
   if (dtype === 'fp32') return exactLinears(folder);
   // Weights that come in blocks keep them; a processor that saturates must not multiply whole columns.
   if ((await storedInBlocks(folder)) || !(await integerProductsAreExact())) return blockLinears(folder);
-  return columnLinears(folder, cacheDir);
+  return columnLinears(folder, cacheDir, known);
 }
 
 /** Columns, read from the cache's file where there is one, which then needs no memory of ours. */
-async function columnLinears(folder: ModelFolder, cacheDir: string | undefined): Promise<LinearWeights> {
+async function columnLinears(
+  folder: ModelFolder,
+  cacheDir: string | undefined,
+  knownPacked: KeptFile | undefined,
+): Promise<LinearWeights> {
   // Merged weights are those of one start.
   const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
   if (place === undefined) return columnsInMemory(await convertWeights(folder));
-  const packed = await sharedLinears(folder, place);
+  const packed = await sharedLinears(folder, place, knownPacked);
   if (packed !== undefined) return packed;
   const name = await convertedName(folder, COLUMN_FORM);
   const known = await findConverted(place, name);
@@ -65,8 +75,12 @@ function columnsInMemory(store: ColumnStore & { readonly bytes: Uint8Array }): L
 }
 
 /** Weights whose packed form is in the cache; undefined = it is not (yet). */
-export async function sharedLinears(folder: ModelFolder, cacheDir: string): Promise<LinearWeights | undefined> {
-  const packed = await findPacked(folder, cacheDir);
+export async function sharedLinears(
+  folder: ModelFolder,
+  cacheDir: string,
+  known?: KeptFile,
+): Promise<LinearWeights | undefined> {
+  const packed = await findPacked(folder, cacheDir, known);
   return packed && { ...keptColumns(folder, packed, packed.packed), shared: true };
 }
 
@@ -74,7 +88,7 @@ function keptColumns({ spec }: ModelFolder, kept: KeptFile, packed?: ReadonlyMap
   const { places } = columnLayout(linearGroups(spec));
   return {
     kernel: integerKernel(columnStore(places, kept.name, packed)),
-    folder: kept.folder,
+    kept: { folder: kept.folder, name: kept.name, bytes: kept.bytes, state: kept.state },
     externalFiles: async () => [],
   };
 }

@@ -4,6 +4,7 @@
  */
 import type { BoundAdapter } from '../adapters/types.js';
 import type { ErrorReason } from '../errors.js';
+import type { KeptWeights } from './converted-weights.js';
 
 /** Sampling of one row, after defaults and validation. Ranges as in the service's GenerationParameters. */
 export interface SamplingOptions {
@@ -129,8 +130,17 @@ export interface StepOutput {
 
 /** Engine to main thread. */
 export type FromEngine =
-  /** `device`: where the model runs, and `why` there; `maxPositions`: what the budget of keys and values holds. */
-  | { readonly type: 'ready'; readonly device: string; readonly why: string; readonly maxPositions: number }
+  /**
+   * `device`: where the model runs, and `why` there; `maxPositions`: what the budget of keys and values holds; `kept`: what
+   * the weights are mapped from.
+   */
+  | {
+      readonly type: 'ready';
+      readonly device: string;
+      readonly why: string;
+      readonly maxPositions: number;
+      readonly kept: KeptWeights | undefined;
+    }
   | { readonly type: 'failed'; readonly message: string }
   /** Everything one step produced, in one message. */
   | ({ readonly type: 'step'; readonly stats: EngineStats } & StepOutput)

@@ -3,6 +3,7 @@ import { platform, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { openModelFolder } from '../model/model-folder.js';
 import { firstMessage, startThread } from '../threads.js';
+import type { KeptFile } from './converted-weights.js';
 import { makePacked } from './packed-weights.js';
 
 /** The engine and the other threads go first. */
@@ -11,28 +12,30 @@ const NICENESS = 10;
 interface PackOptions {
   readonly modelDir: string;
   readonly cacheDir: string;
+  /** The converted weights as the engine found or wrote them; absent = they are looked for. */
+  readonly known?: KeptFile | undefined;
 }
 
 /**
  * Packs the weights that the cache has of the model.
- * @returns true if the cache has their packed form now; never throws
+ * @returns their packed form if the cache has it now; never throws
  */
-export async function packWeights(options: PackOptions, signal?: AbortSignal): Promise<boolean> {
+export async function packWeights(options: PackOptions, signal?: AbortSignal): Promise<KeptFile | undefined> {
   const worker = startThread(import.meta.url, { pack: options });
   worker.unref();
   const stop = () => void worker.terminate();
   signal?.addEventListener('abort', stop, { once: true });
   if (signal?.aborted) stop();
-  const packed = await firstMessage<boolean>(worker);
+  const packed = await firstMessage<KeptFile | undefined>(worker);
   signal?.removeEventListener('abort', stop);
-  return packed === true;
+  return packed;
 }
 
-async function main({ modelDir, cacheDir }: PackOptions): Promise<void> {
+async function main({ modelDir, cacheDir, known }: PackOptions): Promise<void> {
   if (platform() === 'linux') setPriority(0, NICENESS);
   const folder = await openModelFolder(modelDir);
   try {
-    parentPort!.postMessage(await makePacked(folder, cacheDir));
+    parentPort!.postMessage(await makePacked(folder, cacheDir, known));
   } finally {
     await folder.close();
   }

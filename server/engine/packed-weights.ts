@@ -15,41 +15,53 @@ import { productsAlone } from '../model/graph-integer.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { type PackedEntry, packedEntry, readPackedEntries } from '../model/packed-entries.js';
 import { linearGroups } from '../model/spec.js';
-import { convertedName, findConverted, type KeptFile, keepConverted } from './converted-weights.js';
+import { convertedName, findConverted, type KeptFile, keepConverted, readPieces } from './converted-weights.js';
 
 /** Changes with the layout. */
 const PACKED_FORM = `packed1-${COLUMN_FORM}`;
 const ALIGNMENT = 64;
 const LENGTH_BYTES = 8;
-const COPY_BYTES = 4 << 20;
 
 /** A kept file, and by the name of a matrix the entry of its packed form. */
 export interface PackedFile extends KeptFile {
   readonly packed: ReadonlyMap<string, string>;
 }
 
-/** The kept file with packed matrices for this processor and version of onnxruntime, if there is one. */
-export async function findPacked(folder: ModelFolder, cacheDir: string): Promise<PackedFile | undefined> {
-  const kept = await findConverted(cacheDir, await packedName(folder));
+/**
+ * The kept file with packed matrices for this processor and version of onnxruntime, if there is one.
+ * @param known see {@link findConverted}
+ */
+export async function findPacked(
+  folder: ModelFolder,
+  cacheDir: string,
+  known?: KeptFile,
+): Promise<PackedFile | undefined> {
+  const kept = await findConverted(cacheDir, await packedName(folder), known);
   return kept && { ...kept, packed: await readIndex(kept) };
 }
 
 /**
  * Makes that file from the converted columns, if there are any and it is not there. A cache that cannot be written to is
  * passed over.
- * @returns true if the file is there now
+ * @param known the columns as far as this process knows them; see {@link findConverted}
+ * @returns the file if it is there now
  */
-export async function makePacked(folder: ModelFolder, cacheDir: string): Promise<boolean> {
+export async function makePacked(
+  folder: ModelFolder,
+  cacheDir: string,
+  known?: KeptFile,
+): Promise<KeptFile | undefined> {
   const name = await packedName(folder);
-  if ((await findConverted(cacheDir, name)) !== undefined) return true;
-  const columns = await findConverted(cacheDir, await convertedName(folder, COLUMN_FORM));
-  if (columns === undefined) return false;
+  const there = await findConverted(cacheDir, name);
+  if (there !== undefined) return there;
+  const columns = await findConverted(cacheDir, await convertedName(folder, COLUMN_FORM), known);
+  if (columns === undefined) return undefined;
   // A folder that a killed process leaves goes as its files do.
   const dir = await mkdtemp(join(await realpath(cacheDir), 'packing.')).catch(() => undefined);
-  if (dir === undefined) return false;
+  if (dir === undefined) return undefined;
   try {
     const entries = await pack(folder, columns, dir);
-    return (await keepConverted(cacheDir, name, pieces(columns, entries, dir))) !== undefined;
+    return await keepConverted(cacheDir, name, pieces(columns, entries, dir));
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
@@ -112,13 +124,7 @@ async function* pieces(
 async function* stretch(path: string, from: number, length: number): AsyncGenerator<Uint8Array, void, undefined> {
   const handle = await open(path);
   try {
-    for (let at = from; at < from + length; ) {
-      const buffer = new Uint8Array(Math.min(COPY_BYTES, from + length - at));
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
-      if (bytesRead === 0) throw new Error(`${path} ends before ${from + length}`);
-      yield buffer.subarray(0, bytesRead);
-      at += bytesRead;
-    }
+    yield* readPieces(handle, from, length);
   } finally {
     await handle.close();
   }

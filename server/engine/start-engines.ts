@@ -1,4 +1,5 @@
 /** Starts the engine threads of a model, so that they share one packed form of its weights where the cache can hold it. */
+import type { KeptFile, KeptWeights } from './converted-weights.js';
 import type { Engine } from './engine.js';
 import { EnginePool } from './engine-pool.js';
 import { packWeights } from './pack-thread.js';
@@ -29,15 +30,17 @@ export async function startEngines(
   const { kvBytes, prefixBytes = 0 } = options.limits;
   const share = { kvBytes: Math.floor(kvBytes / count), prefixBytes: Math.floor(prefixBytes / count) };
   const working = new SharedArrayBuffer(4 * count);
-  const start = (index: number): Promise<WorkerEngine> => {
+  const start = (index: number, knownWeights?: KeptFile): Promise<WorkerEngine> => {
     const team: TeamPlace = { threads: Math.max(1, Math.floor(options.threads / count)), working, index };
-    return startEngine({ ...options, limits: { ...options.limits, ...share }, team }, limits, signal);
+    const own = { ...options, limits: { ...options.limits, ...share }, team, knownWeights };
+    return startEngine(own, limits, signal);
   };
-  const pool = new EnginePool(await start(0), limits);
+  const first = await start(0);
+  const pool = new EnginePool(first, limits);
   try {
-    await pack(options, signal);
-    // One after another: each reads and checks the whole file.
-    while (pool.size < count) pool.add(await start(pool.size));
+    const packed = await pack(options, first.kept, signal);
+    // One after another: what a start needs besides the shared weights is never needed twice at once.
+    while (pool.size < count) pool.add(await start(pool.size, packed));
   } catch (error) {
     await pool.close();
     throw error;
@@ -45,15 +48,24 @@ export async function startEngines(
   return pool;
 }
 
-/** Leaves the packed form of the weights in the cache. */
-async function pack({ modelDir, cacheDir, dtype, merge, device }: WorkerOptions, ends?: AbortSignal): Promise<void> {
-  if (cacheDir === undefined || dtype !== 'int8' || merge !== undefined || device?.device === 'webgpu') return;
-  await packWeights({ modelDir, cacheDir }, ends);
+/**
+ * Leaves the packed form of the weights in the cache.
+ * @param kept what an engine of the model mapped its weights from just now: nobody reads that again
+ * @returns the packed form, where the cache has it
+ */
+async function pack(
+  { modelDir, cacheDir, dtype, merge, device }: WorkerOptions,
+  kept: KeptWeights | undefined,
+  ends?: AbortSignal,
+): Promise<KeptFile | undefined> {
+  if (cacheDir === undefined || dtype !== 'int8' || merge !== undefined || device?.device === 'webgpu')
+    return undefined;
+  return kept?.shared ? kept.file : packWeights({ modelDir, cacheDir, known: kept?.file }, ends);
 }
 
 function packLater(options: WorkerOptions, engine: WorkerEngine): void {
   const ends = new AbortController();
-  const timer = setTimeout(() => void pack(options, ends.signal), SETTLE_MS).unref();
+  const timer = setTimeout(() => void pack(options, engine.kept, ends.signal), SETTLE_MS).unref();
   void engine.stopped.then(() => {
     clearTimeout(timer);
     ends.abort();

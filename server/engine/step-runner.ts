@@ -9,6 +9,7 @@ import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
 import { adaptEmbedding } from './adapted-embedding.js';
 import type { DecodeSlot, PrefillSlot, StepBackend } from './backend.js';
+import type { KeptWeights } from './converted-weights.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
 import { KvStore } from './kv-store.js';
@@ -48,6 +49,8 @@ interface Opened {
 export interface SessionOpener {
   /** True: adapters may come. */
   readonly lora: boolean;
+  /** See {@link StepBackend.kept}. */
+  readonly kept?: KeptWeights | undefined;
   open(variant: GraphVariant): Promise<DecoderSession>;
   /** Whether other engine threads are at work, and the session for steps beside them; absent = there are none. */
   readonly beside?: Beside;
@@ -73,6 +76,10 @@ export class StepRunner implements StepBackend {
     this.#table = table;
     this.#opener = opener;
     for (const session of sessions) this.addSession(session);
+  }
+
+  get kept(): KeptWeights | undefined {
+    return this.#opener?.kept;
   }
 
   get positionBytes(): number {

@@ -3,6 +3,7 @@ import type { Worker } from 'node:worker_threads';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import { moduleBeside, noteHeld, startThread } from '../threads.js';
+import type { KeptWeights } from './converted-weights.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
 import { clock, refusal } from './row.js';
@@ -92,6 +93,8 @@ export class WorkerEngine implements Engine {
   readonly #gifts = new Map<string, Waiting<BoundAdapter | undefined>[]>();
   /** What the budget of keys and values holds; 0 before the engine is ready. */
   maxPositions = 0;
+  /** The kept file that its weights are mapped from; absent = there is none, or the engine is not ready. */
+  kept: KeptWeights | undefined;
   #nextId = 1;
   /** Submitted in this turn of the event loop, not sent yet. */
   #unsent: RowRequest[] = [];
@@ -235,6 +238,7 @@ export class WorkerEngine implements Engine {
       case 'ready':
         this.device = { name: message.device, why: message.why };
         this.maxPositions = message.maxPositions;
+        this.kept = message.kept;
         this.#settleReady.resolve();
         return;
       case 'failed':

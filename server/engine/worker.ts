@@ -160,7 +160,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       .then(run)
       .catch((error: Error) => post({ type: 'failed', message: error.message }));
   });
-  post({ type: 'ready', device, why, maxPositions });
+  post({ type: 'ready', device, why, maxPositions, kept: backend.kept });
   openAhead();
 }
 

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -52,6 +53,31 @@ test('a torn, an altered, a renamed and a longer file are not used', async () =>
   }
   await keepConverted(place, 'a.form', [bytes]);
   assert.notEqual(await findConverted(place, 'a.form'), undefined, 'written anew');
+});
+
+test('a file that is known is not read again, unless anybody has touched it', async () => {
+  const place = folderOf('known');
+  const kept = await keepConverted(place, 'a.form', [bytes]);
+  assert.equal(await findConverted(place, 'a.form', kept), kept, 'as it was written');
+  const found = await findConverted(place, 'a.form');
+  assert.equal(await findConverted(place, 'a.form', found), found, 'as it was found');
+  assert.equal(await findConverted(place, 'b.form', found), undefined, 'another one');
+  const path = join(place, 'a.form');
+  const whole = readFileSync(path);
+  const { atime, mtime } = statSync(path);
+  for (const [what, contents] of Object.entries({
+    torn: whole.subarray(0, 70_000),
+    'altered at its length': Buffer.from(whole).fill(1, 500, 600),
+  })) {
+    writeFileSync(path, contents);
+    utimesSync(path, atime, mtime);
+    assert.equal(await findConverted(place, 'a.form', found), undefined, what);
+  }
+  // Another whole file in its place is read, and is then the one that is known.
+  await keepConverted(place, 'a.form', [bytes]);
+  const anew = await findConverted(place, 'a.form', found);
+  assert.notEqual(anew!.state, found!.state);
+  assert.equal(await findConverted(place, 'a.form', anew), anew);
 });
 
 test('writers that start together leave one whole file, and what a killed writer left goes', async () => {

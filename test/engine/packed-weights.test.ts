@@ -11,6 +11,7 @@ import { openBackend } from '../../server/engine/open-backend.js';
 import { packWeights } from '../../server/engine/pack-thread.js';
 import { findPacked, makePacked } from '../../server/engine/packed-weights.js';
 import { BASE_ROW } from '../../server/engine/row-adapter.js';
+import { startEngine } from '../../server/engine/worker-engine.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { linearGroups } from '../../server/model/spec.js';
 import { GOLDEN } from './golden-model.js';
@@ -34,17 +35,18 @@ describe('packed weights', async () => {
   const wanted = await logits(undefined);
 
   test('need converted weights first', async () => {
-    assert.equal(await makePacked(folder, dir), false);
+    assert.equal(await makePacked(folder, dir), undefined);
     assert.deepEqual(await logits(dir), wanted);
     assert.equal(await shared(), false);
   });
 
   test('are made once, by a thread, and give the same logits', async () => {
-    assert.equal(await packWeights({ modelDir, cacheDir: dir }), true);
+    const packed = await packWeights({ modelDir, cacheDir: dir });
+    assert.equal(join(packed!.folder, packed!.name), packedFile());
     assert.equal(await shared(), true);
     assert.deepEqual(await logits(dir), wanted);
     const made = readFileSync(packedFile());
-    assert.equal(await makePacked(folder, dir), true);
+    assert.deepEqual(await makePacked(folder, dir), packed);
     assert.deepEqual(readFileSync(packedFile()), made);
     assert.equal(readdirSync(dir).length, 2, 'nothing else is left');
   });
@@ -86,11 +88,29 @@ describe('packed weights', async () => {
     writeFileSync(packedFile(), whole);
   });
 
+  test('are told of by the engine that found them, and not looked for again', async () => {
+    const limits = { maxBatch: 2, prefillChunk: 16, kvBytes: 1 << 20 };
+    const options = { modelDir, dtype: 'int8' as const, threads: 1, lora: false, cacheDir: dir, limits };
+    const engine = await startEngine(options, { maxQueue: 2 });
+    const { kept } = engine;
+    await engine.close();
+    assert.equal(kept?.shared, true);
+    assert.equal(join(kept.file.folder, kept.file.name), packedFile());
+    const known = await findPacked(folder, dir, kept.file);
+    assert.equal(known!.state, kept.file.state);
+    // A further engine takes them as they are known, and looks for them once they are others.
+    for (const knownWeights of [kept.file, { ...kept.file, state: 'another' }]) {
+      const further = await startEngine({ ...options, knownWeights }, { maxQueue: 2 });
+      await further.close();
+      assert.deepEqual(further.kept, kept);
+    }
+  });
+
   test('that are torn are not used, and made anew', async () => {
     writeFileSync(packedFile(), readFileSync(packedFile()).subarray(0, 5000));
     assert.equal(await shared(), false);
     assert.deepEqual(await logits(dir), wanted);
-    assert.equal(await makePacked(folder, dir), true);
+    assert.notEqual(await makePacked(folder, dir), undefined);
     assert.equal(await shared(), true);
   });
 });
