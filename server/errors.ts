@@ -162,7 +162,7 @@ export const ERRORS = {
     'failed_precondition',
     424,
     false,
-    'The adapter is registered, but it failed to load; its state tells why.',
+    'The adapter is registered, but it failed to load; its state tells why. It is tried again once the files of its folder have changed.',
   ),
   LORA_DISABLED: spec('failed_precondition', 400, false, 'This model is served without LoRA.'),
   MODEL_INVALID: spec(

@@ -5,9 +5,9 @@
  * servers that start together never see each other's half.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import type { BigIntStats } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileState } from '../adapters/file-state.js';
 import { fingerprintOf } from '../model/fingerprint.js';
 import type { ModelFolder } from '../model/model-folder.js';
 
@@ -59,7 +59,7 @@ export async function findConverted(dir: string, name: string, known?: KeptFile)
     try {
       // Before the contents: whoever changes them meanwhile changes the state.
       const stats = await handle.stat({ bigint: true });
-      const state = stateOf(stats);
+      const state = fileState(stats);
       if (known?.folder === folder && known.name === name && known.state === state) return known;
       const bytes = Number(stats.size) - DIGEST_BYTES;
       const hash = createHash('sha256').update(name);
@@ -73,11 +73,6 @@ export async function findConverted(dir: string, name: string, known?: KeptFile)
   } catch {
     return undefined;
   }
-}
-
-/** What tells a file from another one, and from what it was before somebody wrote to it. */
-function stateOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
-  return [dev, ino, size, mtimeNs, ctimeNs].join(':');
 }
 
 /** A stretch of a file, in pieces that are good until the next one. Throws where the file ends before the stretch. */
@@ -121,7 +116,7 @@ export async function keepConverted(dir: string, name: string, pieces: Pieces): 
     await rename(temporary, join(dir, name));
     const stats = await stat(join(dir, name), { bigint: true });
     // Another writer's file, made at the same time, is as good; but nobody here has read it.
-    return { folder: await realpath(dir), name, bytes, state: stats.ino === ino ? stateOf(stats) : '' };
+    return { folder: await realpath(dir), name, bytes, state: stats.ino === ino ? fileState(stats) : '' };
   } catch {
     await rm(temporary, { force: true }).catch(() => {});
     return undefined;

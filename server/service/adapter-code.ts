@@ -70,6 +70,7 @@ export async function startCode(code: AdapterCode | undefined, entry: AdapterEnt
 interface CodeCore {
   readonly models: ServedModels;
   readonly code?: AdapterCode | undefined;
+  readonly loader: { retry(entry: AdapterEntry): Promise<void> };
   readonly registries: ReadonlyMap<
     string,
     {
@@ -92,6 +93,8 @@ export async function codeOfName(core: CodeCore, model: string, given: string): 
   const name = given.normalize('NFC');
   const find = async (adapter: string): Promise<CodeOf | undefined> => {
     const entry = registry.get(adapter);
+    // A request that finds it mended is its handler's.
+    if (entry !== undefined) await core.loader.retry(entry);
     if (entry === undefined || entry.error !== undefined) return undefined;
     // A folder that is gone is told of by whoever loads the adapter.
     const module = await moduleOf(entry).catch(() => undefined);

@@ -60,7 +60,7 @@ interface Chosen extends Resolved {
   readonly weight: number;
 }
 
-/** What the selections stand for. Throws ADAPTER_NOT_REGISTERED (all unknown names) or ADAPTER_FAILED. */
+/** What the selections stand for. Throws ADAPTER_NOT_REGISTERED with all unknown names. */
 function choose(
   registry: AdapterRegistry,
   resolve: (name: string) => Resolved | undefined,
@@ -76,7 +76,6 @@ function choose(
     }),
   );
   if (unknown.size > 0) throw unknownAdapters([...unknown], registry, model);
-  for (const { entry } of chosen.flat()) if (entry.error !== undefined) throw failedAdapter(entry);
   return chosen;
 }
 
@@ -152,7 +151,13 @@ export async function leaseSelections(
 ): Promise<readonly SelectionLease[]> {
   if (signal.aborted) throw canceled(signal);
   const chosen = choose(names.registry, (name) => names.resolve(name), selections, names.model);
-  const held = await leaseAll(new Set(chosen.flat().map(({ entry }) => entry)), loader, signal);
+  const entries = new Set(chosen.flat().map(({ entry }) => entry));
+  for (const entry of entries) {
+    // Only for those that failed: the others wait for nothing.
+    if (entry.error !== undefined) await loader.retry(entry);
+    if (entry.error !== undefined) throw failedAdapter(entry);
+  }
+  const held = await leaseAll(entries, loader, signal);
   try {
     for (const selection of chosen) checkMixture(selection);
   } catch (error) {

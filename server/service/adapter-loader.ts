@@ -1,5 +1,6 @@
 /** Brings a registered adapter's weights into its model's engine, when they are not there already. */
 import type { AdapterReader } from '../adapters/adapter-reader.js';
+import { folderState } from '../adapters/file-state.js';
 import type { ReadAdapter } from '../adapters/prepare-adapter.js';
 import { type AdapterEntry, digestOf } from '../adapters/registry.js';
 import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
@@ -154,8 +155,23 @@ export class AdapterLoader {
     return lease;
   }
 
+  /**
+   * Gives an adapter that failed another try if the files of its folder are not those that failed. Who wants to use an
+   * entry asks for that first.
+   */
+  async retry(entry: AdapterEntry): Promise<void> {
+    if (entry.error === undefined || entry.folderState === undefined) return;
+    if ((await folderState(entry.folder)) === entry.folderState) return;
+    entry.error = undefined;
+    // Whether they bring a handler is looked at again, too.
+    entry.module = undefined;
+    this.watch.onChange?.(entry);
+  }
+
   private async read(entry: AdapterEntry): Promise<BoundAdapter> {
     const known = entry.snapshot;
+    // Before the files are read: what is changed meanwhile is another state.
+    if (entry.folder !== '') entry.folderState = await folderState(entry.folder);
     const local = await this.fetch(entry);
     const { adapter, summary } = await this.readFolder(entry, local).finally(() => local.release());
     const before = digestOf(entry);
@@ -169,7 +185,7 @@ export class AdapterLoader {
       throw new AppError(
         'ADAPTER_INVALID',
         `its files have changed since it was registered (digest ${before}, now ${summary.digest}); ` +
-          'update it with this source to take them as a new version',
+          'put those back, or update it with this source to take the new ones as a new version',
       );
     }
     entry.summary = summary;

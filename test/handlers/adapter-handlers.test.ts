@@ -1,6 +1,6 @@
 /** Handlers that adapters bring in their folders. */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -241,4 +241,24 @@ test('after a restart the handler answers again, and it goes with its adapter', 
   assert.equal((await ask(`${url}/adapters/kept`, 'DELETE')).status, 200);
   const gone = await ask(`${url}/invocations`, 'POST', { inputs: 'a', adapters: 'kept' });
   assert.deepEqual([gone.status, gone.json.reason], [424, 'ADAPTER_NOT_REGISTERED']);
+});
+
+test('an adapter that is mended after it failed is answered by its handler from the first request on', async (t) => {
+  const dir = scratch(t);
+  const src = bring(dir, 'loud', SHOUT());
+  const weights = path.join(src, 'adapter_model.safetensors');
+  const aside = path.join(scratch(t), 'aside');
+  renameSync(weights, aside);
+  const url = await startServer(t, [...flags(dir), '--adapters', dir, '--adapter-handlers', dir]);
+  const asked = () => ask(`${url}/invocations`, 'POST', { inputs: 'a', adapters: 'loud' });
+  const failed = await asked();
+  assert.deepEqual([failed.status, failed.json.reason], [424, 'ADAPTER_FAILED']);
+  renameSync(aside, weights);
+  const [one, other] = await Promise.all([asked(), asked()]);
+  assert.equal(typeof one.json.shout, 'string', JSON.stringify(one.json));
+  assert.deepEqual(one, other);
+  assert.equal(
+    (await ask(`${url}/loramux.v1.AdapterService/GetAdapter`, 'POST', { name: 'loud' })).json.adapter.state,
+    'ADAPTER_STATE_READY',
+  );
 });

@@ -1,11 +1,12 @@
 /** Leases: every adapter of every row or none, within the budget, and what waits for room. */
 import assert from 'node:assert/strict';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { AppError } from '../../server/errors.js';
-import { writeAdapter } from '../adapters/adapter-files.js';
+import { pair, writeAdapter } from '../adapters/adapter-files.js';
 import { failsWith } from '../app-error.js';
 import { BYTES, call, dir, forever, select, settle, setup } from './adapter-books.js';
 
@@ -157,6 +158,51 @@ describe('leases', () => {
     const info = await service.get({ name: 'changing' });
     assert.equal(info.state, 'failed');
     assert.match(info.error ?? '', /changed/);
+  });
+
+  it('read files again once they are others than those that failed, and not before', async () => {
+    const folder = join(dir, 'returning');
+    writeAdapter(folder, {}, 22);
+    const { service, reader } = setup(BYTES);
+    const { digest } = await service.create({ name: 'returning', source: 'returning' }, call());
+    await service.create({ name: 'other', source: 'a1' }, call());
+    const ask = async () => {
+      const [lease] = await service.acquire('m', select('returning'), forever);
+      lease!.release();
+      return lease!.leases[0]!.digest;
+    };
+    const kept = join(dir, 'kept');
+    renameSync(folder, kept);
+    await assert.rejects(ask(), failsWith('ADAPTER_FAILED'), 'gone');
+    writeAdapter(folder, {}, 23);
+    const changed = failsWith('ADAPTER_FAILED', /changed since it was registered.*put those back, or update/);
+    await assert.rejects(ask(), changed);
+    const before = reader.reads;
+    for (let i = 0; i < 3; i += 1) await assert.rejects(ask(), changed, 'what failed is not read for every request');
+    assert.equal(reader.reads, before);
+    writeAdapter(folder, {}, 24);
+    await assert.rejects(ask(), changed, 'other content again');
+    assert.equal(reader.reads, before + 1);
+    rmSync(folder, { recursive: true });
+    renameSync(kept, folder);
+    assert.deepEqual(await Promise.all([ask(), ask(), ask()]), [digest, digest, digest]);
+    assert.equal(reader.reads, before + 2);
+    assert.equal((await service.get({ name: 'returning' })).state, 'ready');
+  });
+
+  it('take a folder that was mended after the start', async () => {
+    const start = join(dir, 'start');
+    const folder = join(start, 'mended');
+    mkdirSync(folder, { recursive: true });
+    writeAdapter(folder, { tensors: pair('model.layers.0.self_attn.q_proj', 2, 48, 48) });
+    const { service } = setup();
+    const [info] = await service.loadDirectory('m', start);
+    assert.equal(info!.state, 'failed');
+    await assert.rejects(service.acquire('m', select('mended'), forever), failsWith('ADAPTER_FAILED'));
+    writeAdapter(folder, {}, 25);
+    const [lease] = await service.acquire('m', select('mended'), forever);
+    lease!.release();
+    assert.deepEqual((await service.get({ name: 'mended' })).error, undefined);
   });
 
   it('end early for a client that leaves, and leave nothing leased', async () => {
