@@ -15,7 +15,7 @@ import { isGgufModel } from '../model/gguf/gguf-model.js';
 import type { RegistryStore } from '../registry/types.js';
 import type { Adapters } from '../service/adapter-service.js';
 import { Changes } from '../service/changes.js';
-import { clearAdapters, KeptRecords } from '../service/kept-records.js';
+import { clearAdapters, clearLeftModels, KeptRecords } from '../service/kept-records.js';
 import { loadModel } from '../service/load-model.js';
 import type { ModelOverrides } from '../service/management.js';
 import type { OpenedModel } from '../service/model-description.js';
@@ -138,6 +138,8 @@ export function manageModels(
     changes,
     log,
   });
+  // Others that share the registry may be registering a workflow just now, or a model may be leaving them.
+  const leftoverMs = config.registry.kind === 'postgres' ? LEFTOVER_MS : 0;
   const functions = new WorkflowFunctionThreads({
     trusted: (module) => isTrustedCode(module, config),
     limits: { callMs: config.handlerMs, memoryBytes: config.handlerMemory },
@@ -153,8 +155,7 @@ export function manageModels(
       delete: (request, call) => adapters().delete(request, call),
       removeLeftovers: (leftovers, call) => adapters().removeLeftovers(leftovers, call),
     },
-    // Others that share the registry may be registering a workflow just now.
-    leftoverMs: config.registry.kind === 'postgres' ? LEFTOVER_MS : 0,
+    leftoverMs,
     taken: (name) => manager.isDirect(name),
     direct: (name) => manager.isDirect(name),
     kept: new KeptRecords(store, 'workflow'),
@@ -190,6 +191,7 @@ export function manageModels(
       }
       await startStore(config, manager, workflows, log);
       for (const place of config.workflows) await workflows.registerAtStart(place);
+      await clearLeftModels(store, leftoverMs, { requestId: 'restore', signal: new AbortController().signal });
       following.push(await manager.restore(), await workflows.restore());
     },
     async close() {

@@ -7,6 +7,7 @@
  * | --- | --- | --- | --- |
  * | `adapter` | model | adapter or alias | `AdapterRecord` of `service/adapter-records.ts` |
  * | `model` | '' | model | `SavedModel` of `service/model-description.ts` |
+ * | `left-model` | '' | model | `since`: it was unregistered, and what is kept of its adapters is to go |
  * | `workflow` | '' | `name/version` | `SavedWorkflow` of `service/workflows/workflow-service.ts` |
  */
 

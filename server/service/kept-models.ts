@@ -35,9 +35,9 @@ export class KeptModels {
     return this.#records?.put(name, model, call);
   }
 
-  /** @param adapters true: with the records of its adapters */
+  /** @param adapters true: with the records of its adapters; else they are still to be cleared */
   async delete(name: string, call: CallContext, adapters: boolean): Promise<void> {
-    await this.#records?.delete(name, call, adapters);
+    await this.#records?.deleteModel(name, call, adapters);
   }
 
   /**

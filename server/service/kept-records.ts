@@ -1,5 +1,12 @@
 /** Models and workflows that were registered while the server ran, in the registry, so that they outlive the process. */
-import type { ChangeAuthor, ChangeNote, RecordChange, RegistryStore } from '../registry/types.js';
+import {
+  type ChangeAuthor,
+  type ChangeNote,
+  type RecordChange,
+  type RecordKey,
+  RegistryConflict,
+  type RegistryStore,
+} from '../registry/types.js';
 import { ADAPTER_KIND } from './adapter-records.js';
 import type { CallContext } from './types.js';
 
@@ -12,14 +19,45 @@ async function adapterDeletions(store: RegistryStore, model: string): Promise<Re
   }));
 }
 
-/** Deletes what is kept of the adapters and aliases of a model, and the marks of removed ones; all of it or nothing. */
+/**
+ * Says that a model was unregistered, and that what is kept of its adapters is to go: a kill may come before it does. The
+ * body says since when, in Unix milliseconds.
+ */
+const LEFT_KIND = 'left-model';
+
+function leftKey(model: string): RecordKey {
+  return { kind: LEFT_KIND, scope: '', name: model };
+}
+
+/**
+ * Deletes what is kept of the adapters and aliases of a model that was unregistered, and the marks of removed ones; all of
+ * it or nothing. Without effect where that is done: what is there then belongs to whoever has the name now.
+ */
 export async function clearAdapters(store: RegistryStore, model: string, call: CallContext): Promise<void> {
-  const changes = await adapterDeletions(store, model);
-  if (changes.length > 0) await store.write(changes, authorOf(call));
+  const left = await store.get(leftKey(model));
+  if (left === undefined) return;
+  const done = { key: leftKey(model), body: null, expected: left.revision, note: { action: 'clear' } };
+  try {
+    await store.write([...(await adapterDeletions(store, model)), done], authorOf(call));
+  } catch (error) {
+    if (!(error instanceof RegistryConflict)) throw error;
+  }
 }
 
 function authorOf(call: CallContext): ChangeAuthor {
   return { actor: call.actor ?? 'server', requestId: call.requestId };
+}
+
+/**
+ * {@link clearAdapters} for all models that a killed process left so.
+ * @param olderThanMs younger ones stay: another process may be about to do it, when their handlers have answered
+ */
+export async function clearLeftModels(store: RegistryStore, olderThanMs: number, call: CallContext): Promise<void> {
+  const before = Date.now() - olderThanMs;
+  for (const { name, body } of (await store.list(LEFT_KIND)).records) {
+    const { since = 0 } = body as { readonly since?: number };
+    if (since <= before) await clearAdapters(store, name, call);
+  }
 }
 
 /** One kept registration. */
@@ -64,14 +102,19 @@ export class KeptRecords {
     return this.#write(name, body, { action }, call, revision);
   }
 
+  /** Deletes a record. */
+  async delete(name: string, call: CallContext): Promise<void> {
+    await this.#store.write([this.#deletion(name)], authorOf(call));
+  }
+
   /**
-   * Deletes a record.
-   * @param adapters true: with all that is kept of the model's adapters, marks of removed ones too, or nothing goes
+   * Deletes a model's record, and notes that {@link clearAdapters} is still to come.
+   * @param adapters true: with all that is kept of its adapters now, marks of removed ones too, or nothing goes
    */
-  async delete(name: string, call: CallContext, adapters = false): Promise<void> {
-    const key = { kind: this.#kind, scope: '', name };
+  async deleteModel(name: string, call: CallContext, adapters: boolean): Promise<void> {
+    const left = { key: leftKey(name), body: { since: Date.now() }, note: { action: 'unregister' } };
     const more = adapters ? await adapterDeletions(this.#store, name) : [];
-    await this.#store.write([{ key, body: null, note: { action: 'unregister' } }, ...more], authorOf(call));
+    await this.#store.write([this.#deletion(name), ...more, left], authorOf(call));
   }
 
   /**
@@ -85,6 +128,10 @@ export class KeptRecords {
         if (key.kind === this.#kind) await onChange({ name: key.name, body: record?.body, revision });
       }
     });
+  }
+
+  #deletion(name: string): RecordChange {
+    return { key: { kind: this.#kind, scope: '', name }, body: null, note: { action: 'unregister' } };
   }
 
   async #write(name: string, body: object, note: ChangeNote, call: CallContext, expected?: number): Promise<number> {

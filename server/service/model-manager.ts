@@ -211,8 +211,10 @@ export class ModelManager implements ModelManagement {
       });
     }
     const stop = new AbortController();
-    const opening = Promise.resolve(
-      opened ?? this.#options.open(url, name, overrides, { signal: stop.signal, snapshot: record?.snapshot }),
+    // What a killed process left of a former model of the name is not this one's.
+    const cleared = this.#options.adapters.clear(name, keep ?? RESTORING);
+    const opening = cleared.then(
+      () => opened ?? this.#options.open(url, name, overrides, { signal: stop.signal, snapshot: record?.snapshot }),
     );
     const model: RegisteredModel = {
       name,

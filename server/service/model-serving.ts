@@ -23,7 +23,7 @@ export interface ModelServingOptions {
     open(model: string, dirs: readonly string[]): Promise<unknown>;
     /** How they are; absent = it is not known. */
     health?(model: string): AdapterHealth | undefined;
-    /** Deletes the adapters of a model, also from the store. */
+    /** Deletes what is stored of the adapters of a model that was unregistered, unless that is done. */
     clear(model: string, call: CallContext): Promise<void>;
   };
   /** What the adapter service needs to know of a loaded model. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { startServer } from '../rest/served.js';
+import { spawnServer, startServer } from '../rest/served.js';
 
 const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
 
@@ -28,7 +28,8 @@ export async function handle(input, context) {
   return (async function* () { yield 'begun '; await released(); yield await generate(); })();
 }`;
 
-async function served(t: TestContext, grace: string) {
+/** A model store with the handler, and the flags to serve it. */
+function modelStore(t: TestContext, grace: string): { dir: string; flags: string[] } {
   const store = mkdtempSync(path.join(tmpdir(), 'loramux-unregister-'));
   t.after(() => rmSync(store, { recursive: true, force: true }));
   const dir = path.join(store, 'custom');
@@ -36,11 +37,21 @@ async function served(t: TestContext, grace: string) {
   writeFileSync(path.join(dir, 'handler.mjs'), HANDLER);
   writeFileSync(path.join(dir, 'serving.properties'), `option.entryPoint=handler.mjs\noption.model_id=${DEMO}\n`);
   const flags = ['--log-level', 'error', '--grace-ms', grace, '--model-store', store, '--load-models', 'NONE'];
-  const url = await startServer(t, [...flags, '--model', `base=${DEMO}`]);
-  const register = () => fetch(`${url}/models?url=custom&model_name=custom`, { method: 'POST' });
+  return { dir, flags: [...flags, '--model', `base=${DEMO}`] };
+}
+
+/** Requests to the model of the handler. */
+const callers = (url: string) => ({
+  register: () => fetch(`${url}/models?url=custom&model_name=custom`, { method: 'POST' }),
+  ask: (mode: string) =>
+    fetch(`${url}/predictions/custom`, { method: 'POST', body: JSON.stringify({ mode, inputs: 'a' }) }),
+});
+
+async function served(t: TestContext, grace: string) {
+  const { dir, flags } = modelStore(t, grace);
+  const url = await startServer(t, flags);
+  const { register, ask } = callers(url);
   assert.equal((await register()).status, 200);
-  const ask = (mode: string) =>
-    fetch(`${url}/predictions/custom`, { method: 'POST', body: JSON.stringify({ mode, inputs: 'a' }) });
   return { url, dir, ask, register };
 }
 
@@ -108,4 +119,32 @@ test('a handler that does not end is ended after the grace time, and its request
   assert.ok(await silent(dir), 'the thread has ended');
   assert.equal((await fetch(`${url}/models/custom`)).status, 404);
   assert.deepEqual(await engines(url), ['base']);
+});
+
+test('a kill while a handler answers for a model that goes leaves nothing of its adapters', async (t) => {
+  const { dir, flags } = modelStore(t, '60000');
+  const state = mkdtempSync(path.join(tmpdir(), 'loramux-unregister-state-'));
+  t.after(() => rmSync(state, { recursive: true, force: true }));
+  const all = [...flags, '--state-dir', state];
+  const first = await spawnServer(all);
+  const before = callers(first.url);
+  assert.equal((await before.register()).status, 200);
+  const own = new URLSearchParams({ name: 'own', src: `${DEMO}/adapters/pirate` });
+  const added = await fetch(`${first.url}/models/custom/adapters?${own}`, { method: 'POST' });
+  assert.equal(added.status, 200, await added.text());
+  const answer = before.ask('whole').catch(() => undefined);
+  await until(path.join(dir, 'waiting'));
+  const gone = fetch(`${first.url}/models/custom`, { method: 'DELETE' }).catch(() => undefined);
+  while ((await fetch(`${first.url}/models/custom`)).status !== 404);
+  await first.kill();
+  await Promise.all([answer, gone]);
+
+  const url = await startServer(t, all);
+  assert.equal((await fetch(`${url}/models/custom`)).status, 404, 'it was unregistered');
+  assert.equal((await callers(url).register()).status, 200);
+  const { adapters } = (await (await fetch(`${url}/models/custom/adapters`)).json()) as {
+    adapters: { name: string }[];
+  };
+  assert.ok(adapters.length > 0, 'those of its folder are there');
+  assert.ok(!adapters.some(({ name }) => name === 'own'), 'what was registered for the model that went is gone');
 });

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { MemoryStore } from '../../server/registry/memory-store.js';
 import type { RegistryStore } from '../../server/registry/types.js';
 import type { Adapters } from '../../server/service/adapter-service.js';
-import { clearAdapters, KeptRecords } from '../../server/service/kept-records.js';
+import { clearAdapters, clearLeftModels, KeptRecords } from '../../server/service/kept-records.js';
 import type { LoadModelOptions } from '../../server/service/load-model.js';
 import { ModelManager } from '../../server/service/model-manager.js';
 import { ModelPool } from '../../server/service/model-pool.js';
@@ -94,4 +94,35 @@ it('takes along an adapter that was stored while its records were being deleted'
   await manager.unregister('m', call());
   assert.deepEqual((await store.list('adapter', 'm')).records, []);
   await service.close();
+});
+
+it('of which a kill left adapters behind, has none of them when it comes back, or when the server starts', async () => {
+  const store = new MemoryStore();
+  const kept = new KeptRecords(store, 'model');
+  const { service } = managed({ store, model: 'other' });
+  const manager = manage(store, service);
+  const stored = async (model: string) => (await store.list('adapter', model)).records.map(({ name }) => name);
+  /** What a process has written that was killed while the model's handler answered. */
+  const leave = async (name: string) => {
+    await manager.register({ url: `/${name}`, name }, call());
+    await service.create({ model: name, name: 'mine', source: 'a1' }, call());
+    await kept.deleteModel(name, call(), false);
+    service.removeModel(name);
+  };
+  await leave('m');
+  await leave('n');
+  assert.deepEqual([await stored('m'), await stored('n')], [['mine'], ['mine']]);
+  const next = managed({ store, model: 'other' }).service;
+  const after = manage(store, next);
+  await after.register({ url: '/m' }, call());
+  const there = (await next.list({ model: 'm' })).adapters.map(({ name }) => name);
+  assert.deepEqual(there, ['a0', 'a1', 'a2', 'a3', 'a4']);
+  // What is registered for the new model is its own.
+  await next.create({ model: 'm', name: 'later', source: 'a1' }, call());
+  await clearLeftModels(store, 60_000, call());
+  assert.deepEqual([await stored('m'), await stored('n')], [['later'], ['mine']], 'somebody may be at it just now');
+  await clearLeftModels(store, 0, call());
+  assert.deepEqual([await stored('m'), await stored('n')], [['later'], []]);
+  await service.close();
+  await next.close();
 });
