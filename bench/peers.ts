@@ -4,13 +4,15 @@
  *
  * The same prompts and the same closed-loop load for us and each peer that is given, one after another, load by load, so
  * that a machine whose speed drifts treats all alike. llama.cpp answers over HTTP as we do; OpenVINO GenAI and PEFT run in a
- * process of their own without HTTP.
+ * process of their own without HTTP, and are held against our engine without HTTP.
  */
 import { basename, resolve } from 'node:path';
+import type { Dtype } from '../server/engine/decoder-session.js';
 import { LLAMA_CPP } from './dialects.js';
 import { readFlags, TEXT } from './flags.js';
 import { type LoadResult, prompt, runLoad } from './load.js';
 import { startLlamaServer } from './peers/llama-server.js';
+import { runOwnEngine } from './peers/own-engine.js';
 import { type InProcessLoad, runInProcess } from './peers/python-peer.js';
 import { type BenchResult, machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
@@ -97,8 +99,17 @@ export async function run(args: string[]): Promise<void> {
     prompts: Array.from({ length: one.streams }, (_, i) => prompt(i, promptWords)),
     adapters: Array.from({ length: one.streams }, (_, i) => (one.adapters === 0 ? null : i % one.adapters)),
   }));
+  const engine = new Map<string, number>();
   const openvino = new Map<string, number>();
   const peft = new Map<string, number>();
+  const own = () =>
+    runOwnEngine(
+      { model: values.model!, dtype: values.dtype as Dtype, folder, names, newTokens, loads: inProcess },
+      engine,
+    );
+  // Before the peers and after them, so that a machine that slows down meanwhile does not favour either.
+  const peers = [values['openvino-python'], values['peft-python']].some((python) => python !== undefined);
+  if (peers) await own();
   if (values['openvino-python'] !== undefined && values['openvino-model'] !== undefined) {
     const task = {
       python: values['openvino-python'],
@@ -117,7 +128,8 @@ export async function run(args: string[]): Promise<void> {
     const task = { python: values['peft-python'], script: 'peft_peer.py', model: resolve(values.model) };
     await ifItRuns(runInProcess({ ...task, adapters, newTokens, loads }, peft));
   }
-  publish(table(basename(resolve(values.model)), ours, llama, openvino, peft), values.save);
+  if (peers) await own();
+  publish(table(basename(resolve(values.model)), { ours, llama, engine, openvino, peft }), values.save);
 }
 
 /** A peer that fails leaves its cells empty; what was measured of the others counts. */
@@ -130,24 +142,28 @@ function label({ streams, adapters }: Load): string {
   return `${streams} ${streams === 1 ? 'stream' : 'streams'}, ${who}`;
 }
 
-function table(
-  model: string,
-  ours: readonly LoadResult[],
-  llama: readonly (LoadResult | undefined)[],
-  openvino: ReadonlyMap<string, number>,
-  peft: ReadonlyMap<string, number>,
-): BenchResult {
+/** Over HTTP by load; in process, tokens per second by the load's label. */
+interface Figures {
+  readonly ours: readonly LoadResult[];
+  readonly llama: readonly (LoadResult | undefined)[];
+  readonly engine: ReadonlyMap<string, number>;
+  readonly openvino: ReadonlyMap<string, number>;
+  readonly peft: ReadonlyMap<string, number>;
+}
+
+function table(model: string, { ours, llama, engine, openvino, peft }: Figures): BenchResult {
   const round = (value: number | undefined) => (value === undefined ? '-' : Number(value.toFixed(1)));
   const times = (value: number | undefined) => (value === undefined ? '-' : `${value.toFixed(2)}x`);
-  const ratio = (mine: number, other: number | undefined) => (other === undefined ? undefined : mine / other);
+  const ratio = (mine: number | undefined, other: number | undefined) =>
+    mine === undefined || other === undefined ? undefined : mine / other;
   return {
     name: 'peers',
     title: 'Side by side with other servers',
     method:
       `${model}, 8-bit weights, prompts of about 115 tokens, 64 new tokens, greedy; rank-16 adapters on all seven linears of a ` +
       'layer. A stream sends its next request when the one before has ended; server and load share the cores, for every ' +
-      'server alike. loramux and llama.cpp (Q8_0) answer over HTTP; OpenVINO GenAI (continuous batching, int8) and PEFT ' +
-      '(float32, static batch) run in process, without HTTP.',
+      'server alike. loramux and llama.cpp (Q8_0) answer over HTTP. Without HTTP, all rows at once, in a process of their own: ' +
+      'the engine of loramux, OpenVINO GenAI (continuous batching, int8) and PEFT (float32, static batch).',
     command:
       'npm run bench -- peers --model smollm2 --adapters adapters --llama-server llama-server --gguf smollm2.q8_0.gguf \\\n' +
       '  --gguf-adapters adapters --openvino-python python3 --openvino-model openvino --peft-python python3 --save',
@@ -159,6 +175,7 @@ function table(
       'ratio',
       'loramux first token p50 ms',
       'llama.cpp first token p50 ms',
+      'no HTTP: loramux tokens/s',
       'OpenVINO tokens/s',
       'ratio',
       'PEFT tokens/s',
@@ -174,14 +191,21 @@ function table(
         times(ratio(mine.tokensPerSecond, llama[i]?.tokensPerSecond)),
         round(mine.firstTokenP50),
         round(llama[i]?.firstTokenP50),
+        round(engine.get(name)),
         round(openvino.get(name)),
-        times(ratio(mine.tokensPerSecond, openvino.get(name))),
+        times(ratio(engine.get(name), openvino.get(name))),
         round(peft.get(name)),
-        times(ratio(mine.tokensPerSecond, peft.get(name))),
+        times(ratio(engine.get(name), peft.get(name))),
       ];
     }),
     plot: {
-      columns: ['loramux tokens/s', 'llama.cpp tokens/s', 'OpenVINO tokens/s', 'PEFT tokens/s'],
+      columns: [
+        'loramux tokens/s',
+        'llama.cpp tokens/s',
+        'no HTTP: loramux tokens/s',
+        'OpenVINO tokens/s',
+        'PEFT tokens/s',
+      ],
       unit: 'tokens/s',
     },
     notes: [

@@ -2,7 +2,7 @@
 import * as ort from 'onnxruntime-node';
 import { composeServer } from '../compose.js';
 import type { ServeConfig } from '../config/parse.js';
-import { integerProductsAreExact } from '../engine/integer-check.js';
+import { exactWeightBytes } from '../engine/integer-check.js';
 import { chooseDevice, findHardware } from '../engine/webgpu/choose-device.js';
 import { chooseFloats } from '../engine/webgpu/choose-floats.js';
 import { createLogger } from '../observe/logger.js';
@@ -33,7 +33,7 @@ export async function examine(demo: ServeConfig, surroundings: DoctorSurrounding
     versions: { ...versions, onnxruntime: ort.env.versions.node ?? ort.env.versions.common },
     machine: describeMachine(platform, architecture),
     providers: ort.listSupportedBackends(),
-    exactByteProducts: await integerProductsAreExact(),
+    weightBytes: await exactWeightBytes(),
     graphics: hardware.devices,
     gpu,
     ...(gpu.opened && { floats: chooseFloats('auto', 'int8', gpu.half) }),

@@ -1,6 +1,8 @@
 /** What `loramux doctor` finds, and how it is printed. */
+
 import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
 import type { FloatChoice } from '../engine/webgpu/choose-floats.js';
+import type { WeightBytes } from '../model/column-store.js';
 import type { GpuFindings } from './gpu-findings.js';
 import type { Machine } from './machine.js';
 
@@ -27,8 +29,8 @@ export interface DoctorReport {
   readonly machine: Machine;
   /** Providers of onnxruntime-node; `bundled` ones need nothing more, others a library that npm does not bring. */
   readonly providers: readonly { readonly name: string; readonly bundled: boolean }[];
-  /** True: products of unsigned and signed bytes are exact here, so int8 weights keep all eight bits. */
-  readonly exactByteProducts: boolean;
+  /** The weight bytes whose products are exact here; absent = neither, and int8 rounds weights in blocks. */
+  readonly weightBytes?: WeightBytes | undefined;
   /** Graphics hardware as the system lists it. */
   readonly graphics: readonly string[];
   readonly gpu: GpuFindings;
@@ -49,7 +51,7 @@ export function renderReport(report: DoctorReport): string {
     ['system', `${machine.system}, ${machine.architecture}`],
     ['processor', `${processor.model}, ${processor.cores} cores${limited(processor.limit)}`],
     ['instructions', processor.instructionSets?.join(' ') ?? 'cannot be read on this system'],
-    ['int8', byteProducts(report.exactByteProducts)],
+    ['int8', byteProducts(report.weightBytes)],
     ['memory', `${size(memory.total)}, ${size(memory.free)} free${memoryLimit(memory.limit)}`],
     ['providers', providers.map(({ name, bundled }) => (bundled ? name : `${name} (not bundled)`)).join(', ')],
     ['graphics', report.graphics.join('; ') || 'no hardware found'],
@@ -97,6 +99,8 @@ const yes = (value: boolean | undefined): string => (value === undefined ? 'not 
 const limited = (cores: number | undefined): string => (cores === undefined ? '' : `, limited to ${cores} by a cgroup`);
 const memoryLimit = (bytes: number | undefined): string =>
   bytes === undefined ? ', no limit by a cgroup' : `, limited to ${size(bytes)} by a cgroup`;
-const byteProducts = (exact: boolean): string =>
-  exact ? 'products of bytes are exact' : 'products of bytes saturate: weights are kept to seven bits';
+const byteProducts = (weightBytes: WeightBytes | undefined): string =>
+  weightBytes === undefined
+    ? 'products of bytes saturate: weights are rounded in blocks of 32'
+    : `products are exact with weights in ${weightBytes} bytes`;
 const size = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;

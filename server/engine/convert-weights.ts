@@ -4,7 +4,13 @@
  */
 import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { type ColumnStore, columnLayout, convertColumns, type SharedConversion } from '../model/column-store.js';
+import {
+  type ColumnStore,
+  columnLayout,
+  convertColumns,
+  type SharedConversion,
+  type WeightBytes,
+} from '../model/column-store.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { linearGroups } from '../model/spec.js';
 import { firstMessage, startThread } from '../threads.js';
@@ -15,6 +21,7 @@ const WORTH_IT = 20_000_000;
 /** What both threads write to. */
 interface SharedMemory {
   readonly dir: string;
+  readonly bytesAre: WeightBytes;
   readonly bytes: SharedArrayBuffer;
   /** int32 [1]: groups taken. */
   readonly taken: SharedArrayBuffer;
@@ -26,27 +33,35 @@ interface SharedMemory {
  */
 export async function convertWeights(
   folder: ModelFolder,
+  bytesAre: WeightBytes,
   divideFrom = WORTH_IT,
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
-  const alone = () => convertInto(folder);
+  const alone = () => convertInto(folder, bytesAre);
   // A GGUF file is dequantised as it is read, and merged weights are in this thread's memory alone.
   const divisible = folder.tokenizerFiles === undefined && folder.checkpoint.changed === undefined;
   if (!divisible || folder.parameters < divideFrom || availableParallelism() < 2) return alone();
   const { bytes } = columnLayout(linearGroups(folder.spec));
-  const memory = { dir: folder.dir, bytes: new SharedArrayBuffer(bytes), taken: new SharedArrayBuffer(4) };
+  const memory = {
+    dir: folder.dir,
+    bytesAre,
+    bytes: new SharedArrayBuffer(bytes),
+    taken: new SharedArrayBuffer(4),
+  };
   const helper = firstMessage(startThread(import.meta.url, { convert: memory }));
-  const store = await convertInto(folder, memory);
+  const store = await convertInto(folder, bytesAre, memory);
   // What a thread that failed had taken is missing.
   return (await helper) === undefined ? alone() : store;
 }
 
 function convertInto(
   folder: ModelFolder,
+  bytesAre: WeightBytes,
   memory?: SharedMemory,
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
   return convertColumns(
     linearGroups(folder.spec),
     ({ weight }) => folder.checkpoint.readFloat32(weight),
+    bytesAre,
     memory && sharedWork(memory),
   );
 }
@@ -59,7 +74,7 @@ function sharedWork({ bytes, taken }: SharedMemory): SharedConversion {
 async function help(memory: SharedMemory): Promise<void> {
   const folder = await openModelFolder(memory.dir);
   try {
-    await convertInto(folder, memory);
+    await convertInto(folder, memory.bytesAre, memory);
     parentPort!.postMessage('done');
   } finally {
     await folder.close();

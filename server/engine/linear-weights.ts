@@ -1,7 +1,7 @@
 /** The weights of a model's linears in the form that the chosen arithmetic multiplies with. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { COLUMN_FORM, type ColumnStore, columnLayout, columnStore } from '../model/column-store.js';
+import { type ColumnStore, columnForm, columnLayout, columnStore, type WeightBytes } from '../model/column-store.js';
 import { integerKernel } from '../model/graph-integer.js';
 import { blockKernel, fp32Kernel, type LinearKernel, memoryFile } from '../model/graph-linears.js';
 import type { ModelFolder } from '../model/model-folder.js';
@@ -9,7 +9,7 @@ import { quantise } from '../model/quantise.js';
 import { allLinears, linearGroups } from '../model/spec.js';
 import { convertWeights } from './convert-weights.js';
 import { convertedName, findConverted, type KeptFile, keepConverted } from './converted-weights.js';
-import { integerProductsAreExact } from './integer-check.js';
+import { exactWeightBytes } from './integer-check.js';
 import { findPacked } from './packed-weights.js';
 
 /** Arithmetic of the base model's linears: `fp32` is exact, `int8` rounds weights to 8 bits. */
@@ -45,27 +45,28 @@ export async function prepareLinears(
 ): Promise<LinearWeights> {
   if (dtype === 'fp32') return exactLinears(folder);
   // Weights that come in blocks keep them; a processor that saturates must not multiply whole columns.
-  if ((await storedInBlocks(folder)) || !(await integerProductsAreExact())) return blockLinears(folder);
-  return columnLinears(folder, cacheDir, known);
+  const bytesAre = (await storedInBlocks(folder)) ? undefined : await exactWeightBytes();
+  return bytesAre === undefined ? blockLinears(folder) : columnLinears(folder, bytesAre, cacheDir, known);
 }
 
 /** Columns, read from the cache's file where there is one, which then needs no memory of ours. */
 async function columnLinears(
   folder: ModelFolder,
+  bytesAre: WeightBytes,
   cacheDir: string | undefined,
   knownPacked: KeptFile | undefined,
 ): Promise<LinearWeights> {
   // Merged weights are those of one start.
   const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
-  if (place === undefined) return columnsInMemory(await convertWeights(folder));
-  const packed = await sharedLinears(folder, place, knownPacked);
+  if (place === undefined) return columnsInMemory(await convertWeights(folder, bytesAre));
+  const packed = await packedLinears(folder, bytesAre, place, knownPacked);
   if (packed !== undefined) return packed;
-  const name = await convertedName(folder, COLUMN_FORM);
+  const name = await convertedName(folder, columnForm(bytesAre));
   const known = await findConverted(place, name);
-  if (known !== undefined) return keptColumns(folder, known);
-  const store = await convertWeights(folder);
+  if (known !== undefined) return keptColumns(folder, bytesAre, known);
+  const store = await convertWeights(folder, bytesAre);
   const kept = await keepConverted(place, name, [store.bytes]);
-  return kept === undefined ? columnsInMemory(store) : keptColumns(folder, kept);
+  return kept === undefined ? columnsInMemory(store) : keptColumns(folder, bytesAre, kept);
 }
 
 function columnsInMemory(store: ColumnStore & { readonly bytes: Uint8Array }): LinearWeights {
@@ -80,14 +81,29 @@ export async function sharedLinears(
   cacheDir: string,
   known?: KeptFile,
 ): Promise<LinearWeights | undefined> {
-  const packed = await findPacked(folder, cacheDir, known);
-  return packed && { ...keptColumns(folder, packed, packed.packed), shared: true };
+  const bytesAre = await exactWeightBytes();
+  return bytesAre && packedLinears(folder, bytesAre, cacheDir, known);
 }
 
-function keptColumns({ spec }: ModelFolder, kept: KeptFile, packed?: ReadonlyMap<string, string>): LinearWeights {
+async function packedLinears(
+  folder: ModelFolder,
+  bytesAre: WeightBytes,
+  cacheDir: string,
+  known?: KeptFile,
+): Promise<LinearWeights | undefined> {
+  const packed = await findPacked(folder, bytesAre, cacheDir, known);
+  return packed && { ...keptColumns(folder, bytesAre, packed, packed.packed), shared: true };
+}
+
+function keptColumns(
+  { spec }: ModelFolder,
+  bytesAre: WeightBytes,
+  kept: KeptFile,
+  packed?: ReadonlyMap<string, string>,
+): LinearWeights {
   const { places } = columnLayout(linearGroups(spec));
   return {
-    kernel: integerKernel(columnStore(places, kept.name, packed)),
+    kernel: integerKernel(columnStore(places, kept.name, bytesAre, packed)),
     kept: { folder: kept.folder, name: kept.name, bytes: kept.bytes, state: kept.state },
     externalFiles: async () => [],
   };

@@ -10,15 +10,16 @@ import { mkdtemp, open, readFile, realpath, rm } from 'node:fs/promises';
 import { arch, cpus } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
-import { COLUMN_FORM, columnLayout, columnStore } from '../model/column-store.js';
+import { columnForm, columnLayout, columnStore, type WeightBytes } from '../model/column-store.js';
 import { productsAlone } from '../model/graph-integer.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { type PackedEntry, packedEntry, readPackedEntries } from '../model/packed-entries.js';
 import { linearGroups } from '../model/spec.js';
 import { convertedName, findConverted, type KeptFile, keepConverted, readPieces } from './converted-weights.js';
+import { exactWeightBytes } from './integer-check.js';
 
 /** Changes with the layout. */
-const PACKED_FORM = `packed1-${COLUMN_FORM}`;
+const packedForm = (bytesAre: WeightBytes): string => `packed2-${columnForm(bytesAre)}`;
 const ALIGNMENT = 64;
 const LENGTH_BYTES = 8;
 
@@ -33,10 +34,11 @@ export interface PackedFile extends KeptFile {
  */
 export async function findPacked(
   folder: ModelFolder,
+  bytesAre: WeightBytes,
   cacheDir: string,
   known?: KeptFile,
 ): Promise<PackedFile | undefined> {
-  const kept = await findConverted(cacheDir, await packedName(folder), known);
+  const kept = await findConverted(cacheDir, await packedName(folder, bytesAre), known);
   return kept && { ...kept, packed: await readIndex(kept) };
 }
 
@@ -51,31 +53,38 @@ export async function makePacked(
   cacheDir: string,
   known?: KeptFile,
 ): Promise<KeptFile | undefined> {
-  const name = await packedName(folder);
+  const bytesAre = await exactWeightBytes();
+  if (bytesAre === undefined) return undefined;
+  const name = await packedName(folder, bytesAre);
   const there = await findConverted(cacheDir, name);
   if (there !== undefined) return there;
-  const columns = await findConverted(cacheDir, await convertedName(folder, COLUMN_FORM), known);
+  const columns = await findConverted(cacheDir, await convertedName(folder, columnForm(bytesAre)), known);
   if (columns === undefined) return undefined;
   // A folder that a killed process leaves goes as its files do.
   const dir = await mkdtemp(join(await realpath(cacheDir), 'packing.')).catch(() => undefined);
   if (dir === undefined) return undefined;
   try {
-    const entries = await pack(folder, columns, dir);
+    const entries = await pack(folder, bytesAre, columns, dir);
     return await keepConverted(cacheDir, name, pieces(columns, entries, dir));
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
 }
 
-function packedName(folder: ModelFolder): Promise<string> {
+function packedName(folder: ModelFolder, bytesAre: WeightBytes): Promise<string> {
   const environment = ['', arch(), cpus()[0]?.model, ort.env.versions.common, ort.env.versions.node].join(':');
-  return convertedName(folder, PACKED_FORM, environment);
+  return convertedName(folder, packedForm(bytesAre), environment);
 }
 
 /** Lets onnxruntime pack every matrix and save the result in `dir`. */
-async function pack({ spec }: ModelFolder, columns: KeptFile, dir: string): Promise<PackedEntry[]> {
+async function pack(
+  { spec }: ModelFolder,
+  bytesAre: WeightBytes,
+  columns: KeptFile,
+  dir: string,
+): Promise<PackedEntry[]> {
   const groups = linearGroups(spec);
-  const store = columnStore(columnLayout(groups).places, columns.name);
+  const store = columnStore(columnLayout(groups).places, columns.name, bytesAre);
   const session = await ort.InferenceSession.create(productsAlone(store, groups), {
     executionProviders: ['cpu'],
     graphOptimizationLevel: 'disabled',

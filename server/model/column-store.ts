@@ -1,5 +1,5 @@
 /**
- * 8-bit weights for integer products: signed bytes [in, out], one float32 scale for each output column, in the basis that
+ * 8-bit weights for integer products: bytes [in, out], one float32 scale for each output column, in the basis that
  * rotation.ts gives their input. Linears that read the same input lie side by side in one matrix.
  */
 import { rotateRows } from './rotation.js';
@@ -13,7 +13,7 @@ export interface StoredBytes {
 
 /** Linears that share an input, as one matrix. */
 export interface ColumnGroup {
-  /** int8 [in, columns]; `packed` where the file holds them as the processor's kernel wants them, too. */
+  /** int8 or uint8 [in, columns]; `packed` where the file holds them as the processor's kernel wants them, too. */
   readonly weights: StoredBytes & { readonly packed?: string | undefined };
   /** float32 [columns] */
   readonly scales: StoredBytes;
@@ -22,16 +22,25 @@ export interface ColumnGroup {
 
 /** All matrices of a model, as one file that a session reads or takes from memory. */
 export interface ColumnStore {
+  readonly bytesAre: WeightBytes;
   /** Name of the external file as the graph knows it. */
   readonly location: string;
   group(linears: readonly LinearSpec[]): ColumnGroup;
 }
 
+/** `signed`: -127..127; `unsigned`: the same with 128 added. Processors differ in which of them they multiply exactly. */
+export type WeightBytes = 'signed' | 'unsigned';
+
 /** Changes with the layout and the rounding: bytes of another number are not these. */
-export const COLUMN_FORM = 'columns2';
+export const columnForm = (bytesAre: WeightBytes): string => (bytesAre === 'signed' ? 'columns2' : 'columns2u');
+
+/** The byte that stands for 0. */
+export const weightZero = (bytesAre: WeightBytes): number => (bytesAre === 'signed' ? 0 : 128);
 
 /** Largest magnitude of a weight's byte. */
 const LEVEL = 127;
+/** 1.5 * 2^52: adding and subtracting it rounds to the nearest whole number, ties to even. */
+const ROUND = 6755399441055744;
 /** Rows and columns turned at a time, so that reads and writes stay in the processor's cache. */
 const TILE = 64;
 
@@ -63,10 +72,12 @@ export function columnLayout(groups: readonly (readonly LinearSpec[])[]): {
 export function columnStore(
   places: ReadonlyMap<string, ColumnGroup>,
   location: string,
+  bytesAre: WeightBytes,
   packed?: ReadonlyMap<string, string>,
 ): ColumnStore {
   return {
     location,
+    bytesAre,
     group: (linears) => {
       const place = places.get(groupKey(linears));
       if (place === undefined) throw new Error(`no stored columns for ${groupKey(linears)}`);
@@ -78,7 +89,7 @@ export function columnStore(
 
 /** Name of the linears' matrix in a graph. */
 export function matrixName(linears: readonly LinearSpec[]): string {
-  return `s8.${linears[0]!.weight}`;
+  return `columns.${linears[0]!.weight}`;
 }
 
 /** Where several threads convert one model: what they write to, and how they divide the work. */
@@ -97,45 +108,54 @@ export interface SharedConversion {
 export async function convertColumns(
   groups: readonly (readonly LinearSpec[])[],
   read: (linear: LinearSpec) => Promise<Float32Array>,
+  bytesAre: WeightBytes,
   shared?: SharedConversion,
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
   const { bytes: size, places } = columnLayout(groups);
   const bytes = shared?.bytes ?? new Uint8Array(size);
   const distinct = [...new Map(groups.map((linears) => [groupKey(linears), linears])).values()].reverse();
+  const zero = weightZero(bytesAre);
   let own = 0;
   const next = () => shared?.next() ?? own++;
   for (let at = next(); at < distinct.length; at = next()) {
     const linears = distinct[at]!;
     const { weights, scales, columns } = places.get(groupKey(linears))!;
-    const target = new Int8Array(bytes.buffer, weights.offset, weights.length);
+    const target = bytes.subarray(weights.offset, weights.offset + weights.length);
     const scaleTarget = new Float32Array(bytes.buffer, scales.offset, columns);
     let column = 0;
     for (const linear of linears) {
       const values = await read(linear);
       const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values;
-      quantiseColumns(rows, linear.inFeatures, target, columns, column, scaleTarget);
+      quantiseColumns(rows, linear.inFeatures, { bytes: target, zero, columns, from: column }, scaleTarget);
       column += linear.outFeatures;
     }
   }
-  return { ...columnStore(places, 'columns.bin'), bytes };
+  return { ...columnStore(places, 'columns.bin', bytesAre), bytes };
 }
 
 function groupKey(linears: readonly LinearSpec[]): string {
   return linears.map(({ weight }) => weight).join('+');
 }
 
+/** Columns `from`.. of a matrix of bytes [in, columns], in which `zero` stands for 0. */
+interface Columns {
+  readonly bytes: Uint8Array;
+  readonly zero: number;
+  readonly columns: number;
+  readonly from: number;
+}
+
 /**
- * Rotates [out, in] floats and quantises them into columns `from`.. of `target` [in, columns]: q = round(w / s),
- * s = max|w| / 127. `values` stay as they are: the rows of a tile are the only copy.
+ * Rotates [out, in] floats and quantises them into columns: q = round(w / s), s = max|w| / 127. `values` stay as they are:
+ * the rows of a tile are the only copy.
  */
 function quantiseColumns(
   values: Float32Array,
   inFeatures: number,
-  target: Int8Array,
-  columns: number,
-  from: number,
+  { bytes, zero, columns, from }: Columns,
   scales: Float32Array,
 ): void {
+  const back = ROUND - zero;
   const outFeatures = values.length / inFeatures;
   const inverse = new Float64Array(TILE);
   for (let tile = 0; tile < outFeatures; tile += TILE) {
@@ -158,8 +178,7 @@ function quantiseColumns(
         const factor = inverse[o]!;
         const row = o * inFeatures;
         for (let i = part, at = part * columns + from + tile + o; i < partEnd; i += 1, at += columns) {
-          // Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, ties to even.
-          target[at] = rows[row + i]! * factor + 6755399441055744 - 6755399441055744;
+          bytes[at] = rows[row + i]! * factor + ROUND - back;
         }
       }
     }

@@ -1,9 +1,9 @@
 /**
- * Linears as exact integer products. Weights are signed bytes with one scale a column; x becomes unsigned bytes with one
+ * Linears as exact integer products. Weights are bytes with one scale a column; x becomes unsigned bytes with one
  * scale a row, after a rotation that spreads large values (rotation.ts), which the weights had when they were converted.
  * Sums are exact int32 and no scale is shared between rows, so a row's result cannot depend on the rows beside it.
  */
-import { type ColumnStore, matrixName } from './column-store.js';
+import { type ColumnStore, matrixName, type WeightBytes, weightZero } from './column-store.js';
 import type { LinearKernel } from './graph-linears.js';
 import { GraphBuilder, type Value } from './onnx-graph.js';
 import { cosines, hadamard, rotationShape } from './rotation.js';
@@ -34,16 +34,8 @@ export function integerKernel(store: ColumnStore): LinearKernel {
       const inFeatures = linears[0]!.inFeatures;
       const { bytes, most } = known.get(x) ?? roundRows(graph, rotate(graph, x, inFeatures, grouped ? 2 : 1));
       known.set(x, { bytes, most });
-      const { weights, scales, columns } = store.group(linears);
-      const weight = matrixName(linears);
-      const scale = `${weight}.scales`;
-      if (!graph.declared(weight)) {
-        const { location } = store;
-        graph.external(weight, 'int8', [inFeatures, columns], { location, ...weights });
-        graph.external(scale, 'float32', [columns], { location, ...scales });
-      }
       // A row of zeros has undefined bytes; they are multiplied by 0 here.
-      const y = graph.op('Mul', [product(graph, bytes, weight, scale), most]);
+      const y = graph.op('Mul', [product(graph, bytes, storedMatrix(graph, store, linears)), most]);
       const parts =
         linears.length === 1
           ? [y]
@@ -55,25 +47,44 @@ export function integerKernel(store: ColumnStore): LinearKernel {
   };
 }
 
+/** A matrix of weights as a graph has it. */
+interface Matrix {
+  /** int8 or uint8 [in, columns] */
+  readonly weight: Value;
+  /** float32 [columns] */
+  readonly scale: Value;
+  readonly bytesAre: WeightBytes;
+}
+
+/** The linears' matrix, declared where the graph does not have it yet. */
+function storedMatrix(graph: GraphBuilder, store: ColumnStore, linears: readonly LinearSpec[]): Matrix {
+  const weight = matrixName(linears);
+  const scale = `${weight}.scales`;
+  const { location, bytesAre } = store;
+  if (!graph.declared(weight)) {
+    const { weights, scales, columns } = store.group(linears);
+    const type = bytesAre === 'signed' ? 'int8' : 'uint8';
+    graph.external(weight, type, [linears[0]!.inFeatures, columns], { location, ...weights });
+    graph.external(scale, 'float32', [columns], { location, ...scales });
+  }
+  return { weight, scale, bytesAre };
+}
+
 /** The product of bytes [..., in] with a matrix, in units of 1/127 of each row's largest value. */
-function product(graph: GraphBuilder, bytes: Value, weight: Value, scale: Value): Value {
+function product(graph: GraphBuilder, bytes: Value, { weight, scale, bytesAre }: Matrix): Value {
   const inputs = [bytes, weight, graph.scalar(1 / LEVEL), scale, graph.byte(ZERO_POINT)];
-  return graph.contrib('MatMulIntegerToFloat', inputs);
+  const zero = weightZero(bytesAre);
+  return graph.contrib('MatMulIntegerToFloat', zero === 0 ? inputs : [...inputs, graph.byte(zero)]);
 }
 
 /** A model of nothing but the products, whose session packs the same matrices as a decoder's. */
 export function productsAlone(store: ColumnStore, groups: readonly (readonly LinearSpec[])[]): Uint8Array {
   const graph = new GraphBuilder();
   for (const [index, linears] of groups.entries()) {
-    const weight = matrixName(linears);
-    if (graph.declared(weight)) continue;
-    const { inFeatures } = linears[0]!;
-    const { weights, scales, columns } = store.group(linears);
-    const bytes = graph.input(`bytes.${index}`, 'uint8', ['rows', inFeatures]);
-    const { location } = store;
-    graph.external(weight, 'int8', [inFeatures, columns], { location, ...weights });
-    const scale = graph.external(`${weight}.scales`, 'float32', [columns], { location, ...scales });
-    graph.output(product(graph, bytes, weight, scale), 'float32', ['rows', columns]);
+    if (graph.declared(matrixName(linears))) continue;
+    const bytes = graph.input(`bytes.${index}`, 'uint8', ['rows', linears[0]!.inFeatures]);
+    const y = product(graph, bytes, storedMatrix(graph, store, linears));
+    graph.output(y, 'float32', ['rows', store.group(linears).columns]);
   }
   return graph.finish('products');
 }

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SessionFactory } from '../../server/engine/decoder-session.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
-import { integerProductsAreExact } from '../../server/engine/integer-check.js';
+import { exactWeightBytes } from '../../server/engine/integer-check.js';
 import { BASE_ROW, combine, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
 import { convertColumns } from '../../server/model/column-store.js';
@@ -15,9 +15,8 @@ import { type LinearSpec, linearGroups } from '../../server/model/spec.js';
 import { decodeTogether } from './decode-together.js';
 import { GOLDEN_MODELS, type GoldenModel, openGolden } from './golden-model.js';
 
-const VECTOR_UNITS = (await integerProductsAreExact())
-  ? {}
-  : { skip: 'this processor has no exact byte products (AVX-512 VNNI, AVX-VNNI); blocks are used instead' };
+const BYTES = await exactWeightBytes();
+const EXACT = BYTES === undefined ? { skip: 'this processor has no exact byte products; blocks are used instead' } : {};
 
 /** Row i: what the rotation makes of the i-th unit vector. */
 function rotatedBasis(length: number): Float32Array {
@@ -31,7 +30,7 @@ function rotatedBasis(length: number): Float32Array {
 async function openRounded({ folder }: GoldenModel): Promise<StepRunner> {
   const { spec, checkpoint } = folder;
   const groups = linearGroups(spec);
-  const store = await convertColumns(groups, ({ weight }) => checkpoint.readFloat32(weight));
+  const store = await convertColumns(groups, ({ weight }) => checkpoint.readFloat32(weight), 'signed');
   const changed = new Map<string, Float32Array>();
   for (const linears of groups) {
     const { weights, scales, columns } = store.group(linears);
@@ -76,7 +75,7 @@ test('weights of one input lie side by side, rotated, each column at its own sca
     second: Float32Array.of(254, -3, 127, 8), // [4, 1] of a Conv1D
   };
   const linears = [linear(4, 2, 'first'), linear(4, 1, 'second', true)];
-  const store = await convertColumns([linears], async ({ weight }) => values[weight]!);
+  const store = await convertColumns([linears], async ({ weight }) => values[weight]!, 'signed');
   const { weights, scales, columns } = store.group(linears);
   assert.equal(columns, 3);
   const q = new Int8Array(store.bytes.buffer, weights.offset, weights.length);
@@ -94,7 +93,7 @@ test('weights of one input lie side by side, rotated, each column at its own sca
   assert.deepEqual(values['first'], Float32Array.of(1, -2, 0.5, 3, 0, 0, 0, 0), 'what was read stays as it was');
 });
 
-describe('int8', VECTOR_UNITS, () => {
+describe('int8', EXACT, () => {
   for (const name of GOLDEN_MODELS) {
     test(`${name}: logits are those of float32 arithmetic on the rounded weights`, async () => {
       const fast = await openGolden(name, ['base', 'lora', 'full'], 'int8');
