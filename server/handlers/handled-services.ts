@@ -123,15 +123,12 @@ export function refuseHandled(
     const name = request.model ?? defaultName();
     if (name === undefined) return;
     handlers.refuseLeaving(name);
-    if (handlers.serves(name)) {
-      throw new AppError('UNIMPLEMENTED', `model ${name} is answered by its handler, which is asked over HTTP/JSON`);
-    }
+    if (handlers.serves(name)) throw askedElsewhere(name);
     if (!handlers.takesAdapters) return;
     const selections = [request.adapters ?? [], ...request.inputs.map(({ adapters }) => adapters ?? [])];
     for (const adapter of new Set(selections.flat().map(({ name }) => name))) {
-      if ((await handlers.adapterOf(name, adapter)) === undefined) continue;
-      const what = `adapter ${JSON.stringify(adapter)} is answered by its handler`;
-      throw new AppError('UNIMPLEMENTED', `${what}, which is asked over HTTP/JSON by requests that name it alone`);
+      const handled = await handlers.adapterOf(name, adapter);
+      if (handled !== undefined) throw askedElsewhere(name, handled);
     }
   };
   return {
@@ -144,6 +141,19 @@ export function refuseHandled(
       return inner.stream(request, call);
     },
   };
+}
+
+/** What a handler answers has a form of its own, which only HTTP/JSON can give back. */
+function askedElsewhere(model: string, adapter?: string): AppError {
+  const query = adapter === undefined ? '' : `?adapter=${encodeURIComponent(adapter)}`;
+  const invoke = `/models/${encodeURIComponent(model)}/invoke${query}`;
+  const what = adapter === undefined ? `model ${JSON.stringify(model)}` : `adapter ${JSON.stringify(adapter)}`;
+  const how = adapter === undefined ? '' : ' by a request that names it alone';
+  return new AppError(
+    'UNIMPLEMENTED',
+    `${what} is answered by its handler, in a form of its own; it is asked over HTTP/JSON${how}: POST ${invoke}`,
+    { metadata: { model, ...(adapter !== undefined && { adapter }), invoke } },
+  );
 }
 
 /** The inner object with some methods replaced; whatever else it has is passed on. */

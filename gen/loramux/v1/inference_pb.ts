@@ -1000,6 +1000,7 @@ export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
 
 /**
  * Generates text. Both methods check the whole request first: when anything in it is wrong, nothing is generated.
+ * Models and adapters that custom handlers answer for are UNIMPLEMENTED here; metadata `invoke` has the path of HTTP/JSON.
  *
  * @generated from service loramux.v1.InferenceService
  */
