@@ -1,6 +1,7 @@
 /** Several engine threads as one: rows get what one thread would give them, wherever they run. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
+import { GREEDY } from '../../bench/greedy.js';
 import { flattenReplaced } from '../../server/adapters/flatten.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { BoundAdapter } from '../../server/adapters/types.js';
@@ -20,10 +21,7 @@ const limits = { maxBatch: 8, prefillChunk: 16, kvBytes: 64 << 20 };
 const row = (overrides: Partial<EngineRow> = {}): EngineRow => ({
   promptIds: [1, 2, 3],
   selection: [],
-  sampling: {
-    ...{ temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0, logprobs: undefined },
-    ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 },
-  },
+  sampling: GREEDY,
   maxNewTokens: 6,
   endIds: [],
   ...overrides,

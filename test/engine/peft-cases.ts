@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { GREEDY } from '../../bench/greedy.js';
 import { flattenReplaced } from '../../server/adapters/flatten.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { AdapterBase, BoundAdapter } from '../../server/adapters/types.js';
@@ -88,10 +89,7 @@ export function testPeftCases(title: string, backend: CaseBackend): void {
         for (const { adapter } of rows) if (adapter !== undefined) await loop.load(adapter);
         const events: TokenEvent[][] = rows.map(() => []);
         for (const [id, { ids, adapter, tokens }] of rows.entries()) {
-          const sampling = {
-            ...{ temperature: 0, topK: 0, topP: 1, minP: 0, seed: 1, logprobs: 4096 },
-            ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 },
-          };
+          const sampling = { ...GREEDY, logprobs: 4096 };
           const selection = adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }];
           loop.submit({ id, promptIds: ids, selection, sampling, maxNewTokens: tokens, endIds: [], submittedAt: 0 });
         }

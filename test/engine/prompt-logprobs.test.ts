@@ -1,16 +1,13 @@
 /** Log-probabilities of prompt tokens against PyTorch's logits, whatever the chunks, the adapter and the neighbours. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
+import { GREEDY } from '../../bench/greedy.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { rawLogprobs } from '../../server/engine/logits-logprobs.js';
 import type { PromptEvent, RowRequest } from '../../server/engine/messages.js';
 import { mostScored } from '../../server/engine/prompt-logprobs.js';
 import { openGolden } from './golden-model.js';
 
-const GREEDY = {
-  ...{ temperature: 0, topK: 0, topP: 1, minP: 0, seed: 1, logprobs: undefined },
-  ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 },
-};
 const TOP = 4;
 
 describe('prompt log-probabilities', async () => {

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { GREEDY } from '../../bench/greedy.js';
 import { prepareAdapter } from '../../server/adapters/prepare-adapter.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { SUPPORTED_FEATURES } from '../../server/engine/features.js';
@@ -55,12 +56,9 @@ test('trained adapters and base rows in one batch give the tokens of PEFT', { sk
   }
   for (const [id, row] of expected.entries()) {
     const selection = row.adapter === null ? [] : [{ digest: digests.get(row.adapter)!, weight: 1 }];
-    const sampling = {
-      ...{ temperature: 0, topK: 0, topP: 1, minP: 0, seed: 1, logprobs: undefined },
-      ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 },
-    };
     const length = row.new.length;
-    loop.submit({ id, promptIds: row.ids, selection, sampling, maxNewTokens: length, endIds: [], submittedAt: 0 });
+    const greedy = { sampling: GREEDY, maxNewTokens: length, endIds: [] };
+    loop.submit({ id, promptIds: row.ids, selection, ...greedy, submittedAt: 0 });
   }
   const got: number[][] = expected.map(() => []);
   let together = 0;
