@@ -99,7 +99,10 @@ async function leaseAll(
     const outcome = await Promise.race([all, left]);
     if (outcome !== 'left') return outcome;
   } catch (error) {
-    throw error instanceof LeaseFailure ? loadFailure(error.entry, error.cause) : error;
+    if (!(error instanceof LeaseFailure)) throw error;
+    const failure = loadFailure(error.entry, error.cause);
+    loader.changed(error.entry);
+    throw failure;
   } finally {
     signal.removeEventListener('abort', leave!);
   }

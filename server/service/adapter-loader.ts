@@ -155,6 +155,11 @@ export class AdapterLoader {
     return lease;
   }
 
+  /** Tells those who watch that an entry is in another state. */
+  changed(entry: AdapterEntry): void {
+    this.watch.onChange?.(entry);
+  }
+
   /**
    * Gives an adapter that failed another try if the files of its folder are not those that failed. Who wants to use an
    * entry asks for that first.

@@ -1,10 +1,13 @@
 /** Changes as others see them: another process on the same registry, and watches. */
 import assert from 'node:assert/strict';
+import { renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { MemoryStore } from '../../server/registry/memory-store.js';
 import type { AdapterWatchEvent } from '../../server/service/types.js';
+import { writeAdapter } from '../adapters/adapter-files.js';
 import { failsWith } from '../app-error.js';
-import { call, forever, managed, select, until } from './managed.js';
+import { call, dir, forever, managed, select, settle, until } from './managed.js';
 
 describe('two processes on one registry', () => {
   it('see each other’s changes, and one of two that want a name gets it', async () => {
@@ -45,6 +48,29 @@ describe('a watch', () => {
     if (event.type === 'changed') return `${event.adapter.name} ${event.adapter.state}`;
     return event.type === 'alias' ? `${event.alias.name} -> ${event.alias.targets[0]!.adapter}` : event.type;
   };
+
+  it('tells of an adapter that fails when it is used, and that it is well again', async () => {
+    const folder = join(dir, 'watched');
+    writeAdapter(folder, {}, 60);
+    const { service } = managed();
+    await service.create({ name: 'a', source: 'watched', preload: false }, call());
+    const reader = events(service);
+    const next = async () => text((await reader.next()).value!);
+    assert.deepEqual([await next(), await next()], ['a registered', 'synced']);
+    const aside = join(dir, 'aside');
+    renameSync(folder, aside);
+    const seen: string[] = [];
+    const reading = (async () => {
+      while (seen.at(-1) !== 'a ready') seen.push(await next());
+    })();
+    await settle();
+    await assert.rejects(service.acquire('m', select('a'), forever), failsWith('ADAPTER_FAILED'));
+    await until(async () => seen.at(-1) === 'a failed');
+    renameSync(aside, folder);
+    (await service.acquire('m', select('a'), forever))[0]!.release();
+    await reading;
+    await service.close();
+  });
 
   it('tells of aliases: those there are, and each change', async () => {
     const { service } = managed();
