@@ -10,6 +10,7 @@ import { EngineCounts } from './engine-counts.js';
 import { LookUp } from './look-up.js';
 import type { EndEvent, EngineStats, RowRequest, StepOutput } from './messages.js';
 import { BLOCK, inBlocks } from './placement.js';
+import { type Prefill, Prefills } from './prefills.js';
 import { PrefixCache } from './prefix-cache.js';
 import { mostScored } from './prompt-logprobs.js';
 import { Row, refusal } from './row.js';
@@ -29,12 +30,6 @@ export interface LoopLimits extends SchedulerLimits {
   readonly lookupTokens?: number | undefined;
 }
 
-/** A row that is being read, in a store of its own. */
-interface Prefill {
-  readonly row: Row;
-  readonly store: RowStore;
-}
-
 export class EngineLoop {
   readonly #backend: StepBackend;
   readonly #limits: LoopLimits;
@@ -44,8 +39,7 @@ export class EngineLoop {
   readonly #costs = new StepCosts();
   readonly #service = new ServiceLedger();
   readonly #waiting = new RowQueue();
-  /** In the order of their starts. */
-  #prefills: Prefill[] = [];
+  readonly #prefills = new Prefills();
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
   readonly #lookUp: LookUp;
@@ -64,7 +58,7 @@ export class EngineLoop {
 
   /** True while any row waits or runs. */
   get busy(): boolean {
-    return this.#waiting.rows.length > 0 || this.#prefills.length > 0 || this.#batch.groups.length > 0;
+    return this.#waiting.rows.length > 0 || this.#prefills.current !== undefined || this.#batch.groups.length > 0;
   }
 
   /** Takes a loaded adapter. Throws when the backend cannot apply it. */
@@ -114,7 +108,7 @@ export class EngineLoop {
       this.#readSinceDecode = 0;
     } else if (decision.kind !== 'idle') {
       const read = this.#counts.prefillTokens;
-      if (decision.kind === 'prefill') await this.#prefill(this.#prefills.at(-1)!, decision.tokens, output);
+      if (decision.kind === 'prefill') await this.#prefill(this.#prefills.current!, decision.tokens, output);
       else await this.#start(decision.ids, decision.tokens, output);
       this.#readSinceDecode += Math.max(1, this.#counts.prefillTokens - read);
     }
@@ -124,9 +118,9 @@ export class EngineLoop {
 
   stats(): EngineStats {
     const held = {
-      runningRows: this.#batch.rows.length + this.#prefills.length,
+      runningRows: this.#batch.rows.length + this.#prefills.rows.length,
       waitingRows: this.#waiting.rows.length,
-      kvBytes: this.#prefills.reduce((sum, { store }) => sum + store.bytes, this.#batch.bytes),
+      kvBytes: this.#prefills.bytes + this.#batch.bytes,
       prefixBytes: this.#prefixes.bytes,
     };
     return this.#counts.stats(held, this.#adapters, this.#backend.runMs, this.#backend.restarts);
@@ -136,7 +130,7 @@ export class EngineLoop {
     return decide(
       {
         waiting: this.#waiting.rows,
-        prefilling: this.#prefills.map(({ row }) => row),
+        prefilling: this.#prefills.rows,
         groups: this.#batch.rowsByGroup,
         readSinceDecode: this.#readSinceDecode,
         costs: this.#costs,
@@ -146,22 +140,17 @@ export class EngineLoop {
     );
   }
 
-  /** Positions of the stores of rows that are being read. */
-  #positionsElsewhere(): number {
-    return this.#prefills.reduce((sum, { store }) => sum + store.slots * store.capacity, 0);
-  }
-
   /** Takes rows from the queue. */
   #take(ids: readonly number[]): Row[] {
     const rows = this.#waiting.take(ids);
-    for (const { row } of this.#prefills) row.overtaken += 1;
+    for (const row of this.#prefills.rows) row.overtaken += 1;
     for (const row of rows) row.start();
     return rows;
   }
 
   /** A store for rows that are to be read; the batch gives up its slack if it must. */
   #createStore(slots: number, positions: number): RowStore {
-    this.#batch.yieldTo(this.#positionsElsewhere() + slots * positions);
+    this.#batch.yieldTo(this.#prefills.positions + slots * positions);
     return this.#backend.createStore(slots, positions);
   }
 
@@ -175,9 +164,7 @@ export class EngineLoop {
     row!.length = this.#prefixes.restore(row!, reusable, store, 0);
     if (row!.preemptions === 0) row!.cachedTokens = row!.length;
     this.#counts.cachedTokens += row!.length;
-    const prefill = { row: row!, store };
-    this.#prefills.push(prefill);
-    await this.#prefill(prefill, tokens, output);
+    await this.#prefill(this.#prefills.add(row!, store), tokens, output);
   }
 
   /** Reads whole short prompts of one selection in one step. */
@@ -195,7 +182,7 @@ export class EngineLoop {
         row.length = row.tokens;
         this.#counts.prefillTokens += row.length;
         if (!this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output)) continue;
-        const elsewhere = this.#positionsElsewhere() + store.slots * store.capacity;
+        const elsewhere = this.#prefills.positions + store.slots * store.capacity;
         if (this.#batch.add(row, store, slot, elsewhere) === 'full') this.#waitAgain(row);
       }
     } catch (error) {
@@ -213,10 +200,10 @@ export class EngineLoop {
       if (row.tokensLeft > 0) return;
       this.#prefixes.insert(row, row.length, store, 0, this.#selections.loaded);
       if (row.resumes || this.#pick(row, logits!, output)) this.#join(prefill);
-      else this.#drop(prefill);
+      else this.#prefills.drop(prefill);
     } catch (error) {
       if (error instanceof StoreLost) return;
-      this.#drop(prefill);
+      this.#prefills.drop(prefill);
       this.#fail([row], error, output);
     }
   }
@@ -247,22 +234,17 @@ export class EngineLoop {
   /** The row decodes from now on. */
   #join(prefill: Prefill): void {
     const { row, store } = prefill;
-    const outcome = this.#batch.add(row, store, 0, this.#positionsElsewhere());
-    this.#prefills = this.#prefills.filter((other) => other !== prefill);
+    const outcome = this.#batch.add(row, store, 0, this.#prefills.positions);
+    this.#prefills.leave(prefill);
     if (outcome !== 'adopted') store.release();
     if (outcome === 'full') this.#waitAgain(row);
   }
 
-  #drop(prefill: Prefill): void {
-    this.#prefills = this.#prefills.filter((other) => other !== prefill);
-    prefill.store.release();
-  }
-
   async #decode(output: StepOutput): Promise<void> {
     const start = performance.now();
-    this.#batch.prepare(this.#positionsElsewhere(), this.#waiting.rows.length > 0);
+    this.#batch.prepare(this.#prefills.positions, this.#waiting.rows.length > 0);
     const { rows, groups } = this.#batch;
-    const others = this.#prefills.length + this.#waiting.rows.length;
+    const others = this.#prefills.rows.length + this.#waiting.rows.length;
     const guesses = this.#lookUp.guesses(others === 0 ? groups : []);
     for (const group of [...groups]) await this.#decodeGroup(group, guesses, output);
     const ms = performance.now() - start;
@@ -312,9 +294,9 @@ export class EngineLoop {
 
   /** Takes a row's memory away; it waits again, and is computed again with the tokens that it has. */
   #preempt(id: number): void {
-    const prefill = this.#prefills.find(({ row }) => row.id === id);
+    const prefill = this.#prefills.all.find(({ row }) => row.id === id);
     if (prefill !== undefined) {
-      this.#drop(prefill);
+      this.#prefills.drop(prefill);
       this.#waitAgain(prefill.row);
       return;
     }
@@ -327,9 +309,9 @@ export class EngineLoop {
   /** Rows whose keys and values went with their device are computed again, but for those that cannot be. */
   #leaveLost(output: StepOutput): void {
     const lost = ({ store }: { store: RowStore }) => store.broken === 'lost';
-    const read = this.#prefills.filter(lost);
+    const read = this.#prefills.all.filter(lost);
     const decoded = this.#batch.groups.filter(lost).flatMap(({ slots }) => slots.filter((row) => row !== undefined));
-    for (const prefill of read) this.#drop(prefill);
+    for (const prefill of read) this.#prefills.drop(prefill);
     for (const row of decoded) this.#batch.remove(row);
     for (const row of [...read.map(({ row }) => row), ...decoded]) {
       const end = row.lose();
@@ -382,11 +364,11 @@ export class EngineLoop {
     const gone = (row: Row) => this.#cancelled.has(row.id);
     const end = (row: Row) => this.#finish(row, row.end('cancelled'), output);
     const left = this.#waiting.drop(gone);
-    const prefills = this.#prefills.filter(({ row }) => gone(row));
+    const prefills = this.#prefills.all.filter(({ row }) => gone(row));
     const running = this.#batch.rows.filter(gone);
     for (const row of left) end(row);
     for (const prefill of prefills) {
-      this.#drop(prefill);
+      this.#prefills.drop(prefill);
       end(prefill.row);
     }
     for (const row of running) {
