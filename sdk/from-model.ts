@@ -27,6 +27,8 @@ export function fromModel(message: ModelMessage | undefined): Model {
       baseFingerprint: description.baseFingerprint,
       loraEnabled: description.loraEnabled,
       handler: description.handler,
+      device: description.device,
+      deviceReason: description.deviceReason,
     },
     createTime: createTime && timestampDate(createTime),
   };

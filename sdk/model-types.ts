@@ -34,7 +34,7 @@ export interface ModelDescription {
   modelType: string;
   /** How many numbers its weights are. */
   parameters: number;
-  /** `fp32` or `int8`. */
+  /** `fp32`, `int8` or, on a GPU, `int4`. */
   dtype: string;
   /** Most tokens of prompt and answer together. */
   contextLength: number;
@@ -45,6 +45,9 @@ export interface ModelDescription {
   loraEnabled: boolean;
   /** File of its custom handler; '' where there is none. */
   handler: string;
+  /** Where it runs, `cpu` or `webgpu`, and why; a GPU that fails may hand it to the processor. '' where no engine runs it. */
+  device: string;
+  deviceReason: string;
 }
 
 /** What a model is registered with; what is left out is as its folder says, else as the server was started. */

@@ -1,12 +1,13 @@
 /** Prometheus metrics of the whole server: what the engines do now, what they did, how requests were answered. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Engine } from '../engine/engine.js';
 import type { EngineStats } from '../engine/messages.js';
 import type { AdapterService, AdapterState, ModelInfo } from '../service/types.js';
 
 /** A served model as far as its numbers go. */
 export interface MeasuredModel {
   readonly info: Pick<ModelInfo, 'name'>;
-  readonly engine: { stats(): EngineStats; readonly alive: boolean; readonly stalled?: string | undefined };
+  readonly engine: Pick<Engine, 'stats' | 'alive' | 'stalled' | 'device'>;
 }
 
 /** Where the numbers come from. */
@@ -144,6 +145,18 @@ function registerEngineMetrics(registry: Registry, sources: MetricsSources): voi
     run: stats.runMs / 1000,
     overhead: stats.overheadMs / 1000,
   }));
+  new Gauge({
+    name: 'loramux_engine_device',
+    help: '1 for the device that the model runs on now.',
+    labelNames: ['model', 'device'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { info, engine } of onePerEngine(sources.models())) {
+        if (engine.device !== undefined) this.set({ model: info.name, device: engine.device.name }, 1);
+      }
+    },
+  });
   state('engine_up', '1 while the engine of the model runs.', ({ alive }) => alive);
   state('engine_stalled', '1 while a step of the engine does not return.', ({ stalled }) => stalled !== undefined);
 }

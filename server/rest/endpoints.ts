@@ -81,11 +81,13 @@ function modelJson(model: ModelStatus): object {
       vocabSize: info.vocabSize,
       fingerprint: info.fingerprint,
       loraEnabled: info.loraEnabled,
+      ...(info.device && { device: info.device.name, deviceReason: info.device.why }),
     }),
     // One engine thread serves each model; there is nothing to scale.
     workerGroups: [
       {
-        device: { deviceType: 'cpu', deviceId: -1 },
+        device:
+          info?.device?.name === 'webgpu' ? { deviceType: 'gpu', deviceId: 0 } : { deviceType: 'cpu', deviceId: -1 },
         minWorkers: 1,
         maxWorkers: 1,
         workers: [{ id: 0, startTime: new Date(model.createdAt).toISOString(), status: modelState(state) }],

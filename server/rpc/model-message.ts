@@ -23,6 +23,8 @@ function description(info: ModelInfo): NonNullable<MessageInitShape<typeof Model
     baseFingerprint: info.fingerprint,
     loraEnabled: info.loraEnabled,
     handler: info.handler ?? '',
+    device: info.device?.name ?? '',
+    deviceReason: info.device?.why ?? '',
   };
 }
 

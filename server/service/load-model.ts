@@ -138,6 +138,9 @@ async function start(
         return takesRows(engine);
       },
       loraEnabled: options.loraEnabled,
+      get device() {
+        return engine.device;
+      },
     },
     engine,
     ...texts,

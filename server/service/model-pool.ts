@@ -132,6 +132,9 @@ function named(model: LoadedModel, name: string): LoadedModel {
       get ready() {
         return info.ready;
       },
+      get device() {
+        return info.device;
+      },
     },
   };
 }

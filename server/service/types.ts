@@ -356,6 +356,8 @@ export interface ModelInfo {
   readonly ready: boolean;
   /** False: adapters are refused (`option.enable_lora=false`). */
   readonly loraEnabled: boolean;
+  /** Where it runs now, and why there; absent where no engine runs it. */
+  readonly device?: { readonly name: string; readonly why: string } | undefined;
   /** Where the name is a workflow's: the served model that answers, whose adapters can be asked for. */
   readonly answeredBy?: string | undefined;
   /** The adapter that a workflow of a single call answers with; absent = it leaves the choice to the request, or is none. */
