@@ -6,7 +6,9 @@ import type { loadModel } from '../service/load-model.js';
 import { tellStalls } from './stalls.js';
 
 /**
- * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it.
+ * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it. One
+ * that failed for good under a model that has gone on elsewhere is offered to no other while the process lives: nothing
+ * would tell that it has become well.
  * @returns a function that throws what `load` throws, and MODEL_INVALID when the device is taken or missing
  */
 export function onDevice(
@@ -16,9 +18,10 @@ export function onDevice(
   log: Logger,
 ): typeof loadModel {
   let taken = false;
+  let failed: string | undefined;
   const choose = () => {
     try {
-      return chooseDevice(setting, taken, hardware);
+      return chooseDevice(setting, taken, hardware, failed);
     } catch (error) {
       throw new AppError('MODEL_INVALID', `--device ${setting}: ${(error as Error).message}`, { cause: error });
     }
@@ -36,6 +39,12 @@ export function onDevice(
       const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
       log.info({ model: options.name, device: name, why }, 'model loaded');
       tellStalls(options.name, loaded.engine, log);
+      loaded.engine.onMove?.(() => {
+        const { name: now, why: reason } = loaded.engine.device!;
+        log.warn({ model: options.name, device: now, why: reason }, 'the device failed; the model goes on elsewhere');
+        failed = reason;
+        giveBack();
+      });
       if (name !== 'webgpu') giveBack();
       return { ...loaded, close: () => loaded.close().finally(giveBack) };
     } catch (error) {

@@ -80,6 +80,18 @@ export interface PrefillSlot {
   readonly horizon: number;
 }
 
+/** Where a model's steps run. */
+export interface DevicePlace {
+  readonly device: 'cpu' | 'webgpu';
+  /** Why it is that device, and how it computes. */
+  readonly why: string;
+}
+
+/** A backend, and what it runs on. */
+export interface OpenedBackend extends DevicePlace {
+  readonly backend: StepBackend;
+}
+
 /** Runs the steps of one model. Not re-entrant: one step at a time. */
 export interface StepBackend {
   readonly spec: DecoderSpec;
@@ -100,6 +112,11 @@ export interface StepBackend {
   readonly kept?: KeptWeights | undefined;
   /** Why no step can run any more; absent = they can. */
   readonly broken?: Error | undefined;
+  /**
+   * Where it runs now; another object as soon as it goes on elsewhere. Every store from before is lost then, and what
+   * else is told here may be otherwise. Absent = it stays where it is.
+   */
+  readonly place?: DevicePlace | undefined;
   /** A store of `slots` slots with room for `capacity` positions. */
   createStore(slots: number, capacity: number): RowStore;
   /**

@@ -4,7 +4,7 @@ import { inBlocks, longestOf, mergeable, NEVER_APART, placeRow, positionsOf, slo
 import type { Row } from './row.js';
 import { arrange, bestFree, betterOrder } from './row-order.js';
 
-/** Bounds of the batch; see `SchedulerLimits`. */
+/** Bounds of the batch, asked for whenever they count; see `SchedulerLimits`. */
 export interface BatchLimits {
   readonly maxPositions: number;
   readonly stepPositions?: number | undefined;
@@ -36,8 +36,7 @@ const HEADROOM = 32;
 
 export class DecodeBatch {
   readonly #backend: Pick<StepBackend, 'createStore' | 'spec' | 'positionBytes'>;
-  readonly #maxPositions: number;
-  readonly #stepPositions: number;
+  readonly #limits: BatchLimits;
   #groups: Group[] = [];
   /** Of the layers' keys and values, so many that all are done in time. */
   readonly #partsPerStep: number;
@@ -45,14 +44,18 @@ export class DecodeBatch {
   #thinned = false;
 
   /** @param backend where the batch's stores are made */
-  constructor(
-    backend: Pick<StepBackend, 'createStore' | 'spec' | 'positionBytes'>,
-    { maxPositions, stepPositions = NEVER_APART }: BatchLimits,
-  ) {
+  constructor(backend: Pick<StepBackend, 'createStore' | 'spec' | 'positionBytes'>, limits: BatchLimits) {
     this.#backend = backend;
     this.#partsPerStep = Math.ceil((2 * backend.spec.layers.length) / (AHEAD / 2));
-    this.#maxPositions = maxPositions;
-    this.#stepPositions = stepPositions;
+    this.#limits = limits;
+  }
+
+  get #maxPositions(): number {
+    return this.#limits.maxPositions;
+  }
+
+  get #stepPositions(): number {
+    return this.#limits.stepPositions ?? NEVER_APART;
   }
 
   get groups(): readonly DecodeGroup[] {

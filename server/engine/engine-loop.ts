@@ -3,6 +3,7 @@
  * drive it directly. One `step()` at a time; what a step produced is returned in one piece.
  */
 import type { BoundAdapter } from '../adapters/types.js';
+import { checkPositions, positionsFault } from './admission.js';
 import { type RowStore, type StepBackend, StoreLost } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
 import { DecodeLogits, type LogitsOf } from './decode-logits.js';
@@ -22,7 +23,7 @@ import { Selections } from './selections.js';
 import { ServiceLedger } from './service-ledger.js';
 import { StepCosts } from './step-costs.js';
 
-/** Bounds of a loop. */
+/** Bounds of a loop, asked for whenever they count: those in positions may change with where the backend runs. */
 export interface LoopLimits extends SchedulerLimits {
   /** Bytes of the prefix cache; absent or 0 = none. */
   readonly prefixBytes?: number | undefined;
@@ -36,7 +37,7 @@ export class EngineLoop {
   readonly #adapters = new Map<string, BoundAdapter>();
   readonly #selections = new Selections(this.#adapters);
   readonly #prefixes: PrefixCache;
-  readonly #costs = new StepCosts();
+  #costs = new StepCosts();
   readonly #service = new ServiceLedger();
   readonly #waiting = new RowQueue();
   readonly #prefills = new Prefills();
@@ -46,10 +47,13 @@ export class EngineLoop {
   readonly #decodeLogits: DecodeLogits;
   #readSinceDecode = 0;
   readonly #counts = new EngineCounts();
+  /** Where the backend ran when it was last looked at. */
+  #place: StepBackend['place'];
 
   constructor(backend: StepBackend, limits: LoopLimits) {
     this.#backend = backend;
-    this.#limits = backend.prefillTogether === undefined ? limits : { maxJoined: limits.maxBatch, ...limits };
+    this.#limits = limits;
+    this.#place = backend.place;
     this.#batch = new DecodeBatch(backend, limits);
     this.#lookUp = new LookUp(backend, limits.lookupTokens ?? 0, this.#counts);
     this.#decodeLogits = new DecodeLogits(backend, this.#lookUp);
@@ -82,6 +86,7 @@ export class EngineLoop {
   /** Enqueues a row. A row that names an adapter that is not loaded ends with an error: never the base instead. */
   submit(request: RowRequest): EndEvent | undefined {
     try {
+      checkPositions([request], this.#limits.maxPositions);
       const spans = this.#selections.spans(request);
       this.#waiting.add((arrival) => new Row(request, spans, this.#backend.spec.ropes, arrival));
       return undefined;
@@ -100,6 +105,7 @@ export class EngineLoop {
     const output: StepOutput = { prompts: [], tokens: [], ends: [] };
     this.#applyCancels(output);
     this.#leaveLost(output);
+    if (this.#backend.place !== this.#place) this.#settle(output);
     const start = performance.now();
     let decision = this.#decide();
     for (; decision.kind === 'preempt'; decision = this.#decide()) this.#preempt(decision.id);
@@ -127,6 +133,7 @@ export class EngineLoop {
   }
 
   #decide(): ReturnType<typeof decide> {
+    const joins = this.#backend.prefillTogether !== undefined;
     return decide(
       {
         waiting: this.#waiting.rows,
@@ -136,7 +143,7 @@ export class EngineLoop {
         costs: this.#costs,
         service: this.#service,
       },
-      this.#limits,
+      joins ? { maxJoined: this.#limits.maxBatch, ...this.#limits } : this.#limits,
     );
   }
 
@@ -176,7 +183,7 @@ export class EngineLoop {
     try {
       const slots = rows.map((row) => ({ ids: row.request.promptIds, horizon: row.totalTokens }));
       const logits = await this.#backend.prefillTogether!(slots, store, rows[0]!.spanAt(0).adapter);
-      this.#charge(rows, performance.now() - start);
+      this.#service.worked(rows, performance.now() - start);
       this.#counts.prefillSteps += 1;
       for (const [slot, row] of rows.entries()) {
         row.length = row.tokens;
@@ -186,7 +193,8 @@ export class EngineLoop {
         if (this.#batch.add(row, store, slot, elsewhere) === 'full') this.#waitAgain(row);
       }
     } catch (error) {
-      this.#fail(rows, error, output);
+      if (error instanceof StoreLost) for (const row of rows) this.#waitAgain(row);
+      else this.#fail(rows, error, output);
     }
     store.release();
   }
@@ -223,7 +231,7 @@ export class EngineLoop {
     const logits = rowLogits(this.#backend, computed, 0, adapter, Math.max(1, wanted.length));
     const ms = performance.now() - start;
     this.#costs.prefilled(ids.length, ms);
-    this.#charge([row], ms);
+    this.#service.worked([row], ms);
     if (row.scores) output.prompts.push(row.promptScorer!.score(row.id, row.length, ids.length, logits));
     row.length = end;
     this.#counts.prefillSteps += 1;
@@ -246,23 +254,30 @@ export class EngineLoop {
     const { rows, groups } = this.#batch;
     const others = this.#prefills.rows.length + this.#waiting.rows.length;
     const guesses = this.#lookUp.guesses(others === 0 ? groups : []);
-    for (const group of [...groups]) await this.#decodeGroup(group, guesses, output);
+    let whole = true;
+    for (const group of [...groups]) whole = (await this.#decodeGroup(group, guesses, output)) && whole;
+    this.#counts.decodeSteps += 1;
+    // The time of one that failed is that of opening a device anew.
+    if (!whole) return;
     const ms = performance.now() - start;
     // A step with guesses says nothing of what one token of every row costs.
     if (guesses.length === 0) this.#costs.decoded(ms);
-    this.#charge(rows, ms);
-    this.#counts.decodeSteps += 1;
+    this.#service.worked(rows, ms);
   }
 
-  /** @param guesses of the group's only row; empty = one token for each row */
-  async #decodeGroup(group: DecodeGroup, guesses: readonly number[], output: StepOutput): Promise<void> {
+  /**
+   * @param guesses of the group's only row; empty = one token for each row
+   * @returns false where nothing was computed
+   */
+  async #decodeGroup(group: DecodeGroup, guesses: readonly number[], output: StepOutput): Promise<boolean> {
     const { slots, store } = group;
-    if (store.broken === 'lost') return; // With a device that failed under another group.
+    if (store.broken === 'lost') return false; // With a device that failed under another group.
     let logitsOf: LogitsOf;
     try {
       logitsOf = await this.#decodeLogits.run(group, guesses);
     } catch (error) {
-      return error instanceof StoreLost ? undefined : this.#fail(slots, error, output);
+      if (!(error instanceof StoreLost)) this.#fail(slots, error, output);
+      return false;
     }
     for (const [slot, row] of [...slots.entries()]) {
       if (row === undefined) continue;
@@ -277,19 +292,13 @@ export class EngineLoop {
       if (guesses.length > 0) this.#lookUp.told(row, guesses.length, taken - 1);
       if (!goesOn) this.#leave(row, group);
     }
+    return true;
   }
 
   /** Takes a row out of the batch; the prefix cache keeps what it can of it. */
   #leave(row: Row, { slots, store }: DecodeGroup): void {
     this.#prefixes.insert(row, row.length, store, slots.indexOf(row), this.#selections.loaded);
     this.#batch.remove(row);
-  }
-
-  /** Puts a step's time down to the rows that it worked for. */
-  #charge(rows: readonly Row[], ms: number): void {
-    const keys = rows.map(({ key }) => key);
-    this.#service.charge(keys, ms);
-    for (const row of rows) row.servedMs += ms / rows.length;
   }
 
   /** Takes a row's memory away; it waits again, and is computed again with the tokens that it has. */
@@ -309,15 +318,24 @@ export class EngineLoop {
   /** Rows whose keys and values went with their device are computed again, but for those that cannot be. */
   #leaveLost(output: StepOutput): void {
     const lost = ({ store }: { store: RowStore }) => store.broken === 'lost';
-    const read = this.#prefills.all.filter(lost);
+    const read = this.#prefills.dropAll(lost);
     const decoded = this.#batch.groups.filter(lost).flatMap(({ slots }) => slots.filter((row) => row !== undefined));
-    for (const prefill of read) this.#prefills.drop(prefill);
     for (const row of decoded) this.#batch.remove(row);
-    for (const row of [...read.map(({ row }) => row), ...decoded]) {
+    for (const row of [...read, ...decoded]) {
       const end = row.lose();
       if (end === undefined) this.#waitAgain(row);
       else this.#finish(row, end, output);
     }
+  }
+
+  /** The backend runs elsewhere now: what was measured or kept before is of no use there, and the budget may hold less. */
+  #settle(output: StepOutput): void {
+    this.#place = this.#backend.place;
+    this.#costs = new StepCosts();
+    this.#prefixes.drop(() => true);
+    const fault = ({ totalTokens }: Row) => positionsFault(totalTokens, this.#limits.maxPositions);
+    for (const row of this.#waiting.drop((one) => fault(one) !== undefined))
+      this.#finish(row, row.fail(fault(row)), output);
   }
 
   #waitAgain(row: Row): void {
@@ -362,19 +380,10 @@ export class EngineLoop {
   #applyCancels(output: StepOutput): void {
     if (this.#cancelled.size === 0) return;
     const gone = (row: Row) => this.#cancelled.has(row.id);
-    const end = (row: Row) => this.#finish(row, row.end('cancelled'), output);
-    const left = this.#waiting.drop(gone);
-    const prefills = this.#prefills.all.filter(({ row }) => gone(row));
+    const left = [...this.#waiting.drop(gone), ...this.#prefills.dropAll(({ row }) => gone(row))];
     const running = this.#batch.rows.filter(gone);
-    for (const row of left) end(row);
-    for (const prefill of prefills) {
-      this.#prefills.drop(prefill);
-      end(prefill.row);
-    }
-    for (const row of running) {
-      this.#batch.remove(row);
-      end(row);
-    }
+    for (const row of running) this.#batch.remove(row);
+    for (const row of [...left, ...running]) this.#finish(row, row.end('cancelled'), output);
     // What is left names rows that had ended already.
     this.#cancelled.clear();
   }

@@ -6,12 +6,13 @@
  */
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
+import { checkPositions, checkQueue } from './admission.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import { EngineRouter, leastBusy, type Member } from './engine-router.js';
 import type { EndEvent, EngineStats } from './messages.js';
 import { refusal } from './row.js';
 import { stallError } from './stall-watch.js';
-import { checkPositions, checkQueue, type EngineLimits, type WorkerEngine } from './worker-engine.js';
+import type { EngineLimits, WorkerEngine } from './worker-engine.js';
 
 /** An engine thread and what the pool knows of it. */
 interface PoolMember extends Member {

@@ -45,6 +45,8 @@ export interface Engine {
   onStall?(listener: () => void): void;
   /** Where the steps run, and why there; absent before the engine is ready. */
   readonly device?: { readonly name: string; readonly why: string } | undefined;
+  /** Calls back whenever {@link device} has changed; absent = it never does. */
+  onMove?(listener: () => void): void;
   /** Cancels all rows and ends the worker. */
   close(): Promise<void>;
 }

@@ -26,7 +26,7 @@ export class LookUp {
   constructor(backend: StepBackend, most: number, counts: EngineCounts) {
     this.#backend = backend;
     this.#counts = counts;
-    this.#most = backend.guessesPay ? most : 0;
+    this.#most = most;
   }
 
   /**
@@ -35,7 +35,7 @@ export class LookUp {
    * @returns none = an ordinary step is due
    */
   guesses([group, ...others]: readonly DecodeGroup[]): readonly number[] {
-    if (this.#most === 0 || group?.slots.length !== 1 || others.length > 0) return [];
+    if (this.#most === 0 || !this.#backend.guessesPay || group?.slots.length !== 1 || others.length > 0) return [];
     const { store } = group;
     const row = group.slots[0]!;
     const known = this.#known.get(row) ?? { index: new TokenIndex(), width: new DraftWidth(this.#most) };

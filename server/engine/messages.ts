@@ -131,11 +131,11 @@ export interface StepOutput {
 /** Engine to main thread. */
 export type FromEngine =
   /**
-   * `device`: where the model runs, and `why` there; `maxPositions`: what the budget of keys and values holds; `kept`: what
-   * the weights are mapped from.
+   * `ready`: the model can be asked; `moved`: it goes on elsewhere. `device`: where it runs now, and `why` there;
+   * `maxPositions`: what the budget of keys and values holds there; `kept`: what the weights are mapped from.
    */
   | {
-      readonly type: 'ready';
+      readonly type: 'ready' | 'moved';
       readonly device: string;
       readonly why: string;
       readonly maxPositions: number;

@@ -1,7 +1,8 @@
 /** Opens a model on the device that was chosen for it. */
 import type { ModelFolder } from '../model/model-folder.js';
-import type { StepBackend } from './backend.js';
+import type { OpenedBackend } from './backend.js';
 import { EmbeddingTable } from './embedding-table.js';
+import { FallbackBackend } from './fallback-backend.js';
 import type { Dtype } from './linear-weights.js';
 import { type BackendOptions, openBackend } from './open-backend.js';
 import type { DeviceChoice } from './webgpu/choose-device.js';
@@ -24,16 +25,9 @@ export interface DeviceOptions extends Omit<BackendOptions, 'dtype'> {
   readonly deviceFloats?: FloatSetting | undefined;
 }
 
-/** A backend, and what it runs on. */
-export interface OpenedBackend {
-  readonly backend: StepBackend;
-  readonly device: DeviceChoice['device'];
-  /** Why it is that device, and how it computes. */
-  readonly why: string;
-}
-
 /**
  * Opens the device that was chosen, or the processor where the choice allows it. Throws what the device says otherwise.
+ * Where it allows it, the backend also goes on on the processor when the device fails for good later.
  */
 export async function openOnDevice(folder: ModelFolder, options: DeviceOptions): Promise<OpenedBackend> {
   const { device: choice } = options;
@@ -41,7 +35,10 @@ export async function openOnDevice(folder: ModelFolder, options: DeviceOptions):
   if (choice?.device !== 'webgpu') return openHost(folder, options, why);
   try {
     const { backend, how } = await openGpu(folder, options);
-    return { backend, device: 'webgpu', why: `${why}; ${how}` };
+    const place = { device: 'webgpu', why: `${why}; ${how}` } as const;
+    if (!choice.fallback) return { backend, ...place };
+    const open = (failure: string) => takeOver(folder, options, `${why}, but the device failed: ${failure}`);
+    return { backend: new FallbackBackend(backend, place, { open, marks: options.marks }), ...place };
   } catch (error) {
     if (!choice.fallback) throw error;
     const failure = `${why}, but the device could not be opened: ${(error as Error).message}`;
@@ -54,6 +51,12 @@ async function openHost(folder: ModelFolder, options: DeviceOptions, why: string
   if (dtype === 'int4')
     throw new Error(`dtype int4 is for WebGPU, and this is the processor (${why}); int8 would be right`);
   return { backend: await openBackend(folder, { ...options, dtype }), device: 'cpu', why };
+}
+
+/** Opens the processor in a device's place. */
+async function takeOver(folder: ModelFolder, options: DeviceOptions, why: string): Promise<OpenedBackend> {
+  if (options.dtype === 'int4') throw new Error('dtype int4 is for GPUs, the processor has none; int8 would be right');
+  return openHost(folder, options, why);
 }
 
 /** Bits of a weight. */

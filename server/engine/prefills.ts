@@ -51,4 +51,11 @@ export class Prefills {
     this.leave(prefill);
     prefill.store.release();
   }
+
+  /** Does so with all for which `gone` holds. @returns their rows */
+  dropAll(gone: (prefill: Prefill) => boolean): Row[] {
+    const dropped = this.#all.filter(gone);
+    for (const prefill of dropped) this.drop(prefill);
+    return dropped.map(({ row }) => row);
+  }
 }

@@ -11,6 +11,13 @@ export interface Service {
   readonly perRow: number;
 }
 
+/** A row as far as the account goes. */
+export interface ServedRow {
+  readonly key: string;
+  /** What it had so far. */
+  servedMs: number;
+}
+
 /** Engine time after which half of a service is forgotten. */
 const HALF_LIFE_MS = 30_000;
 /** Weight of the newest row in the mean. */
@@ -27,7 +34,14 @@ export class ServiceLedger implements Service {
     return (this.#had.get(key) ?? 0) / this.#scale;
   }
 
-  /** A step of `ms` worked for rows of these selections, in equal parts. */
+  /** A step of `ms` worked for these rows, in equal parts. */
+  worked(rows: readonly ServedRow[], ms: number): void {
+    const keys = rows.map(({ key }) => key);
+    this.charge(keys, ms);
+    for (const row of rows) row.servedMs += ms / rows.length;
+  }
+
+  /** The same for rows that are known by their selections only. */
   charge(keys: readonly string[], ms: number): void {
     this.#scale *= 2 ** (ms / HALF_LIFE_MS);
     const part = (ms / keys.length) * this.#scale;

@@ -3,11 +3,11 @@ import type { Worker } from 'node:worker_threads';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import { moduleBeside, noteHeld, startThread } from '../threads.js';
+import { checkPositions, checkQueue } from './admission.js';
 import type { KeptWeights } from './converted-weights.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
 import { clock, refusal } from './row.js';
-import { positionsFor } from './scheduler.js';
 import { StallWatch, stallError } from './stall-watch.js';
 import { StepMarks } from './step-marks.js';
 import type { WorkerOptions } from './worker.js';
@@ -87,6 +87,7 @@ export class WorkerEngine implements Engine {
   readonly #listeners = new Map<number, RowListener>();
   readonly #watch: StallWatch;
   readonly #onStall: (() => void)[] = [];
+  readonly #onMove: (() => void)[] = [];
   /** By digest, in the order in which the thread was asked; it answers each, in order. */
   readonly #loads = new Map<string, Waiting<void>[]>();
   readonly #unloads = new Map<string, Waiting<void>[]>();
@@ -195,6 +196,10 @@ export class WorkerEngine implements Engine {
     this.#onStall.push(listener);
   }
 
+  onMove(listener: () => void): void {
+    this.#onMove.push(listener);
+  }
+
   stats(): EngineStats {
     // Between steps the worker is silent; rows that were submitted since count as waiting.
     const known = this.#stats.runningRows + this.#stats.waitingRows;
@@ -236,10 +241,12 @@ export class WorkerEngine implements Engine {
     if (this.stalled !== undefined) this.#watch.look();
     switch (message.type) {
       case 'ready':
+      case 'moved':
         this.device = { name: message.device, why: message.why };
         this.maxPositions = message.maxPositions;
         this.kept = message.kept;
         this.#settleReady.resolve();
+        if (message.type === 'moved') for (const listener of this.#onMove) listener();
         return;
       case 'failed':
         this.#die(message.message);
@@ -324,28 +331,6 @@ function next<T>(lines: Map<string, Waiting<T>[]>, digest: string): Waiting<T> |
   if (others.length > 0) lines.set(digest, others);
   else lines.delete(digest);
   return first;
-}
-
-/** Refuses rows that could never have the memory they need. Throws KV_EXHAUSTED. */
-export function checkPositions(rows: readonly EngineRow[], maxPositions: number): void {
-  for (const row of rows) {
-    const totalTokens = row.promptIds.length + row.maxNewTokens;
-    if (positionsFor(totalTokens) <= maxPositions) continue;
-    throw new AppError(
-      'KV_EXHAUSTED',
-      `a row of ${totalTokens} tokens needs ${positionsFor(totalTokens)} cache positions, the budget holds ${maxPositions}`,
-    );
-  }
-}
-
-/** Refuses rows beyond the most that may wait or run. Throws QUEUE_FULL. */
-export function checkQueue(present: number, more: number, maxQueue: number): void {
-  if (present + more <= maxQueue) return;
-  throw new AppError(
-    'QUEUE_FULL',
-    `${present} rows wait or run already, ${more} more would exceed the limit of ${maxQueue}`,
-    { retryAfterMs: 1000 },
-  );
 }
 
 /** Every distinct buffer of an adapter's arrays. */

@@ -6,18 +6,11 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
-import { EngineLoop, type LoopLimits } from './engine-loop.js';
+import { EngineLoop } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
 import { type DeviceOptions, openOnDevice } from './open-device.js';
+import { inPositions, type WorkerLimits } from './position-limits.js';
 import { StepMarks } from './step-marks.js';
-
-/** Bounds of the loop, in bytes: how many positions they are depends on the floats that the device computes with. */
-export interface WorkerLimits extends Omit<LoopLimits, 'maxPositions' | 'stepPositions'> {
-  /** Budget of the keys and values of running rows. */
-  readonly kvBytes: number;
-  /** Keys and values whose reading takes as long as reading the weights once; absent = rows are never kept apart. */
-  readonly stepBytes?: number | undefined;
-}
 
 /** What the main thread passes to the worker. */
 export interface WorkerOptions extends Omit<DeviceOptions, 'marks'> {
@@ -55,11 +48,8 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const beside = () => working.some((value, other) => value === 1 && other !== index);
   const shared = team && { threads: team.threads, beside };
   const { backend, device, why } = await openOnDevice(folder, { ...options, shared, marks });
-  const { kvBytes, stepBytes, ...limits } = options.limits;
-  const { positionBytes } = backend;
-  const maxPositions = Math.floor(kvBytes / positionBytes);
-  const stepPositions = stepBytes === undefined ? undefined : Math.ceil(stepBytes / positionBytes);
-  const engine = new EngineLoop(backend, { ...limits, maxPositions, stepPositions });
+  const limits = inPositions(options.limits, backend);
+  const engine = new EngineLoop(backend, limits);
 
   let stepping = false;
   let closed = false;
@@ -67,6 +57,14 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
     closed = true;
     await backend.close();
     port.close();
+  };
+  let { place } = backend;
+  /** Tells that the model goes on elsewhere, if it does since the last call. */
+  const tellMove = (): void => {
+    if (backend.place === undefined || backend.place === place) return;
+    place = backend.place;
+    post({ type: 'moved', ...place, maxPositions: limits.maxPositions, kept: backend.kept });
+    openAhead();
   };
   /** True when the device could not be opened again: then the engine is at its end, and everyone learns why. */
   const broken = (): boolean => {
@@ -90,9 +88,11 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       case 'load':
         try {
           await engine.load(message.adapter);
+          tellMove();
           post({ type: 'loaded', digest: message.adapter.digest, stats: engine.stats() });
         } catch (error) {
           if (broken()) return;
+          tellMove();
           const { message: fault } = error as Error;
           const { digest } = message.adapter;
           const reason = error instanceof AppError ? error.reason : undefined;
@@ -121,6 +121,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
     while (engine.busy && !closed) {
       const output = await marks.run(() => engine.step());
       if (broken()) return;
+      tellMove();
       if (Object.values(output).some(({ length }) => length > 0)) {
         post({ type: 'step', ...output, stats: engine.stats() });
       }
@@ -160,7 +161,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       .then(run)
       .catch((error: Error) => post({ type: 'failed', message: error.message }));
   });
-  post({ type: 'ready', device, why, maxPositions, kept: backend.kept });
+  post({ type: 'ready', device, why, maxPositions: limits.maxPositions, kept: backend.kept });
   openAhead();
 }
 

@@ -15,35 +15,36 @@ export async function startServer(t: TestContext, flags: readonly string[]): Pro
 /**
  * Starts `loramux serve` on a free port; `stop` ends it, `kill` at once, and both wait for that.
  * @param env added to this process's
+ * @returns its base URL, and `output` for what it has written so far
  */
 export async function spawnServer(
   flags: readonly string[],
   env: Readonly<Record<string, string>> = {},
-): Promise<{ url: string; stop(): Promise<void>; kill(): Promise<void> }> {
+): Promise<{ url: string; output(): string; stop(): Promise<void>; kill(): Promise<void> }> {
   const child = spawn(process.execPath, [bin, 'serve', '--port', '0', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });
-  let output = '';
+  let written = '';
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const stop = async () => {
     child.kill('SIGTERM');
     await ended;
   };
   child.stderr.on('data', (data) => {
-    output += data;
+    written += data;
   });
   const url = await new Promise<string>((resolve, reject) => {
     child.stdout.on('data', (data) => {
-      output += data;
-      const found = /http:\/\/[\w.:[\]]+\d/.exec(output)?.[0];
+      written += data;
+      const found = /http:\/\/[\w.:[\]]+\d/.exec(written)?.[0];
       if (found) resolve(found);
     });
-    child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it served: ${output}`)));
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it served: ${written}`)));
   });
   const kill = async () => {
     child.kill('SIGKILL');
     await ended;
   };
-  return { url, stop, kill };
+  return { url, output: () => written, stop, kill };
 }

@@ -24,7 +24,7 @@ export const everything = process.env.LORAMUX_TEST_GPU === 'all';
 export const FP32 = { half: false, bits: undefined } as const;
 
 /** What Dawn says of a lost device. */
-const LOST = new Error('WebGPU device lost (2): gone');
+export const LOST = new Error('WebGPU device lost (2): gone');
 
 /** From now on the graph answers that the device is lost, until the model is on a new one. */
 export async function loseDevice(runner: GpuRunner, variant: GraphVariant): Promise<void> {

@@ -117,6 +117,8 @@ test('auto takes a GPU only where there is hardware and no software driver', () 
     assert.equal(chooseDevice('auto', false, software).device, 'cpu');
     assert.equal(chooseDevice('webgpu', false, software).device, 'webgpu');
     assert.equal(chooseDevice('auto', true, find()).device, 'cpu');
+    const left = chooseDevice('auto', false, find(), 'it was lost');
+    assert.deepEqual(left, { device: 'cpu', fallback: false, why: 'another model has left the device: it was lost' });
     assert.throws(() => chooseDevice('webgpu', true, find()), /another model is on the device/);
   } finally {
     rmSync(root, { recursive: true });

@@ -77,9 +77,15 @@ export function findHardware({ platform, env, root = '/' }: HardwareSurroundings
 /**
  * Decides.
  * @param taken true: another model of this process runs on the device; the provider's sessions must stay on one thread
+ * @param failed what became of a model of this process that was on the device; absent = nothing bad
  * @throws RangeError when what is asked for is impossible
  */
-export function chooseDevice(setting: DeviceSetting, taken: boolean, hardware: GraphicsHardware): DeviceChoice {
+export function chooseDevice(
+  setting: DeviceSetting,
+  taken: boolean,
+  hardware: GraphicsHardware,
+  failed?: string,
+): DeviceChoice {
   const cpu = (why: string): DeviceChoice => ({ device: 'cpu', fallback: false, why });
   if (setting === 'cpu') return cpu('asked for');
   const shared = "another model is on the device, and the provider's sessions must not run on several threads";
@@ -88,6 +94,7 @@ export function chooseDevice(setting: DeviceSetting, taken: boolean, hardware: G
     return { device: 'webgpu', fallback: false, why: 'asked for' };
   }
   if (taken) return cpu(shared);
+  if (failed !== undefined) return cpu(`another model has left the device: ${failed}`);
   if (hardware.software !== undefined) return cpu(hardware.software);
   if (hardware.devices.length === 0) return cpu('no graphics hardware was found');
   return { device: 'webgpu', fallback: true, why: `found ${hardware.devices.join('; ')}` };
