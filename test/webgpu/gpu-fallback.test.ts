@@ -34,6 +34,10 @@ async function openFalling(options: Partial<GpuModelOptions> = {}) {
   const folder = await openModelFolder(`${GOLDEN}models/llama`);
   const marks = new StepMarks();
   let most = 0;
+  let begin = () => {};
+  const moving = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
   const backend = new FallbackBackend(
     runner,
     { device: 'webgpu', why: 'a test' },
@@ -41,6 +45,7 @@ async function openFalling(options: Partial<GpuModelOptions> = {}) {
       marks,
       open: async (failure) => {
         most = Math.max(most, marks.look().opening);
+        begin();
         const host = await openBackend(folder, { dtype: 'fp32', threads: 1, lora: true });
         return { backend: host, device: 'cpu', why: failure };
       },
@@ -49,6 +54,8 @@ async function openFalling(options: Partial<GpuModelOptions> = {}) {
   const { bind, row, greedy } = goldenRows(() => opened);
   return {
     ...{ model, runner, backend, bind, row, greedy },
+    /** Resolves when the processor is being opened. */
+    moving,
     /** How many openings were marked while the processor was opened. */
     marked: () => most,
     loop: async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
@@ -201,6 +208,28 @@ describe('a device that fails for good', { skip: noGpu }, () => {
     assert.deepEqual(other!.tokens, greedy('dora').slice(0, 6));
     await close();
   });
+});
+
+test('a row that is to be read again while the model still moves waits for that', { skip: noGpu }, async () => {
+  const { bind, row, greedy, loop, fail, moving, close } = await openFalling();
+  const [qv, all] = await Promise.all(['qv-r4', 'all-r8'].map(bind));
+  const engine = await loop([qv!]);
+  const asked = { ...row(qv, { maxNewTokens: 24 }), id: 1, endIds: [], submittedAt: 0 };
+  assert.equal(engine.submit(asked), undefined);
+  const got: number[] = [];
+  const step = async () => {
+    const { tokens, ends } = await engine.step();
+    got.push(...tokens.map(({ token }) => token));
+    for (const { cause, message } of ends) assert.equal(cause, 'length', message);
+  };
+  while (got.length < 5) await step();
+  await fail();
+  const loading = engine.load(all!);
+  await moving;
+  while (engine.busy) await step();
+  await loading;
+  assert.deepEqual(got, greedy('qv-r4'));
+  await close();
 });
 
 describe('a device with 16-bit floats that fails for good', () => {
