@@ -1,6 +1,7 @@
 /** What a bench command found, in the form that is published: `bench/results/NAME.json` and docs/performance.md. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
+import { describeMachine } from '../server/doctor/machine.js';
 
 /** A table with all that is needed to read and to repeat it. */
 export interface BenchResult {
@@ -22,10 +23,22 @@ export interface BenchResult {
   readonly notes?: readonly string[] | undefined;
 }
 
-/** Processor and cores of this machine. */
+/** What decides how fast bytes are multiplied, the fastest first. */
+const INSTRUCTIONS = [
+  ['amx_int8', 'AMX'],
+  ['avx512_vnni', 'AVX-512 VNNI'],
+  ['avx_vnni', 'AVX-VNNI'],
+  ['avx512bw', 'AVX-512'],
+  ['avx2', 'AVX2'],
+  ['i8mm', 'I8MM'],
+  ['asimddp', 'dot products'],
+] as const;
+
+/** Processor, the instructions that matter most to it, and cores. */
 export function machineName(): string {
-  const all = cpus();
-  return `${all[0]?.model.trim() ?? 'unknown processor'}, ${all.length} cores`;
+  const { model, cores, instructionSets } = describeMachine(process.platform, process.arch).processor;
+  const [, instructions] = INSTRUCTIONS.find(([flag]) => instructionSets?.includes(flag)) ?? [];
+  return `${model}${instructions === undefined ? '' : ` (${instructions})`}, ${cores} cores`;
 }
 
 /** Processes that wanted to run in the minute before this one began. */
@@ -39,7 +52,10 @@ function disturbances(): string[] {
   return [`other work ran on the machine (load ${load} on ${cores} cores before the start): absolute figures suffer`];
 }
 
-/** Prints the table; with `save` also writes it to `bench/results/`, from which `npm run docs` renders the page. */
+/**
+ * Prints the table; with `save` also writes it to `bench/results/`, from which `npm run docs` renders the page. What another
+ * machine found is kept beside it.
+ */
 export function publish(found: BenchResult, save: boolean): void {
   const result = { ...found, notes: [...(found.notes ?? []), ...disturbances()] };
   console.log(`\n${result.title} (${result.machine})\n`);
@@ -48,8 +64,17 @@ export function publish(found: BenchResult, save: boolean): void {
   if (!save) return;
   const folder = new URL('./results/', import.meta.url);
   mkdirSync(folder, { recursive: true });
-  writeFileSync(new URL(`${result.name}.json`, folder), `${JSON.stringify(result, null, 2)}\n`);
-  console.log(`\nsaved as bench/results/${result.name}.json; run: npm run docs`);
+  const name = fileName(result, folder);
+  writeFileSync(new URL(name, folder), `${JSON.stringify(result, null, 2)}\n`);
+  console.log(`\nsaved as bench/results/${name}; run: npm run docs`);
+}
+
+/** The command's own name for the machine that was measured first, and one with the machine's for any other. */
+function fileName({ name, machine }: BenchResult, folder: URL): string {
+  const plain = new URL(`${name}.json`, folder);
+  const first = existsSync(plain) ? (JSON.parse(readFileSync(plain, 'utf8')) as BenchResult).machine : machine;
+  const slug = machine.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+  return first === machine ? `${name}.json` : `${name}.${slug}.json`;
 }
 
 /** Columns padded to their widest cell. */
