@@ -74,6 +74,14 @@ export interface RowStore {
  */
 export class StoreLost extends Error {}
 
+/** The largest logit of each slot of a step; what free slots have means nothing. */
+export interface LargestLogits {
+  /** By slot: its id, the lowest on ties. */
+  readonly ids: readonly number[];
+  /** By slot: itself; NaN or infinite where the model computed that. */
+  readonly logits: Float32Array;
+}
+
 /** A whole prompt of a joint prefill. */
 export interface PrefillSlot {
   readonly ids: readonly number[];
@@ -146,6 +154,10 @@ export interface StepBackend {
    * @returns logits [slots, vocab], valid until the next step; those of free slots mean nothing
    */
   decode(slots: readonly (DecodeSlot | undefined)[], store: RowStore): Promise<Float32Array>;
+  /**
+   * The same step where no row needs more of its logits: far fewer bytes leave the graph. Absent = {@link decode} does.
+   */
+  decodeGreedy?(slots: readonly (DecodeSlot | undefined)[], store: RowStore): Promise<LargestLogits>;
   /**
    * Opens one more thing that steps are likely to need and that would hold them up then; false when nothing is left.
    * Absent where all is open from the start.

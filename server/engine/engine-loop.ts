@@ -6,7 +6,7 @@ import type { BoundAdapter } from '../adapters/types.js';
 import { checkPositions, positionsFault } from './admission.js';
 import { type RowStore, type StepBackend, StoreLost } from './backend.js';
 import { DecodeBatch, type DecodeGroup } from './decode-batch.js';
-import { DecodeLogits, type LogitsOf } from './decode-logits.js';
+import { DecodePicks, type PickOf } from './decode-picks.js';
 import { EngineCounts } from './engine-counts.js';
 import { LookUp } from './look-up.js';
 import type { EndEvent, EngineStats, RowRequest, StepOutput } from './messages.js';
@@ -18,6 +18,7 @@ import { Row, refusal } from './row.js';
 import { selects } from './row-adapter.js';
 import { rowLogits } from './row-logits.js';
 import { RowQueue } from './row-queue.js';
+import type { Picked } from './sampler.js';
 import { decide, type SchedulerLimits } from './scheduler.js';
 import { Selections } from './selections.js';
 import { ServiceLedger } from './service-ledger.js';
@@ -44,7 +45,7 @@ export class EngineLoop {
   readonly #batch: DecodeBatch;
   readonly #cancelled = new Set<number>();
   readonly #lookUp: LookUp;
-  readonly #decodeLogits: DecodeLogits;
+  readonly #decodePicks: DecodePicks;
   #readSinceDecode = 0;
   readonly #counts = new EngineCounts();
   /** Where the backend ran when it was last looked at. */
@@ -56,7 +57,7 @@ export class EngineLoop {
     this.#place = backend.place;
     this.#batch = new DecodeBatch(backend, limits);
     this.#lookUp = new LookUp(backend, limits.lookupTokens ?? 0, this.#counts);
-    this.#decodeLogits = new DecodeLogits(backend, this.#lookUp);
+    this.#decodePicks = new DecodePicks(backend, this.#lookUp);
     this.#prefixes = new PrefixCache(() => backend.createStore(1, BLOCK), limits.prefixBytes ?? 0);
   }
 
@@ -188,7 +189,8 @@ export class EngineLoop {
       for (const [slot, row] of rows.entries()) {
         row.length = row.tokens;
         this.#counts.prefillTokens += row.length;
-        if (!this.#pick(row, rowLogits(this.#backend, logits, slot, row.adapter), output)) continue;
+        const own = rowLogits(this.#backend, logits, slot, row.adapter);
+        if (!this.#pick(row, () => row.sampler.pick(own), output)) continue;
         const elsewhere = this.#prefills.positions + store.slots * store.capacity;
         if (this.#batch.add(row, store, slot, elsewhere) === 'full') this.#waitAgain(row);
       }
@@ -207,7 +209,7 @@ export class EngineLoop {
       if (row.tokensLeft > 0) logits = await this.#runChunk(prefill, tokens, output);
       if (row.tokensLeft > 0) return;
       this.#prefixes.insert(row, row.length, store, 0, this.#selections.loaded);
-      if (row.resumes || this.#pick(row, logits!, output)) this.#join(prefill);
+      if (row.resumes || this.#pick(row, () => row.sampler.pick(logits!), output)) this.#join(prefill);
       else this.#prefills.drop(prefill);
     } catch (error) {
       if (error instanceof StoreLost) return;
@@ -272,9 +274,9 @@ export class EngineLoop {
   async #decodeGroup(group: DecodeGroup, guesses: readonly number[], output: StepOutput): Promise<boolean> {
     const { slots, store } = group;
     if (store.broken === 'lost') return false; // With a device that failed under another group.
-    let logitsOf: LogitsOf;
+    let pickOf: PickOf;
     try {
-      logitsOf = await this.#decodeLogits.run(group, guesses);
+      pickOf = await this.#decodePicks.run(group, guesses);
     } catch (error) {
       if (!(error instanceof StoreLost)) this.#fail(slots, error, output);
       return false;
@@ -285,8 +287,7 @@ export class EngineLoop {
       // The logits after a guess are those of the row as long as it picks what was guessed.
       for (; goesOn && (taken === 0 || guesses[taken - 1] === row.lastToken); taken += 1) {
         row.length += 1;
-        const { logits, norm } = logitsOf(row, slot + taken);
-        goesOn = this.#pick(row, logits, output, norm);
+        goesOn = this.#pick(row, pickOf(row, slot + taken), output);
       }
       this.#counts.decodeTokens += taken;
       if (guesses.length > 0) this.#lookUp.told(row, guesses.length, taken - 1);
@@ -345,11 +346,11 @@ export class EngineLoop {
   }
 
   /** Samples the row's next token; false when the row has ended with it. */
-  #pick(row: Row, logits: Float32Array, output: StepOutput, norm?: number): boolean {
+  #pick(row: Row, pick: () => Picked, output: StepOutput): boolean {
     let cause: EndEvent['cause'] | undefined;
     let message: string | undefined;
     try {
-      const picked = row.sampler.pick(logits, norm);
+      const picked = pick();
       cause = row.accept(picked.token);
       output.tokens.push({ id: row.id, ...picked });
     } catch (error) {

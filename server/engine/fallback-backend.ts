@@ -98,6 +98,11 @@ export class FallbackBackend implements StepBackend {
     return this.#step(store, (backend) => backend.decode(slots, store));
   }
 
+  get decodeGreedy(): StepBackend['decodeGreedy'] {
+    if (this.#current.decodeGreedy === undefined) return undefined;
+    return (slots, store) => this.#step(store, (backend) => backend.decodeGreedy!(slots, store));
+  }
+
   get openAhead(): StepBackend['openAhead'] {
     const current = this.#current;
     return current.openAhead && (() => current.openAhead!());
@@ -133,14 +138,14 @@ export class FallbackBackend implements StepBackend {
     return this.#current;
   }
 
-  async #step(store: RowStore, run: (backend: StepBackend) => Promise<Float32Array>): Promise<Float32Array> {
+  async #step<T>(store: RowStore, run: (backend: StepBackend) => Promise<T>): Promise<T> {
     const backend = await this.#ready();
     // The device itself knows which of its stores it has lost.
     if (backend.restarts === undefined && store.broken === 'lost') throw new StoreLost('the model has moved meanwhile');
     try {
-      const logits = await run(backend);
+      const outcome = await run(backend);
       this.headInputs = backend.headInputs;
-      return logits;
+      return outcome;
     } catch (error) {
       if (await this.#replaced(backend)) throw new StoreLost('the device failed for good', { cause: error });
       throw error;

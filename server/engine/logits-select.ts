@@ -10,10 +10,15 @@ export function argmax(logits: Float32Array): number {
       bestLogit = logits[id]!;
     }
   }
-  if (best < 0 || bestLogit === Number.POSITIVE_INFINITY) {
+  expectFinite(bestLogit);
+  return best;
+}
+
+/** Throws where the largest logit of a row is no number to go by. */
+export function expectFinite(largestLogit: number): void {
+  if (!Number.isFinite(largestLogit)) {
     throw new Error('the logits have no finite maximum: the model computed NaN or infinity');
   }
-  return best;
 }
 
 /**

@@ -2,7 +2,7 @@
 import { drawFrom, filterLogits } from './logits-filter.js';
 import { rawLogprobs, type TokenLogprob } from './logits-logprobs.js';
 import { applyBias, applyPenalties, hasPenalties, TokenHistory } from './logits-penalties.js';
-import { argmax } from './logits-select.js';
+import { argmax, expectFinite } from './logits-select.js';
 import type { SamplingOptions } from './messages.js';
 import { uniformAt } from './random.js';
 
@@ -30,6 +30,19 @@ export class RowSampler {
   constructor(options: SamplingOptions, promptIds: readonly number[]) {
     this.#options = options;
     this.#history = hasPenalties(options) ? new TokenHistory(promptIds) : undefined;
+  }
+
+  /** True where the token with the largest logit is picked and nothing else of the logits matters. */
+  get takesLargest(): boolean {
+    const { temperature, logitBias, logprobs } = this.#options;
+    return temperature === 0 && this.#history === undefined && logitBias === undefined && logprobs === undefined;
+  }
+
+  /** Counts the token with the largest logit, of a sampler that {@link takesLargest}. Throws as {@link pick}. */
+  takeLargest(token: number, logit: number): Picked {
+    expectFinite(logit);
+    this.#position++;
+    return { token };
   }
 
   /**

@@ -4,11 +4,11 @@
  */
 import * as ort from 'onnxruntime-node';
 import type { BoundAdapter } from '../adapters/types.js';
-import { maskInput } from '../model/decoder-graph.js';
+import { type DecoderGraph, maskInput } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
 import { adaptEmbedding } from './adapted-embedding.js';
-import type { DecodeSlot, PrefillSlot, StepBackend } from './backend.js';
+import type { DecodeSlot, LargestLogits, PrefillSlot, StepBackend } from './backend.js';
 import type { KeptWeights } from './converted-weights.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
@@ -34,7 +34,21 @@ interface Step {
   readonly adapters: readonly RowAdapter[];
   readonly logitRows: readonly number[];
   readonly horizonOf: (token: number) => number;
+  /** Outputs of the graph besides new keys and values. */
+  readonly fetched: (graph: DecoderGraph) => readonly string[];
 }
+
+/** What came out of a step. */
+interface StepOutputs {
+  /** Of an output that was fetched. */
+  floats(choose: (graph: DecoderGraph) => string): Float32Array;
+  /** The same, of whole numbers. */
+  integers(choose: (graph: DecoderGraph) => string): readonly number[];
+  /** New keys and values, [rows, kvHeads * headDim] each. */
+  readonly layers: readonly { readonly keys: Float32Array; readonly values: Float32Array }[];
+}
+
+const LOGITS = (graph: DecoderGraph): readonly string[] => [graph.logits];
 
 /** A session and the adapter inputs that were made for it. */
 interface Opened {
@@ -166,12 +180,13 @@ export class StepRunner implements StepBackend {
       positions: Int32Array.from(ids, (_, i) => length + i),
       lengths: Int32Array.of(length),
       adapters: [adapter],
-      // The graph wants at least one row; the last one is cheap and ignored by the caller.
+      // The graph wants at least one row; the last one is cheap, and nobody fetches it.
       logitRows: logitRows.length === 0 ? [ids.length - 1] : logitRows,
       horizonOf: () => horizon,
+      fetched: logitRows.length === 0 ? () => [] : LOGITS,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, length, keys, values);
-    return outputs.logits;
+    return logitRows.length === 0 ? new Float32Array(0) : outputs.floats(({ logits }) => logits);
   }
 
   /** Prompts side by side, padded at their ends: what a padded position computes is seen by no token and kept by no row. */
@@ -189,9 +204,10 @@ export class StepRunner implements StepBackend {
       adapters: [adapter],
       logitRows: slots.map(({ ids }, slot) => (ids.length - 1) * batch + slot),
       horizonOf: (token) => slots[token % batch]!.horizon,
+      fetched: LOGITS,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, 0, keys, values);
-    return outputs.logits;
+    return outputs.floats(({ logits }) => logits);
   }
 
   /**
@@ -200,6 +216,22 @@ export class StepRunner implements StepBackend {
    * @returns logits [slots, vocab]; those of free slots mean nothing
    */
   async decode(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<Float32Array> {
+    return (await this.#decode(slots, store, LOGITS)).floats(({ logits }) => logits);
+  }
+
+  async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<LargestLogits> {
+    const outputs = await this.#decode(slots, store, ({ largest }) => [largest.ids, largest.logits]);
+    return {
+      ids: outputs.integers(({ largest }) => largest.ids),
+      logits: outputs.floats(({ largest }) => largest.logits),
+    };
+  }
+
+  async #decode(
+    slots: readonly (DecodeSlot | undefined)[],
+    store: KvStore,
+    fetched: Step['fetched'],
+  ): Promise<StepOutputs> {
     const lengths = Int32Array.from(slots, (slot) => slot?.length ?? -1);
     const positions = lengths.map((length) => Math.max(0, length));
     const longest = positions.reduce((most, length) => Math.max(most, length), 0);
@@ -211,9 +243,10 @@ export class StepRunner implements StepBackend {
       adapters: slots.map((slot) => slot?.adapter ?? BASE_ROW),
       logitRows: slots.map((_, slot) => slot),
       horizonOf: (slot) => slots[slot]?.horizon ?? 0,
+      fetched,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.scatter(layer, lengths, keys, values);
-    return outputs.logits;
+    return outputs;
   }
 
   /** Drops references to adapter arrays. */
@@ -232,10 +265,7 @@ export class StepRunner implements StepBackend {
     return past;
   }
 
-  async #run(
-    store: KvStore,
-    step: Step,
-  ): Promise<{ logits: Float32Array; layers: { keys: Float32Array; values: Float32Array }[] }> {
+  async #run(store: KvStore, step: Step): Promise<StepOutputs> {
     const { shape, positions, lengths, adapters } = step;
     const { kvHeads, queryHeads, headDim, hiddenSize, layers, ropes } = this.spec;
     const live = adapters.filter((_, slot) => lengths[slot]! >= 0);
@@ -265,12 +295,18 @@ export class StepRunner implements StepBackend {
     }
     const start = performance.now();
     const beyond = live.some(({ vocabulary }) => vocabulary !== undefined) ? [graph.headInput] : [];
-    const outputs = await opened.session.run(feeds, [graph.logits, ...beyond, ...graph.keys, ...graph.values]);
+    const outputs = await opened.session.run(feeds, [
+      ...step.fetched(graph),
+      ...beyond,
+      ...graph.keys,
+      ...graph.values,
+    ]);
     this.runMs += performance.now() - start;
     const floats = (name: string) => outputs[name]!.data as Float32Array;
     this.headInputs = beyond.map(floats)[0];
     return {
-      logits: floats(graph.logits),
+      floats: (choose) => floats(choose(graph)),
+      integers: (choose) => Array.from(outputs[choose(graph)]!.data as BigInt64Array, Number),
       layers: graph.keys.map((name, layer) => ({ keys: floats(name), values: floats(graph.values[layer]!) })),
     };
   }

@@ -1,0 +1,160 @@
+/** Steps whose rows all take their largest logit hand out no others, and nobody gets another token for it. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { after, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { BoundAdapter } from '../../server/adapters/types.js';
+import type { StepBackend } from '../../server/engine/backend.js';
+import { EngineLoop } from '../../server/engine/engine-loop.js';
+import type { SamplingOptions } from '../../server/engine/messages.js';
+import type { StepRunner } from '../../server/engine/step-runner.js';
+import { GOLDEN, GOLDEN_MODELS, openGolden } from './golden-model.js';
+import { openPair } from './look-up-run.js';
+import { GREEDY, LIMITS, loadAll, run, type TestRow } from './loop-run.js';
+
+const NEW_TOKENS = 12;
+const CASES = fileURLToPath(new URL('../fixtures/peft-cases/', import.meta.url));
+
+/** A backend's steps, counted by what they handed out; `withLargest` = false: as one that only knows whole logits. */
+function counted(
+  runner: StepRunner,
+  withLargest: boolean,
+): { backend: StepBackend; steps: { largest: number; logits: number } } {
+  const steps = { largest: 0, logits: 0 };
+  const backend = Object.create(runner, {
+    spec: { value: runner.spec },
+    load: { value: runner.load.bind(runner) },
+    unload: { value: runner.unload.bind(runner) },
+    createStore: { value: runner.createStore.bind(runner) },
+    prefill: { value: runner.prefill.bind(runner) },
+    prefillTogether: { value: runner.prefillTogether.bind(runner) },
+    decode: {
+      value: (...args: Parameters<StepRunner['decode']>) => {
+        steps.logits += 1;
+        return runner.decode(...args);
+      },
+    },
+    decodeGreedy: {
+      value: withLargest
+        ? (...args: Parameters<StepRunner['decodeGreedy']>) => {
+            steps.largest += 1;
+            return runner.decodeGreedy(...args);
+          }
+        : undefined,
+    },
+    positionBytes: { get: () => runner.positionBytes },
+    runMs: { get: () => runner.runMs },
+    headInputs: { get: () => runner.headInputs },
+  }) as StepBackend;
+  return { backend, steps };
+}
+
+const row = (promptIds: readonly number[], digest?: string, sampling: SamplingOptions = GREEDY): TestRow => ({
+  promptIds,
+  selection: digest === undefined ? [] : [{ digest, weight: 1 }],
+  sampling,
+  maxNewTokens: NEW_TOKENS,
+  arrives: 0,
+});
+
+for (const name of GOLDEN_MODELS) {
+  test(`${name}: greedy rows of all adapters get the tokens that whole logits give`, async () => {
+    const model = await openGolden(name);
+    const [fast, whole] = [counted(model.runner, true), counted(model.runner, false)];
+    const results: (readonly number[])[][] = [];
+    for (const { backend } of [fast, whole]) {
+      const engine = new EngineLoop(backend, { ...LIMITS, maxBatch: 16 });
+      const digests = [undefined, ...(await loadAll(model, engine)).values()];
+      const rows = digests.map((digest, i) => row(model.golden.prompts[i % 3]!.token_ids, digest));
+      results.push((await run(engine, rows)).map(({ tokens }) => tokens));
+    }
+    assert.deepEqual(results[0], results[1]);
+    assert.ok(fast.steps.largest > 0);
+    assert.equal(fast.steps.logits, 0);
+    assert.ok(whole.steps.logits > 0);
+    await model.close();
+  });
+}
+
+describe('a greedy row of llama', async () => {
+  const model = await openGolden('llama');
+  after(() => model.close());
+  const { backend, steps } = counted(model.runner, true);
+  const engine = new EngineLoop(backend, LIMITS);
+  const [first, second] = model.golden.prompts.map(({ token_ids }) => token_ids);
+  const [alone] = await run(engine, [row(first!)]);
+  const reset = () => Object.assign(steps, { largest: 0, logits: 0 });
+
+  for (const [what, more] of Object.entries<Partial<SamplingOptions>>({
+    'is drawn': { temperature: 1, seed: 3 },
+    'is penalised for what is there': { repetitionPenalty: 1.3 },
+    'has a bias': { logitBias: new Map([[5, 1]]) },
+    'asks for log-probabilities': { logprobs: 2 },
+  })) {
+    test(`gets the same beside a row that ${what}, from whole logits`, async () => {
+      reset();
+      const [own, other] = await run(engine, [row(first!), row(second!, undefined, { ...GREEDY, ...more })]);
+      assert.deepEqual(own!.tokens, alone!.tokens);
+      assert.equal(other!.tokens.length, NEW_TOKENS);
+      assert.equal(other!.logprobs[0] !== undefined, more.logprobs !== undefined);
+      assert.ok(steps.logits >= NEW_TOKENS - 4, 'most steps had both rows');
+    });
+  }
+
+  test('goes on when the model computes no numbers for the row beside it, which fails', async () => {
+    const { layers, hiddenSize } = model.folder.spec;
+    const overflowing: BoundAdapter = {
+      digest: 'overflows',
+      bytes: 0,
+      linears: layers.map(({ attention }) => ({
+        module: attention.output.module,
+        rank: 1,
+        scaling: 1,
+        a: new Float32Array(attention.output.inFeatures).fill(1e3),
+        b: new Float32Array(hiddenSize).fill(3e38),
+      })),
+      norms: new Map(),
+      features: ['lora'],
+      warnings: [],
+    };
+    await engine.load(overflowing);
+    reset();
+    // A slot's first step: a prompt that overflows fails before it decodes.
+    const store = backend.createStore(2, 32);
+    const { combine, BASE_ROW } = await import('../../server/engine/row-adapter.js');
+    const bad = combine([{ adapter: overflowing, weight: 1 }]);
+    const slots = [BASE_ROW, bad].map((adapter) => ({ token: first![0]!, length: 0, adapter, horizon: 32 }));
+    const { logits } = await backend.decodeGreedy!(slots, store);
+    assert.ok(Number.isFinite(logits[0]));
+    assert.ok(!Number.isFinite(logits[1]));
+    const [own, failed] = await run(engine, [row(first!), row(second!, 'overflows')]);
+    assert.deepEqual(own!.tokens, alone!.tokens);
+    assert.equal(failed!.end!.cause, 'error');
+    assert.match(failed!.end!.message!, /no finite maximum/);
+  });
+});
+
+test('a greedy row whose adapter has ids beyond the base finds them, from whole logits', async () => {
+  const cases = readdirSync(CASES).map((name) => {
+    const { model, vocab } = JSON.parse(readFileSync(`${CASES}${name}/expected.json`, 'utf8')) as Record<string, never>;
+    return { name, model: model as string, vocab: vocab as number };
+  });
+  let seen = 0;
+  for (const { name, model, vocab } of cases) {
+    const folder = `${GOLDEN}models/${model}`;
+    if (!existsSync(folder)) continue;
+    const pair = await openPair(folder);
+    const { vocabSize } = pair.folder.spec;
+    if (vocab > vocabSize) {
+      seen += 1;
+      const { digest } = await pair.load(`${CASES}${name}`);
+      const asked = row([1, 5, vocabSize, 6], digest);
+      const [greedy] = await run(pair.plain, [asked]);
+      // Log-probabilities need whole logits and change no token.
+      const [whole] = await run(pair.plain, [{ ...asked, sampling: { ...GREEDY, logprobs: 1 } }]);
+      assert.deepEqual(greedy!.tokens, whole!.tokens, name);
+    }
+    await pair.folder.close();
+  }
+  assert.ok(seen > 0);
+});
