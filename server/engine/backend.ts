@@ -80,6 +80,8 @@ export interface LargestLogits {
   readonly ids: readonly number[];
   /** By slot: itself; NaN or infinite where the model computed that. */
   readonly logits: Float32Array;
+  /** By slot: the natural log of its probability. */
+  readonly logprobs: Float32Array;
 }
 
 /** A whole prompt of a joint prefill. */

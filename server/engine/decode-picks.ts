@@ -33,8 +33,8 @@ export class DecodePicks {
     const inSlots = slots.map((row) => row?.decodeSlot);
     const guessed = guesses.length > 0;
     if (!guessed && backend.decodeGreedy !== undefined && slots.every(takesLargest)) {
-      const { ids, logits } = await backend.decodeGreedy(inSlots, store);
-      return (row, at) => () => row.sampler.takeLargest(ids[at]!, logits[at]!);
+      const { ids, logits, logprobs } = await backend.decodeGreedy(inSlots, store);
+      return (row, at) => () => row.sampler.takeLargest(ids[at]!, logits[at]!, logprobs[at]!);
     }
     const logits = guessed ? await this.#lookUp.run(slots[0]!, guesses, store) : await backend.decode(inSlots, store);
     const asked = slots.some((row) => row?.request.sampling.logprobs !== undefined);

@@ -32,17 +32,20 @@ export class RowSampler {
     this.#history = hasPenalties(options) ? new TokenHistory(promptIds) : undefined;
   }
 
-  /** True where the token with the largest logit is picked and nothing else of the logits matters. */
+  /** True where the token with the largest logit is picked and no other logit is asked for. */
   get takesLargest(): boolean {
-    const { temperature, logitBias, logprobs } = this.#options;
-    return temperature === 0 && this.#history === undefined && logitBias === undefined && logprobs === undefined;
+    const { temperature, logitBias, logprobs = 0 } = this.#options;
+    return temperature === 0 && this.#history === undefined && logitBias === undefined && logprobs === 0;
   }
 
-  /** Counts the token with the largest logit, of a sampler that {@link takesLargest}. Throws as {@link pick}. */
-  takeLargest(token: number, logit: number): Picked {
+  /**
+   * Counts the token with the largest logit, of a sampler that {@link takesLargest}. Throws as {@link pick}.
+   * @param logprob natural log of the token's probability
+   */
+  takeLargest(token: number, logit: number, logprob: number): Picked {
     expectFinite(logit);
     this.#position++;
-    return { token };
+    return this.#options.logprobs === undefined ? { token } : { token, logprob };
   }
 
   /**

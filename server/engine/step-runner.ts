@@ -220,10 +220,11 @@ export class StepRunner implements StepBackend {
   }
 
   async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<LargestLogits> {
-    const outputs = await this.#decode(slots, store, ({ largest }) => [largest.ids, largest.logits]);
+    const outputs = await this.#decode(slots, store, ({ largest }) => Object.values(largest));
     return {
       ids: outputs.integers(({ largest }) => largest.ids),
       logits: outputs.floats(({ largest }) => largest.logits),
+      logprobs: outputs.floats(({ largest }) => largest.logprobs),
     };
   }
 

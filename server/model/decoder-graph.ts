@@ -16,8 +16,11 @@ export interface DecoderGraph {
   readonly inputNames: readonly string[];
   /** Output names: logits [logit rows, vocab]; new keys and values by layer, each with rows * kvHeads * headDim values. */
   readonly logits: string;
-  /** What greedy rows need of them: the ids of the largest ones (the lowest on ties), int64 [logit rows, 1], and those. */
-  readonly largest: { readonly ids: string; readonly logits: string };
+  /**
+   * What greedy rows need of them, [logit rows, 1] each: ids of the largest ones (the lowest on ties; int64), those, and the
+   * natural logs of their probabilities.
+   */
+  readonly largest: { readonly ids: string; readonly logits: string; readonly logprobs: string };
   /** What the head reads for these rows, [logit rows, hidden]; fetched only where an adapter has output rows of its own. */
   readonly headInput: string;
   readonly keys: readonly string[];
@@ -113,13 +116,15 @@ export function buildDecoderGraph(
   }
   graph.output(logits, 'float32', ['logit_rows', spec.vocabSize]);
   const ids = graph.output(graph.op('ArgMax', [logits], { axis: 1, keepdims: 1 }), 'int64', ['logit_rows', 1]);
-  const most = graph.output(graph.op('GatherElements', [logits, ids], { axis: 1 }), 'float32', ['logit_rows', 1]);
+  const atIds = (values: Value) =>
+    graph.output(graph.op('GatherElements', [values, ids], { axis: 1 }), 'float32', ['logit_rows', 1]);
+  const largest = { ids, logits: atIds(logits), logprobs: atIds(graph.op('LogSoftmax', [logits], { axis: 1 })) };
   return {
     bytes: graph.finish(`${spec.modelType}-${variant}`),
     variant,
     inputNames: graph.inputNames,
     logits,
-    largest: { ids, logits: most },
+    largest,
     headInput,
     keys,
     values,

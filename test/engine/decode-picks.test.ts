@@ -62,12 +62,26 @@ for (const name of GOLDEN_MODELS) {
     const model = await openGolden(name);
     const [fast, whole] = [counted(model.runner, true), counted(model.runner, false)];
     const results: (readonly number[])[][] = [];
+    const logprobs: number[][] = [];
     for (const { backend } of [fast, whole]) {
       const engine = new EngineLoop(backend, { ...LIMITS, maxBatch: 16 });
       const digests = [undefined, ...(await loadAll(model, engine)).values()];
       const rows = digests.map((digest, i) => row(model.golden.prompts[i % 3]!.token_ids, digest));
-      results.push((await run(engine, rows)).map(({ tokens }) => tokens));
+      const outcomes = await run(engine, rows);
+      for (const { end } of outcomes) assert.equal(end!.cause, 'length');
+      results.push(outcomes.map(({ tokens }) => tokens));
+      // With the log-probability of each token, which whole logits have from other sums.
+      const scored = await run(
+        engine,
+        rows.map((one) => ({ ...one, sampling: { ...GREEDY, logprobs: 0 } })),
+      );
+      assert.deepEqual(
+        scored.map(({ tokens }) => tokens),
+        results.at(-1),
+      );
+      logprobs.push(scored.flatMap((outcome) => outcome.logprobs.map((logprob) => logprob!)));
     }
+    for (const [i, logprob] of logprobs[0]!.entries()) assert.ok(Math.abs(logprob - logprobs[1]![i]!) < 1e-5);
     assert.deepEqual(results[0], results[1]);
     assert.ok(fast.steps.largest > 0);
     assert.equal(fast.steps.logits, 0);
