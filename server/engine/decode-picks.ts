@@ -6,6 +6,7 @@ import type { LookUp } from './look-up.js';
 import type { Row } from './row.js';
 import { rowLogits } from './row-logits.js';
 import type { Picked } from './sampler.js';
+import { StepWeights } from './step-weights.js';
 
 /**
  * How a row's sampler picks from the `at`-th logits of a step, which it must do before the next one: `at` is its slot, or
@@ -18,6 +19,7 @@ export class DecodePicks {
   readonly #backend: StepBackend;
   readonly #lookUp: LookUp;
   readonly #logNorms = new LogNorms();
+  readonly #stepWeights = new StepWeights();
 
   constructor(backend: StepBackend, lookUp: LookUp) {
     this.#backend = backend;
@@ -39,10 +41,23 @@ export class DecodePicks {
     const logits = guessed ? await this.#lookUp.run(slots[0]!, guesses, store) : await backend.decode(inSlots, store);
     const asked = slots.some((row) => row?.request.sampling.logprobs !== undefined);
     const norms = asked ? await this.#logNorms.of(logits, backend.spec.vocabSize) : undefined;
-    // An adapter with a vocabulary of its own has other logits to sum.
-    const normOf = (row: Row, at: number) => (row.adapter.vocabulary === undefined ? norms?.[at] : undefined);
-    return (row, at) => () => row.sampler.pick(rowLogits(backend, logits, at, row.adapter), normOf(row, at));
+    const draws = slots.some((row) => row !== undefined && drawsAt(row) !== undefined) && !guessed;
+    const temperatures = slots.map((row) => (row && drawsAt(row)) ?? 1);
+    const weights = draws ? await this.#stepWeights.of(logits, temperatures) : undefined;
+    return (row, at) => () => {
+      const own = rowLogits(backend, logits, at, row.adapter);
+      // An adapter with a vocabulary of its own has other logits to sum.
+      if (row.adapter.vocabulary !== undefined) return row.sampler.pick(own);
+      const { vocabSize } = backend.spec;
+      const drawn = drawsAt(row) === undefined ? undefined : weights?.subarray(at * vocabSize, (at + 1) * vocabSize);
+      return row.sampler.pick(own, norms?.[at], drawn);
+    };
   }
+}
+
+/** The temperature at which the row draws from the base's tokens; undefined = it does not, or not from all of them. */
+function drawsAt({ sampler, adapter }: Row): number | undefined {
+  return adapter.vocabulary === undefined ? sampler.drawsAt : undefined;
 }
 
 /** Rows with a vocabulary of their own may find the largest logit beyond the base's. */

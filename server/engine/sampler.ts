@@ -1,10 +1,13 @@
 /** Picks the next token of one row from its logits. */
-import { drawFrom, filterLogits } from './logits-filter.js';
+import { drawFrom, filterLogits, weighsAll } from './logits-filter.js';
 import { rawLogprobs, type TokenLogprob } from './logits-logprobs.js';
 import { applyBias, applyPenalties, hasPenalties, TokenHistory } from './logits-penalties.js';
 import { argmax, expectFinite } from './logits-select.js';
 import type { SamplingOptions } from './messages.js';
 import { uniformAt } from './random.js';
+
+/** Temperatures below this are no business of float32, in which the probabilities of all tokens are computed. */
+const COLDEST = 0.01;
 
 /** A picked token; the log-probabilities are there when the row asked for them. */
 export interface Picked {
@@ -48,13 +51,21 @@ export class RowSampler {
     return this.#options.logprobs === undefined ? { token } : { token, logprob };
   }
 
+  /** The temperature at which {@link pick} has use for the probabilities of all tokens; undefined = it has none. */
+  get drawsAt(): number | undefined {
+    const { temperature, logitBias } = this.#options;
+    if (temperature < COLDEST || this.#history !== undefined || logitBias !== undefined) return undefined;
+    return weighsAll(this.#options) ? temperature : undefined;
+  }
+
   /**
    * Picks and counts the next token.
    * @param logits // [vocab], left as they are
    * @param norm ln(sum(exp(logits))) where it is known; else it is computed if the row asked for log-probabilities
+   * @param probabilities // [vocab] at the row's temperature, where they are known and the row {@link drawsAt} it
    * @throws Error when the logits hold no finite maximum (NaN or infinity from the model)
    */
-  pick(logits: Float32Array, norm?: number): Picked {
+  pick(logits: Float32Array, norm?: number, probabilities?: Float32Array): Picked {
     const options = this.#options;
     let scores = logits;
     if (this.#history !== undefined || options.logitBias !== undefined) {
@@ -65,7 +76,7 @@ export class RowSampler {
     const token =
       options.temperature === 0
         ? argmax(scores)
-        : drawFrom(filterLogits(scores, options), uniformAt(options.seed, this.#position));
+        : drawFrom(filterLogits(scores, options, probabilities), uniformAt(options.seed, this.#position));
     this.#position++;
     this.#history?.add(token);
     if (options.logprobs === undefined) return { token };

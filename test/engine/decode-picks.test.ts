@@ -8,6 +8,7 @@ import type { StepBackend } from '../../server/engine/backend.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import type { SamplingOptions } from '../../server/engine/messages.js';
 import type { StepRunner } from '../../server/engine/step-runner.js';
+import { StepWeights } from '../../server/engine/step-weights.js';
 import { GOLDEN, GOLDEN_MODELS, openGolden } from './golden-model.js';
 import { openPair } from './look-up-run.js';
 import { GREEDY, LIMITS, loadAll, run, type TestRow } from './loop-run.js';
@@ -146,6 +147,35 @@ describe('a greedy row of llama', async () => {
     assert.equal(failed!.end!.cause, 'error');
     assert.match(failed!.end!.message!, /no finite maximum/);
   });
+});
+
+test('rows that draw get the same tokens whether their weights are computed together or one by one', async (context) => {
+  const computed = context.mock.method(StepWeights.prototype, 'of');
+  const model = await openGolden('qwen2');
+  const engine = new EngineLoop(model.runner, LIMITS);
+  const [digest] = (await loadAll(model, engine)).values();
+  const prompts = model.golden.prompts.map(({ token_ids }) => token_ids);
+  const drawing: Partial<SamplingOptions>[] = [
+    { temperature: 1 },
+    { temperature: 0.7, topP: 0.9 },
+    { temperature: 3, topP: 0.99, minP: 0.001 },
+    { temperature: 0.005, topP: 0.5 },
+    { temperature: 1.2, topK: 5 },
+    { temperature: 0 },
+  ];
+  const rows = drawing.map((more, i) =>
+    row(prompts[i % prompts.length]!, i % 2 === 0 ? digest : undefined, { ...GREEDY, ...more, seed: 11 + i }),
+  );
+  const together = await run(engine, rows);
+  assert.ok(computed.mock.callCount() >= NEW_TOKENS - 1);
+  for (const [i, one] of rows.entries()) {
+    const [alone] = await run(engine, [one]);
+    // A bias, even of nothing, is applied to logits before they are weighed.
+    const [byItself] = await run(engine, [{ ...one, sampling: { ...one.sampling, logitBias: new Map() } }]);
+    assert.deepEqual(together[i]!.tokens, byItself!.tokens, JSON.stringify(drawing[i]));
+    assert.deepEqual(alone!.tokens, byItself!.tokens, JSON.stringify(drawing[i]));
+  }
+  await model.close();
 });
 
 test('a greedy row whose adapter has ids beyond the base finds them, from whole logits', async () => {

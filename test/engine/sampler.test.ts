@@ -11,6 +11,7 @@ import { argmax, largest } from '../../server/engine/logits-select.js';
 import type { SamplingOptions } from '../../server/engine/messages.js';
 import { uniformAt } from '../../server/engine/random.js';
 import { RowSampler } from '../../server/engine/sampler.js';
+import { StepWeights } from '../../server/engine/step-weights.js';
 
 interface GoldenSampling {
   logits: Record<string, number[]>;
@@ -142,6 +143,47 @@ describe('filters', () => {
           kept.sort((a, b) => a - b),
         );
       }),
+    );
+  });
+
+  it('keeps and weighs the same when the probabilities of all tokens are known beforehand', async () => {
+    const weights = new StepWeights();
+    const rowsOf = fc.integer({ min: 1, max: 60 }).chain((length) =>
+      fc.array(fc.array(fc.float({ min: -20, max: 20, noNaN: true }), { minLength: length, maxLength: length }), {
+        minLength: 1,
+        maxLength: 4,
+      }),
+    );
+    const optionsOf = fc.record({
+      temperature: fc.double({ min: 0.2, max: 20, noNaN: true }),
+      topP: fc.constantFrom(1, 0.3, 0.7, 0.9),
+      minP: fc.constantFrom(0, 0.1),
+    });
+    await fc.assert(
+      fc.asyncProperty(rowsOf, optionsOf, async (rows, { temperature, topP, minP }) => {
+        const options = { temperature, topK: 0, topP, minP };
+        const logits = Float32Array.from(rows.flat());
+        const probabilities = await weights.of(
+          logits,
+          rows.map(() => temperature),
+        );
+        const length = rows[0]!.length;
+        for (const at of rows.keys()) {
+          const own = logits.subarray(at * length, (at + 1) * length);
+          const { ids, weights: exact } = filterLogits(own, options);
+          const expected = new Map([...ids].map((id, i) => [id, exact[i]!]));
+          const got = filterLogits(own, options, probabilities.subarray(at * length, (at + 1) * length));
+          // What is too unlikely for float32 is not there; at a border rounding may decide.
+          const wanted = [...expected.keys()].filter((id) => expected.get(id)! > 1e-30);
+          const borders = wanted.length - got.ids.filter((id) => expected.has(id) && expected.get(id)! > 1e-30).length;
+          assert.ok(Math.abs(borders) <= (topP < 1 || minP > 0 ? 1 : 0), `${borders} more or less`);
+          for (const [i, id] of got.ids.entries()) {
+            const weight = expected.get(id) ?? got.weights[i]!;
+            assert.ok(Math.abs(got.weights[i]! - weight) <= 1e-4 * weight + 1e-30, `weight of ${id}`);
+          }
+        }
+      }),
+      { numRuns: 200 },
     );
   });
 
