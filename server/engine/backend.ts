@@ -114,6 +114,8 @@ export interface StepBackend {
    * row of the step has output rows beyond the base's vocabulary.
    */
   readonly headInputs?: Float32Array | undefined;
+  /** The largest logits of the last step if that was a {@link decode}, valid until the next one; absent = not known. */
+  readonly largest?: LargestLogits | undefined;
   /** How often the device was opened anew after it had failed; every store from before is lost. Absent = it cannot fail. */
   readonly restarts?: number | undefined;
   /** True where a step of a few tokens of one row costs little more than a step of one; absent = it is not known to. */

@@ -5,7 +5,7 @@ import { LogNorms } from './log-norms.js';
 import type { LookUp } from './look-up.js';
 import type { Row } from './row.js';
 import { rowLogits } from './row-logits.js';
-import type { Picked } from './sampler.js';
+import type { KnownOfLogits, Picked } from './sampler.js';
 import { StepWeights } from './step-weights.js';
 
 /**
@@ -39,18 +39,31 @@ export class DecodePicks {
       return (row, at) => () => row.sampler.takeLargest(ids[at]!, logits[at]!, logprobs[at]!);
     }
     const logits = guessed ? await this.#lookUp.run(slots[0]!, guesses, store) : await backend.decode(inSlots, store);
-    const asked = slots.some((row) => row?.request.sampling.logprobs !== undefined);
-    const norms = asked ? await this.#logNorms.of(logits, backend.spec.vocabSize) : undefined;
-    const draws = slots.some((row) => row !== undefined && drawsAt(row) !== undefined) && !guessed;
-    const temperatures = slots.map((row) => (row && drawsAt(row)) ?? 1);
-    const weights = draws ? await this.#stepWeights.of(logits, temperatures) : undefined;
-    return (row, at) => () => {
-      const own = rowLogits(backend, logits, at, row.adapter);
-      // An adapter with a vocabulary of its own has other logits to sum.
-      if (row.adapter.vocabulary !== undefined) return row.sampler.pick(own);
-      const { vocabSize } = backend.spec;
-      const drawn = drawsAt(row) === undefined ? undefined : weights?.subarray(at * vocabSize, (at + 1) * vocabSize);
-      return row.sampler.pick(own, norms?.[at], drawn);
+    // Each logit row's own row.
+    const rows = guessed ? [slots[0], ...guesses.map(() => slots[0])] : slots;
+    const known = await this.#knownOf(rows, logits);
+    return (row, at) => () => row.sampler.pick(rowLogits(backend, logits, at, row.adapter), known(at));
+  }
+
+  /**
+   * What can be known of a step's logits for less than each row's sampler takes for it.
+   * @param rows by logit row; undefined = a free slot's
+   */
+  async #knownOf(rows: readonly (Row | undefined)[], logits: Float32Array): Promise<(at: number) => KnownOfLogits> {
+    const { largest, spec } = this.#backend;
+    const asked = rows.some((row) => row?.request.sampling.logprobs !== undefined);
+    const norms = asked && largest === undefined ? await this.#logNorms.of(logits, spec.vocabSize) : undefined;
+    const normOf = (at: number) => (largest === undefined ? norms?.[at] : largest.logits[at]! - largest.logprobs[at]!);
+    const temperatures = rows.map((row) => row && drawsAt(row));
+    const drawing = temperatures.some((temperature) => temperature !== undefined);
+    const someTemperatures = temperatures.map((temperature) => temperature ?? 1);
+    const weights = drawing ? await this.#stepWeights.of(logits, someTemperatures) : undefined;
+    return (at) => {
+      // An adapter with a vocabulary of its own has other logits to look at.
+      if (rows[at]?.adapter.vocabulary !== undefined) return {};
+      const own = temperatures[at] === undefined ? undefined : weights;
+      const probabilities = own?.subarray(at * spec.vocabSize, (at + 1) * spec.vocabSize);
+      return { largest: largest?.ids[at], norm: normOf(at), probabilities };
     };
   }
 }

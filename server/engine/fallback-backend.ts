@@ -8,6 +8,7 @@ import type { DecoderSpec } from '../model/spec.js';
 import {
   type DecodeSlot,
   type DevicePlace,
+  type LargestLogits,
   type OpenedBackend,
   type RowStore,
   type StepBackend,
@@ -28,6 +29,7 @@ export interface Fallback {
 export class FallbackBackend implements StepBackend {
   readonly spec: DecoderSpec;
   headInputs: Float32Array | undefined;
+  largest: LargestLogits | undefined;
   /** Why neither the device nor what was to take its place can go on. */
   broken: Error | undefined;
   readonly #fallback: Fallback;
@@ -145,6 +147,7 @@ export class FallbackBackend implements StepBackend {
     try {
       const outcome = await run(backend);
       this.headInputs = backend.headInputs;
+      this.largest = backend.largest;
       return outcome;
     } catch (error) {
       if (await this.#replaced(backend)) throw new StoreLost('the device failed for good', { cause: error });

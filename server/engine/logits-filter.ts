@@ -31,30 +31,19 @@ export interface Candidates {
   readonly total: number;
 }
 
-/** Weights of one bucket of the top-p search agree, as float32, in all but their last 17 bits; no weight is above 1. */
-const DROPPED_BITS = 17;
-const BUCKET_COUNT = (0x3f800000 >>> DROPPED_BITS) + 1;
+/** Buckets of the top-p search lie 1/64 nat apart; the last one takes everything below e^-64 of the best. */
+const BUCKETS_PER_NAT = 64;
+const BUCKET_COUNT = 4096;
 
 /** Working memory, as large as the largest vocabulary seen: a megabyte a token would else go to the collector. */
 let scratchIds = new Int32Array(0);
 let scratchWeights = new Float64Array(0);
 let scratchBuckets = new Uint16Array(0);
 const bucketMass = new Float64Array(BUCKET_COUNT);
-const float = new Float32Array(1);
-const floatBits = new Uint32Array(float.buffer);
 
-/** True where every token's weight is needed, so that it pays to have them all computed at once. */
-export function weighsAll({ topK, topP, minP }: FilterOptions): boolean {
-  return topK === 0 && (topP < 1 || minP === 0);
-}
-
-/**
- * Applies temperature, top-k (ties at the cut stay), top-p, min-p and typical-p, in this order.
- * @param probabilities of all tokens at this temperature, where they are known
- */
-export function filterLogits(logits: Float32Array, options: FilterOptions, probabilities?: Float32Array): Candidates {
-  const bestId = argmax(logits);
-  const best = logits[bestId]!;
+/** Applies temperature, top-k (ties at the cut stay), top-p, min-p and typical-p, in this order. */
+export function filterLogits(logits: Float32Array, options: FilterOptions): Candidates {
+  const best = logits[argmax(logits)]!;
   const { temperature, topK, topP, minP, typicalP = 1 } = options;
   let bound = Number.NEGATIVE_INFINITY;
   if (topK > 0 && topK < logits.length) bound = logits[largest(logits, topK).at(-1)!]!;
@@ -68,11 +57,8 @@ export function filterLogits(logits: Float32Array, options: FilterOptions, proba
   }
   const ids = scratchIds;
   const weights = scratchWeights;
-  let size =
-    probabilities !== undefined && bound === Number.NEGATIVE_INFINITY
-      ? relate(probabilities, bestId, ids, weights)
-      : weigh(logits, best, temperature, bound, ids, weights);
-  if (topP < 1) size = keepNucleus(ids, weights, size, topP, logits);
+  let size = weigh(logits, best, temperature, bound, ids, weights);
+  if (topP < 1) size = keepNucleus(ids, weights, size, topP, logits, best, temperature);
   if (minP > 0) {
     let kept = 0;
     for (let index = 0; index < size; index++) {
@@ -109,37 +95,31 @@ function weigh(
   return size;
 }
 
-/** Collects all ids that may be drawn, with their weights relative to the best; returns how many. */
-function relate(probabilities: Float32Array, best: number, ids: Int32Array, weights: Float64Array): number {
-  const unit = 1 / probabilities[best]!;
-  let size = 0;
-  for (let id = 0; id < probabilities.length; id++) {
-    const probability = probabilities[id]!;
-    if (!(probability > 0)) continue;
-    ids[size] = id;
-    // Rounding must not put another token of the best one's weight above it.
-    weights[size++] = Math.min(1, probability * unit);
-  }
-  return size;
-}
-
 /**
  * Keeps the smallest set of most likely tokens whose mass reaches `topP` and moves it to the front: a token stays while
  * the mass of those above it is below `topP`. Only the bucket in which the mass is reached is sorted; on equal logits
  * lower ids stay. Returns the size of the set.
  */
-function keepNucleus(ids: Int32Array, weights: Float64Array, size: number, topP: number, logits: Float32Array): number {
+function keepNucleus(
+  ids: Int32Array,
+  weights: Float64Array,
+  size: number,
+  topP: number,
+  logits: Float32Array,
+  best: number,
+  temperature: number,
+): number {
   const buckets = scratchBuckets;
   const mass = bucketMass.fill(0);
   let total = 0;
   for (let index = 0; index < size; index++) {
-    const weight = weights[index]!;
-    float[0] = weight;
-    // The most likely tokens come first.
-    const bucket = BUCKET_COUNT - 1 - (floatBits[0]! >>> DROPPED_BITS);
+    const bucket = Math.min(
+      BUCKET_COUNT - 1,
+      Math.floor(((best - logits[ids[index]!]!) / temperature) * BUCKETS_PER_NAT),
+    );
     buckets[index] = bucket;
-    mass[bucket]! += weight;
-    total += weight;
+    mass[bucket]! += weights[index]!;
+    total += weights[index]!;
   }
   const wanted = topP * total;
   let above = 0;

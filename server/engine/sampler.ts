@@ -1,10 +1,21 @@
 /** Picks the next token of one row from its logits. */
-import { drawFrom, filterLogits, weighsAll } from './logits-filter.js';
+import { drawKnown, weighsAll } from './known-weights.js';
+import { drawFrom, filterLogits } from './logits-filter.js';
 import { rawLogprobs, type TokenLogprob } from './logits-logprobs.js';
 import { applyBias, applyPenalties, hasPenalties, TokenHistory } from './logits-penalties.js';
 import { argmax, expectFinite } from './logits-select.js';
 import type { SamplingOptions } from './messages.js';
 import { uniformAt } from './random.js';
+
+/** What is known of a token's logits before its sampler looks at them. */
+export interface KnownOfLogits {
+  /** Id of the largest one, the lowest on ties. */
+  readonly largest?: number | undefined;
+  /** ln(sum(exp(logits))). */
+  readonly norm?: number | undefined;
+  /** Of all tokens at the row's temperature, [vocab], for a row that {@link RowSampler.drawsAt} it. */
+  readonly probabilities?: Float32Array | undefined;
+}
 
 /** Temperatures below this are no business of float32, in which the probabilities of all tokens are computed. */
 const COLDEST = 0.01;
@@ -61,11 +72,10 @@ export class RowSampler {
   /**
    * Picks and counts the next token.
    * @param logits // [vocab], left as they are
-   * @param norm ln(sum(exp(logits))) where it is known; else it is computed if the row asked for log-probabilities
-   * @param probabilities // [vocab] at the row's temperature, where they are known and the row {@link drawsAt} it
+   * @param known what is not known is computed where it is needed
    * @throws Error when the logits hold no finite maximum (NaN or infinity from the model)
    */
-  pick(logits: Float32Array, norm?: number, probabilities?: Float32Array): Picked {
+  pick(logits: Float32Array, known: KnownOfLogits = {}): Picked {
     const options = this.#options;
     let scores = logits;
     if (this.#history !== undefined || options.logitBias !== undefined) {
@@ -73,14 +83,21 @@ export class RowSampler {
       if (options.logitBias !== undefined) applyBias(scores, options.logitBias);
       if (this.#history !== undefined) applyPenalties(scores, options, this.#history);
     }
-    const token =
-      options.temperature === 0
-        ? argmax(scores)
-        : drawFrom(filterLogits(scores, options, probabilities), uniformAt(options.seed, this.#position));
+    const token = options.temperature === 0 ? argmax(scores) : this.#draw(scores, known);
     this.#position++;
     this.#history?.add(token);
     if (options.logprobs === undefined) return { token };
-    const { logprob, top } = rawLogprobs(logits, token, options.logprobs, norm);
+    const { logprob, top } = rawLogprobs(logits, token, options.logprobs, known.norm);
     return options.logprobs > 0 ? { token, logprob, top } : { token, logprob };
+  }
+
+  #draw(scores: Float32Array, { probabilities, largest }: KnownOfLogits): number {
+    const options = this.#options;
+    const draw = uniformAt(options.seed, this.#position);
+    if (probabilities === undefined) return drawFrom(filterLogits(scores, options), draw);
+    const best = largest ?? argmax(scores);
+    // One logit of NaN leaves no probability.
+    expectFinite(scores[best]! + probabilities[best]!);
+    return drawKnown(scores, probabilities, best, options, draw);
   }
 }

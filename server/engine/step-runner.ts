@@ -83,6 +83,7 @@ export class StepRunner implements StepBackend {
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
   headInputs: Float32Array | undefined;
+  largest: LargestLogits | undefined;
 
   /** @param opener opens the graphs that adapters need; undefined = only the sessions given are there */
   constructor(spec: DecoderSpec, table: EmbeddingTable, sessions: readonly DecoderSession[], opener?: SessionOpener) {
@@ -216,16 +217,13 @@ export class StepRunner implements StepBackend {
    * @returns logits [slots, vocab]; those of free slots mean nothing
    */
   async decode(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<Float32Array> {
-    return (await this.#decode(slots, store, LOGITS)).floats(({ logits }) => logits);
+    const outputs = await this.#decode(slots, store, ({ logits, largest }) => [logits, ...Object.values(largest)]);
+    this.largest = largestOf(outputs);
+    return outputs.floats(({ logits }) => logits);
   }
 
   async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<LargestLogits> {
-    const outputs = await this.#decode(slots, store, ({ largest }) => Object.values(largest));
-    return {
-      ids: outputs.integers(({ largest }) => largest.ids),
-      logits: outputs.floats(({ largest }) => largest.logits),
-      logprobs: outputs.floats(({ largest }) => largest.logprobs),
-    };
+    return largestOf(await this.#decode(slots, store, ({ largest }) => Object.values(largest)));
   }
 
   async #decode(
@@ -294,6 +292,7 @@ export class StepRunner implements StepBackend {
       feeds[`past_k.${layer}`] = new ort.Tensor('float32', store.keys[layer]!.subarray(0, size), dims);
       feeds[`past_v.${layer}`] = new ort.Tensor('float32', store.values[layer]!.subarray(0, size), dims);
     }
+    this.largest = undefined;
     const start = performance.now();
     const beyond = live.some(({ vocabulary }) => vocabulary !== undefined) ? [graph.headInput] : [];
     const outputs = await opened.session.run(feeds, [
@@ -324,6 +323,14 @@ export class StepRunner implements StepBackend {
     }
     return rows;
   }
+}
+
+function largestOf({ floats, integers }: StepOutputs): LargestLogits {
+  return {
+    ids: integers(({ largest }) => largest.ids),
+    logits: floats(({ largest }) => largest.logits),
+    logprobs: floats(({ largest }) => largest.logprobs),
+  };
 }
 
 function feedsOf({ session, byStore }: Opened, store: KvStore): LoraFeeds {
