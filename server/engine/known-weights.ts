@@ -2,7 +2,8 @@
  * Draws from probabilities that were computed for all tokens of a step together (step-weights.ts). What may be drawn is what
  * {@link filterLogits} leaves of the logits, as far as float32 tells tokens apart.
  */
-import { drawFrom, type FilterOptions } from './logits-filter.js';
+import { drawFrom, type FilterOptions, narrow } from './logits-filter.js';
+import { borderOf, staying } from './nucleus-border.js';
 
 /** True where every token's weight is needed, so that it pays to have all computed at once. */
 export function weighsAll({ topK, topP, minP, typicalP = 1 }: FilterOptions): boolean {
@@ -11,7 +12,9 @@ export function weighsAll({ topK, topP, minP, typicalP = 1 }: FilterOptions): bo
 
 /** Probabilities of one bucket of the top-p search agree in all but their last 17 bits; none is above 1. */
 const DROPPED_BITS = 17;
-const bucketMass = new Float64Array((0x3f800000 >>> DROPPED_BITS) + 1);
+const LAST_BUCKET = 0x3f800000 >>> DROPPED_BITS;
+/** The most likely ones come first. */
+const bucketMass = new Float64Array(LAST_BUCKET + 1);
 
 /**
  * The token at `draw` in [0, 1) of the cumulated weights of what the options leave, in ascending order of ids.
@@ -24,21 +27,13 @@ export function drawKnown(
   logits: Float32Array,
   probabilities: Float32Array,
   best: number,
-  { topP, minP }: FilterOptions,
+  { topP, minP, typicalP = 1 }: FilterOptions,
   draw: number,
 ): number {
   if (topP >= 1) return drawFromAll(probabilities, draw);
   const ids = nucleus(probabilities, topP, logits);
   const weights = Float64Array.from(ids, (id) => probabilities[id]! / probabilities[best]!);
-  let size = 0;
-  for (const [index, weight] of weights.entries()) {
-    if (weight < minP) continue;
-    ids[size] = ids[index]!;
-    weights[size++] = weight;
-  }
-  let total = 0;
-  for (let index = 0; index < size; index++) total += weights[index]!;
-  return drawFrom({ ids: ids.subarray(0, size), weights: weights.subarray(0, size), total }, draw);
+  return drawFrom(narrow(ids, weights, ids.length, minP, typicalP), draw);
 }
 
 function drawFromAll(probabilities: Float32Array, draw: number): number {
@@ -64,27 +59,21 @@ function drawFromAll(probabilities: Float32Array, draw: number): number {
 function nucleus(probabilities: Float32Array, topP: number, logits: Float32Array): Int32Array {
   const bits = new Uint32Array(probabilities.buffer, probabilities.byteOffset, probabilities.length);
   const mass = bucketMass.fill(0);
-  for (let id = 0; id < bits.length; id++) mass[bits[id]! >>> DROPPED_BITS]! += probabilities[id]!;
-  const wanted = topP * mass.reduce((sum, part) => sum + part, 0);
-  let above = 0;
-  let border = mass.length - 1;
-  while (border > 0 && above + mass[border]! < wanted) above += mass[border--]!;
+  for (let id = 0; id < bits.length; id++) mass[LAST_BUCKET - (bits[id]! >>> DROPPED_BITS)]! += probabilities[id]!;
+  // The smallest first, which loses least.
+  const wanted = topP * mass.reduceRight((sum, part) => sum + part, 0);
+  const { border, above } = borderOf(mass, wanted);
 
   const kept: number[] = [];
   const atBorder: number[] = [];
-  // The bits of the least float of the border's bucket.
-  const least = border << DROPPED_BITS;
+  // The bits of the least floats of the border's bucket and of the one above it.
+  const least = (LAST_BUCKET - border) << DROPPED_BITS;
+  const next = least + (1 << DROPPED_BITS);
   for (let id = 0; id < bits.length; id++) {
     if (bits[id]! < least) continue;
-    if (bits[id]! >>> DROPPED_BITS === border) atBorder.push(id);
+    if (bits[id]! < next) atBorder.push(id);
     else kept.push(id);
   }
   atBorder.sort((a, b) => logits[b]! - logits[a]! || a - b);
-  for (const id of atBorder) {
-    // `above` is 0 only before the most likely token, which always stays.
-    if (above > 0 && above >= wanted) break;
-    kept.push(id);
-    above += probabilities[id]!;
-  }
-  return Int32Array.from(kept).sort();
+  return Int32Array.from([...kept, ...atBorder.slice(0, staying(atBorder, probabilities, above, wanted))]).sort();
 }

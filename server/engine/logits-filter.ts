@@ -5,6 +5,7 @@
 import { expOfMinus } from './logits-exp.js';
 import { argmax, largest } from './logits-select.js';
 import { keepTypical } from './logits-typical.js';
+import { borderOf, staying } from './nucleus-border.js';
 
 /** How to narrow the distribution. */
 export interface FilterOptions {
@@ -59,19 +60,30 @@ export function filterLogits(logits: Float32Array, options: FilterOptions): Cand
   const weights = scratchWeights;
   let size = weigh(logits, best, temperature, bound, ids, weights);
   if (topP < 1) size = keepNucleus(ids, weights, size, topP, logits, best, temperature);
+  return narrow(ids, weights, size, minP, typicalP);
+}
+
+/** What min-p and typical-p leave of the first `size` candidates, moved to the front in their order. */
+export function narrow(
+  ids: Int32Array,
+  weights: Float64Array,
+  size: number,
+  minP: number,
+  typicalP: number,
+): Candidates {
+  let kept = size;
   if (minP > 0) {
-    let kept = 0;
+    kept = 0;
     for (let index = 0; index < size; index++) {
       if (weights[index]! < minP) continue;
       ids[kept] = ids[index]!;
       weights[kept++] = weights[index]!;
     }
-    size = kept;
   }
-  if (typicalP < 1) size = keepTypical(ids, weights, size, typicalP);
+  if (typicalP < 1) kept = keepTypical(ids, weights, kept, typicalP);
   let total = 0;
-  for (let index = 0; index < size; index++) total += weights[index]!;
-  return { ids: ids.subarray(0, size), weights: weights.subarray(0, size), total };
+  for (let index = 0; index < kept; index++) total += weights[index]!;
+  return { ids: ids.subarray(0, kept), weights: weights.subarray(0, kept), total };
 }
 
 /** Collects the ids with logits of at least `bound` and their weights; returns how many. */
@@ -122,18 +134,12 @@ function keepNucleus(
     total += weights[index]!;
   }
   const wanted = topP * total;
-  let above = 0;
-  let border = 0;
-  while (border < BUCKET_COUNT - 1 && above + mass[border]! < wanted) above += mass[border++]!;
+  const { border, above } = borderOf(mass, wanted);
 
   const atBorder: number[] = [];
   for (let index = 0; index < size; index++) if (buckets[index] === border) atBorder.push(index);
   atBorder.sort((a, b) => logits[ids[b]!]! - logits[ids[a]!]! || a - b);
-  for (const index of atBorder) {
-    // `above` is 0 only before the most likely token, which always stays.
-    if (above > 0 && above >= wanted) buckets[index] = BUCKET_COUNT;
-    else above += weights[index]!;
-  }
+  for (const index of atBorder.slice(staying(atBorder, weights, above, wanted))) buckets[index] = BUCKET_COUNT;
 
   let kept = 0;
   for (let index = 0; index < size; index++) {

@@ -83,7 +83,11 @@ export class RowSampler {
       if (options.logitBias !== undefined) applyBias(scores, options.logitBias);
       if (this.#history !== undefined) applyPenalties(scores, options, this.#history);
     }
-    const token = options.temperature === 0 ? argmax(scores) : this.#draw(scores, known);
+    // What is known is of the logits as they came.
+    const token =
+      options.temperature === 0
+        ? largestOf(scores, scores === logits ? known.largest : undefined)
+        : this.#draw(scores, known);
     this.#position++;
     this.#history?.add(token);
     if (options.logprobs === undefined) return { token };
@@ -95,9 +99,16 @@ export class RowSampler {
     const options = this.#options;
     const draw = uniformAt(options.seed, this.#position);
     if (probabilities === undefined) return drawFrom(filterLogits(scores, options), draw);
-    const best = largest ?? argmax(scores);
+    const best = largestOf(scores, largest);
     // One logit of NaN leaves no probability.
-    expectFinite(scores[best]! + probabilities[best]!);
+    expectFinite(probabilities[best]!);
     return drawKnown(scores, probabilities, best, options, draw);
   }
+}
+
+/** Id of the largest score, which must be a finite one. */
+function largestOf(scores: Float32Array, known: number | undefined): number {
+  if (known === undefined) return argmax(scores);
+  expectFinite(scores[known]!);
+  return known;
 }
