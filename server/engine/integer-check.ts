@@ -3,7 +3,8 @@
  * with signed bytes in 16 bits, which saturates: results would be silently wrong. Those with unsigned bytes they widen first.
  */
 import * as ort from 'onnxruntime-node';
-import { type WeightBytes, weightZero } from '../model/column-store.js';
+import { type WeightBytes, weightType, weightZero } from '../model/column-store.js';
+import { byteProduct } from '../model/graph-integer.js';
 import { GraphBuilder } from '../model/onnx-graph.js';
 
 /** Inner size and columns of the check: large enough for every kernel that onnxruntime may choose. */
@@ -30,14 +31,12 @@ const sign = (column: number): number => (column % 2 === 0 ? 1 : -1);
 async function isExact(bytesAre: WeightBytes): Promise<boolean> {
   const graph = new GraphBuilder();
   const x = graph.input('x', 'uint8', ['rows', INNER]);
-  const zero = weightZero(bytesAre);
-  const weights = Uint8Array.from({ length: INNER * COLUMNS }, (_, i) => sign(i) * 127 + zero);
+  const weights = Uint8Array.from({ length: INNER * COLUMNS }, (_, i) => sign(i) * 127 + weightZero(bytesAre));
   const location = 'check.bin';
-  const type = bytesAre === 'signed' ? 'int8' : 'uint8';
-  graph.external('w', type, [INNER, COLUMNS], { location, offset: 0, length: weights.length });
-  const scales = graph.floats('scales', new Float32Array(COLUMNS).fill(1), [COLUMNS]);
-  const inputs = [x, 'w', graph.scalar(1), scales, graph.byte(0)];
-  const y = graph.contrib('MatMulIntegerToFloat', zero === 0 ? inputs : [...inputs, graph.byte(zero)]);
+  const bytes = { location, offset: 0, length: weights.length };
+  const weight = graph.external('w', weightType(bytesAre), [INNER, COLUMNS], bytes);
+  const scale = graph.floats('scales', new Float32Array(COLUMNS).fill(1), [COLUMNS]);
+  const y = byteProduct(graph, x, { step: 1, zero: 0 }, { weight, scale, bytesAre });
   graph.output(y, 'float32', ['rows', COLUMNS]);
   const session = await ort.InferenceSession.create(graph.finish('check'), {
     executionProviders: ['cpu'],

@@ -59,7 +59,7 @@ async function columnLinears(
   // Merged weights are those of one start.
   const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
   if (place === undefined) return columnsInMemory(await convertWeights(folder, bytesAre));
-  const packed = await packedLinears(folder, bytesAre, place, knownPacked);
+  const packed = await sharedLinears(folder, place, knownPacked);
   if (packed !== undefined) return packed;
   const name = await convertedName(folder, columnForm(bytesAre));
   const known = await findConverted(place, name);
@@ -81,18 +81,8 @@ export async function sharedLinears(
   cacheDir: string,
   known?: KeptFile,
 ): Promise<LinearWeights | undefined> {
-  const bytesAre = await exactWeightBytes();
-  return bytesAre && packedLinears(folder, bytesAre, cacheDir, known);
-}
-
-async function packedLinears(
-  folder: ModelFolder,
-  bytesAre: WeightBytes,
-  cacheDir: string,
-  known?: KeptFile,
-): Promise<LinearWeights | undefined> {
-  const packed = await findPacked(folder, bytesAre, cacheDir, known);
-  return packed && { ...keptColumns(folder, bytesAre, packed, packed.packed), shared: true };
+  const packed = await findPacked(folder, cacheDir, known);
+  return packed && { ...keptColumns(folder, packed.bytesAre, packed, packed.packed), shared: true };
 }
 
 function keptColumns(

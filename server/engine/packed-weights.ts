@@ -25,6 +25,7 @@ const LENGTH_BYTES = 8;
 
 /** A kept file, and by the name of a matrix the entry of its packed form. */
 export interface PackedFile extends KeptFile {
+  readonly bytesAre: WeightBytes;
   readonly packed: ReadonlyMap<string, string>;
 }
 
@@ -34,12 +35,13 @@ export interface PackedFile extends KeptFile {
  */
 export async function findPacked(
   folder: ModelFolder,
-  bytesAre: WeightBytes,
   cacheDir: string,
   known?: KeptFile,
 ): Promise<PackedFile | undefined> {
+  const bytesAre = await exactWeightBytes();
+  if (bytesAre === undefined) return undefined;
   const kept = await findConverted(cacheDir, await packedName(folder, bytesAre), known);
-  return kept && { ...kept, packed: await readIndex(kept) };
+  return kept && { ...kept, bytesAre, packed: await readIndex(kept) };
 }
 
 /**

@@ -34,6 +34,9 @@ export type WeightBytes = 'signed' | 'unsigned';
 /** Changes with the layout and the rounding: bytes of another number are not these. */
 export const columnForm = (bytesAre: WeightBytes): string => (bytesAre === 'signed' ? 'columns2' : 'columns2u');
 
+/** What a graph calls such bytes. */
+export const weightType = (bytesAre: WeightBytes): 'int8' | 'uint8' => (bytesAre === 'signed' ? 'int8' : 'uint8');
+
 /** The byte that stands for 0. */
 export const weightZero = (bytesAre: WeightBytes): number => (bytesAre === 'signed' ? 0 : 128);
 

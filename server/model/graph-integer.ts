@@ -3,7 +3,7 @@
  * scale a row, after a rotation that spreads large values (rotation.ts), which the weights had when they were converted.
  * Sums are exact int32 and no scale is shared between rows, so a row's result cannot depend on the rows beside it.
  */
-import { type ColumnStore, matrixName, type WeightBytes, weightZero } from './column-store.js';
+import { type ColumnStore, matrixName, type WeightBytes, weightType, weightZero } from './column-store.js';
 import type { LinearKernel } from './graph-linears.js';
 import { GraphBuilder, type Value } from './onnx-graph.js';
 import { cosines, hadamard, rotationShape } from './rotation.js';
@@ -48,7 +48,7 @@ export function integerKernel(store: ColumnStore): LinearKernel {
 }
 
 /** A matrix of weights as a graph has it. */
-interface Matrix {
+export interface Matrix {
   /** int8 or uint8 [in, columns] */
   readonly weight: Value;
   /** float32 [columns] */
@@ -63,18 +63,27 @@ function storedMatrix(graph: GraphBuilder, store: ColumnStore, linears: readonly
   const { location, bytesAre } = store;
   if (!graph.declared(weight)) {
     const { weights, scales, columns } = store.group(linears);
-    const type = bytesAre === 'signed' ? 'int8' : 'uint8';
-    graph.external(weight, type, [linears[0]!.inFeatures, columns], { location, ...weights });
+    graph.external(weight, weightType(bytesAre), [linears[0]!.inFeatures, columns], { location, ...weights });
     graph.external(scale, 'float32', [columns], { location, ...scales });
   }
   return { weight, scale, bytesAre };
 }
 
 /** The product of bytes [..., in] with a matrix, in units of 1/127 of each row's largest value. */
-function product(graph: GraphBuilder, bytes: Value, { weight, scale, bytesAre }: Matrix): Value {
-  const inputs = [bytes, weight, graph.scalar(1 / LEVEL), scale, graph.byte(ZERO_POINT)];
-  const zero = weightZero(bytesAre);
-  return graph.contrib('MatMulIntegerToFloat', zero === 0 ? inputs : [...inputs, graph.byte(zero)]);
+function product(graph: GraphBuilder, bytes: Value, matrix: Matrix): Value {
+  return byteProduct(graph, bytes, { step: 1 / LEVEL, zero: ZERO_POINT }, matrix);
+}
+
+/** The product of unsigned bytes [..., in], of which `zero` stands for 0 and each is worth `step`, with a matrix. */
+export function byteProduct(
+  graph: GraphBuilder,
+  bytes: Value,
+  { step, zero }: { readonly step: number; readonly zero: number },
+  { weight, scale, bytesAre }: Matrix,
+): Value {
+  const inputs = [bytes, weight, graph.scalar(step), scale, graph.byte(zero)];
+  const own = weightZero(bytesAre);
+  return graph.contrib('MatMulIntegerToFloat', own === 0 ? inputs : [...inputs, graph.byte(own)]);
 }
 
 /** A model of nothing but the products, whose session packs the same matrices as a decoder's. */
