@@ -2,16 +2,13 @@
 import { availableParallelism } from 'node:os';
 import type { Dtype } from '../../server/engine/decoder-session.js';
 import { openLocalEngine } from '../local-engine.js';
-import type { InProcessLoad } from './python-peer.js';
+import type { InProcessLoad, InProcessWork } from './python-peer.js';
 
-/** What is run, on which adapters; `loads` name them by index. */
-export interface OwnTask {
-  readonly model: string;
+/** What is run, on the adapters of these names; `loads` name them by index. */
+export interface OwnTask extends InProcessWork {
   readonly dtype: Dtype;
   readonly folder: string;
   readonly names: readonly string[];
-  readonly newTokens: number;
-  readonly loads: readonly InProcessLoad[];
 }
 
 /** Runs each load twice, as the peers do; the better run's tokens per second go to `figures` by label. */
@@ -21,13 +18,12 @@ export async function runOwnEngine(task: OwnTask, figures: Map<string, number>):
   try {
     const rowsOf = ({ prompts, adapters }: InProcessLoad) =>
       prompts.map((text, i) => {
-        const adapter = adapters[i] ?? undefined;
+        const adapter = adapters[i] ?? null;
         return {
           promptIds: engine.encode(text),
-          digest: adapter === undefined ? undefined : digestOf(names[adapter]!),
+          digest: adapter === null ? undefined : engine.digests.get(names[adapter]!),
         };
       });
-    const digestOf = (name: string) => engine.digests.get(name)!;
     await engine.generate(rowsOf(task.loads[0]!), task.newTokens);
     for (const load of task.loads) {
       const runs = [

@@ -11,14 +11,18 @@ export interface InProcessLoad {
   readonly adapters: readonly (number | null)[];
 }
 
-/** A script beside this file and what it is to do. */
-export interface InProcessTask {
-  readonly python: string;
-  readonly script: string;
+/** What is to be run without HTTP. */
+export interface InProcessWork {
   readonly model: string;
-  readonly adapters: readonly string[];
   readonly newTokens: number;
   readonly loads: readonly InProcessLoad[];
+}
+
+/** A script beside this file and what it is to do. */
+export interface InProcessTask extends InProcessWork {
+  readonly python: string;
+  readonly script: string;
+  readonly adapters: readonly string[];
 }
 
 /** Runs the script; tokens per second go to `figures` by label. Rejects when the script fails. */

@@ -14,7 +14,6 @@ import {
   type StepBackend,
   StoreLost,
 } from './backend.js';
-import type { RowAdapter } from './row-adapter.js';
 import { StepMarks } from './step-marks.js';
 
 /** How a model goes on that its device has failed. */
@@ -80,15 +79,9 @@ export class FallbackBackend implements StepBackend {
     return this.#current.createStore(slots, capacity);
   }
 
-  prefill(
-    ids: readonly number[],
-    length: number,
-    store: RowStore,
-    adapter: RowAdapter,
-    logitRows: readonly number[],
-    horizon?: number,
-  ): Promise<Float32Array> {
-    return this.#step(store, (backend) => backend.prefill(ids, length, store, adapter, logitRows, horizon));
+  prefill(...chunk: Parameters<StepBackend['prefill']>): Promise<Float32Array> {
+    const [, , store] = chunk;
+    return this.#step(store, (backend) => backend.prefill(...chunk));
   }
 
   get prefillTogether(): StepBackend['prefillTogether'] {

@@ -40,10 +40,11 @@ interface Step {
 
 /** What came out of a step. */
 interface StepOutputs {
-  /** Of an output that was fetched. */
-  floats(choose: (graph: DecoderGraph) => string): Float32Array;
+  readonly graph: DecoderGraph;
+  /** An output that was fetched. */
+  floats(name: string): Float32Array;
   /** The same, of whole numbers. */
-  integers(choose: (graph: DecoderGraph) => string): readonly number[];
+  integers(name: string): readonly number[];
   /** New keys and values, [rows, kvHeads * headDim] each. */
   readonly layers: readonly { readonly keys: Float32Array; readonly values: Float32Array }[];
 }
@@ -187,7 +188,7 @@ export class StepRunner implements StepBackend {
       fetched: logitRows.length === 0 ? () => [] : LOGITS,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, length, keys, values);
-    return logitRows.length === 0 ? new Float32Array(0) : outputs.floats(({ logits }) => logits);
+    return logitRows.length === 0 ? new Float32Array(0) : outputs.floats(outputs.graph.logits);
   }
 
   /** Prompts side by side, padded at their ends: what a padded position computes is seen by no token and kept by no row. */
@@ -208,7 +209,7 @@ export class StepRunner implements StepBackend {
       fetched: LOGITS,
     });
     for (const [layer, { keys, values }] of outputs.layers.entries()) store.append(layer, 0, keys, values);
-    return outputs.floats(({ logits }) => logits);
+    return outputs.floats(outputs.graph.logits);
   }
 
   /**
@@ -219,7 +220,7 @@ export class StepRunner implements StepBackend {
   async decode(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<Float32Array> {
     const outputs = await this.#decode(slots, store, ({ logits, largest }) => [logits, ...Object.values(largest)]);
     this.largest = largestOf(outputs);
-    return outputs.floats(({ logits }) => logits);
+    return outputs.floats(outputs.graph.logits);
   }
 
   async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: KvStore): Promise<LargestLogits> {
@@ -305,8 +306,9 @@ export class StepRunner implements StepBackend {
     const floats = (name: string) => outputs[name]!.data as Float32Array;
     this.headInputs = beyond.map(floats)[0];
     return {
-      floats: (choose) => floats(choose(graph)),
-      integers: (choose) => Array.from(outputs[choose(graph)]!.data as BigInt64Array, Number),
+      graph,
+      floats,
+      integers: (name) => Array.from(outputs[name]!.data as BigInt64Array, Number),
       layers: graph.keys.map((name, layer) => ({ keys: floats(name), values: floats(graph.values[layer]!) })),
     };
   }
@@ -325,12 +327,8 @@ export class StepRunner implements StepBackend {
   }
 }
 
-function largestOf({ floats, integers }: StepOutputs): LargestLogits {
-  return {
-    ids: integers(({ largest }) => largest.ids),
-    logits: floats(({ largest }) => largest.logits),
-    logprobs: floats(({ largest }) => largest.logprobs),
-  };
+function largestOf({ graph: { largest }, floats, integers }: StepOutputs): LargestLogits {
+  return { ids: integers(largest.ids), logits: floats(largest.logits), logprobs: floats(largest.logprobs) };
 }
 
 function feedsOf({ session, byStore }: Opened, store: KvStore): LoraFeeds {
