@@ -4,7 +4,20 @@
  * and is not in use goes first. Several processes may share the folder.
  */
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, open, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile } from 'node:fs/promises';
+import {
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AppError } from '../errors.js';
 import { beginHeartbeat, type Heartbeat, isAlive } from './heartbeat-file.js';
@@ -279,7 +292,8 @@ export class ContentCache {
     const found = [];
     for (const name of await readdir(join(this.root, folder))) {
       const path = join(this.root, folder, name);
-      const entry = await stat(path).catch(() => undefined);
+      // Of a link itself: it is as old as it is, whatever it leads to.
+      const entry = await lstat(path).catch(() => undefined);
       if (entry === undefined) continue;
       // Linking and unlinking change ctime only; content that was just taken in counts as new by either.
       const ageMs = Date.now() - Math.max(entry.mtimeMs, entry.ctimeMs);
