@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
 import { BASE_ROW, combine } from '../server/engine/row-adapter.js';
+import { GpuDevice } from '../server/engine/webgpu/gpu-device.js';
+import type { GpuModelOptions } from '../server/engine/webgpu/gpu-model.js';
+import { GpuPicks } from '../server/engine/webgpu/gpu-picks.js';
 import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import type { ModelFolder } from '../server/model/model-folder.js';
 import type { GpuPrecision } from '../server/model/webgpu/gpu-precision.js';
@@ -57,6 +60,18 @@ export async function countDispatches(
   });
 }
 
+/** What finding the largest logits of `rows` greedy rows runs besides their step. */
+export async function countPicks(vocabSize: number, rows: number): Promise<StepProfile> {
+  return withProfiles(async (session, profile) => {
+    const device = new GpuDevice();
+    const picks = await GpuPicks.open(device, vocabSize, session('picks'));
+    const logits = await device.zeros('float32', [rows, vocabSize]);
+    for (let step = 0; step < STEPS; step += 1) await picks.of(logits);
+    await device.close();
+    return profile('picks');
+  });
+}
+
 /** The model without its layers from `count` on. It has no meaning any more, but the same step. */
 export function shortened(folder: ModelFolder, count: number): ModelFolder {
   return { ...folder, spec: { ...folder.spec, layers: folder.spec.layers.slice(0, count) } };
@@ -74,13 +89,9 @@ async function profileSteps(
   rows: number,
   precision: GpuPrecision,
 ): Promise<StepProfile[]> {
-  const place = mkdtempSync(join(tmpdir(), 'loramux-profile-'));
-  try {
-    const runner = await GpuRunner.open(folder, await EmbeddingTable.read(folder), {
-      precision,
-      adapterBytes: Number.POSITIVE_INFINITY,
-      session: (variant) => ({ enableProfiling: true, profileFilePrefix: join(place, variant) }),
-    });
+  return withProfiles(async (session, profile) => {
+    const options = { precision, adapterBytes: Number.POSITIVE_INFINITY, session };
+    const runner = await GpuRunner.open(folder, await EmbeddingTable.read(folder), options);
     const store = runner.createStore(rows, 16);
     const variants: string[] = [];
     for (const adapters of cases) {
@@ -95,12 +106,29 @@ async function profileSteps(
       variants.push(adapters.length === 0 ? 'base' : full ? 'full' : 'lora');
     }
     store.release();
-    // Sessions write their profiles when they end.
     await runner.close();
-    return variants.map((variant) => {
-      const file = readdirSync(place).find((name) => name.startsWith(variant))!;
-      return counted(JSON.parse(readFileSync(join(place, file), 'utf8')) as ProfileEvent[]);
-    });
+    return variants.map(profile);
+  });
+}
+
+type SessionOptions = NonNullable<GpuModelOptions['session']>;
+
+/**
+ * Runs with sessions that are profiled.
+ * @param run `profile` reads what a graph ran when the sessions have ended: they write their profiles then
+ */
+async function withProfiles<T>(
+  run: (session: SessionOptions, profile: (graph: string) => StepProfile) => Promise<T>,
+): Promise<T> {
+  const place = mkdtempSync(join(tmpdir(), 'loramux-profile-'));
+  try {
+    return await run(
+      (graph) => ({ enableProfiling: true, profileFilePrefix: join(place, graph) }),
+      (graph) => {
+        const file = readdirSync(place).find((name) => name.startsWith(graph))!;
+        return counted(JSON.parse(readFileSync(join(place, file), 'utf8')) as ProfileEvent[]);
+      },
+    );
   } finally {
     rmSync(place, { recursive: true });
   }

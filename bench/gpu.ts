@@ -17,7 +17,7 @@ import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../server/engine/webgpu/half-support.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { readFlags } from './flags.js';
-import { countDispatches } from './gpu-dispatches.js';
+import { countDispatches, countPicks } from './gpu-dispatches.js';
 import { percentile } from './load.js';
 import { readAdapter } from './local-engine.js';
 import { makeAdapters } from './many-adapters.js';
@@ -57,6 +57,9 @@ export async function run(args: string[]): Promise<void> {
       await count('8 rows of one adapter', adapters.slice(0, 1)),
       await count('8 rows of 8 adapters', adapters.slice(0, 8)),
     ];
+    const picks = await countPicks(folder.spec.vocabSize, 8);
+    counted.push(['8 greedy rows: more, for their largest logits', 0, picks.dispatches, 0, picks.nodes]);
+    dispatches.push(`greedy rows: ${picks.dispatches} more, for their largest logits`);
     const { devices, software } = findHardware({ platform: process.platform, env: process.env });
     const shared = {
       name: 'gpu',
@@ -94,7 +97,7 @@ export async function run(args: string[]): Promise<void> {
       {
         ...shared,
         title: 'WebGPU beside the processor',
-        method: `Decode steps of ${values.rows} rows, adapters in turns over the rows; prefill of ${PROMPT_TOKENS} tokens. Activations in ${half ? 'fp16' : 'fp32'}.`,
+        method: `Decode steps of ${values.rows} rows with whole logits, adapters in turns over the rows; prefill of ${PROMPT_TOKENS} tokens. Activations in ${half ? 'fp16' : 'fp32'}.`,
         columns: ['device', 'load', 'tokens/s', 'of base'],
         rows,
         notes: [counting, ...dispatches],
@@ -116,7 +119,7 @@ async function measure(
   rows: number,
   steps: number,
 ): Promise<(string | number)[][]> {
-  const decode = async (active: readonly BoundAdapter[]): Promise<number> => {
+  const decode = async (active: readonly BoundAdapter[], greedy = false): Promise<number> => {
     const store = backend.createStore(rows, PROMPT_TOKENS + steps + 8);
     const choices = active.map((adapter) => combine([{ adapter, weight: 1 }]));
     const times: number[] = [];
@@ -128,7 +131,8 @@ async function measure(
         horizon: PROMPT_TOKENS + steps,
       }));
       const from = performance.now();
-      await backend.decode(slots, store);
+      if (greedy) await backend.decodeGreedy!(slots, store);
+      else await backend.decode(slots, store);
       // The first ones compile shaders and fill buffers.
       if (step >= 3) times.push(performance.now() - from);
     }
@@ -148,11 +152,13 @@ async function measure(
     return (PROMPT_TOKENS / percentile(times, 0.5)) * 1000;
   };
   const base = await decode([]);
+  const share = (speed: number) => `${((speed / base) * 100).toFixed(0)} %`;
   const lines: (string | number)[][] = [[device, `decode, ${rows} base rows`, base.toFixed(0), '100 %']];
+  const greedy = await decode([], true);
+  lines.push([device, 'the same, the largest logits only', greedy.toFixed(0), share(greedy)]);
   for (const count of counts) {
     const speed = await decode(adapters.slice(0, count));
-    const share = `${((speed / base) * 100).toFixed(0)} %`;
-    lines.push([device, `decode, ${count} adapters`, speed.toFixed(0), share]);
+    lines.push([device, `decode, ${count} adapters`, speed.toFixed(0), share(speed)]);
   }
   lines.push([device, `prefill, ${PROMPT_TOKENS} base tokens`, (await prefill()).toFixed(0), '']);
   return lines;

@@ -4,51 +4,16 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { BoundAdapter } from '../../server/adapters/types.js';
-import type { StepBackend } from '../../server/engine/backend.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import type { SamplingOptions } from '../../server/engine/messages.js';
-import type { StepRunner } from '../../server/engine/step-runner.js';
 import { StepWeights } from '../../server/engine/step-weights.js';
+import { counted } from './counted-steps.js';
 import { GOLDEN, GOLDEN_MODELS, openGolden } from './golden-model.js';
 import { openPair } from './look-up-run.js';
 import { GREEDY, LIMITS, loadAll, run, type TestRow } from './loop-run.js';
 
 const NEW_TOKENS = 12;
 const CASES = fileURLToPath(new URL('../fixtures/peft-cases/', import.meta.url));
-
-/** A backend's steps, counted by what they handed out; `withLargest` = false: as one that only knows whole logits. */
-function counted(
-  runner: StepRunner,
-  withLargest: boolean,
-): { backend: StepBackend; steps: { largest: number; logits: number } } {
-  const steps = { largest: 0, logits: 0 };
-  const backend = Object.create(runner, {
-    spec: { value: runner.spec },
-    load: { value: runner.load.bind(runner) },
-    unload: { value: runner.unload.bind(runner) },
-    createStore: { value: runner.createStore.bind(runner) },
-    prefill: { value: runner.prefill.bind(runner) },
-    prefillTogether: { value: runner.prefillTogether.bind(runner) },
-    decode: {
-      value: (...args: Parameters<StepRunner['decode']>) => {
-        steps.logits += 1;
-        return runner.decode(...args);
-      },
-    },
-    decodeGreedy: {
-      value: withLargest
-        ? (...args: Parameters<StepRunner['decodeGreedy']>) => {
-            steps.largest += 1;
-            return runner.decodeGreedy(...args);
-          }
-        : undefined,
-    },
-    positionBytes: { get: () => runner.positionBytes },
-    runMs: { get: () => runner.runMs },
-    headInputs: { get: () => runner.headInputs },
-  }) as StepBackend;
-  return { backend, steps };
-}
 
 const row = (promptIds: readonly number[], digest?: string, sampling: SamplingOptions = GREEDY): TestRow => ({
   promptIds,
@@ -139,7 +104,7 @@ describe('a greedy row of llama', async () => {
     const { combine, BASE_ROW } = await import('../../server/engine/row-adapter.js');
     const bad = combine([{ adapter: overflowing, weight: 1 }]);
     const slots = [BASE_ROW, bad].map((adapter) => ({ token: first![0]!, length: 0, adapter, horizon: 32 }));
-    const { logits } = await backend.decodeGreedy!(slots, store);
+    const { logits } = await backend.decodeGreedy(slots, store);
     assert.ok(Number.isFinite(logits[0]));
     assert.ok(!Number.isFinite(logits[1]));
     const [own, failed] = await run(engine, [row(first!), row(second!, 'overflows')]);

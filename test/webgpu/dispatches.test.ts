@@ -1,8 +1,9 @@
 /** What a step runs on the device, by onnxruntime's profile: what adapters may cost, and that nothing runs elsewhere. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { countDispatches, shortened } from '../../bench/gpu-dispatches.js';
+import { countDispatches, countPicks, shortened } from '../../bench/gpu-dispatches.js';
 import type { BoundAdapter } from '../../server/adapters/types.js';
+import { cutRow } from '../../server/model/webgpu/picks-graph.js';
 import { openGolden } from '../engine/golden-model.js';
 import { everything, FP32, noGpu } from './gpu-golden.js';
 
@@ -39,4 +40,11 @@ describe('what a step runs on WebGPU', { skip: noGpu }, () => {
       await model.close();
     });
   }
+
+  test('finding the largest logits takes ten dispatches, and one more where the vocabulary has to be padded', async () => {
+    const [divided, padded] = [384, 383];
+    assert.deepEqual([cutRow(divided).padding === 0, cutRow(padded).padding === 0], [true, false]);
+    assert.deepEqual(await countPicks(divided, 4), { dispatches: 10, nodes: 10, elsewhere: [] });
+    assert.deepEqual(await countPicks(padded, 4), { dispatches: 11, nodes: 11, elsewhere: [] });
+  });
 });

@@ -18,6 +18,7 @@ import { openBackend } from '../../server/engine/open-backend.js';
 import { openOnDevice } from '../../server/engine/open-device.js';
 import { inPositions } from '../../server/engine/position-limits.js';
 import { StepMarks } from '../../server/engine/step-marks.js';
+import { StepRunner } from '../../server/engine/step-runner.js';
 import type { GpuModelOptions } from '../../server/engine/webgpu/gpu-model.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
@@ -143,6 +144,29 @@ describe('a device that fails for good', { skip: noGpu }, () => {
       await close();
     });
   }
+
+  test('greedy steps hand out the largest logits only, on the device and on the processor', async (context) => {
+    const { runner, bind, row, greedy, loop, fail, close } = await openFalling();
+    const calls = (of: object, method: 'decode' | 'decodeGreedy') => context.mock.method(of as StepRunner, method).mock;
+    const device = { greedy: calls(runner, 'decodeGreedy'), whole: calls(runner, 'decode') };
+    const host = { greedy: calls(StepRunner.prototype, 'decodeGreedy'), whole: calls(StepRunner.prototype, 'decode') };
+    const all = await bind('all-r8');
+    const engine = await loop([all]);
+    let failing: Promise<void> | undefined;
+    const asked = { maxNewTokens: 16, sampling: { ...GREEDY, logprobs: 0 } };
+    const outcomes = await run(engine, [row(all, asked), row(undefined, asked)], () => {
+      if (engine.stats().decodeSteps > 4) failing ??= fail();
+    });
+    await failing;
+    for (const [i, { tokens, logprobs }] of outcomes.entries()) {
+      assert.deepEqual(tokens, greedy([`all-r8`, null][i]!).slice(0, 16));
+      assert.ok(logprobs.every((logprob) => logprob! <= 0));
+    }
+    assert.ok(device.greedy.callCount() >= 4 && host.greedy.callCount() >= 4);
+    assert.deepEqual([device.whole.callCount(), host.whole.callCount()], [0, 0]);
+    engine.unload(all.digest);
+    await close();
+  });
 
   test('what comes afterwards is served as by the processor: adapters, prefixes, prompts read together, guesses', async () => {
     const { model, bind, row, greedy, loop, fail, close } = await openFalling();

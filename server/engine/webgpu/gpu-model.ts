@@ -14,6 +14,7 @@ import { AdapterSets } from './adapter-sets.js';
 import { type AttentionKernels, checkAttention } from './attention-check.js';
 import { GpuCaches } from './gpu-caches.js';
 import { GpuDevice, type GpuProvider, type GpuSession } from './gpu-device.js';
+import { GpuPicks } from './gpu-picks.js';
 import { GpuQueue } from './gpu-store.js';
 
 /** A graph that can be run. */
@@ -35,7 +36,7 @@ export interface GpuModelOptions {
   /** Pauses between attempts to open a device that failed, in milliseconds; absent = some seconds in all. */
   readonly reopenPausesMs?: readonly number[] | undefined;
   /** Options for the session of a graph; profiling wants some. */
-  readonly session?: ((variant: GraphVariant) => ort.InferenceSession.SessionOptions) | undefined;
+  readonly session?: ((graph: GraphVariant | 'picks') => ort.InferenceSession.SessionOptions) | undefined;
 }
 
 export class GpuModel {
@@ -46,6 +47,7 @@ export class GpuModel {
   readonly sets: AdapterSets;
   /** What of the provider's attention computes rightly on this device. */
   readonly kernels: AttentionKernels;
+  readonly picks: GpuPicks;
   /** Every graph's weight inputs. */
   readonly weights: Readonly<Record<string, ort.Tensor>>;
   readonly #folder: ModelFolder;
@@ -57,7 +59,7 @@ export class GpuModel {
     folder: ModelFolder,
     options: GpuModelOptions,
     small: ReadonlyMap<string, Float32Array>,
-    parts: Pick<GpuModel, 'device' | 'caches' | 'residency' | 'sets' | 'kernels' | 'weights'>,
+    parts: Pick<GpuModel, 'device' | 'caches' | 'residency' | 'sets' | 'kernels' | 'picks' | 'weights'>,
   ) {
     this.#folder = folder;
     this.#options = options;
@@ -67,6 +69,7 @@ export class GpuModel {
     this.residency = parts.residency;
     this.sets = parts.sets;
     this.kernels = parts.kernels;
+    this.picks = parts.picks;
     this.weights = parts.weights;
   }
 
@@ -95,6 +98,7 @@ export class GpuModel {
         kernels,
         caches: await GpuCaches.open(device, spec, precision),
         sets: await AdapterSets.open(device, residency, groups, precision),
+        picks: await GpuPicks.open(device, spec.vocabSize, options.session?.('picks')),
       });
       // Whatever a device refuses of the model is known now.
       await model.graph('base');

@@ -1,36 +1,23 @@
 /**
  * Runs steps on the WebGPU provider. What crosses to the device in a step is the tokens' embeddings, rotary rows and
- * lengths; what comes back is logits. Weights, caches and adapters stay there.
+ * lengths; what comes back is logits, or the largest of them. Weights, caches and adapters stay there.
  */
 import * as ort from 'onnxruntime-node';
 import type { BoundAdapter } from '../../adapters/types.js';
-import type { GraphVariant } from '../../model/graph-sites.js';
 import type { ModelFolder } from '../../model/model-folder.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { cacheNames } from '../../model/webgpu/gpu-attention.js';
 import { elementType, toFloats } from '../../model/webgpu/gpu-precision.js';
-import { adaptEmbedding } from '../adapted-embedding.js';
-import { type DecodeSlot, type StepBackend, StoreLost } from '../backend.js';
+import { type DecodeSlot, type LargestLogits, type StepBackend, StoreLost } from '../backend.js';
 import type { EmbeddingTable } from '../embedding-table.js';
-import { BASE_ROW, needsFullGraph, type RowAdapter } from '../row-adapter.js';
+import { needsFullGraph, type RowAdapter } from '../row-adapter.js';
 import { int64, ropeFeeds } from '../step-inputs.js';
+import type { GpuTensor } from './gpu-device.js';
 import type { GpuModel, GpuModelOptions, OpenGraph } from './gpu-model.js';
+import { decodeStep, embedded, type Step, variantFor } from './gpu-step.js';
 import { GpuStore } from './gpu-store.js';
 import { LiveModel } from './live-model.js';
 import { placeFeeds } from './place-feeds.js';
-
-/** A step's tokens, in the order [batch, sequence]. */
-interface Step {
-  readonly batch: number;
-  readonly ids: readonly number[];
-  readonly positions: Int32Array;
-  /** Past positions by slot; 0 for a free one. */
-  readonly lengths: Int32Array;
-  /** One selection for all rows, or one for each. */
-  readonly adapters: readonly RowAdapter[];
-  readonly logitRows: readonly number[];
-  readonly horizonOf: (token: number) => number;
-}
 
 /** Runs steps of one model on the device. Not re-entrant: one step at a time. */
 export class GpuRunner implements StepBackend {
@@ -91,7 +78,7 @@ export class GpuRunner implements StepBackend {
     for (let from = 0; from < ids.length; from += most) {
       const block = ids.slice(from, from + most);
       const wanted = [...logitRows.entries()].filter(([, row]) => row >= from && row < from + block.length);
-      const got = await this.#step(store, {
+      const step: Step = {
         batch: 1,
         ids: block,
         positions: Int32Array.from(block, (_, i) => length + from + i),
@@ -100,7 +87,8 @@ export class GpuRunner implements StepBackend {
         // The graph wants at least one row; the last one is cheap.
         logitRows: wanted.length === 0 ? [block.length - 1] : wanted.map(([, row]) => row - from),
         horizonOf: () => horizon,
-      });
+      };
+      const got = await this.#logits(store, step);
       for (const [i, [at]] of wanted.entries()) {
         logits.set(got.subarray(i * vocabSize, (i + 1) * vocabSize), at * vocabSize);
         inputs?.set(this.headInputs!.subarray(i * hiddenSize, (i + 1) * hiddenSize), at * hiddenSize);
@@ -111,19 +99,21 @@ export class GpuRunner implements StepBackend {
   }
 
   async decode(slots: readonly (DecodeSlot | undefined)[], store: GpuStore): Promise<Float32Array> {
-    // A free slot writes its first position again and again, where nobody reads.
-    const lengths = Int32Array.from(slots, (slot) => slot?.length ?? 0);
-    store.reserve(Math.max(...lengths) + 1);
-    const live = slots.filter((slot) => slot !== undefined).map(({ adapter }) => adapter);
-    const same = live.every(({ key }) => key === live[0]!.key);
-    return this.#step(store, {
-      batch: slots.length,
-      ids: slots.map((slot) => slot?.token ?? 0),
-      positions: lengths,
-      lengths,
-      adapters: same ? [live[0] ?? BASE_ROW] : slots.map((slot) => slot?.adapter ?? BASE_ROW),
-      logitRows: slots.map((_, slot) => slot),
-      horizonOf: (slot) => slots[slot]?.horizon ?? 0,
+    const step = decodeStep(slots);
+    store.reserve(Math.max(...step.lengths) + 1);
+    return this.#logits(store, step);
+  }
+
+  async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: GpuStore): Promise<LargestLogits> {
+    const step = decodeStep(slots);
+    store.reserve(Math.max(...step.lengths) + 1);
+    return this.#on(store, async (model) => {
+      const logits = await store.logits(this.spec.vocabSize);
+      (await this.#run(model, store, step, logits)).dispose();
+      const start = performance.now();
+      const largest = await model.picks.of(logits);
+      this.runMs += performance.now() - start;
+      return largest;
     });
   }
 
@@ -151,14 +141,20 @@ export class GpuRunner implements StepBackend {
     await this.#live.close();
   }
 
-  async #step(store: GpuStore, step: Step): Promise<Float32Array> {
+  /** The logits of a step, [logitRows, vocab]. */
+  #logits(store: GpuStore, step: Step): Promise<Float32Array> {
+    return this.#on(store, async (model) => (await this.#run(model, store, step, null)).data as Float32Array);
+  }
+
+  /** Runs a step on the model of the store's device. */
+  async #on<T>(store: GpuStore, step: (model: GpuModel) => Promise<T>): Promise<T> {
     const model = await this.#live.ready();
     if (store.device !== model.device) throw new StoreLost('the device failed meanwhile');
     let letGo: (() => void) | undefined;
     try {
       await model.queue.drained();
       letGo = model.device.hold();
-      return await this.#run(model, store, step);
+      return await step(model);
     } catch (error) {
       // Closing a lost device waits for all that hold it.
       letGo?.();
@@ -170,7 +166,11 @@ export class GpuRunner implements StepBackend {
     }
   }
 
-  async #run(model: GpuModel, store: GpuStore, step: Step): Promise<Float32Array> {
+  /**
+   * @param target where the logits stay on the device; null = they are handed out
+   * @returns logits [logitRows, vocab]; where they stay, a name for `target` to dispose of
+   */
+  async #run(model: GpuModel, store: GpuStore, step: Step, target: GpuTensor | null): Promise<ort.Tensor> {
     const { spec } = this;
     const { batch, ids, positions, lengths, adapters } = step;
     const sequence = ids.length / batch;
@@ -181,11 +181,11 @@ export class GpuRunner implements StepBackend {
       ...(await this.#adapterFeeds(model, open, adapters)),
       ...ropeFeeds(spec.ropes, positions, step.horizonOf),
       ...placeFeeds(spec, graph, elementType(this.#options.precision), lengths, sequence, store.tensors[0]!.dims[2]!),
-      embeds: new ort.Tensor('float32', this.#embed(step, sequence), [ids.length, spec.hiddenSize]),
+      embeds: new ort.Tensor('float32', embedded(this.#table, step), [ids.length, spec.hiddenSize]),
       logit_rows: new ort.Tensor('int32', Int32Array.from(step.logitRows), [step.logitRows.length]),
       shape: int64([batch, sequence, -1]),
     };
-    const fetches: Record<string, ort.Tensor | null> = { [graph.logits]: null };
+    const fetches: Record<string, ort.Tensor | null> = { [graph.logits]: target };
     const beyond = adapters.some(({ vocabulary }) => vocabulary !== undefined);
     if (beyond) fetches[graph.headInput] = null;
     for (let layer = 0; layer < spec.layers.length; layer += 1) {
@@ -202,7 +202,7 @@ export class GpuRunner implements StepBackend {
     // These are names for the stores' own buffers.
     for (const wrapper of Object.values(caches)) wrapper.dispose();
     this.headInputs = headInput === undefined ? undefined : toFloats(headInput.data as Float32Array | Uint16Array);
-    return logits!.data as Float32Array;
+    return logits!;
   }
 
   async #adapterFeeds(
@@ -220,23 +220,4 @@ export class GpuRunner implements StepBackend {
     }
     return feeds.feeds(await model.sets.setFor([...adapters.values()]), rows);
   }
-
-  /** Embedding rows [tokens, hidden]; a row's selection may change its own. */
-  #embed({ ids, positions, adapters }: Step, sequence: number): Float32Array {
-    const { hidden } = this.#table;
-    const rows = new Float32Array(ids.length * hidden);
-    for (const [i, id] of ids.entries()) {
-      const { embeddings } = adapters.length === 1 ? adapters[0]! : adapters[Math.floor(i / sequence)]!;
-      this.#table.row(id, rows, i * hidden);
-      if (embeddings.length > 0) adaptEmbedding(embeddings, id, rows.subarray(i * hidden, (i + 1) * hidden));
-      this.#table.finish(positions[i]!, rows, i * hidden);
-    }
-    return rows;
-  }
-}
-
-/** The smallest graph that can serve all rows of a step. */
-function variantFor(adapters: readonly RowAdapter[]): GraphVariant {
-  if (adapters.some((adapter) => adapter.needsFullGraph)) return 'full';
-  return adapters.some(({ linears }) => linears.size > 0) ? 'lora' : 'base';
 }

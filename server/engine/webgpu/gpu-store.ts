@@ -28,6 +28,7 @@ export class GpuStore implements RowStore {
   #slots: number;
   #capacity: number;
   #tensors: GpuTensor[] = [];
+  #logits: GpuTensor | undefined;
   #failure: Error | undefined;
 
   constructor(device: GpuDevice, caches: GpuCaches, queue: GpuQueue, slots: number, capacity: number) {
@@ -69,6 +70,23 @@ export class GpuStore implements RowStore {
     return this.#tensors;
   }
 
+  /**
+   * Where a step can leave the logits of all slots for another graph to read, [slots, width]. To be called when the queue
+   * is drained, and not again before the step is over. Throws as {@link tensors}.
+   */
+  async logits(width: number): Promise<GpuTensor> {
+    if (this.#logits?.dims[0] !== this.#slots) {
+      this.#device.free(this.#logits);
+      this.#logits = undefined;
+      const made = await this.#device.zeros('float32', [this.#slots, width]);
+      // Released meanwhile: nobody would free it any more.
+      if (this.#failure !== undefined) this.#device.free(made);
+      else this.#logits = made;
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#logits!;
+  }
+
   reserve(time: number): void {
     if (time <= this.#capacity) return;
     const all = Array.from({ length: this.#slots }, (_, slot) => slot);
@@ -87,8 +105,9 @@ export class GpuStore implements RowStore {
 
   release(): void {
     this.#queue.add(async () => {
-      for (const tensor of this.#tensors) this.#device.free(tensor);
+      for (const tensor of [...this.#tensors, this.#logits]) this.#device.free(tensor);
       this.#tensors = [];
+      this.#logits = undefined;
       this.#failure ??= new Error('the store was released');
     });
   }
