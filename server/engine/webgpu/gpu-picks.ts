@@ -1,4 +1,4 @@
-/** Finds the largest logits of a step on the device, so that the logits themselves need not leave it. See decisions/0035. */
+/** Finds the largest logits of a step on the device, so that the logits themselves need not leave it. See decisions/0091. */
 import type * as ort from 'onnxruntime-node';
 import { buildPicksGraph, PICK_COLUMNS, picksNames } from '../../model/webgpu/picks-graph.js';
 import type { LargestLogits } from '../backend.js';
