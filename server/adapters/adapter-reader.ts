@@ -60,6 +60,8 @@ function revive(error: PlainError): AppError {
 class ReaderThread {
   private readonly worker: Worker;
   private job: Job | undefined;
+  /** The one that the thread knows. */
+  private base: AdapterBase | undefined;
   private idle: NodeJS.Timeout | undefined;
   private readonly idleMs: number;
   private readonly onFree: (thread: ReaderThread) => void;
@@ -87,7 +89,9 @@ class ReaderThread {
     clearTimeout(this.idle);
     this.worker.ref();
     const { readWeight: _, ...base } = job.base;
-    this.send({ type: job.type, request: job.request, base });
+    const known = this.base === job.base;
+    this.base = job.base;
+    this.send({ type: job.type, request: job.request, base: known ? undefined : base });
   }
 
   async end(): Promise<void> {

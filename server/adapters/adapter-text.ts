@@ -2,9 +2,9 @@
  * What the tokenizer files beside an adapter say about the texts of its rows: tokens that it adds, the token that ends a
  * sequence, chat templates. The rest of that tokenizer is the base's.
  */
-import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
+import { fileCalls } from './file-calls.js';
 import { readInside } from './source.js';
 import { isJsonObject, type JsonObject, type JsonValue, parseStrictJson } from './strict-json.js';
 
@@ -40,10 +40,7 @@ export interface AdapterText {
 }
 
 async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
+  return (await fileCalls().find(path)) !== undefined;
 }
 
 /** @param upTo the only member that is wanted: what follows it is not read */
@@ -128,7 +125,12 @@ async function readTemplates(
     const bytes = await readInside(folder, name, roots, MAX_TEMPLATE_BYTES);
     return new TextDecoder('utf-8').decode(bytes);
   };
-  const more = await readdir(join(folder, MORE_TEMPLATES)).catch(() => []);
+  const place = join(folder, MORE_TEMPLATES);
+  const more = (await exists(place))
+    ? await fileCalls()
+        .readdir(place)
+        .catch(() => [])
+    : [];
   const names = more.filter((name) => name.endsWith('.jinja')).sort();
   if (names.length > MAX_TEMPLATES) throw tooMany(MORE_TEMPLATES, names.length);
   const templates: { name: string; template: string }[] = [];

@@ -9,8 +9,9 @@ import { type BaseCheck, foreignBase } from './base-identity.js';
 import { type BindingPlan, planBinding, type SlotUse } from './binding-plan.js';
 import { checkCombinations } from './combinations.js';
 import { type ContentHash, OwnHash } from './content-hash.js';
-import { AdapterDigest } from './digest.js';
+import { digestHeading } from './digest.js';
 import { Faults } from './faults.js';
+import type { KnownForms } from './known-forms.js';
 import type { PeftConfig } from './peft-config.js';
 import { readParts } from './read-parts.js';
 import type { SafetensorsSet } from './safetensors-set.js';
@@ -21,8 +22,10 @@ import { Windows } from './windows.js';
 /** What files are read with. */
 export interface ReadingTools {
   readonly windows: Windows;
-  /** A hash that has taken nothing yet. */
-  hash(): ContentHash;
+  /** A hash that has taken nothing yet, for about so many bytes. */
+  hash(bytes: number): ContentHash;
+  /** Absent = nothing is known of adapters before. */
+  readonly known?: KnownForms | undefined;
 }
 
 /** Limits of one binding. */
@@ -63,9 +66,11 @@ export async function bindAdapter(
   const { baseCheck = 'warn' } = options;
   const foreign = baseCheck === 'strict' ? foreignBase(config.baseModel, base) : undefined;
   if (foreign !== undefined) faults.add(`adapter_config.json: ${foreign}`);
-  const plan = planBinding(files.tensors, config, base, faults);
-  checkCombinations(config, plan.promised, plan.tokens, plan.base, faults);
+  const known = options.tools?.known?.plan(files.tensors, config, base);
+  const plan = known ?? planBinding(files.tensors, config, base, faults);
+  if (known === undefined) checkCombinations(config, plan.promised, plan.tokens, plan.base, faults);
   faults.check();
+  options.tools?.known?.keep(files.tensors, config, base, plan);
   const bytes = plannedBytes(plan);
   if (options.maxBytes !== undefined && bytes > options.maxBytes) {
     throw new AppError(
@@ -76,10 +81,9 @@ export async function bindAdapter(
   }
   const text = await options.readText?.(plan.base.vocabSize);
   const { windows, hash: begin } = options.tools ?? { windows: new Windows(2, false), hash: () => new OwnHash() };
-  const hash = begin();
-  const digest = new AdapterDigest();
-  await hash.update([digest.heading(config, text)]);
-  const parts = await readParts({ files, plan, digest, hash, windows, base: plan.base, faults });
+  const hash = begin(plan.slots.reduce((sum, { tensor }) => sum + tensor.bytes, 0));
+  await hash.update([digestHeading(config, text)]);
+  const parts = await readParts({ files, plan, hash, windows, base: plan.base, faults });
   checkTied(config, plan.base, parts, faults);
   faults.check();
   const made = { digest: await hash.finish(), faults, baseCheck, text };

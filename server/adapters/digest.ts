@@ -30,15 +30,18 @@ function canonicalConfig(config: PeftConfig): string {
   });
 }
 
-/** What is hashed of an adapter: a heading, then for each tensor a line and its bytes. Tensors must come sorted by name. */
-export class AdapterDigest {
-  private last: string | undefined;
+/**
+ * What is hashed first of an adapter; then come, for each tensor, a line and its bytes.
+ * @param text what comes with the adapter beside weights: it decides what its rows read and write
+ */
+export function digestHeading(config: PeftConfig, text?: AdapterText): string {
+  const ofText = text === undefined ? '' : `${JSON.stringify(text)}\n`;
+  return `loramux adapter 1\n${canonicalConfig(config)}\n${ofText}`;
+}
 
-  /** @param text what comes with the adapter beside weights: it decides what its rows read and write */
-  heading(config: PeftConfig, text?: AdapterText): string {
-    const ofText = text === undefined ? '' : `${JSON.stringify(text)}\n`;
-    return `loramux adapter 1\n${canonicalConfig(config)}\n${ofText}`;
-  }
+/** What is hashed between the tensors' bytes. Tensors must come sorted by name. */
+export class DigestLines {
+  private last: string | undefined;
 
   /** What stands before a tensor's bytes. Throws if it is out of order. */
   line(tensor: Pick<TensorInfo, 'name' | 'dtype' | 'shape' | 'bytes'>): string {

@@ -1,6 +1,6 @@
 /** Opening a file of a folder that somebody else filled. */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { fileCalls, type OpenHandle } from './file-calls.js';
 
 /**
  * Opens a regular file for reading.
@@ -10,11 +10,11 @@ import { type FileHandle, open } from 'node:fs/promises';
 export async function openRegular(
   path: string,
   fail: (what: string, cause?: unknown) => Error,
-): Promise<{ readonly handle: FileHandle; readonly size: number }> {
-  let handle: FileHandle;
+): Promise<{ readonly handle: OpenHandle; readonly size: number }> {
+  let handle: OpenHandle;
   try {
     // Non-blocking, so that a FIFO cannot hang the reader before it is seen not to be a file.
-    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    handle = await fileCalls().open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
     throw fail(code === 'ENOENT' ? 'the file is missing' : `the file cannot be opened (${code})`, error);

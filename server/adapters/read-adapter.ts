@@ -2,6 +2,7 @@
 import { readAdapterText } from './adapter-text.js';
 import { type BindOptions, bindAdapter } from './bind.js';
 import { findGgufAdapter, openGgufAdapter } from './gguf/gguf-adapter.js';
+import type { KnownForms } from './known-forms.js';
 import { type PeftConfig, parsePeftConfig } from './peft-config.js';
 import { openSafetensorsSet, type SafetensorsSet } from './safetensors-set.js';
 import { checkInside, openAdapterFolder } from './source.js';
@@ -27,7 +28,7 @@ export async function readAdapterFolder(
   options: ReadAdapterOptions = {},
 ): Promise<BoundAdapter> {
   const roots = options.roots ?? [folder];
-  const { files, config, path } = await openAdapter(folder, base, roots);
+  const { files, config, path } = await openAdapter(folder, base, roots, options.tools?.known);
   try {
     const readText = path === undefined ? undefined : (size: number) => readAdapterText(path, roots, size);
     return await bindAdapter(files, config, base, { ...options, readText });
@@ -47,15 +48,22 @@ export interface OpenedAdapter {
  * Opens an adapter: a PEFT folder, or a GGUF file (alone, or in a folder of its own).
  * @throws AppError as {@link readAdapterFolder}
  */
-export async function openAdapter(folder: string, base: AdapterBase, roots: readonly string[]): Promise<OpenedAdapter> {
+export async function openAdapter(
+  folder: string,
+  base: AdapterBase,
+  roots: readonly string[],
+  known?: KnownForms,
+): Promise<OpenedAdapter> {
   const gguf = await findGgufAdapter(await checkInside(folder, roots));
   if (gguf !== undefined) return openGgufAdapter(await checkInside(gguf, roots), base);
   const { path, config: text } = await openAdapterFolder(folder, roots);
-  const config = parsePeftConfig(text);
+  const parse = () => parsePeftConfig(text);
+  const config = known?.configs.of(text, 0, parse) ?? parse();
   const files = await openSafetensorsSet(path, 'adapter_model', {
     reason: 'ADAPTER_INVALID',
     maxHeaderBytes: MAX_HEADER_BYTES,
     checkPath: (file) => checkInside(file, roots),
+    headers: known?.headers,
   });
   return { files, config, path };
 }

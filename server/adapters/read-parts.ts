@@ -4,7 +4,7 @@
  */
 import { type BindingPlan, baseTensorName, type Slot, type SlotUse, tensorLabel } from './binding-plan.js';
 import type { ContentHash } from './content-hash.js';
-import type { AdapterDigest } from './digest.js';
+import { DigestLines } from './digest.js';
 import type { Faults } from './faults.js';
 import { checkOverflow } from './overflow.js';
 import { isResized } from './own-vocabulary.js';
@@ -12,7 +12,7 @@ import type { SafetensorsSet } from './safetensors-set.js';
 import { Slabs, unwrittenFloats } from './slabs.js';
 import { convertToFloat32, DTYPE_BITS, type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
 import type { TensorPiece } from './tensor-windows.js';
-import { transposeInto } from './transpose.js';
+import { transposeStored } from './transpose-stored.js';
 import type { AdapterBase, TargetModule } from './types.js';
 import type { Windows } from './windows.js';
 
@@ -28,7 +28,6 @@ export interface ModuleParts {
 export interface PartsInput {
   readonly files: SafetensorsSet;
   readonly plan: BindingPlan;
-  readonly digest: AdapterDigest;
   readonly hash: ContentHash;
   readonly windows: Windows;
   readonly base: AdapterBase;
@@ -75,20 +74,22 @@ class PartsBuilder {
   readonly parts = new Map<string, ModuleParts>();
   private readonly input: PartsInput;
   private readonly slots: ReadonlyMap<string, Slot>;
+  private readonly lines: ReadonlyMap<string, string>;
   private readonly slabs: Slabs;
   /** The tensor that is being read, where it comes in several pieces. */
   private values: Float32Array = new Float32Array(0);
 
-  constructor(input: PartsInput, slots: readonly Slot[]) {
+  constructor(input: PartsInput, { slots, lines }: ReadingOrder) {
     this.input = input;
-    this.slots = new Map(slots.map((slot) => [slot.tensor.name, slot]));
-    const inSlabs = slots.filter((slot) => this.isPlainPair(slot));
+    this.slots = slots;
+    this.lines = lines;
+    const inSlabs = Array.from(slots.values()).filter((slot) => this.isPlainPair(slot));
     this.slabs = new Slabs(inSlabs.map(({ tensor }) => elements(tensor.shape)));
   }
 
   /** What is hashed of a piece, in order. */
   hashed({ name, at, bytes }: TensorPiece): (string | Uint8Array)[] {
-    return at === 0 ? [this.input.digest.line(this.slots.get(name)!.tensor), bytes] : [bytes];
+    return at === 0 ? [this.lines.get(name)!, bytes] : [bytes];
   }
 
   /** Takes a piece; with the last one the tensor gets its place. */
@@ -133,13 +134,14 @@ class PartsBuilder {
   private placeScaled(slot: Slot, bytes: Uint8Array): void {
     const { plan, faults } = this.input;
     const { tensor, module } = slot;
-    const values = toFloat32(bytes, tensor.dtype as FloatDtype);
+    const dtype = tensor.dtype as FloatDtype;
     const { rank, scaling } = plan.promised.lora.get(module.name)!;
-    const scaled = this.slabs.take(values.length);
-    transposeInto(scaled, values, module.outFeatures, rank, scaling);
+    const scaled = this.slabs.take(module.outFeatures * rank);
+    transposeStored(scaled, bytes, dtype, module.outFeatures, rank, scaling);
     this.partsOf(slot).scaledB = scaled;
     // No scaling makes a number finite that is not: what comes out says enough of what went in.
-    if (firstNonFinite(scaled) >= 0 && this.checkFinite(slot, values)) checkOverflow(module.name, scaled, faults);
+    if (firstNonFinite(scaled) < 0) return;
+    if (this.checkFinite(slot, toFloat32(bytes, dtype))) checkOverflow(module.name, scaled, faults);
   }
 
   private async place(slot: Slot, values: Float32Array): Promise<void> {
@@ -156,6 +158,28 @@ class PartsBuilder {
   }
 }
 
+/** The tensors in the order in which they are read, and what is hashed before each. */
+interface ReadingOrder {
+  readonly slots: ReadonlyMap<string, Slot>;
+  readonly lines: ReadonlyMap<string, string>;
+}
+
+const orders = new WeakMap<BindingPlan, ReadingOrder>();
+
+function readingOrder(plan: BindingPlan): ReadingOrder {
+  let order = orders.get(plan);
+  if (order === undefined) {
+    const slots = [...plan.slots].sort((x, y) => (x.tensor.name < y.tensor.name ? -1 : 1));
+    const digest = new DigestLines();
+    order = {
+      slots: new Map(slots.map((slot) => [slot.tensor.name, slot])),
+      lines: new Map(slots.map(({ tensor }) => [tensor.name, digest.line(tensor)])),
+    };
+    orders.set(plan, order);
+  }
+  return order;
+}
+
 function elements(shape: readonly number[]): number {
   return shape.reduce((product, dim) => product * dim, 1);
 }
@@ -163,12 +187,11 @@ function elements(shape: readonly number[]): number {
 /** Reads, hashes and converts every tensor, in the order of names; what is wrong with numbers is noted in the faults. */
 export async function readParts(input: PartsInput): Promise<Map<string, ModuleParts>> {
   const { files, plan, hash, windows } = input;
-  const slots = [...plan.slots].sort((x, y) => (x.tensor.name < y.tensor.name ? -1 : 1));
-  const builder = new PartsBuilder(input, slots);
+  const order = readingOrder(plan);
+  const builder = new PartsBuilder(input, order);
   const hashing: Promise<void>[] = [];
   try {
-    const names = slots.map(({ tensor }) => tensor.name);
-    for await (const { pieces, release } of files.pass(names, windows)) {
+    for await (const { pieces, release } of files.pass([...order.slots.keys()], windows)) {
       // Its memory is free for others when it is hashed and converted, whichever of the two takes longer.
       const hashed = hash.update(pieces.flatMap((piece) => builder.hashed(piece)));
       let converted: () => void = () => {};

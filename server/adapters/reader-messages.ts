@@ -9,7 +9,12 @@ export type BaseTable = Omit<AdapterBase, 'readWeight'>;
 
 /** Main thread to reader. One job at a time. */
 export type ToReader =
-  | { readonly type: 'read' | 'validate'; readonly request: ReadRequest; readonly base: BaseTable }
+  | {
+      readonly type: 'read' | 'validate';
+      readonly request: ReadRequest;
+      /** Absent = that of the job before: its table of modules is longer than all else that a job says. */
+      readonly base?: BaseTable | undefined;
+    }
   | { readonly type: 'weight'; readonly values: Float32Array }
   | { readonly type: 'weight-failed'; readonly error: PlainError };
 

@@ -8,27 +8,38 @@ import { AppError } from '../errors.js';
 import { forEachArray } from './assemble.js';
 import type { ReadingTools } from './bind.js';
 import { OwnHash } from './content-hash.js';
+import { callDirectly } from './file-calls.js';
 import { HashThread } from './hash-thread.js';
+import { KnownForms } from './known-forms.js';
 import { prepareAdapter } from './prepare-adapter.js';
 import type { FromReader, PlainError, ToReader } from './reader-messages.js';
-import type { BoundAdapter } from './types.js';
+import type { AdapterBase, BoundAdapter } from './types.js';
 import { validateAdapter } from './validate-adapter.js';
 import { Windows } from './windows.js';
 import { yieldCores } from './yield-cores.js';
 
 yieldCores();
+callDirectly();
 
 /** Windows that are filled, converted and hashed at the same time. */
 const WINDOWS = 4;
+
+/** Bytes from which on another thread hashes: fewer are hashed before it has been woken twice. */
+const WORTH_A_THREAD = 1024 * 1024;
 
 /** Kept for all jobs; there is one at a time. */
 const tools = makeTools();
 
 function makeTools(): ReadingTools {
-  if (availableParallelism() < 2) return { windows: new Windows(2, false), hash: () => new OwnHash() };
+  const known = new KnownForms();
+  if (availableParallelism() < 2) return { known, windows: new Windows(2, false), hash: () => new OwnHash() };
   const thread = new HashThread();
   thread.begin(); // So that it is there when the first adapter is.
-  return { windows: new Windows(WINDOWS, true), hash: () => thread.begin() };
+  return {
+    known,
+    windows: new Windows(WINDOWS, true),
+    hash: (bytes) => (bytes < WORTH_A_THREAD ? new OwnHash() : thread.begin()),
+  };
 }
 
 const port = parentPort!;
@@ -57,6 +68,15 @@ function readWeight(tensor: string): Promise<Float32Array> {
   });
 }
 
+/** The base of the job before is the next one's where that names none. */
+let base: AdapterBase | undefined;
+
+function baseOf(message: ToReader & { readonly type: 'read' | 'validate' }): AdapterBase {
+  // The same object as long as it is the same base: what is known is known of it.
+  if (message.base !== undefined) base = { ...message.base, readWeight };
+  return base!;
+}
+
 function buffersOf(adapter: BoundAdapter): ArrayBuffer[] {
   const buffers = new Set<ArrayBuffer>();
   forEachArray(adapter, ({ buffer }) => {
@@ -74,13 +94,13 @@ port.on('message', (message: ToReader) => {
       weights?.reject(new AppError(message.error.reason ?? 'INTERNAL', message.error.message));
       return;
     case 'read':
-      prepareAdapter(message.request, { ...message.base, readWeight }, tools).then(
+      prepareAdapter(message.request, baseOf(message), tools).then(
         (result) => post({ type: 'done', result }, buffersOf(result.adapter)),
         (error: unknown) => post({ type: 'failed', error: plain(error) }),
       );
       return;
     case 'validate':
-      validateAdapter(message.request, { ...message.base, readWeight }, tools).then(
+      validateAdapter(message.request, baseOf(message), tools).then(
         (result) => post({ type: 'done', result }),
         (error: unknown) => post({ type: 'failed', error: plain(error) }),
       );

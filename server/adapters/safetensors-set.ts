@@ -1,8 +1,10 @@
 /** The tensors of an adapter: one safetensors file, or shards named by an index. */
-import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, type ErrorReason } from '../errors.js';
+import { fileCalls } from './file-calls.js';
+import type { Recent } from './recent.js';
 import { openSafetensors, type SafetensorsFile, type TensorInfo } from './safetensors.js';
+import type { SafetensorsHeader } from './safetensors-header.js';
 import { isJsonObject, type JsonValue, parseStrictJson } from './strict-json.js';
 import { type ReadInto, readTensors, type TensorWindow } from './tensor-windows.js';
 import type { Windows } from './windows.js';
@@ -29,7 +31,12 @@ export interface OpenSetOptions {
   readonly maxHeaderBytes: number;
   /** Real path of a file, or an AppError if it lies where nothing may be read. */
   checkPath(path: string): Promise<string>;
+  /** Headers that need not be parsed again. */
+  readonly headers?: Recent<SafetensorsHeader> | undefined;
 }
+
+/** The tensors of files that are alone, with their labels: the same ones for a header that is known. */
+const labelled = new WeakMap<ReadonlyMap<string, TensorInfo>, Map<string, TensorInfo & { label: string }>>();
 
 function parseIndex(text: Uint8Array, label: string, fail: (what: string) => AppError): Map<string, string> {
   let root: JsonValue;
@@ -62,8 +69,8 @@ async function openAll(
   try {
     for (const label of labels) {
       const path = await options.checkPath(join(folder, label));
-      const { reason, maxHeaderBytes } = options;
-      files.set(label, await openSafetensors(path, { reason, label, maxHeaderBytes }));
+      const { reason, maxHeaderBytes, headers } = options;
+      files.set(label, await openSafetensors(path, { reason, label, maxHeaderBytes, headers }));
     }
     return files;
   } catch (error) {
@@ -79,18 +86,14 @@ async function findFiles(
   options: OpenSetOptions,
 ): Promise<{ labels: string[]; index: Map<string, string> | undefined }> {
   const fail = (what: string) => new AppError(options.reason, what);
-  const exists = async (name: string) =>
-    stat(join(folder, name)).then(
-      () => true,
-      () => false,
-    );
+  const exists = async (name: string) => (await fileCalls().find(join(folder, name))) !== undefined;
   if (await exists(`${stem}.safetensors`)) return { labels: [`${stem}.safetensors`], index: undefined };
   const label = `${stem}.safetensors.index.json`;
   if (await exists(label)) {
     const path = await options.checkPath(join(folder, label));
-    const { size } = await stat(path);
+    const { size } = await fileCalls().stat(path);
     if (size > MAX_INDEX_BYTES) throw fail(`${label}: ${size} bytes; at most ${MAX_INDEX_BYTES} are read`);
-    const index = parseIndex(await readFile(path), label, fail);
+    const index = parseIndex(await fileCalls().readFile(path), label, fail);
     const labels = [...new Set(index.values())].sort();
     if (labels.length > MAX_SHARDS) throw fail(`${label}: ${labels.length} shards; at most ${MAX_SHARDS} are read`);
     return { labels, index };
@@ -121,9 +124,10 @@ export async function openSafetensorsSet(
   const close = async () => {
     for (const file of files.values()) await file.close();
   };
-  const tensors = new Map<string, TensorInfo & { label: string }>();
+  const [only] = labels.length === 1 && index === undefined ? [...files.values()] : [];
+  const tensors = (only && labelled.get(only.tensors)) ?? new Map<string, TensorInfo & { label: string }>();
   const wrong: string[] = [];
-  for (const [label, file] of files) {
+  for (const [label, file] of tensors.size > 0 ? [] : files) {
     for (const [name, info] of file.tensors) {
       if (index !== undefined && index.get(name) !== label) {
         wrong.push(`${label}: tensor ${JSON.stringify(name)} is not said to be there by the index`);
@@ -137,6 +141,7 @@ export async function openSafetensorsSet(
     await close();
     throw new AppError(options.reason, wrong.slice(0, 50).join('; '));
   }
+  if (only !== undefined) labelled.set(only.tensors, tensors);
   const find = (name: string) => {
     const tensor = tensors.get(name);
     if (tensor === undefined) throw new AppError(options.reason, `there is no tensor ${JSON.stringify(name)}`);

@@ -2,11 +2,18 @@
  * Reading safetensors files by range: the header once, then single tensors. A file is never read as a whole, so
  * models larger than memory can be described, and mapped elsewhere by {@link TensorInfo.offset}.
  */
-import type { FileHandle } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { AppError, type ErrorReason } from '../errors.js';
+import type { OpenHandle } from './file-calls.js';
 import { openRegular } from './open-regular.js';
-import { checkHeaderLength, MAX_HEADER_BYTES, parseSafetensorsHeader, type TensorInfo } from './safetensors-header.js';
+import type { Recent } from './recent.js';
+import {
+  checkHeaderLength,
+  MAX_HEADER_BYTES,
+  parseSafetensorsHeader,
+  type SafetensorsHeader,
+  type TensorInfo,
+} from './safetensors-header.js';
 import { convertToFloat32, DTYPE_BITS, isFloatDtype } from './tensor-dtype.js';
 
 export type { TensorInfo } from './safetensors-header.js';
@@ -38,18 +45,20 @@ export interface OpenSafetensorsOptions {
   readonly label?: string | undefined;
   /** Longest header read; default 100 MB. */
   readonly maxHeaderBytes?: number | undefined;
+  /** Headers that need not be parsed again. */
+  readonly headers?: Recent<SafetensorsHeader> | undefined;
 }
 
 class OpenFile implements SafetensorsFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
-  private readonly handle: FileHandle;
+  private readonly handle: OpenHandle;
   private readonly fail: (what: string, cause?: unknown) => AppError;
 
   constructor(
     path: string,
-    handle: FileHandle,
+    handle: OpenHandle,
     header: Pick<SafetensorsFile, 'tensors' | 'metadata'>,
     fail: (what: string, cause?: unknown) => AppError,
   ) {
@@ -133,7 +142,8 @@ export async function openSafetensors(path: string, options: OpenSafetensorsOpti
       if (bytesRead === 0) throw new Error('the file became shorter while it was read');
       done += bytesRead;
     }
-    return new OpenFile(path, handle, parseSafetensorsHeader(json, size), fail);
+    const parse = () => parseSafetensorsHeader(json, size);
+    return new OpenFile(path, handle, options.headers?.of(json, size, parse) ?? parse(), fail);
   } catch (error) {
     await handle.close();
     throw fail((error as Error).message, error);

@@ -2,10 +2,11 @@
  * Where adapters may be read from: folders below the allowed roots, also after every symbolic link is followed. A
  * Hugging Face cache (snapshots that link to blobs) is fine while both lie below one root.
  */
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '../errors.js';
+import { fileCalls } from './file-calls.js';
 import { isBelow } from './real-path.js';
 
 /** Longest adapter_config.json that is read. */
@@ -46,13 +47,19 @@ export function sourcePath(source: string, modelDir: string): string {
  * @throws AppError ADAPTER_SOURCE_FORBIDDEN (outside) or ADAPTER_SOURCE_INVALID (not there)
  */
 export async function checkInside(path: string, roots: readonly string[]): Promise<string> {
-  const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => resolve(root))));
+  const realRoots = await Promise.all(
+    roots.map((root) =>
+      fileCalls()
+        .realpath(root)
+        .catch(() => resolve(root)),
+    ),
+  );
   const absolute = resolve(path);
   const allowed = [...roots.map((root) => resolve(root)), ...realRoots];
   if (!allowed.some((root) => isBelow(absolute, root))) throw forbidden(JSON.stringify(path));
   let real: string;
   try {
-    real = await realpath(absolute);
+    real = await fileCalls().realpath(absolute);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     const what = code === 'ENOENT' || code === 'ENOTDIR' ? 'does not exist' : `cannot be read (${code})`;
@@ -65,17 +72,14 @@ export async function checkInside(path: string, roots: readonly string[]): Promi
 }
 
 async function isFile(path: string): Promise<boolean> {
-  return stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  );
+  return (await fileCalls().find(path))?.isFile() === true;
 }
 
 /** The folder itself if it has a config, else its only subfolder that has one (PEFT saves named adapters so). */
 async function configFolder(folder: string, roots: readonly string[]): Promise<string> {
   if (await isFile(join(folder, CONFIG))) return folder;
   const found: string[] = [];
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
+  for (const entry of await fileCalls().entries(folder)) {
     if ((entry.isDirectory() || entry.isSymbolicLink()) && (await isFile(join(folder, entry.name, CONFIG)))) {
       found.push(entry.name);
     }
@@ -94,7 +98,7 @@ async function configFolder(folder: string, roots: readonly string[]): Promise<s
  */
 export async function openAdapterFolder(folder: string, roots: readonly string[]): Promise<AdapterFolder> {
   const real = await checkInside(folder, roots);
-  if (!(await stat(real)).isDirectory()) {
+  if (!(await fileCalls().stat(real)).isDirectory()) {
     throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(folder)} is not a folder`);
   }
   const path = await configFolder(real, roots);
@@ -112,12 +116,12 @@ export async function readInside(
   most: number,
 ): Promise<Uint8Array> {
   const real = await checkInside(join(folder, name), roots);
-  const found = await stat(real);
+  const found = await fileCalls().stat(real);
   if (!found.isFile()) throw new AppError('ADAPTER_INVALID', `${name}: it is not a file`);
   if (found.size > most) {
     throw new AppError('ADAPTER_INVALID', `${name}: ${found.size} bytes; at most ${most} are read`);
   }
-  return readFile(real);
+  return fileCalls().readFile(real);
 }
 
 /** The adapters of a directory: every subfolder is one, named as the folder; other entries are returned as ignored. */

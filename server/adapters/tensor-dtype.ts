@@ -45,10 +45,10 @@ export function isFloatDtype(dtype: TensorDtype): dtype is FloatDtype {
   return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16' || dtype === 'F64';
 }
 
-let halfTable: Float32Array | undefined;
+let halfTable: Int32Array | undefined;
 
-/** float32 of each of the 65536 float16 bit patterns (256 KiB, made at first use). */
-function float16Table(): Float32Array {
+/** The bits of the float32 of each of the 65536 float16 bit patterns (256 KiB, made at first use). */
+function float16Bits(): Int32Array {
   if (halfTable !== undefined) return halfTable;
   const table = new Float32Array(65536);
   for (let bits = 0; bits < 65536; bits += 1) {
@@ -60,8 +60,8 @@ function float16Table(): Float32Array {
     else value = (1 + fraction / 1024) * 2 ** (exponent - 15);
     table[bits] = bits >= 32768 ? -value : value;
   }
-  halfTable = table;
-  return table;
+  halfTable = new Int32Array(table.buffer);
+  return halfTable;
 }
 
 /**
@@ -79,14 +79,16 @@ export function convertToFloat32(source: Uint8Array, dtype: FloatDtype, out: Flo
       return;
     case 'BF16': {
       const input = new Uint16Array(buffer, byteOffset, byteLength / 2);
-      const bits = new Uint32Array(out.buffer, out.byteOffset + outStart * 4, input.length);
+      const bits = new Int32Array(out.buffer, out.byteOffset + outStart * 4, input.length);
       for (let i = 0; i < input.length; i += 1) bits[i] = input[i]! << 16;
       return;
     }
     case 'F16': {
       const input = new Uint16Array(buffer, byteOffset, byteLength / 2);
-      const table = float16Table();
-      for (let i = 0; i < input.length; i += 1) out[outStart + i] = table[input[i]!]!;
+      // By bits: a number that is loaded as one is widened to 64 bits and rounded back on its way.
+      const table = float16Bits();
+      const bits = new Int32Array(out.buffer, out.byteOffset + outStart * 4, input.length);
+      for (let i = 0; i < input.length; i += 1) bits[i] = table[input[i]!]!;
       return;
     }
   }

@@ -1,12 +1,48 @@
 /** Matrices turned over. */
 
 /** Rows that are turned at a time, so that what is read and what is written stays in the processor's first cache. */
-const BLOCK = 64;
+export const BLOCK = 64;
+
+/** Rows of a matrix that is turned over block by block. */
+export interface RowBlock {
+  /** [count, columns], contiguous. */
+  readonly values: Float32Array;
+  /** The first row's number. */
+  readonly begin: number;
+  readonly count: number;
+}
 
 /**
- * Writes `values` [rows, columns] into `result` as [columns, rows], multiplied by `scale`. Four columns go at once: each
- * row's numbers lie side by side, and reading them together costs as much as reading one.
+ * Writes at most {@link BLOCK} rows of a matrix [rows, columns] into `result` [columns, rows], multiplied by `scale`. Four
+ * columns go at once: each row's numbers lie side by side, and reading them together costs as much as reading one.
  */
+export function transposeBlock(
+  result: Float32Array,
+  { values, begin, count }: RowBlock,
+  rows: number,
+  columns: number,
+  scale: number,
+): void {
+  const fours = columns - (columns % 4);
+  for (let column = 0; column < fours; column += 4) {
+    const first = column * rows + begin;
+    const second = first + rows;
+    const third = second + rows;
+    const fourth = third + rows;
+    for (let row = 0, from = column; row < count; row += 1, from += columns) {
+      result[first + row] = values[from]! * scale;
+      result[second + row] = values[from + 1]! * scale;
+      result[third + row] = values[from + 2]! * scale;
+      result[fourth + row] = values[from + 3]! * scale;
+    }
+  }
+  for (let column = fours; column < columns; column += 1) {
+    const to = column * rows + begin;
+    for (let row = 0; row < count; row += 1) result[to + row] = values[row * columns + column]! * scale;
+  }
+}
+
+/** Writes `values` [rows, columns] into `result` as [columns, rows], multiplied by `scale`. */
 export function transposeInto(
   result: Float32Array,
   values: Float32Array,
@@ -14,24 +50,10 @@ export function transposeInto(
   columns: number,
   scale: number,
 ): void {
-  const fours = columns - (columns % 4);
   for (let begin = 0; begin < rows; begin += BLOCK) {
-    const end = Math.min(rows, begin + BLOCK);
-    for (let column = 0; column < fours; column += 4) {
-      const first = column * rows;
-      const second = first + rows;
-      const third = second + rows;
-      const fourth = third + rows;
-      for (let row = begin, from = begin * columns + column; row < end; row += 1, from += columns) {
-        result[first + row] = values[from]! * scale;
-        result[second + row] = values[from + 1]! * scale;
-        result[third + row] = values[from + 2]! * scale;
-        result[fourth + row] = values[from + 3]! * scale;
-      }
-    }
-    for (let column = fours; column < columns; column += 1) {
-      for (let row = begin; row < end; row += 1) result[column * rows + row] = values[row * columns + column]! * scale;
-    }
+    const count = Math.min(BLOCK, rows - begin);
+    const block = values.subarray(begin * columns, (begin + count) * columns);
+    transposeBlock(result, { values: block, begin, count }, rows, columns, scale);
   }
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
-import { getPriority, platform } from 'node:os';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { getPriority, platform, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { createAdapterReader } from '../../server/adapters/adapter-reader.js';
 import { prepareAdapter, type ReadRequest } from '../../server/adapters/prepare-adapter.js';
@@ -33,6 +34,47 @@ describe('reading in threads', () => {
     const there = await Promise.all(jobs.map(([path, on]) => reader.read(request(path), on)));
     for (const [i, [path, on]] of jobs.entries())
       assert.deepEqual(there[i], await prepareAdapter(request(path), on), path);
+  });
+
+  it('binds to the base that is asked for, whichever was the last one', async () => {
+    const one = createAdapterReader({ threads: 1 });
+    const [llama, tied] = [await goldenBase('llama'), await goldenBase('llama-rope3')];
+    const renamed = { ...llama, nameOrPath: 'another' };
+    const path = 'adapters/llama/qv-r4';
+    const warnings = async (base: typeof llama) => (await one.read(request(path), base)).summary.warnings.join();
+    assert.match(await warnings(renamed), /served is "another"/);
+    assert.doesNotMatch(await warnings(llama), /served is "another"/);
+    await one.read(request('adapters/llama-rope3/tokens-tied'), tied);
+    assert.match(await warnings(renamed), /served is "another"/);
+    await one.close();
+  });
+
+  it('knows the form of an adapter it has read, and notices numbers that are others', async () => {
+    const base = await goldenBase('llama');
+    const one = createAdapterReader({ threads: 1 });
+    const place = mkdtempSync(join(tmpdir(), 'loramux-again-'));
+    const folder = join(place, 'adapter');
+    cpSync(`${GOLDEN}adapters/llama/qv-r4`, folder, { recursive: true });
+    const wanted = { ...request(''), folder, roots: [place] };
+    const file = join(folder, 'adapter_model.safetensors');
+    const whole = readFileSync(file);
+    const first = await one.read(wanted, base);
+    assert.deepEqual(await one.read(wanted, base), await prepareAdapter(wanted, base));
+    const other = Buffer.from(whole);
+    other[other.length - 4]! ^= 1;
+    writeFileSync(file, other);
+    const second = await one.read(wanted, base);
+    assert.notEqual(second.summary.digest, first.summary.digest);
+    assert.deepEqual(second, await prepareAdapter(wanted, base));
+    other.fill(0xff, other.length - 8);
+    writeFileSync(file, other);
+    await assert.rejects(one.read(wanted, base), { reason: 'ADAPTER_INVALID', message: /must be finite/ });
+    writeFileSync(file, whole.subarray(0, whole.length - 4));
+    await assert.rejects(one.read(wanted, base), { reason: 'ADAPTER_INVALID', message: /cut off/ });
+    writeFileSync(file, whole);
+    assert.equal((await one.read(wanted, base)).summary.digest, first.summary.digest);
+    await one.close();
+    rmSync(place, { recursive: true });
   });
 
   it('leaves the cores to whoever answers', {

@@ -3,10 +3,10 @@
  * as in the adapter that it was made from. What comes out goes the same way as a PEFT folder, so every rule of binding
  * holds for it too.
  */
-import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../../errors.js';
 import { Faults } from '../faults.js';
+import { fileCalls } from '../file-calls.js';
 import type { PeftConfig } from '../peft-config.js';
 import type { TensorInfo } from '../safetensors.js';
 import type { SafetensorsSet } from '../safetensors-set.js';
@@ -41,10 +41,10 @@ interface Part {
  * adapter_config.json. Undefined for anything else.
  */
 export async function findGgufAdapter(source: string): Promise<string | undefined> {
-  const found = await stat(source).catch(() => undefined);
+  const found = await fileCalls().find(source);
   if (found?.isFile()) return source.endsWith('.gguf') ? source : undefined;
   if (!found?.isDirectory()) return undefined;
-  const names = await readdir(source);
+  const names = await fileCalls().readdir(source);
   const files = names.filter((name) => name.endsWith('.gguf'));
   if (files.length === 0 || names.includes('adapter_config.json')) return undefined;
   if (files.length > 1) {

@@ -3,9 +3,9 @@
  * whole.
  */
 import { createHash } from 'node:crypto';
-import type { FileHandle } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { AppError, type ErrorReason } from '../../errors.js';
+import type { OpenHandle } from '../file-calls.js';
 import { openRegular } from '../open-regular.js';
 import { dequantise, READABLE_TYPES } from './dequantise.js';
 import { type GgufHeader, type GgufTensor, type GgufValue, parseGgufHeader } from './gguf-header.js';
@@ -51,7 +51,7 @@ class OpenGguf implements GgufFile {
     readonly path: string,
     readonly label: string,
     readonly headerDigest: string,
-    private readonly handle: FileHandle,
+    private readonly handle: OpenHandle,
     header: GgufHeader,
     readonly fail: GgufFile['fail'],
   ) {
@@ -105,7 +105,7 @@ class OpenGguf implements GgufFile {
 }
 
 /** Reads the header in windows that grow until it fits. */
-async function readHeader(handle: FileHandle, size: number, most: number): Promise<[GgufHeader, string]> {
+async function readHeader(handle: OpenHandle, size: number, most: number): Promise<[GgufHeader, string]> {
   let wanted = FIRST_BYTES;
   for (;;) {
     const bytes = Buffer.allocUnsafeSlow(Math.min(size, wanted, most));
