@@ -1,5 +1,6 @@
 /** The engine in this process, without threads, HTTP or service around it: what a step costs, and nothing else. */
 import { readdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { prepareAdapter } from '../server/adapters/prepare-adapter.js';
 import type { BoundAdapter } from '../server/adapters/types.js';
@@ -7,6 +8,7 @@ import type { Dtype } from '../server/engine/decoder-session.js';
 import { EngineLoop } from '../server/engine/engine-loop.js';
 import { SUPPORTED_FEATURES } from '../server/engine/features.js';
 import { openBackend } from '../server/engine/open-backend.js';
+import { packWeights } from '../server/engine/pack-thread.js';
 import { mergeInto } from '../server/model/merge.js';
 import { type ModelFolder, openModelFolder } from '../server/model/model-folder.js';
 import { adapterBaseOf } from '../server/model/module-table.js';
@@ -92,7 +94,12 @@ export async function openLocalEngine(options: {
           parts.map((adapter) => ({ adapter, weight: 1 })),
         );
   const { dtype, threads } = options;
-  const backend = await openBackend(folder, { dtype, threads, lora: options.adapters !== undefined });
+  const cacheDir = join(tmpdir(), 'loramux-bench-weights');
+  const backend = await openBackend(folder, { dtype, threads, lora: options.adapters !== undefined, cacheDir });
+  // As a server that has run for a while: sessions share packed weights, and all graphs are open.
+  if (backend.kept?.shared === false)
+    await packWeights({ modelDir: options.model, cacheDir, known: backend.kept.file });
+  while (await backend.openAhead?.()) {}
   const engine = new EngineLoop(backend, { maxBatch: 64, prefillChunk: 512, maxPositions: 1 << 20 });
   const digests = new Map<string, string>();
   const adapterBytes = new Map<string, number>();

@@ -60,6 +60,10 @@ export async function run(args: string[]): Promise<void> {
     const equal = Array.from({ length: rows }, (_, i) => make(`mean-${i}`, mean));
     add(`equal ranks of ${mean}`, (row) => equal[row]);
     add('ranks 8 to 64', (row) => mixed[row]);
+    const narrow = Array.from({ length: rows - 1 }, (_, i) => make(`narrow-${i}`, 8));
+    const wide = make('wide', 128);
+    add('ranks of 8, one of 128', (row) => narrow[row] ?? wide);
+    add(`base but for 2 of rank ${values.rank}`, (row) => (row < 2 ? distinct[row] : undefined));
   }
   for (const adapter of new Set(loads.flatMap(({ adapters }) => adapters)))
     if (adapter !== undefined) await engine.load(adapter);

@@ -14,6 +14,9 @@ import { type Dtype, type LinearWeights, prepareLinears, sharedLinears } from '.
 
 export type { Dtype } from './linear-weights.js';
 
+/** A session with weights of its own is opened in the hope of speed only where they are no larger. [bytes of float32] */
+const SMALL_WEIGHTS = 64 * 2 ** 20;
+
 /** A graph and the session that runs it. */
 export interface DecoderSession {
   readonly graph: DecoderGraph;
@@ -62,6 +65,15 @@ export class SessionFactory {
   get kept(): KeptWeights | undefined {
     const { kept, shared = false } = this.#linears;
     return kept && { file: kept, shared };
+  }
+
+  /** True where one more session takes little memory: the weights are shared, or there are few. */
+  get opensCheaply(): boolean {
+    const weights = allLinears(this.#folder.spec).reduce(
+      (sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures,
+      0,
+    );
+    return this.#linears.shared === true || weights * Float32Array.BYTES_PER_ELEMENT <= SMALL_WEIGHTS;
   }
 
   /** A factory of sessions that share packed weights, if the cache has them by now; else this one. */

@@ -1,131 +1,127 @@
 /**
  * The adapter inputs of a step. When all rows share one selection (a prefill, or a batch of one adapter) its arrays are
- * fed as they are, one group for all rows; otherwise neighbouring slots of one selection are a group, and the groups'
- * weights are copied side by side into buffers that are rewritten only where a group's selection changed.
+ * fed as they are, one group for all rows; otherwise the rows' weights lie side by side, for even groups of neighbouring
+ * slots (row-groups.ts) or in pieces (piece-plan.ts), whichever costs less.
  */
 import * as ort from 'onnxruntime-node';
 import type { DecoderGraph } from '../model/decoder-graph.js';
-import { siteInputs } from '../model/graph-sites.js';
-import { BASE_ROW, type LowRank, type RowAdapter } from './row-adapter.js';
+import { pieceInputs } from '../model/graph-pieces.js';
+import { type GraphVariant, siteInputs } from '../model/graph-sites.js';
+import { groupsCost, type PiecePlan, pieceIndices, piecesCost, planPieces, settled } from './piece-plan.js';
+import { BASE_ROW, type RowAdapter } from './row-adapter.js';
 import { rowGroups } from './row-groups.js';
+import { SideBySide } from './side-by-side.js';
 import { int64 } from './step-inputs.js';
 import { vectorFeeds } from './vector-feeds.js';
 
-/** Buffers of one linear: room for `capacity` groups of [rank, in] and [rank, out], of which a step sees the first ones. */
-interface SiteBuffers {
-  readonly rank: number;
-  readonly capacity: number;
-  readonly a: Float32Array;
-  readonly b: Float32Array;
-}
+/** Pieces take the place of groups where they cost at most this share: new buffers and a wrong estimate cost something. */
+export const WORTH_PIECES = 0.85;
 
-/** The adapter inputs of a step, and the number of groups into which they divide its rows. */
+/** The adapter inputs of a step for one graph, and the number of groups into which they divide its rows. */
 export interface LoraInputs {
+  readonly variant: GraphVariant;
   readonly groups: number;
   readonly feeds: Record<string, ort.Tensor>;
 }
 
-/** Builds and caches the adapter inputs for one graph. */
-export class LoraFeeds {
+/** Inputs of one selection for all rows of a step, for one graph. */
+export class SharedFeeds {
   readonly #graph: DecoderGraph;
-  readonly #buffers = new Map<string, SiteBuffers>();
-  /** What each group's part of the buffers of all sites holds; groups behind its end = unknown. */
-  readonly #held: string[] = [];
-  #shared: { key: string; inputs: LoraInputs } | undefined;
-  #mixed: { key: string; inputs: LoraInputs } | undefined;
+  #last: { key: string; inputs: LoraInputs } | undefined;
 
   constructor(graph: DecoderGraph) {
     this.#graph = graph;
   }
 
-  /** One selection for all rows of the step. */
-  shared(adapter: RowAdapter): LoraInputs {
-    if (this.#shared?.key === adapter.key) return this.#shared.inputs;
-    const feeds = { ...this.#groups(1), ...this.#vectors([adapter]) };
+  of(adapter: RowAdapter): LoraInputs {
+    if (this.#last?.key === adapter.key) return this.#last.inputs;
+    const feeds = { ...groupFeeds(this.#graph, 1), ...ownVectors(this.#graph, [adapter]) };
     for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
       const pair = adapter.linears.get(module);
       const rank = pair?.rank ?? 0;
       feeds[siteInputs.a(module)] = new ort.Tensor('float32', pair?.a ?? EMPTY, [1, rank, inFeatures]);
       feeds[siteInputs.b(module)] = new ort.Tensor('float32', pair?.b ?? EMPTY, [1, rank, outFeatures]);
     }
-    const inputs = { groups: 1, feeds };
-    this.#shared = { key: adapter.key, inputs };
+    const inputs = { variant: this.#graph.variant, groups: 1, feeds };
+    this.#last = { key: adapter.key, inputs };
     return inputs;
   }
 
-  /** One selection per slot; undefined = the slot is free. */
-  bySlot(slots: readonly (RowAdapter | undefined)[]): LoraInputs {
-    const key = slots.map((slot) => slot?.key ?? 'free').join('|');
-    if (this.#mixed?.key === key) return this.#mixed.inputs;
-    // Gains, biases and norm weights are given by slot, and so are the groups of a graph that has them.
-    const full = this.#graph.variant === 'full';
-    const adapters = (full ? slots : rowGroups(slots)).map((adapter) => adapter ?? BASE_ROW);
-    const groups = adapters.length;
-    const feeds = { ...this.#groups(groups), ...this.#vectors(adapters) };
-    const changed = adapters.flatMap((adapter, group) => (this.#held[group] === adapter.key ? [] : [group]));
-    let renewed = false;
-    for (const { module, inFeatures, outFeatures } of this.#graph.linears) {
-      const pairs = adapters.map((adapter) => adapter.linears.get(module));
-      const rank = pairs.reduce((most, pair) => Math.max(most, pair?.rank ?? 0), 0);
-      const known = this.#buffers.get(module);
-      const fits = known !== undefined && known.rank === rank && known.capacity >= groups;
-      const buffers = fits ? known : siteBuffers(groups, rank, inFeatures, outFeatures);
-      this.#buffers.set(module, buffers);
-      renewed ||= !fits;
-      for (const group of fits ? changed : pairs.keys()) fill(buffers, group, pairs[group], inFeatures, outFeatures);
-      const view = (values: Float32Array, width: number) =>
-        new ort.Tensor('float32', values.subarray(0, groups * rank * width), [groups, rank, width]);
-      feeds[siteInputs.a(module)] = view(buffers.a, inFeatures);
-      feeds[siteInputs.b(module)] = view(buffers.b, outFeatures);
-    }
-    // What lies behind these groups stays what it was, except in new buffers, which have nothing there.
-    if (renewed) this.#held.length = Math.min(this.#held.length, groups);
-    for (const [group, adapter] of adapters.entries()) this.#held[group] = adapter.key;
-    const inputs = { groups, feeds };
-    this.#mixed = { key, inputs };
-    return inputs;
-  }
-
-  /** Forgets cached inputs that may hold an unloaded adapter's arrays. */
+  /** Forgets inputs that may hold an unloaded adapter's arrays. */
   clear(): void {
-    this.#shared = undefined;
-    this.#mixed = undefined;
+    this.#last = undefined;
+  }
+}
+
+/** Inputs of the slots of one store, whichever graph reads them: all use the same buffers. */
+export class SlotFeeds {
+  readonly #worth: number;
+  #weights: SideBySide | undefined;
+  #last: { key: string; inputs: LoraInputs } | undefined;
+  /** Ranks of the pieces that lie in the buffers; undefined = groups do. */
+  #unit: number | undefined;
+
+  /** @param worth share of the cost of groups at which pieces are taken; Infinity = always */
+  constructor(worth = WORTH_PIECES) {
+    this.#worth = worth;
   }
 
-  #vectors(adapters: readonly RowAdapter[]): Record<string, ort.Tensor> {
-    return this.#graph.variant === 'full' ? vectorFeeds(this.#graph, adapters) : {};
+  /**
+   * One selection per slot.
+   * @param slots undefined = the slot is free
+   * @param graph that of even groups, or the one with gains, biases and norms
+   * @param pieces the graph of pieces, where it is open and may take the other's place
+   */
+  of(slots: readonly (RowAdapter | undefined)[], graph: DecoderGraph, pieces?: DecoderGraph): LoraInputs {
+    const graphs = pieces === undefined ? graph.variant : `${graph.variant}/${pieces.variant}`;
+    const key = `${graphs}:${slots.map((slot) => slot?.key ?? 'free').join('|')}`;
+    if (this.#last?.key !== key) this.#last = { key, inputs: this.#make(slots, graph, pieces) };
+    return this.#last.inputs;
   }
 
-  #groups(groups: number): Record<string, ort.Tensor> {
-    return Object.fromEntries(
-      this.#graph.groupWidths.map((width) => [siteInputs.group(width), int64([groups, -1, width])]),
-    );
+  #make(slots: readonly (RowAdapter | undefined)[], graph: DecoderGraph, pieces?: DecoderGraph): LoraInputs {
+    this.#weights ??= new SideBySide(graph.linears);
+    // Gains, biases and norm weights are given by slot, and so are the groups of a graph that has them.
+    const groups = graph.variant === 'full' ? slots : rowGroups(slots);
+    const plan = pieces && planPieces(slots, this.#unit);
+    const worth = this.#unit === undefined ? this.#worth : Math.max(1, this.#worth);
+    const cost = groupsCost(groups, slots.length, graph.linears);
+    if (plan !== undefined && piecesCost(plan, slots.length, graph.linears) <= worth * cost) {
+      this.#unit = plan.unit;
+      return inPieces(plan, slots.length, pieces!, this.#weights);
+    }
+    this.#unit = undefined;
+    return inGroups(groups, graph, this.#weights);
   }
 }
 
 const EMPTY = new Float32Array(0);
 
-/** Room for twice as many groups at each growth, so that a batch that grows slot by slot is not copied as often. */
-function siteBuffers(groups: number, rank: number, inFeatures: number, outFeatures: number): SiteBuffers {
-  const capacity = 2 ** Math.ceil(Math.log2(groups));
-  const room = (width: number) => new Float32Array(capacity * rank * width);
-  return { rank, capacity, a: room(inFeatures), b: room(outFeatures) };
+function inGroups(groups: readonly (RowAdapter | undefined)[], graph: DecoderGraph, weights: SideBySide): LoraInputs {
+  const adapters = groups.map((adapter) => adapter ?? BASE_ROW);
+  const feeds = {
+    ...groupFeeds(graph, groups.length),
+    ...ownVectors(graph, adapters),
+    ...weights.feeds(adapters.map((adapter) => ({ adapter, part: 0, parts: 1 }))),
+  };
+  return { variant: graph.variant, groups: groups.length, feeds };
 }
 
-/** Writes a group's pair and zeroes what its rank leaves over: a stale rank row could otherwise still add something. */
-function fill(
-  buffers: SiteBuffers,
-  group: number,
-  pair: LowRank | undefined,
-  inFeatures: number,
-  outFeatures: number,
-): void {
-  for (const [target, source, width] of [
-    [buffers.a, pair?.a, inFeatures],
-    [buffers.b, pair?.b, outFeatures],
-  ] as const) {
-    const start = group * buffers.rank * width;
-    if (source !== undefined) target.set(source, start);
-    target.fill(0, start + (source?.length ?? 0), start + buffers.rank * width);
-  }
+function inPieces(cheapest: PiecePlan, slots: number, { variant }: DecoderGraph, weights: SideBySide): LoraInputs {
+  const plan = { ...cheapest, pieces: settled(cheapest.pieces, weights.held) };
+  const { rows, sums } = pieceIndices(plan, slots);
+  const feeds = {
+    ...weights.feeds(plan.pieces),
+    [pieceInputs.rows]: int64(rows, [plan.pieces.length, plan.members]),
+    [pieceInputs.sums]: int64(sums, [slots, plan.levels]),
+  };
+  return { variant, groups: 1, feeds };
+}
+
+function ownVectors(graph: DecoderGraph, adapters: readonly RowAdapter[]): Record<string, ort.Tensor> {
+  return graph.variant === 'full' ? vectorFeeds(graph, adapters) : {};
+}
+
+function groupFeeds(graph: DecoderGraph, groups: number): Record<string, ort.Tensor> {
+  return Object.fromEntries(graph.groupWidths.map((width) => [siteInputs.group(width), int64([groups, -1, width])]));
 }

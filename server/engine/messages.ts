@@ -57,6 +57,8 @@ export type ToEngine =
   | { readonly type: 'give'; readonly digest: string }
   /** From now on other engine threads work beside this one. */
   | { readonly type: 'beside' }
+  /** The cache has the packed form of the weights now: further sessions share it. */
+  | { readonly type: 'packed' }
   | { readonly type: 'close' };
 
 /** One generated token of one row. */

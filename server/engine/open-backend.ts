@@ -39,6 +39,12 @@ export async function openBackend(folder: ModelFolder, options: BackendOptions):
     lora,
     kept: factory.kept,
     open: (variant) => marked(() => factory.open(variant, threads)),
+    ...(lora && {
+      openPieces: async () => {
+        const sharing = await factory.sharing(cacheDir);
+        return sharing.opensCheaply ? marked(() => sharing.open('pieces', threads)) : undefined;
+      },
+    }),
     ...(shared && {
       beside: shared.beside,
       openNarrow: (variant) => marked(async () => (await factory.sharing(cacheDir)).open(variant, shared.threads)),

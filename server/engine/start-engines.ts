@@ -65,7 +65,10 @@ async function pack(
 
 function packLater(options: WorkerOptions, engine: WorkerEngine): void {
   const ends = new AbortController();
-  const timer = setTimeout(() => void pack(options, engine.kept, ends.signal), SETTLE_MS).unref();
+  const timer = setTimeout(async () => {
+    const packed = await pack(options, engine.kept, ends.signal);
+    if (packed !== undefined && !engine.kept?.shared) engine.tellPacked();
+  }, SETTLE_MS).unref();
   void engine.stopped.then(() => {
     clearTimeout(timer);
     ends.abort();

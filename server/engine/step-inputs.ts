@@ -4,8 +4,8 @@ import { frequenciesFor } from '../model/rope.js';
 import type { DecoderSpec, RopeSpec } from '../model/spec.js';
 
 /** int64 tensor of one axis. */
-export function int64(values: readonly number[]): ort.Tensor {
-  return new ort.Tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
+export function int64(values: readonly number[], dims: readonly number[] = [values.length]): ort.Tensor {
+  return new ort.Tensor('int64', BigInt64Array.from(values, BigInt), dims);
 }
 
 /** What a step's tokens are: `sequence` tokens for each of `batch` slots, in the order [sequence, batch]. */

@@ -13,7 +13,7 @@ import type { KeptWeights } from './converted-weights.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
 import { KvStore } from './kv-store.js';
-import { LoraFeeds, type LoraInputs } from './lora-feeds.js';
+import { type LoraInputs, SharedFeeds, SlotFeeds, WORTH_PIECES } from './lora-feeds.js';
 import { type Beside, PairedSession } from './paired-session.js';
 import { BASE_ROW, needsFullGraph, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
@@ -21,7 +21,7 @@ import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step
 /** Past positions are fed in multiples of this, so that shapes, masks and sums change rarely. */
 const PAST_BLOCK = 32;
 
-const NO_LORA: LoraInputs = { groups: 1, feeds: {} };
+const NO_LORA: LoraInputs = { variant: 'base', groups: 1, feeds: {} };
 
 /** Everything a run needs besides the adapter inputs. */
 interface Step {
@@ -51,13 +51,10 @@ interface StepOutputs {
 
 const LOGITS = (graph: DecoderGraph): readonly string[] => [graph.logits];
 
-/** A session and the adapter inputs that were made for it. */
+/** A session and the adapter inputs of one selection that were made for it. */
 interface Opened {
   readonly session: PairedSession;
-  /** Those of one selection for all rows. */
-  readonly lora: LoraFeeds;
-  /** Those of slots: each group of rows keeps its own, or groups that take turns would write theirs anew every step. */
-  readonly byStore: WeakMap<KvStore, LoraFeeds>;
+  readonly shared: SharedFeeds;
 }
 
 /** How a runner opens the sessions that it was not given. */
@@ -67,6 +64,8 @@ export interface SessionOpener {
   /** See {@link StepBackend.kept}. */
   readonly kept?: KeptWeights | undefined;
   open(variant: GraphVariant): Promise<DecoderSession>;
+  /** The graph of pieces, if one more session costs little memory now; absent = rows of many selections do without it. */
+  openPieces?(): Promise<DecoderSession | undefined>;
   /** Whether other engine threads are at work, and the session for steps beside them; absent = there are none. */
   readonly beside?: Beside;
   openNarrow?(variant: GraphVariant): Promise<DecoderSession>;
@@ -78,6 +77,9 @@ export class StepRunner implements StepBackend {
   readonly guessesPay = true;
   readonly #table: EmbeddingTable;
   readonly #sessions = new Map<GraphVariant, Opened>();
+  readonly #worthPieces: number;
+  /** Each group of rows keeps its own, or groups that take turns would write theirs anew every step. */
+  readonly #slotFeeds = new WeakMap<KvStore, SlotFeeds>();
   readonly #opener: SessionOpener | undefined;
   readonly #opening = new Map<GraphVariant, Promise<void>>();
   #othersExpected = false;
@@ -86,9 +88,19 @@ export class StepRunner implements StepBackend {
   headInputs: Float32Array | undefined;
   largest: LargestLogits | undefined;
 
-  /** @param opener opens the graphs that adapters need; undefined = only the sessions given are there */
-  constructor(spec: DecoderSpec, table: EmbeddingTable, sessions: readonly DecoderSession[], opener?: SessionOpener) {
+  /**
+   * @param opener opens the graphs that adapters need; undefined = only the sessions given are there
+   * @param worthPieces see {@link SlotFeeds}
+   */
+  constructor(
+    spec: DecoderSpec,
+    table: EmbeddingTable,
+    sessions: readonly DecoderSession[],
+    opener?: SessionOpener,
+    worthPieces = WORTH_PIECES,
+  ) {
     this.spec = spec;
+    this.#worthPieces = worthPieces;
     this.#table = table;
     this.#opener = opener;
     for (const session of sessions) this.addSession(session);
@@ -107,7 +119,7 @@ export class StepRunner implements StepBackend {
   addSession(session: DecoderSession): void {
     const paired = new PairedSession(session, this.#opener?.beside);
     const { graph } = session;
-    this.#sessions.set(graph.variant, { session: paired, lora: new LoraFeeds(graph), byStore: new WeakMap() });
+    this.#sessions.set(graph.variant, { session: paired, shared: new SharedFeeds(graph) });
   }
 
   /** True once a session of that variant is there. */
@@ -136,6 +148,11 @@ export class StepRunner implements StepBackend {
   async openAhead(): Promise<boolean> {
     if (this.#opener?.lora && !this.hasSession('lora')) {
       await this.#open('lora');
+      return true;
+    }
+    const pieces = this.hasSession('pieces') ? undefined : await this.#opener?.openPieces?.();
+    if (pieces !== undefined) {
+      this.addSession(pieces);
       return true;
     }
     for (const [variant, { session }] of this.#othersExpected ? this.#sessions : []) {
@@ -251,7 +268,7 @@ export class StepRunner implements StepBackend {
 
   /** Drops references to adapter arrays. */
   unload(): void {
-    for (const { lora } of this.#sessions.values()) lora.clear();
+    for (const { shared } of this.#sessions.values()) shared.clear();
   }
 
   /** Nothing to do: sessions go with the thread. */
@@ -269,15 +286,10 @@ export class StepRunner implements StepBackend {
     const { shape, positions, lengths, adapters } = step;
     const { kvHeads, queryHeads, headDim, hiddenSize, layers, ropes } = this.spec;
     const live = adapters.filter((_, slot) => lengths[slot]! >= 0);
-    const variant = variantFor(live);
-    const opened = this.#sessions.get(variant);
-    if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
-    const { graph } = opened.session;
-    const same = live.every(({ key }) => key === live[0]!.key);
-    const slots = () => adapters.map((adapter, slot) => (lengths[slot]! < 0 ? undefined : adapter));
-    const lora =
-      variant === 'base' ? NO_LORA : same ? opened.lora.shared(live[0]!) : feedsOf(opened, store).bySlot(slots());
-    const rows = variant === 'lora' ? [lora.groups, positions.length / lora.groups] : [positions.length];
+    const lora = this.#loraInputs(store, step, live);
+    const { session } = this.#opened(lora.variant);
+    const { graph } = session;
+    const rows = lora.variant === 'lora' ? [lora.groups, positions.length / lora.groups] : [positions.length];
     const feeds: Record<string, ort.Tensor> = {
       embeds: new ort.Tensor('float32', this.#embed(step), [...rows, hiddenSize]),
       logit_rows: int64(step.logitRows),
@@ -296,12 +308,7 @@ export class StepRunner implements StepBackend {
     this.largest = undefined;
     const start = performance.now();
     const beyond = live.some(({ vocabulary }) => vocabulary !== undefined) ? [graph.headInput] : [];
-    const outputs = await opened.session.run(feeds, [
-      ...step.fetched(graph),
-      ...beyond,
-      ...graph.keys,
-      ...graph.values,
-    ]);
+    const outputs = await session.run(feeds, [...step.fetched(graph), ...beyond, ...graph.keys, ...graph.values]);
     this.runMs += performance.now() - start;
     const floats = (name: string) => outputs[name]!.data as Float32Array;
     this.headInputs = beyond.map(floats)[0];
@@ -311,6 +318,28 @@ export class StepRunner implements StepBackend {
       integers: (name) => Array.from(outputs[name]!.data as BigInt64Array, Number),
       layers: graph.keys.map((name, layer) => ({ keys: floats(name), values: floats(graph.values[layer]!) })),
     };
+  }
+
+  /** What the rows' adapters are for the smallest graph that can serve them. */
+  #loraInputs(store: KvStore, { lengths, adapters }: Step, live: readonly RowAdapter[]): LoraInputs {
+    const variant = variantFor(live);
+    const { session, shared } = this.#opened(variant);
+    if (variant === 'base') return NO_LORA;
+    if (live.every(({ key }) => key === live[0]!.key)) return shared.of(live[0]!);
+    const feeds = this.#slotFeeds.get(store) ?? new SlotFeeds(this.#worthPieces);
+    this.#slotFeeds.set(store, feeds);
+    const pieces = variant === 'lora' ? this.#sessions.get('pieces') : undefined;
+    return feeds.of(
+      adapters.map((adapter, slot) => (lengths[slot]! < 0 ? undefined : adapter)),
+      session.graph,
+      pieces?.session.graph,
+    );
+  }
+
+  #opened(variant: GraphVariant): Opened {
+    const opened = this.#sessions.get(variant);
+    if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
+    return opened;
   }
 
   /** Embedding rows [tokens, hidden]; a slot's adapter may change its own rows. */
@@ -329,12 +358,6 @@ export class StepRunner implements StepBackend {
 
 function largestOf({ graph: { largest }, floats, integers }: StepOutputs): LargestLogits {
   return { ids: integers(largest.ids), logits: floats(largest.logits), logprobs: floats(largest.logprobs) };
-}
-
-function feedsOf({ session, byStore }: Opened, store: KvStore): LoraFeeds {
-  const known = byStore.get(store) ?? new LoraFeeds(session.graph);
-  byStore.set(store, known);
-  return known;
 }
 
 /** The smallest graph that can serve all rows of a step. */

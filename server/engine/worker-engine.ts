@@ -188,6 +188,11 @@ export class WorkerEngine implements Engine {
     if (this.alive) this.#send({ type: 'beside' });
   }
 
+  /** Tells the thread that the cache has the packed form of its weights by now. */
+  tellPacked(): void {
+    if (this.alive) this.#send({ type: 'packed' });
+  }
+
   get stalled(): string | undefined {
     return this.#watch.stalled;
   }

@@ -110,6 +110,9 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
         backend.expectOthers?.();
         openAhead();
         return;
+      case 'packed':
+        openAhead();
+        return;
       case 'close':
         await end();
     }

@@ -5,15 +5,17 @@
  * - `base`: no adapter inputs at all, so an all-base step costs nothing extra.
  * - `lora`: every linear has low-rank inputs a [groups, rank, in] and b [groups, rank, out]; rank 0 adds nothing. All values
  *   are [groups, rows per group, width] from the embeddings on, so that no linear has to be regrouped.
+ * - `pieces`: the same inputs cut and shared out otherwise, for rows of many selections; see graph-pieces.ts.
  * - `full`: also a gain and a bias per group (DoRA, replaced biases) and replaceable norm weights.
  */
 
 import type { LinearKernel } from './graph-linears.js';
+import { PieceEmitter } from './graph-pieces.js';
 import type { GraphBuilder, Value } from './onnx-graph.js';
 import type { LinearSpec, NormSpec } from './spec.js';
 
 /** Which adapter inputs a graph has. */
-export type GraphVariant = 'base' | 'lora' | 'full';
+export type GraphVariant = 'base' | 'lora' | 'pieces' | 'full';
 
 /** Graph input names of a linear's site. */
 export const siteInputs = {
@@ -35,6 +37,7 @@ export class SiteEmitter {
   readonly #graph: GraphBuilder;
   readonly #kernel: LinearKernel;
   readonly #variant: GraphVariant;
+  readonly #pieces: PieceEmitter;
   /** Small float tensors read beforehand: biases and norm weights by tensor name. */
   readonly #small: ReadonlyMap<string, Float32Array>;
   /** x viewed as [groups, rows per group, in], shared by the linears that read the same x. */
@@ -49,6 +52,7 @@ export class SiteEmitter {
     this.#graph = graph;
     this.#kernel = kernel;
     this.#variant = variant;
+    this.#pieces = new PieceEmitter(graph);
     this.#small = small;
   }
 
@@ -105,6 +109,10 @@ export class SiteEmitter {
     );
     if (this.#variant === 'base') return products;
     return linears.map((linear, i) => {
+      if (this.#variant === 'pieces') {
+        const update = this.#pieces.update(x, linear, ...this.#pair(linear, 'pieces'));
+        return this.#graph.op('Add', [products[i]!, update]);
+      }
       const update = this.#update(grouped ? x : this.#group(x, linear.inFeatures), linear);
       if (full) return this.#fullyAdapted(update, linear, products[i]!, biases[i]);
       return this.#graph.op('Add', [products[i]!, grouped ? update : this.asFlatRows(update, linear.outFeatures)]);
@@ -112,12 +120,18 @@ export class SiteEmitter {
   }
 
   /** The low-rank update of a linear, of x [groups, rows per group, in]: [groups, rows per group, out]. */
-  #update(x: Value, { module, inFeatures, outFeatures }: LinearSpec): Value {
-    const graph = this.#graph;
-    const a = graph.input(siteInputs.a(module), 'float32', ['groups', `rank.${module}`, inFeatures]);
-    const b = graph.input(siteInputs.b(module), 'float32', ['groups', `rank.${module}`, outFeatures]);
-    const hidden = graph.contrib('FusedMatMul', [x, a], { transB: 1 }); // [groups, m, rank]
-    return graph.op('MatMul', [hidden, b]);
+  #update(x: Value, linear: LinearSpec): Value {
+    const [a, b] = this.#pair(linear, 'groups');
+    const hidden = this.#graph.contrib('FusedMatMul', [x, a], { transB: 1 }); // [groups, m, rank]
+    return this.#graph.op('MatMul', [hidden, b]);
+  }
+
+  /** The inputs a and b of a linear, `units` of them side by side. */
+  #pair({ module, inFeatures, outFeatures }: LinearSpec, units: string): [a: Value, b: Value] {
+    return [
+      this.#graph.input(siteInputs.a(module), 'float32', [units, `rank.${module}`, inFeatures]),
+      this.#graph.input(siteInputs.b(module), 'float32', [units, `rank.${module}`, outFeatures]),
+    ];
   }
 
   /** DoRA scales product and update together, before any bias. */

@@ -46,6 +46,8 @@ export interface GoldenModel {
   readonly runner: StepRunner;
   readonly golden: GoldenFile;
   readonly tensors: SafetensorsFile;
+  /** Steps by the graph that ran them. */
+  readonly steps: Map<GraphVariant, number>;
   /** Binds one of the golden adapters. */
   adapter(path: string): Promise<BoundAdapter>;
   /** What PyTorch computed for an adapter, following `same_as`. */
@@ -54,17 +56,27 @@ export interface GoldenModel {
   close(): Promise<void>;
 }
 
+/** @param worthPieces Infinity = rows of several selections always run in pieces, if that graph is among the variants */
 export async function openGolden(
   name: string,
   variants: readonly GraphVariant[] = ['base', 'lora', 'full'],
   dtype: Dtype = 'fp32',
+  worthPieces?: number,
 ): Promise<GoldenModel> {
   const golden = JSON.parse(readFileSync(`${GOLDEN}golden/${name}/golden.json`, 'utf8')) as GoldenFile;
   const tensors = await openSafetensors(`${GOLDEN}golden/${name}/golden.safetensors`);
   const folder = await openModelFolder(`${GOLDEN}models/${name}`);
   const factory = await SessionFactory.create(folder, dtype);
-  const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
-  for (const variant of variants) runner.addSession(await factory.open(variant, 1));
+  const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), [], undefined, worthPieces);
+  const steps = new Map<GraphVariant, number>();
+  for (const variant of variants) {
+    const { graph, run } = await factory.open(variant, 1);
+    const counted: typeof run = (...args) => {
+      steps.set(variant, (steps.get(variant) ?? 0) + 1);
+      return run(...args);
+    };
+    runner.addSession({ graph, run: counted });
+  }
   const base = adapterBaseOf(folder);
   const expected = (adapter: string | null): Record<string, GoldenCase> => {
     if (adapter === null) return golden.base;
@@ -77,6 +89,7 @@ export async function openGolden(
     runner,
     golden,
     tensors,
+    steps,
     adapter: async (path) => flattenReplaced(await readAdapterFolder(`${GOLDEN}${path}`, base), base),
     expected,
     promptIds: (id) => golden.prompts.find((prompt) => prompt.id === id)!.token_ids,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { LoraFeeds, type LoraInputs } from '../../server/engine/lora-feeds.js';
+import { type LoraInputs, SlotFeeds } from '../../server/engine/lora-feeds.js';
 import { BASE_ROW, type LowRank, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { rowGroups } from '../../server/engine/row-groups.js';
 import type { DecoderGraph } from '../../server/model/decoder-graph.js';
@@ -60,9 +60,9 @@ describe('row groups', () => {
   test('give every row its own pair and nothing else, whatever was fed before', () => {
     fc.assert(
       fc.property(batch, (steps) => {
-        const feeds = new LoraFeeds(GRAPH);
+        const feeds = new SlotFeeds();
         for (const slots of steps) {
-          const inputs = feeds.bySlot(slots);
+          const inputs = feeds.of(slots, GRAPH);
           for (const [slot, row] of slots.entries()) {
             if (row === undefined) continue;
             for (const site of SITES) {
@@ -81,14 +81,14 @@ describe('row groups', () => {
   test('are written anew where a smaller step in between has changed the buffers of some sites', () => {
     const [a, b] = [selection('a', [5], 1), selection('b', [8], 2)];
     const eightOf = (row: RowAdapter) => new Array<RowAdapter>(8).fill(row);
-    const feeds = new LoraFeeds(GRAPH);
+    const feeds = new SlotFeeds();
     // Steps of 11, 9 and 11 groups; the second makes room of another rank, with nothing behind its own groups.
     for (const slots of [
       [BASE_ROW, BASE_ROW, ...eightOf(a), BASE_ROW],
       [b, ...eightOf(a)],
       [b, b, ...eightOf(a), b],
     ]) {
-      const inputs = feeds.bySlot(slots);
+      const inputs = feeds.of(slots, GRAPH);
       assert.equal(inputs.groups, slots.length);
       for (const [slot, row] of slots.entries()) {
         const pair = row.linears.get(SITES[0]!.module);
