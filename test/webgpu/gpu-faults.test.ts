@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import type { BoundAdapter } from '../../server/adapters/types.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { LIMITS, run } from '../engine/loop-run.js';
-import { type GpuGolden, goldenRows, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
+import { type GpuGolden, goldenRows, LOST, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
 
 describe('faults of a WebGPU device', { skip: noGpu }, () => {
   let opened: GpuGolden;
@@ -135,6 +135,32 @@ describe('faults of a WebGPU device', { skip: noGpu }, () => {
     }
     assert.deepEqual(whole[1]!.tokens, greedy('qv-r4').slice(0, 12));
     for (const { digest } of adapters) engine.unload(digest);
+  });
+
+  test('a device that is lost while it looks for the largest logits, or has no memory for logits, fails like any other', async () => {
+    const { runner } = opened;
+    const engine = await loop([]);
+    const ask = async () => (await run(engine, [row(undefined)]))[0]!;
+    for (const fail of [
+      () => {
+        runner.model.picks.of = () => Promise.reject(LOST);
+      },
+      () => {
+        const { device } = runner.model;
+        const zeros = device.zeros.bind(device);
+        // Caches have four dimensions, logits two: theirs are made larger than the device has in one piece.
+        device.zeros = (type, dims) => zeros(type, dims.length === 2 ? [dims[0]!, 1 << 30] : dims);
+      },
+    ]) {
+      const failing = runner.model;
+      const { restarts } = runner;
+      fail();
+      const failed = await ask();
+      assert.equal(failed.end!.reason, 'DEVICE_FAILED', failed.end!.message);
+      assert.equal(runner.restarts, restarts + 1);
+      assert.deepEqual(failing.device.usage, { buffers: 0, bytes: 0 });
+      assert.deepEqual((await ask()).tokens, greedy(null).slice(0, 6));
+    }
   });
 
   test('a device that cannot be opened again is at its end: everything is refused at once, and nothing hangs', async () => {
