@@ -1,7 +1,8 @@
 /** Models that were registered while the server ran, in the registry: kept with what was fetched, and brought back. */
+import { AppError } from '../errors.js';
 import { RegistryConflict } from '../registry/types.js';
 import type { AdapterLog } from './adapter-service.js';
-import type { KeptRecords } from './kept-records.js';
+import type { KeptRecord, KeptRecords } from './kept-records.js';
 import { type SavedModel, savedModel } from './model-description.js';
 import type { CallContext } from './types.js';
 
@@ -23,6 +24,8 @@ export interface KeptModelListener {
 export class KeptModels {
   readonly #records: KeptRecords | undefined;
   readonly #log: AdapterLog;
+  /** Registers what a record says; absent until {@link restore}. */
+  #bringBack: ((record: KeptRecord) => Promise<void>) | undefined;
 
   /** @param records where they are kept; undefined = nowhere */
   constructor(records: KeptRecords | undefined, log: AdapterLog) {
@@ -30,9 +33,37 @@ export class KeptModels {
     this.#log = log;
   }
 
-  /** Resolves, once it would survive a crash, with the revision of the record; undefined = it is kept nowhere. */
-  async put(name: string, model: SavedModel, call: CallContext): Promise<number | undefined> {
-    return this.#records?.put(name, model, call);
+  /**
+   * Resolves, once it would survive a crash, with the revision of the record; undefined = it is kept nowhere.
+   * Throws MODEL_EXISTS where another process registered a model of the name meanwhile.
+   */
+  async create(name: string, model: SavedModel, call: CallContext): Promise<number | undefined> {
+    try {
+      return await this.#records?.create(name, model, call, (body) => savedModel.safeParse(body).success);
+    } catch (error) {
+      if (!(error instanceof RegistryConflict)) throw error;
+      const message = `a model ${JSON.stringify(name)} was registered with another server meanwhile`;
+      throw new AppError('MODEL_EXISTS', message, { metadata: { model: name } });
+    }
+  }
+
+  /** Takes a record back that {@link create} wrote, unless it has changed since. */
+  async withdraw(name: string, revision: number | undefined, call: CallContext): Promise<void> {
+    try {
+      if (revision !== undefined) await this.#records?.delete(name, call, revision);
+    } catch (error) {
+      if (!(error instanceof RegistryConflict)) throw error;
+    }
+  }
+
+  /** Brings back what is kept under a name that was taken here while another process registered it; never throws. */
+  async bringBack(name: string): Promise<void> {
+    try {
+      const record = await this.#records?.get(name);
+      if (record !== undefined) await this.#bringBack?.(record);
+    } catch (error) {
+      this.#log.warn({ model: name, err: error }, 'what is kept of the model is not read');
+    }
   }
 
   /** @param adapters true: with the records of its adapters; else they are still to be cleared */
@@ -58,7 +89,7 @@ export class KeptModels {
   /** Brings back what is kept, one after the other, and follows changes by other processes. @returns stops following */
   async restore(listener: KeptModelListener): Promise<() => Promise<void>> {
     if (this.#records === undefined) return async () => {};
-    const bringBack = async (record: { name: string; body: unknown; revision: number }) => {
+    const bringBack = async (record: KeptRecord): Promise<void> => {
       const saved = savedModel.safeParse(record.body);
       if (saved.success) {
         await listener.bringBack({ ...saved.data, name: record.name, revision: record.revision });
@@ -66,6 +97,7 @@ export class KeptModels {
         this.#log.warn({ model: record.name }, 'the record of a model is not readable: it is left alone');
       }
     };
+    this.#bringBack = bringBack;
     const { records, revision } = await this.#records.list();
     for (const record of records) await bringBack(record);
     return this.#records.follow(revision, async ({ name, body, revision }) => {

@@ -102,9 +102,24 @@ export class KeptRecords {
     return this.#write(name, body, { action }, call, revision);
   }
 
-  /** Deletes a record. */
-  async delete(name: string, call: CallContext): Promise<void> {
-    await this.#store.write([this.#deletion(name)], authorOf(call));
+  /**
+   * The same for a name of which there is no record: servers that take a name at the same time must not both have it.
+   * @param readable whether a body that is there is a registration; one that is none is written over
+   * @throws RegistryConflict where another process has it
+   */
+  async create(name: string, body: object, call: CallContext, readable: (body: unknown) => boolean): Promise<number> {
+    const there = await this.get(name);
+    if (there !== undefined && readable(there.body)) throw new RegistryConflict({ kind: this.#kind, scope: '', name });
+    return this.put(name, body, call, { revision: there?.revision ?? 0 });
+  }
+
+  /**
+   * Deletes a record.
+   * @param expected revision that it must have; absent = any
+   * @throws RegistryConflict where it has another
+   */
+  async delete(name: string, call: CallContext, expected?: number): Promise<void> {
+    await this.#store.write([{ ...this.#deletion(name), expected }], authorOf(call));
   }
 
   /**

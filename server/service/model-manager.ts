@@ -230,11 +230,25 @@ export class ModelManager implements ModelManagement {
       key: opening.then(({ options }) => poolKey(options)),
       ready: Promise.resolve(),
     };
+    const save = async () => {
+      const saved = { url, overrides, snapshot: model.opened?.snapshot };
+      if (keep !== undefined) model.revision = await this.#kept.create(name, saved, keep);
+      // Whoever took the name away meanwhile found nothing to delete.
+      if (keep !== undefined && stop.signal.aborted) await this.#kept.withdraw(name, model.revision, keep);
+      stop.signal.throwIfAborted();
+      return model.revision;
+    };
+    /** Gives the name up; it is another process's where that has registered it. */
+    const giveUp = async () => {
+      await this.#remove(model);
+      if (keep !== undefined) void this.#kept.bringBack(name);
+    };
     this.#registered.set(name, model);
     this.#options.changes?.notify();
     model.key.catch(() => {});
+    const isRegistered = () => this.#registered.get(name) === model;
     model.ready = this.#serving
-      .start(model, opening, () => this.#registered.get(name) === model)
+      .start(model, opening, isRegistered, async () => wait && save())
       .catch((thrown: unknown) => {
         model.error = AppError.from(thrown).message;
         if (model.state === 'loading') model.state = 'failed';
@@ -242,11 +256,6 @@ export class ModelManager implements ModelManagement {
       })
       .finally(() => this.#options.changes?.notify());
     model.ready.catch(() => {});
-    const save = async () => {
-      const saved = { url, overrides, snapshot: model.opened?.snapshot };
-      if (keep !== undefined) model.revision = await this.#kept.put(name, saved, keep);
-      return model.revision;
-    };
     // What is kept before it was fetched is kept again with what was, so that it comes back without its origin.
     const noteSnapshot = async (revision: number | undefined, call: CallContext) => {
       const { snapshot } = await opening;
@@ -258,7 +267,7 @@ export class ModelManager implements ModelManagement {
         if (keep !== undefined) noteSnapshot(await save(), keep).catch(() => {});
         else if (record?.snapshot === undefined) noteSnapshot(record?.revision, RESTORING).catch(() => {});
       } catch (error) {
-        await this.#remove(model);
+        await giveUp();
         throw error;
       }
       return this.#status(model);
@@ -269,9 +278,8 @@ export class ModelManager implements ModelManagement {
     if (signal.aborted) leave();
     try {
       await model.ready;
-      await save();
     } catch (error) {
-      await this.#remove(model);
+      await giveUp();
       throw error;
     } finally {
       signal.removeEventListener('abort', leave);

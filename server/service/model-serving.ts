@@ -49,8 +49,14 @@ export class ModelServing {
    * Loads a model; its state is 'ready' afterwards. Gives everything back where it fails.
    * @param opening its files, being found and fetched
    * @param isRegistered false once its name was taken away, and perhaps given to another
+   * @param claim called when it is loaded, and before it answers for the name
    */
-  async start(model: RegisteredModel, opening: Promise<OpenedModel>, isRegistered: () => boolean): Promise<void> {
+  async start(
+    model: RegisteredModel,
+    opening: Promise<OpenedModel>,
+    isRegistered: () => boolean,
+    claim: () => Promise<unknown>,
+  ): Promise<void> {
     const { name, stop } = model;
     const { pool, models, adapters, served, handlers, changes, log } = this.#options;
     const url = redactSource(model.url);
@@ -76,6 +82,7 @@ export class ModelServing {
         model.handler = await handlers.add(name, { ...opened, handler });
         stop.signal.throwIfAborted();
       }
+      await claim();
       if (model.pooled !== undefined) models.set(name, model.pooled.model);
       model.state = 'ready';
       log.info({ model: name, url, engines: pool.size }, 'model registered');

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
+import { RegistryConflict } from '../../registry/types.js';
 import type { AdapterLog } from '../adapter-service.js';
 import type { Changes } from '../changes.js';
 import type { KeptRecord, KeptRecords } from '../kept-records.js';
@@ -269,7 +270,7 @@ export class Workflows implements WorkflowService {
       };
       const owned = adapters.filter((adapter) => this.#claims.isOwned(adapter)).map((adapter) => adapter.name);
       const saved: SavedWorkflow = { definition: definition.json, owned };
-      const revision = keep ? await this.#options.kept?.put(id, saved, call) : registration.revision;
+      const revision = keep ? await this.#keep(id, saved, call) : registration.revision;
       const workflow: Workflow = { info, plan, calls, servedAs, functions, revision };
       this.#registered.set(name, [...(this.#registered.get(name) ?? []), workflow]);
       this.#options.changes?.notify();
@@ -277,10 +278,28 @@ export class Workflows implements WorkflowService {
       return info;
     } catch (error) {
       await this.#free({ info: { name, version, models, adapters }, functions }, call);
+      if (keep) void this.#bringBackNow(id);
       throw error;
     } finally {
       this.#reserved.delete(id);
     }
+  }
+
+  /** Resolves with the record's revision; throws WORKFLOW_EXISTS where another process registered the workflow meanwhile. */
+  async #keep(id: string, saved: SavedWorkflow, call: CallContext): Promise<number | undefined> {
+    try {
+      return await this.#options.kept?.create(id, saved, call, (body) => savedWorkflow.safeParse(body).success);
+    } catch (error) {
+      if (!(error instanceof RegistryConflict)) throw error;
+      const message = `workflow ${JSON.stringify(id)} was registered with another server meanwhile`;
+      throw new AppError('WORKFLOW_EXISTS', message, { metadata: { workflow: id } });
+    }
+  }
+
+  /** Registers what is kept under an id that was reserved here while another process registered it. */
+  async #bringBackNow(id: string): Promise<void> {
+    const record = await this.#options.kept?.get(id).catch(() => undefined);
+    if (record !== undefined) await this.#bringBack(record);
   }
 
   /** Throws WORKFLOW_EXISTS, MODEL_EXISTS. */
