@@ -112,11 +112,18 @@ export class AdapterRegistry {
   private readonly reserved = new Set<string>();
   /** Entries for versions that only aliases lead to, by adapter and digest. */
   private readonly held = new Map<string, AdapterEntry>();
+  /** Entries by the digest that they had when they came here, or when it became known. */
+  private readonly contents = new Map<string, Set<AdapterEntry>>();
   /** Revisions of the stored records, of removed names too. */
   private readonly revisions = new Map<string, number>();
 
   get(name: string): AdapterEntry | undefined {
     return this.entries.get(name);
+  }
+
+  /** True for a name of an adapter or an alias. */
+  has(name: string): boolean {
+    return this.entries.has(name) || this.aliasMap.has(name);
   }
 
   alias(name: string): AdapterAlias | undefined {
@@ -137,18 +144,35 @@ export class AdapterRegistry {
   /** Makes a name point to an entry. Returns the one it pointed to before. */
   put(entry: AdapterEntry): AdapterEntry | undefined {
     const before = this.entries.get(entry.name);
-    if (before !== undefined) before.state = 'deleted';
+    if (before !== undefined) this.end(before);
     entry.state = 'registered';
     this.entries.set(entry.name, entry);
+    this.noteContent(entry);
     return before;
   }
 
   /** Removes the name; what runs with the entry keeps it. */
   remove(name: string): AdapterEntry | undefined {
     const entry = this.entries.get(name);
-    if (entry !== undefined) entry.state = 'deleted';
+    if (entry !== undefined) this.end(entry);
     this.entries.delete(name);
     return entry;
+  }
+
+  /** To be called when the digest of an entry becomes known that had none. */
+  noteContent(entry: AdapterEntry): void {
+    const digest = digestOf(entry);
+    if (digest === '' || entry.state !== 'registered') return;
+    const same = this.contents.get(digest);
+    if (same === undefined) this.contents.set(digest, new Set([entry]));
+    else same.add(entry);
+  }
+
+  private end(entry: AdapterEntry): void {
+    entry.state = 'deleted';
+    const digest = digestOf(entry);
+    const same = this.contents.get(digest);
+    if (same?.delete(entry) && same.size === 0) this.contents.delete(digest);
   }
 
   putAlias(alias: AdapterAlias): void {
@@ -167,6 +191,7 @@ export class AdapterRegistry {
       entry = make();
       entry.state = 'registered';
       this.held.set(key, entry);
+      this.noteContent(entry);
     }
     return entry;
   }
@@ -185,7 +210,7 @@ export class AdapterRegistry {
     const dropped = [...this.held].filter(([key]) => !used.has(key));
     for (const [key, entry] of dropped) {
       this.held.delete(key);
-      entry.state = 'deleted';
+      this.end(entry);
     }
     return dropped.map(([, entry]) => entry);
   }
@@ -210,8 +235,10 @@ export class AdapterRegistry {
 
   /** Names pointing to a content, and names of aliases' versions of it. */
   namesOf(pool: string, digest: string): string[] {
-    const entries = [...this.entries.values(), ...this.held.values()];
-    return entries.filter((entry) => entry.pool === pool && digestOf(entry) === digest).map(({ name }) => name);
+    const same = this.contents.get(digest) ?? [];
+    return Array.from(same)
+      .filter((entry) => entry.pool === pool)
+      .map(({ name }) => name);
   }
 
   /** Up to three registered names that were probably meant. */

@@ -9,6 +9,14 @@ import type { AdapterInfo, AdapterWatchEvent, AliasInfo } from './types.js';
 /** What a name is. */
 export type Named = { readonly adapter: AdapterInfo } | { readonly alias: AliasInfo };
 
+/** What the names are at any moment. */
+export interface NameSource {
+  /** True for an adapter or alias; asked at every change, so it should take no time. */
+  has(model: string, name: string): boolean;
+  /** What is told of a name; undefined = it is gone. */
+  info(model: string, name: string): Named | undefined;
+}
+
 /** Deleted names that are remembered for those who come back. */
 const MAX_DELETED = 10_000;
 
@@ -25,7 +33,7 @@ const keyOf = (model: string, name: string): string => JSON.stringify([model, na
 export class AdapterJournal {
   /** Tokens of another process are worth nothing here. */
   private readonly epoch = randomUUID().slice(0, 8);
-  private readonly info: (model: string, name: string) => Named | undefined;
+  private readonly names: NameSource;
   private sequence = 0;
   /** Key of a name -> its last change; the oldest first. */
   private readonly last = new Map<string, number>();
@@ -35,9 +43,8 @@ export class AdapterJournal {
   private readonly watchers = new Set<Watcher>();
   private end: AppError | undefined;
 
-  /** @param info what is told of a name; undefined = it is gone */
-  constructor(info: (model: string, name: string) => Named | undefined) {
-    this.info = info;
+  constructor(names: NameSource) {
+    this.names = names;
   }
 
   /** How many watch. */
@@ -51,7 +58,7 @@ export class AdapterJournal {
     this.sequence += 1;
     this.last.delete(key);
     this.last.set(key, this.sequence);
-    if (this.info(model, name) === undefined) this.forgetDeleted();
+    if (!this.names.has(model, name)) this.forgetDeleted();
     for (const watcher of this.watchers) {
       if (watcher.model !== undefined && watcher.model !== model) continue;
       watcher.waiting.delete(key);
@@ -109,7 +116,7 @@ export class AdapterJournal {
         const [key, at] = next;
         watcher.waiting.delete(key);
         const [inModel, name] = JSON.parse(key) as [string, string];
-        const named = this.info(inModel, name);
+        const named = this.names.info(inModel, name);
         const token = synced || !snapshot ? this.token(at) : '';
         if (named !== undefined) {
           const event =
@@ -155,7 +162,7 @@ export class AdapterJournal {
     this.deleted = 0;
     for (const [key, at] of this.last) {
       const [model, name] = JSON.parse(key) as [string, string];
-      if (this.info(model, name) !== undefined) continue;
+      if (this.names.has(model, name)) continue;
       this.last.delete(key);
       this.horizon = Math.max(this.horizon, at);
     }

@@ -88,12 +88,15 @@ export class Adapters implements AdapterService, AdapterLeases {
     );
     const reader = options.reader ?? createAdapterReader({ ready: true });
     const { sources = localSources(), roomWaitMs = ROOM_WAIT_MS } = options;
-    const journal = new AdapterJournal((model, name) => {
-      const registry = this.registries.get(model);
-      const entry = registry?.get(name);
-      if (entry !== undefined) return { adapter: infoOf(this.core, entry) };
-      const alias = registry?.alias(name);
-      return alias && { alias: { ...alias, model } };
+    const journal = new AdapterJournal({
+      has: (model, name) => this.registries.get(model)?.has(name) === true,
+      info: (model, name) => {
+        const registry = this.registries.get(model);
+        const entry = registry?.get(name);
+        if (entry !== undefined) return { adapter: infoOf(this.core, entry) };
+        const alias = registry?.alias(name);
+        return alias && { alias: { ...alias, model } };
+      },
     });
     const loader = new AdapterLoader(
       { models: this.served, reader, residency, sources, roomWaitMs, now: options.now },
@@ -102,6 +105,7 @@ export class Adapters implements AdapterService, AdapterLeases {
           if (state === 'registered') journal.changed(model, name);
         },
         onDigest: (entry) => {
+          this.registries.get(entry.model)?.noteContent(entry);
           if (entry.revision > 0) void this.sync.keepDigest(entry);
         },
         onUnload: (pool, digest) => {
