@@ -7,6 +7,7 @@ import type { ModelManagement, ModelOverrides, ModelStatus, RegisterModelRequest
 import { nameOf, type OpenedModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
 import { ModelServing, type ModelServingOptions } from './model-serving.js';
+import { NameRecord } from './name-record.js';
 import { type RegisteredModel, statusOf } from './registered-model.js';
 import type { CallContext } from './types.js';
 import { WorkflowModels } from './workflow-models.js';
@@ -230,25 +231,17 @@ export class ModelManager implements ModelManagement {
       key: opening.then(({ options }) => poolKey(options)),
       ready: Promise.resolve(),
     };
-    const save = async () => {
-      const saved = { url, overrides, snapshot: model.opened?.snapshot };
-      if (keep !== undefined) model.revision = await this.#kept.create(name, saved, keep);
-      // Whoever took the name away meanwhile found nothing to delete.
-      if (keep !== undefined && stop.signal.aborted) await this.#kept.withdraw(name, model.revision, keep);
-      stop.signal.throwIfAborted();
-      return model.revision;
-    };
-    /** Gives the name up; it is another process's where that has registered it. */
+    const named = new NameRecord(this.#kept, model, keep);
     const giveUp = async () => {
       await this.#remove(model);
-      if (keep !== undefined) void this.#kept.bringBack(name);
+      named.release();
     };
     this.#registered.set(name, model);
     this.#options.changes?.notify();
     model.key.catch(() => {});
     const isRegistered = () => this.#registered.get(name) === model;
     model.ready = this.#serving
-      .start(model, opening, isRegistered, async () => wait && save())
+      .start(model, opening, isRegistered, () => named.claim())
       .catch((thrown: unknown) => {
         model.error = AppError.from(thrown).message;
         if (model.state === 'loading') model.state = 'failed';
@@ -256,16 +249,10 @@ export class ModelManager implements ModelManagement {
       })
       .finally(() => this.#options.changes?.notify());
     model.ready.catch(() => {});
-    // What is kept before it was fetched is kept again with what was, so that it comes back without its origin.
-    const noteSnapshot = async (revision: number | undefined, call: CallContext) => {
-      const { snapshot } = await opening;
-      if (revision === undefined || snapshot === undefined) return;
-      await this.#kept.noteSnapshot(name, { url, overrides, snapshot }, revision, call);
-    };
     if (!wait) {
       try {
-        if (keep !== undefined) noteSnapshot(await save(), keep).catch(() => {});
-        else if (record?.snapshot === undefined) noteSnapshot(record?.revision, RESTORING).catch(() => {});
+        await named.claim();
+        if (record?.snapshot === undefined) named.noteSnapshot(opening, keep ?? RESTORING).catch(() => {});
       } catch (error) {
         await giveUp();
         throw error;
