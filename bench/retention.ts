@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- retention --model DIR [--rows 8,16] [--rank 16] [--tokens 48] [--rounds 3] [--save]`
+ * `npm run bench -- retention --model DIR [--rows 8,16] [--rank 16] [--tokens 96] [--rounds 3] [--save]`
  *
  * What adapters cost in a decode step, against the time that reading their bytes takes at this machine's measured
  * bandwidth, and the share of base-only throughput that is left. Adapters are made here, with random values, on all
@@ -31,7 +31,7 @@ export async function run(args: string[]): Promise<void> {
     rows: [8, 16],
     rank: 16,
     words: 100,
-    tokens: 48,
+    tokens: 96,
     rounds: 3,
     save: false,
   });
@@ -77,6 +77,8 @@ export async function run(args: string[]): Promise<void> {
       }));
       const result = await engine.generate(rows, round < 0 ? 3 : values.tokens);
       const known = best.get(load);
+      if (round >= 0 && Number.isNaN(result.decodeMin))
+        throw new Error(`no step decoded all ${load.rows} rows (${load.label}): more --tokens are needed`);
       if (round >= 0 && (known === undefined || result.decodeMin < known.decodeMin)) best.set(load, result);
     }
   }
