@@ -83,15 +83,24 @@ export class SlotFeeds {
     this.#weights ??= new SideBySide(graph.linears);
     // Gains, biases and norm weights are given by slot, and so are the groups of a graph that has them.
     const groups = graph.variant === 'full' ? slots : rowGroups(slots);
-    const plan = pieces && planPieces(slots, this.#unit);
+    const plan = pieces && this.#cheaperPieces(slots, groups, pieces);
+    this.#unit = plan?.unit;
+    return plan === undefined
+      ? inGroups(groups, graph, this.#weights)
+      : inPieces(plan, slots.length, pieces!, this.#weights);
+  }
+
+  /** Pieces that are worth it; undefined = groups are as good, or about. */
+  #cheaperPieces(
+    slots: readonly (RowAdapter | undefined)[],
+    groups: readonly (RowAdapter | undefined)[],
+    { linears }: DecoderGraph,
+  ): PiecePlan | undefined {
+    const plan = planPieces(slots, this.#unit);
+    if (plan === undefined) return undefined;
     const worth = this.#unit === undefined ? this.#worth : Math.max(1, this.#worth);
-    const cost = groupsCost(groups, slots.length, graph.linears);
-    if (plan !== undefined && piecesCost(plan, slots.length, graph.linears) <= worth * cost) {
-      this.#unit = plan.unit;
-      return inPieces(plan, slots.length, pieces!, this.#weights);
-    }
-    this.#unit = undefined;
-    return inGroups(groups, graph, this.#weights);
+    const most = worth * groupsCost(groups, slots.length, linears);
+    return piecesCost(plan, slots.length, linears) <= most ? plan : undefined;
   }
 }
 

@@ -7,7 +7,6 @@ import type { BoundAdapter } from '../adapters/types.js';
 import { type DecoderGraph, maskInput } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
-import { adaptEmbedding } from './adapted-embedding.js';
 import type { DecodeSlot, LargestLogits, PrefillSlot, StepBackend } from './backend.js';
 import type { KeptWeights } from './converted-weights.js';
 import type { DecoderSession } from './decoder-session.js';
@@ -17,23 +16,18 @@ import { type LoraInputs, SharedFeeds, SlotFeeds, WORTH_PIECES } from './lora-fe
 import { type Beside, PairedSession } from './paired-session.js';
 import { BASE_ROW, needsFullGraph, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
+import { embedded, type StepTokens, variantFor } from './step-tokens.js';
 
 /** Past positions are fed in multiples of this, so that shapes, masks and sums change rarely. */
 const PAST_BLOCK = 32;
 
 const NO_LORA: LoraInputs = { variant: 'base', groups: 1, feeds: {} };
 
-/** Everything a run needs besides the adapter inputs. */
-interface Step {
+/** Everything a run needs besides the adapter inputs; its tokens are in the order [sequence, batch]. */
+interface Step extends StepTokens {
   readonly shape: StepShape;
-  readonly ids: readonly number[];
-  readonly positions: Int32Array;
   /** Real past positions by slot; -1 = free slot. */
   readonly lengths: Int32Array;
-  /** One adapter for all slots, or one each. */
-  readonly adapters: readonly RowAdapter[];
-  readonly logitRows: readonly number[];
-  readonly horizonOf: (token: number) => number;
   /** Outputs of the graph besides new keys and values. */
   readonly fetched: (graph: DecoderGraph) => readonly string[];
 }
@@ -291,7 +285,7 @@ export class StepRunner implements StepBackend {
     const { graph } = session;
     const rows = lora.variant === 'lora' ? [lora.groups, positions.length / lora.groups] : [positions.length];
     const feeds: Record<string, ort.Tensor> = {
-      embeds: new ort.Tensor('float32', this.#embed(step), [...rows, hiddenSize]),
+      embeds: new ort.Tensor('float32', embedded(this.#table, step), [...rows, hiddenSize]),
       logit_rows: int64(step.logitRows),
       ...shapeFeeds(this.spec, shape),
       ...ropeFeeds(ropes, positions, step.horizonOf),
@@ -341,27 +335,8 @@ export class StepRunner implements StepBackend {
     if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
     return opened;
   }
-
-  /** Embedding rows [tokens, hidden]; a slot's adapter may change its own rows. */
-  #embed({ ids, positions, adapters }: Step): Float32Array {
-    const { hidden } = this.#table;
-    const rows = new Float32Array(ids.length * hidden);
-    for (const [i, id] of ids.entries()) {
-      const { embeddings } = adapters.length === 1 ? adapters[0]! : adapters[i]!;
-      this.#table.row(id, rows, i * hidden);
-      if (embeddings.length > 0) adaptEmbedding(embeddings, id, rows.subarray(i * hidden, (i + 1) * hidden));
-      this.#table.finish(positions[i]!, rows, i * hidden);
-    }
-    return rows;
-  }
 }
 
 function largestOf({ graph: { largest }, floats, integers }: StepOutputs): LargestLogits {
   return { ids: integers(largest.ids), logits: floats(largest.logits), logprobs: floats(largest.logprobs) };
-}
-
-/** The smallest graph that can serve all rows of a step. */
-function variantFor(adapters: readonly RowAdapter[]): GraphVariant {
-  if (adapters.some((adapter) => adapter.needsFullGraph)) return 'full';
-  return adapters.some(({ linears }) => linears.size > 0) ? 'lora' : 'base';
 }

@@ -1,5 +1,4 @@
 /** Models that were registered while the server ran, in the registry: kept with what was fetched, and brought back. */
-import { AppError } from '../errors.js';
 import { RegistryConflict } from '../registry/types.js';
 import type { AdapterLog } from './adapter-service.js';
 import type { KeptRecord, KeptRecords } from './kept-records.js';
@@ -38,21 +37,16 @@ export class KeptModels {
    * Throws MODEL_EXISTS where another process registered a model of the name meanwhile.
    */
   async create(name: string, model: SavedModel, call: CallContext): Promise<number | undefined> {
-    try {
-      return await this.#records?.create(name, model, call, (body) => savedModel.safeParse(body).success);
-    } catch (error) {
-      if (!(error instanceof RegistryConflict)) throw error;
-      const message = `a model ${JSON.stringify(name)} was registered with another server meanwhile`;
-      throw new AppError('MODEL_EXISTS', message, { metadata: { model: name } });
-    }
+    return this.#records?.create(name, model, call, (body) => savedModel.safeParse(body).success);
   }
 
-  /** Takes a record back that {@link create} wrote, unless it has changed since. */
-  async withdraw(name: string, revision: number | undefined, call: CallContext): Promise<void> {
+  /** Takes a record back that {@link create} wrote, unless it has changed since; never throws. */
+  async withdraw(name: string, revision: number, call: CallContext): Promise<void> {
     try {
-      if (revision !== undefined) await this.#records?.delete(name, call, revision);
+      await this.#records?.delete(name, call, revision);
     } catch (error) {
-      if (!(error instanceof RegistryConflict)) throw error;
+      if (error instanceof RegistryConflict) return;
+      this.#log.warn({ model: name, err: error }, 'the record of a model that was given up stays');
     }
   }
 

@@ -1,4 +1,5 @@
 /** Models and workflows that were registered while the server ran, in the registry, so that they outlive the process. */
+import { AppError } from '../errors.js';
 import {
   type ChangeAuthor,
   type ChangeNote,
@@ -105,12 +106,22 @@ export class KeptRecords {
   /**
    * The same for a name of which there is no record: servers that take a name at the same time must not both have it.
    * @param readable whether a body that is there is a registration; one that is none is written over
-   * @throws RegistryConflict where another process has it
+   * @throws AppError MODEL_EXISTS, WORKFLOW_EXISTS where another process has it
    */
   async create(name: string, body: object, call: CallContext, readable: (body: unknown) => boolean): Promise<number> {
     const there = await this.get(name);
-    if (there !== undefined && readable(there.body)) throw new RegistryConflict({ kind: this.#kind, scope: '', name });
-    return this.put(name, body, call, { revision: there?.revision ?? 0 });
+    if (there !== undefined && readable(there.body)) throw this.#taken(name);
+    try {
+      return await this.put(name, body, call, { revision: there?.revision ?? 0 });
+    } catch (error) {
+      throw error instanceof RegistryConflict ? this.#taken(name) : error;
+    }
+  }
+
+  #taken(name: string): AppError {
+    const message = `a ${this.#kind} ${JSON.stringify(name)} was registered with another server meanwhile`;
+    const reason = this.#kind === 'model' ? 'MODEL_EXISTS' : 'WORKFLOW_EXISTS';
+    return new AppError(reason, message, { metadata: { [this.#kind]: name } });
   }
 
   /**

@@ -234,7 +234,7 @@ export class ModelManager implements ModelManagement {
     const named = new NameRecord(this.#kept, model, keep);
     const giveUp = async () => {
       await this.#remove(model);
-      named.release();
+      await named.release();
     };
     this.#registered.set(name, model);
     this.#options.changes?.notify();

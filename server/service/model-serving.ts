@@ -83,6 +83,7 @@ export class ModelServing {
         stop.signal.throwIfAborted();
       }
       await claim();
+      stop.signal.throwIfAborted();
       if (model.pooled !== undefined) models.set(name, model.pooled.model);
       model.state = 'ready';
       log.info({ model: name, url, engines: pool.size }, 'model registered');

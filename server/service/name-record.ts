@@ -34,19 +34,19 @@ export class NameRecord {
     await this.#kept.noteSnapshot(name, { url, overrides, snapshot }, revision, call);
   }
 
-  /** To be called when the name was given up here: it may be another server's. */
-  release(): void {
-    if (this.#call !== undefined) void this.#kept.bringBack(this.#model.name);
+  /** To be called when the registration failed: its record goes, if it has one; the name may be another server's. */
+  async release(): Promise<void> {
+    if (this.#call === undefined) return;
+    const { name, revision } = this.#model;
+    if (revision !== undefined) await this.#kept.withdraw(name, revision, this.#call);
+    else void this.#kept.bringBack(name);
   }
 
   async #write(): Promise<void> {
     if (this.#call === undefined) return;
     const { name, url, overrides, opened, stop } = this.#model;
-    const saved = { url, overrides, snapshot: opened?.snapshot };
-    this.#model.revision = await this.#kept.create(name, saved, this.#call);
-    if (!stop.signal.aborted) return;
+    this.#model.revision = await this.#kept.create(name, { url, overrides, snapshot: opened?.snapshot }, this.#call);
     // Whoever took the name away meanwhile found nothing to delete.
-    await this.#kept.withdraw(name, this.#model.revision, this.#call);
     stop.signal.throwIfAborted();
   }
 }

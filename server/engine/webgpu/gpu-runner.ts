@@ -12,9 +12,10 @@ import { type DecodeSlot, type LargestLogits, type StepBackend, StoreLost } from
 import type { EmbeddingTable } from '../embedding-table.js';
 import { needsFullGraph, type RowAdapter } from '../row-adapter.js';
 import { int64, ropeFeeds } from '../step-inputs.js';
+import { embedded, variantFor } from '../step-tokens.js';
 import type { GpuTensor } from './gpu-device.js';
 import type { GpuModel, GpuModelOptions, OpenGraph } from './gpu-model.js';
-import { decodeStep, embedded, type Step, variantFor } from './gpu-step.js';
+import { decodeStep, type Step } from './gpu-step.js';
 import { GpuStore } from './gpu-store.js';
 import { LiveModel } from './live-model.js';
 import { placeFeeds } from './place-feeds.js';

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
-import { RegistryConflict } from '../../registry/types.js';
 import type { AdapterLog } from '../adapter-service.js';
 import type { Changes } from '../changes.js';
 import type { KeptRecord, KeptRecords } from '../kept-records.js';
@@ -270,7 +269,8 @@ export class Workflows implements WorkflowService {
       };
       const owned = adapters.filter((adapter) => this.#claims.isOwned(adapter)).map((adapter) => adapter.name);
       const saved: SavedWorkflow = { definition: definition.json, owned };
-      const revision = keep ? await this.#keep(id, saved, call) : registration.revision;
+      const readable = (body: unknown) => savedWorkflow.safeParse(body).success;
+      const revision = keep ? await this.#options.kept?.create(id, saved, call, readable) : registration.revision;
       const workflow: Workflow = { info, plan, calls, servedAs, functions, revision };
       this.#registered.set(name, [...(this.#registered.get(name) ?? []), workflow]);
       this.#options.changes?.notify();
@@ -282,17 +282,6 @@ export class Workflows implements WorkflowService {
       throw error;
     } finally {
       this.#reserved.delete(id);
-    }
-  }
-
-  /** Resolves with the record's revision; throws WORKFLOW_EXISTS where another process registered the workflow meanwhile. */
-  async #keep(id: string, saved: SavedWorkflow, call: CallContext): Promise<number | undefined> {
-    try {
-      return await this.#options.kept?.create(id, saved, call, (body) => savedWorkflow.safeParse(body).success);
-    } catch (error) {
-      if (!(error instanceof RegistryConflict)) throw error;
-      const message = `workflow ${JSON.stringify(id)} was registered with another server meanwhile`;
-      throw new AppError('WORKFLOW_EXISTS', message, { metadata: { workflow: id } });
     }
   }
 
