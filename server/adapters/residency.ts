@@ -1,10 +1,11 @@
 /**
  * Which adapters' weights the engines hold, within one byte budget for all models. Content is held once per engine and
  * digest, however many names point to it; a lease keeps it where it is; what is neither leased nor pinned makes room
- * for others: what was not used for long, is large, and is soon there again goes first.
+ * for others: what is seldom used, is large, and is soon there again goes first.
  */
 import { MemoryRoom, type Room, type RoomOptions } from './memory-room.js';
 import type { BoundAdapter } from './types.js';
+import { NEVER_USED, UseClock } from './use-clock.js';
 
 /** What holds the weights: the part of an engine that loads and unloads them. */
 export interface AdapterHost {
@@ -28,7 +29,6 @@ interface Resident {
   readonly reloadMs: number;
   state: 'loading' | 'ready' | 'unloading';
   leases: number;
-  lastUse: number;
   /** Resolves when loading is over; rejects if it failed. */
   ready: Promise<void>;
   /** Resolves when unloading is over. */
@@ -52,13 +52,21 @@ export interface LoadOptions extends RoomOptions {
   readonly reloadMs?: number | undefined;
 }
 
+/** What is known of content that is held or not, while names point to it. */
+interface Named {
+  /** How many names, and how many of them are pinned. */
+  refs: number;
+  pins: number;
+  /** See {@link UseClock.used}. */
+  uses: number;
+}
+
 /** The adapters that are held. */
 export class Residency {
   private readonly memory: MemoryRoom;
   private readonly residents = new Map<string, Resident>();
-  /** Names per key: how many point there, and how many of them are pinned. */
-  private readonly names = new Map<string, { refs: number; pins: number }>();
-  private clock = 0;
+  private readonly names = new Map<string, Named>();
+  private readonly clock = new UseClock();
   private readonly onError: (error: unknown) => void;
 
   /** @param budget most bytes of all weights together */
@@ -98,16 +106,19 @@ export class Residency {
 
   /** Notes that a name points to the content. */
   retain(key: ResidentKey, pinned: boolean): void {
-    const names = this.names.get(id(key)) ?? { refs: 0, pins: 0 };
-    this.names.set(id(key), { refs: names.refs + 1, pins: names.pins + (pinned ? 1 : 0) });
+    const names = this.names.get(id(key)) ?? { refs: 0, pins: 0, uses: NEVER_USED };
+    names.refs += 1;
+    names.pins += pinned ? 1 : 0;
+    this.names.set(id(key), names);
   }
 
   /** Notes that a name no longer points there; content without names goes when its last lease ends. */
   forget(key: ResidentKey, pinned: boolean): void {
     const names = this.names.get(id(key));
     if (names === undefined) return;
-    if (names.refs <= 1) this.names.delete(id(key));
-    else this.names.set(id(key), { refs: names.refs - 1, pins: names.pins - (pinned ? 1 : 0) });
+    names.refs -= 1;
+    names.pins -= pinned ? 1 : 0;
+    if (names.refs <= 0) this.names.delete(id(key));
     this.sweep(id(key));
     this.memory.changed();
   }
@@ -123,7 +134,7 @@ export class Residency {
   take(key: ResidentKey): ResidentLease | undefined {
     const resident = this.residents.get(id(key));
     if (resident?.state !== 'ready') return undefined;
-    this.use(resident);
+    this.use(id(key), resident);
     return this.held(id(key), resident);
   }
 
@@ -155,7 +166,6 @@ export class Residency {
       reloadMs: options.reloadMs ?? 0,
       state: 'loading',
       leases: 0,
-      lastUse: 0,
       ready: Promise.resolve(),
       gone: Promise.resolve(),
     };
@@ -164,14 +174,19 @@ export class Residency {
     return this.lease(key, resident);
   }
 
-  private use(resident: Resident): void {
+  private use(key: string, resident: Resident): void {
     resident.leases += 1;
-    this.clock += 1;
-    resident.lastUse = this.clock;
+    this.note(key);
+  }
+
+  /** A use counts when it begins and when it ends: what served a long stream was used lately. */
+  private note(key: string): void {
+    const names = this.names.get(key);
+    if (names !== undefined) names.uses = this.clock.used(names.uses, this.residents.size);
   }
 
   private async lease(key: string, resident: Resident): Promise<ResidentLease> {
-    this.use(resident);
+    this.use(key, resident);
     await resident.ready; // On failure the resident is gone already, and its leases with it.
     return this.held(key, resident);
   }
@@ -194,8 +209,7 @@ export class Residency {
 
   private drop(key: string, resident: Resident): void {
     resident.leases -= 1;
-    this.clock += 1;
-    resident.lastUse = this.clock;
+    this.note(key);
     this.sweep(key);
     if (resident.leases === 0) this.memory.changed();
   }
@@ -224,19 +238,12 @@ export class Residency {
     for (const [key, resident] of this.residents) {
       if (resident.state === 'unloading') return resident.gone; // Its bytes are on their way back: wait for them first.
       if (resident.state !== 'ready' || resident.leases > 0) continue;
-      if ((this.names.get(key)?.pins ?? 0) > 0) continue;
-      const waste = this.waste(resident);
+      const names = this.names.get(key);
+      if (names !== undefined && names.pins > 0) continue;
+      const waste = wasteOf(resident, names?.uses ?? NEVER_USED);
       if (worst === undefined || waste > worst.waste) worst = { key, resident, waste };
     }
     return worst && this.unload(worst.key, worst.resident);
-  }
-
-  /**
-   * Bytes it has occupied unused, over what it would cost to bring it back. Times are taken by powers of four, so that
-   * equal adapters go in the order of their last use whatever noise their load times have.
-   */
-  private waste({ lastUse, bytes, reloadMs }: Resident): number {
-    return ((this.clock + 1 - lastUse) * bytes) / 4 ** Math.round(Math.log2(Math.max(1, reloadMs)) / 2);
   }
 
   private pinnedBytes(): number {
@@ -265,6 +272,14 @@ export class Residency {
       });
     return resident.gone;
   }
+}
+
+/**
+ * Bytes it occupies, over its uses and what it would cost to bring it back; a logarithm to base 2. Times are taken by powers
+ * of four, so that equal adapters go by their uses alone whatever noise their load times have.
+ */
+function wasteOf({ bytes, reloadMs }: Resident, uses: number): number {
+  return Math.log2(Math.max(1, bytes)) - uses - 2 * Math.round(Math.log2(Math.max(1, reloadMs)) / 2);
 }
 
 /** Digests hold no space, so different keys have different ids. */

@@ -51,6 +51,45 @@ describe('residency', () => {
     d.release();
   });
 
+  it('keeps what is used again and again through a scan of what is used once, until that goes out of use', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(40);
+    const use = async (digest: string) => {
+      (await (residency.join(key(digest)) ?? residency.load('m', engine, adapter(digest, 10)))).release();
+    };
+    const digests = Array.from({ length: 200 }, (_, i) => `once${i}`);
+    for (const digest of ['often', ...digests]) residency.retain(key(digest), false);
+    for (let i = 0; i < 8; i += 1) await use('often');
+    for (const digest of digests.slice(0, 20)) await use(digest);
+    assert.ok(engine.loaded.has('often'), 'four times as many others were used since');
+    for (const digest of digests.slice(20)) await use(digest);
+    assert.ok(!engine.loaded.has('often'), 'it does not keep its place for ever');
+    // What it was used for before still counts when it comes back.
+    for (let i = 0; i < 8; i += 1) await use('often');
+    assert.ok(engine.loaded.has('often'));
+  });
+
+  it('holds what is asked for most, whatever else comes between', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(100);
+    const names = Array.from({ length: 100 }, (_, i) => `d${i}`);
+    for (const digest of names) residency.retain(key(digest), false);
+    let state = 1;
+    const draw = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      // Half of all draws fall on the first nine.
+      return Math.floor(100 ** (state / 2 ** 32)) - 1;
+    };
+    for (let i = 0; i < 3000; i += 1) {
+      const digest = `d${draw()}`;
+      (await (residency.join(key(digest)) ?? residency.load('m', engine, adapter(digest, 10)))).release();
+    }
+    const wanted = names.slice(0, 6).filter((digest) => engine.loaded.has(digest));
+    assert.deepEqual(wanted, names.slice(0, 6));
+    // By their last use alone it would be 1,962; the ten that are wanted most take 1,440 at best.
+    assert.ok(engine.loads < 1700, `${engine.loads} loads`);
+  });
+
   it('lets what waits for room in when a lease ends, in order, smaller ones beside it', async () => {
     const engine = new MemoryEngine();
     const residency = new Residency(30);
