@@ -4,7 +4,7 @@
  * keep their pace while prompts are read. Rows are admitted by the memory that they need now, not by what they may
  * grow to; when it runs out, the newest row of the lowest priority gives its memory back and is recomputed later.
  */
-import { chunkTokens } from './chunk-size.js';
+import { chunkOf, chunkTokens, type Pressure } from './chunk-size.js';
 import { BLOCK, inBlocks, NEVER_APART, placeRow, positionsOf } from './placement.js';
 import { firstOf, MAX_OVERTAKEN, rowsByKey, type Shares, shareOf, type WaitingRow } from './queue-order.js';
 import type { Service } from './service-ledger.js';
@@ -80,21 +80,35 @@ const PASSING_SHARE = 1 / 4;
 /** So often a row makes way for others while there is memory for it; then it keeps its place. */
 const MAX_YIELDS = 2;
 
+/**
+ * A row may start before the decode step that is due if its selection is behind, while no more than so many tokens were read
+ * since the last one.
+ */
+const MOST_READ_AHEAD = 192;
+
 /** Decides the next step. */
 export function decide(state: SchedulerState, limits: SchedulerLimits): Decision {
   const running = state.groups.flat();
-  const tokens = chunk(state, limits);
-  if (running.length > 0 && tokens === 0) return decodeOrPreempt(state, limits);
+  const pressure = pressureOf(state, limits);
+  let tokens = chunkTokens({ ...pressure, costs: state.costs, read: state.readSinceDecode });
+  const due = running.length > 0 && tokens === 0;
+  if (due && state.readSinceDecode > MOST_READ_AHEAD) return decodeOrPreempt(state, limits);
   const shares = { rows: rowsByKey([...running, ...state.prefilling]), service: state.service };
   const first = firstOf(state.waiting, shares);
   const current = state.prefilling.at(-1);
-  if (first !== undefined && (current === undefined || passes(first, current, state))) {
+  const starts = first !== undefined && (current === undefined || passes(first, current, state));
+  if (due) {
+    if (!starts || !running.some(({ key }) => isAhead(key, first, shares))) return decodeOrPreempt(state, limits);
+    tokens = chunkTokens({ ...pressure, costs: state.costs, read: 0 });
+  }
+  if (starts) {
     if (admits(state, [first], limits)) return start(state, first, tokens, limits);
     const victim = victimFor(first, state, shares);
     if (victim !== undefined) return { kind: 'preempt', id: victim.id };
   }
-  if (current !== undefined) {
-    return { kind: 'prefill', id: current.id, tokens: Math.min(tokens, current.tokensLeft) };
+  // Only a start goes before the decode step that is due.
+  if (current !== undefined && !due) {
+    return { kind: 'prefill', id: current.id, tokens: chunkOf(current, tokens, pressure) };
   }
   return running.length > 0 ? decodeOrPreempt(state, limits) : { kind: 'idle' };
 }
@@ -147,18 +161,27 @@ function start(state: SchedulerState, first: WaitingRow, tokens: number, limits:
       rows.push(row);
     }
   }
-  return { kind: 'start', ids: rows.map(({ id }) => id), tokens };
+  const alone = { tokens: first.tokens, tokensLeft: first.tokens };
+  return {
+    kind: 'start',
+    ids: rows.map(({ id }) => id),
+    tokens: rows.length > 1 ? tokens : chunkOf(alone, tokens, pressureOf(state, limits)),
+  };
 }
 
-function chunk(state: SchedulerState, limits: SchedulerLimits): number {
+/** Rows that decode, and rows that could have a first token soon; the most tokens of a chunk. */
+function pressureOf(state: SchedulerState, limits: SchedulerLimits): Pressure {
   const free = Math.max(0, limits.maxBatch - startedCount(state));
-  return chunkTokens({
-    costs: state.costs,
+  return {
     running: state.groups.flat().length,
     hungry: state.prefilling.length + Math.min(state.waiting.length, free),
-    read: state.readSinceDecode,
     limit: limits.prefillChunk,
-  });
+  };
+}
+
+/** True when a selection has more than the waiting row's by two rows. */
+function isAhead(key: string, row: WaitingRow, shares: Shares): boolean {
+  return key !== row.key && shareOf(key, shares) >= shareOf(row.key, shares) + 2 * shares.service.perRow;
 }
 
 /** Decodes, unless the next tokens do not fit. The last row always goes on: alone it fits. */
@@ -178,10 +201,9 @@ function victimFor(row: WaitingRow, { groups }: SchedulerState, shares: Shares):
   const running = groups.flat().filter(({ preemptions }) => preemptions < MAX_YIELDS);
   const lower = lastOf(running.filter(({ priority }) => priority < row.priority));
   if (lower !== undefined) return lower;
-  const [own, ownShare] = [shares.rows.get(row.key) ?? 0, shareOf(row.key, shares)];
-  const over = (key: string) =>
-    shares.rows.get(key)! >= own + 2 && shareOf(key, shares) >= ownShare + 2 * shares.service.perRow;
-  return lastOf(running.filter(({ key, priority }) => priority <= row.priority && key !== row.key && over(key)));
+  const own = shares.rows.get(row.key) ?? 0;
+  const over = (key: string) => shares.rows.get(key)! >= own + 2 && isAhead(key, row, shares);
+  return lastOf(running.filter(({ key, priority }) => priority <= row.priority && over(key)));
 }
 
 /** The newest of the rows with the lowest priority. */

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { evenTraffic, zipfTraffic } from '../../bench/simulate.js';
 import { type Arrival, type CostModel, simulate } from '../../bench/simulator.js';
-import { chunkTokens } from '../../server/engine/chunk-size.js';
+import { chunkOf, chunkTokens } from '../../server/engine/chunk-size.js';
 import { positionsOf, slotsFor } from '../../server/engine/placement.js';
 import { countStart, firstOf, type WaitingRow } from '../../server/engine/queue-order.js';
 import {
@@ -123,7 +123,7 @@ describe('scheduler', () => {
     const limits = { ...LIMITS, maxJoined: 8 };
     assert.deepEqual(decide(state, limits), { kind: 'start', ids: [1, 3, 5], tokens: 10 });
     assert.deepEqual(decide(state, { ...limits, maxBatch: 2 }), { kind: 'start', ids: [1, 3], tokens: 10 });
-    assert.deepEqual(decide(state, LIMITS), { kind: 'start', ids: [1], tokens: 10 });
+    assert.deepEqual(decide(state, LIMITS), { kind: 'start', ids: [1], tokens: 3 });
   });
 
   test('keeps the batch within its size and its memory', () => {
@@ -163,6 +163,33 @@ describe('scheduler', () => {
   });
 });
 
+describe('a selection that is behind', () => {
+  const service = { had: (key: string) => (key === 'busy' ? 5000 : 0), perRow: 400 };
+  const state = {
+    ...EMPTY,
+    waiting: [waiting(9, 'calm')],
+    groups: [[1, 2, 3].map((id) => running(id, 'busy'))],
+    costs: { decodeMs: 20, prefillMsPerToken: 2 },
+    service,
+    readSinceDecode: 64,
+  };
+
+  test('starts a row before the decode step that is due, unless much was read since the last one', () => {
+    assert.equal(decide(state, LIMITS).kind, 'start');
+    assert.equal(decide({ ...state, readSinceDecode: 193 }, LIMITS).kind, 'decode');
+    assert.equal(decide({ ...state, waiting: [waiting(9, 'busy')] }, LIMITS).kind, 'decode');
+    const even = { ...service, had: () => 0 };
+    assert.equal(decide({ ...state, groups: [[running(1, 'busy')]], service: even }, LIMITS).kind, 'decode');
+  });
+
+  test('does not go on with a started row before it', () => {
+    const { waiting: rows, ...rest } = state;
+    const [row] = rows;
+    const started = { ...row!, tokensLeft: row!.tokens - 1, fixed: false };
+    assert.equal(decide({ ...rest, waiting: [], prefilling: [started] }, LIMITS).kind, 'decode');
+  });
+});
+
 describe('prefill chunks', () => {
   const costs = { decodeMs: 20, prefillMsPerToken: 0.5 };
 
@@ -185,6 +212,36 @@ describe('prefill chunks', () => {
     assert.equal(chunkTokens({ ...burst, read: 360 }), 0);
     assert.equal(chunkTokens({ ...burst, hungry: 2, read: 8 }), 0);
     assert.equal(chunkTokens({ costs: {}, running: 2, hungry: 6, limit: 256, read: 8 }), 0);
+  });
+
+  test('share out evenly what a prompt has left, so that no scrap is read at its end', () => {
+    const calm = { running: 8, hungry: 1, limit: 256 };
+    const chunks = (tokens: number, allowed: number, pressure = calm) => {
+      const sizes: number[] = [];
+      for (let left = tokens; left > 0; left -= sizes.at(-1)!) {
+        sizes.push(chunkOf({ tokens, tokensLeft: left }, allowed, pressure));
+      }
+      return sizes;
+    };
+    assert.deepEqual(chunks(115, 56), [64, 51]);
+    assert.deepEqual(chunks(70, 56), [70]);
+    assert.deepEqual(chunks(115, 16), [32, 32, 32, 19], 'a short prompt is not read in crumbs');
+    assert.deepEqual(chunks(115, 16, { ...calm, running: 3, hungry: 3 }), [115], 'at once where many wait');
+    assert.deepEqual(chunks(115, 16, { running: 1, hungry: 9, limit: 64 }), [64, 51]);
+    assert.deepEqual(new Set(chunks(1440, 40)), new Set([40]), 'a long prompt keeps to what is allowed');
+    assert.deepEqual(chunks(1000, 512), [256, 256, 256, 232]);
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 3000 }),
+        fc.integer({ min: 1, max: 64 }).map((n) => 8 * n),
+        fc.record({ running: fc.nat(16), hungry: fc.nat(16), limit: fc.integer({ min: 1, max: 512 }) }),
+        (tokens, allowed, pressure) => {
+          const sizes = chunks(tokens, allowed, pressure);
+          const most = tokens <= 128 ? 128 : Math.max(32, allowed) * (tokens <= 256 ? 1.4 : 1) + 8;
+          for (const size of sizes) assert.ok(size >= 1 && size <= pressure.limit && size <= most, `${sizes}`);
+        },
+      ),
+    );
   });
 
   test('settle at their share of the time whatever a chunk costs beside its tokens', () => {
