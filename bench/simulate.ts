@@ -56,7 +56,8 @@ export async function run(args: string[]): Promise<void> {
     const even = (times: number) => (seed: number) => evenTraffic(process, adapters, perSecond, untilMs, times, seed);
     const calm = measure(`${process}, equal traffic`, even(1), '0');
     const flooded = measure(`${process}, one adapter sends 10 times as much`, even(10), '0');
-    rows.at(-1)!.push(`${((flooded / calm - 1) * 100).toFixed(0)} %`);
+    // Not -0.
+    rows.at(-1)!.push(`${Math.round((flooded / calm - 1) * 100) || 0} %`);
     rows.at(-2)!.push('');
   }
   measure('poisson, Zipf 1.0 over 100 adapters', (seed) => zipfTraffic(100, CAPACITY * 0.8, untilMs, seed), '0');
