@@ -64,12 +64,11 @@ export class KvStore implements RowStore {
 
   reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void {
     const { width } = this;
-    const from = this.#slots;
+    const from = this.#slots * width;
+    const runs = runsOf(sources);
     this.#rebuild(slots, capacity, (old, fresh) => {
-      for (const [slot, source] of sources.entries()) {
-        if (source !== undefined)
-          copyColumn(old, source * width, from * width, fresh, slot * width, slots * width, width, length);
-      }
+      for (const { source, slot, count } of runs)
+        copyColumn(old, source * width, from, fresh, slot * width, slots * width, count * width, length);
     });
   }
 
@@ -142,6 +141,18 @@ export class KvStore implements RowStore {
       }
     }
   }
+}
+
+/** Slots side by side that come from slots side by side: their floats at one time are copied at once. */
+function runsOf(sources: readonly (number | undefined)[]): { slot: number; source: number; count: number }[] {
+  const runs: { slot: number; source: number; count: number }[] = [];
+  for (const [slot, source] of sources.entries()) {
+    if (source === undefined) continue;
+    const last = runs.at(-1);
+    if (last !== undefined && last.slot + last.count === slot && last.source + last.count === source) last.count += 1;
+    else runs.push({ slot, source, count: 1 });
+  }
+  return runs;
 }
 
 /** Copies `count` times `width` floats between arrays whose rows are `stride` apart. */

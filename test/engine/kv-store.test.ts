@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { KvStore } from '../../server/engine/kv-store.js';
 
 /** Values that tell layer, time, slot and side. */
@@ -61,6 +62,33 @@ test('another shape keeps the rows that are named, wherever they go', () => {
   assert.deepEqual([...store.keys[1]!], [20, 0, 21, 0, 0, 0]);
   store.reshape(3, 3, [undefined, 0, undefined], 2);
   assert.deepEqual([...store.values[0]!], [0, 20, 0, 0, 21, 0, 0, 0, 0]);
+});
+
+test('another shape has of each slot what its source had, whichever slots move together', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 6 }),
+      fc.integer({ min: 1, max: 3 }),
+      fc.array(fc.option(fc.nat(5), { nil: undefined }), { minLength: 1, maxLength: 8 }),
+      (slots, width, wanted) => {
+        const sources = wanted.map((source) => (source === undefined || source >= slots ? undefined : source));
+        const store = new KvStore(1, width, slots, 2);
+        const at = (time: number) =>
+          Float32Array.from({ length: slots * width }, (_, i) => 1 + time * slots * width + i);
+        for (let time = 0; time < 2; time += 1) store.append(0, time, at(time), at(time));
+        store.reshape(sources.length, 3, sources, 2);
+        const expected = [0, 1].flatMap((time) =>
+          sources.flatMap((source) =>
+            source === undefined
+              ? new Array<number>(width).fill(0)
+              : [...at(time).subarray(source * width, (source + 1) * width)],
+          ),
+        );
+        assert.deepEqual([...store.keys[0]!.subarray(0, expected.length)], expected);
+        assert.deepEqual(store.keys, store.values);
+      },
+    ),
+  );
 });
 
 test('growing part by part keeps what is there and what is written meanwhile', () => {
