@@ -12,13 +12,11 @@ import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { makeAdapters, register, registerAll } from './many-adapters.js';
 import { machineName, publish } from './result.js';
-import { type ServerProcess, startServer } from './server-process.js';
+import { type ServerProcess, settled, startServer } from './server-process.js';
 import { followStream } from './stream.js';
 
 /** Adapters that load at a time while streams run. */
 const AT_ONCE = 4;
-/** A server that has just started prepares what later requests need; none of that is to be measured. */
-const SETTLE_MS = 5000;
 /** How long nothing loads before each time that something does. */
 const QUIET_MS = 1000;
 
@@ -52,7 +50,7 @@ export async function run(args: string[]): Promise<void> {
       starts.push(performance.now() - from);
     }
     const { url } = server!;
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    await settled();
     const { cold, warm, read } = await firstTokens(url, folders.slice(0, loads));
     const { quiet, disturbed, loadMs } = await whileLoading(url, folders.slice(loads), values.streams);
     const ms = (of: readonly number[], share: number) => percentile(of, share).toFixed(1);

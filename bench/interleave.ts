@@ -7,7 +7,7 @@
 import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { machineName, publish } from './result.js';
-import { startServer } from './server-process.js';
+import { settled, startServer } from './server-process.js';
 import { followStream } from './stream.js';
 
 export async function run(args: string[]): Promise<void> {
@@ -27,6 +27,7 @@ export async function run(args: string[]): Promise<void> {
   const server = await startServer([...flags, '--kv-bytes', '2GiB']);
   try {
     const words = await wordsFor(server.url, values['prompt-tokens']);
+    await settled();
     // Every stream is past its prompt when the quiet time begins, and outlasts the reading of the long prompts.
     let settling = streams;
     let quietFrom = 0;

@@ -1,7 +1,10 @@
 /** A loramux server as a child process on a free loopback port, for load over the wire. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+
+const SETTLE_MS = 5000;
 
 /** A running server. */
 export interface ServerProcess {
@@ -43,3 +46,6 @@ export async function startServer(
     },
   };
 }
+
+/** A server that has just started prepares what later requests need; loads that none of that belongs to wait for it. */
+export const settled = (): Promise<void> => wait(SETTLE_MS);
