@@ -1,8 +1,11 @@
 /** Collects everything that is wrong with an adapter, so that one refusal names all of it. */
 import { AppError } from '../errors.js';
 
-/** Most faults that one message spells out; the rest are counted. */
-const MAX_LISTED = 50;
+/**
+ * Most faults that one message spells out; the rest are counted. An adapter of another model has hundreds, all alike, and
+ * every request that names it is told: enough to see what is wrong, and few enough for a trailer of gRPC.
+ */
+const MAX_LISTED = 8;
 
 /** What is wrong with an adapter: faults of the files, and features that are not supported. */
 export class Faults {
@@ -31,13 +34,13 @@ export class Faults {
 
   /**
    * Throws if anything was noted: ADAPTER_UNSUPPORTED if all of it is about unsupported features, else
-   * ADAPTER_INVALID; the message lists every fault.
+   * ADAPTER_INVALID; the message lists the first ones.
    */
   check(): void {
     if (this.count === 0) return;
     const { all } = this;
     const listed = all.slice(0, MAX_LISTED).join('; ');
-    const rest = all.length > MAX_LISTED ? `; and ${all.length - MAX_LISTED} more` : '';
+    const rest = all.length > MAX_LISTED ? `; and ${all.length - MAX_LISTED} more, which a validation lists` : '';
     const reason = this.invalid.length > 0 ? 'ADAPTER_INVALID' : 'ADAPTER_UNSUPPORTED';
     const head = all.length === 1 ? '' : `${all.length} faults: `;
     throw new AppError(reason, `${head}${listed}${rest}`, { metadata: { faults: String(all.length) } });
