@@ -1,4 +1,4 @@
-/** Collects everything that is wrong with an adapter, so that one refusal names all of it. */
+/** Collects everything that is wrong with an adapter, so that one refusal tells of all of it. */
 import { AppError } from '../errors.js';
 
 /**

@@ -22,7 +22,8 @@ export class UseClock {
    * Adds a use.
    * @param uses what it had, or {@link NEVER_USED}
    * @param held how many things are held now
-   * @returns what it has: the logarithm to base 2 of the sum of its uses, as they will count half-lives after the clock's zero
+   * @returns what it has now: the logarithm to base 2 of its uses, each of which counts twice as much for every half-life that
+   *   had passed when it was made
    */
   used(uses: number, held: number): number {
     this.now += 1 / (HALF_LIFE_PER_HELD * Math.max(1, held));

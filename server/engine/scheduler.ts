@@ -98,7 +98,7 @@ export function decide(state: SchedulerState, limits: SchedulerLimits): Decision
   const current = state.prefilling.at(-1);
   const starts = first !== undefined && (current === undefined || passes(first, current, state));
   if (due) {
-    if (!starts || !running.some(({ key }) => isAhead(key, first, shares))) return decodeOrPreempt(state, limits);
+    if (!starts || !goesAhead(first, running, shares)) return decodeOrPreempt(state, limits);
     tokens = chunkTokens({ ...pressure, costs: state.costs, read: 0 });
   }
   if (starts) {
@@ -182,6 +182,13 @@ function pressureOf(state: SchedulerState, limits: SchedulerLimits): Pressure {
 /** True when a selection has more than the waiting row's by two rows. */
 function isAhead(key: string, row: WaitingRow, shares: Shares): boolean {
   return key !== row.key && shareOf(key, shares) >= shareOf(row.key, shares) + 2 * shares.service.perRow;
+}
+
+/** True when a row that starts may delay those that run: none is more urgent, and the selection of one is ahead. */
+function goesAhead(row: WaitingRow, running: readonly StartedRow[], shares: Shares): boolean {
+  return (
+    running.every(({ priority }) => priority <= row.priority) && running.some(({ key }) => isAhead(key, row, shares))
+  );
 }
 
 /** Decodes, unless the next tokens do not fit. The last row always goes on: alone it fits. */

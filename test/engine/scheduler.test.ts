@@ -178,6 +178,8 @@ describe('a selection that is behind', () => {
     assert.equal(decide(state, LIMITS).kind, 'start');
     assert.equal(decide({ ...state, readSinceDecode: 193 }, LIMITS).kind, 'decode');
     assert.equal(decide({ ...state, waiting: [waiting(9, 'busy')] }, LIMITS).kind, 'decode');
+    const urgent = [...state.groups[0]!, running(4, 'urgent', { priority: 1 })];
+    assert.equal(decide({ ...state, groups: [urgent] }, { ...LIMITS, maxBatch: 8 }).kind, 'decode');
     const even = { ...service, had: () => 0 };
     assert.equal(decide({ ...state, groups: [[running(1, 'busy')]], service: even }, LIMITS).kind, 'decode');
   });
