@@ -59,6 +59,15 @@ export class AdapterFeeds {
     return { ...kept.feeds, ...pairs };
   }
 
+  /** Frees what was made for steps with an adapter; called when it is unloaded. */
+  forget(digest: string): void {
+    for (const [key, { own }] of this.#kept) {
+      if (!key.includes(digest)) continue;
+      this.#kept.delete(key);
+      for (const tensor of own) this.#device.free(tensor);
+    }
+  }
+
   async #make(set: AdapterSet, rows: readonly RowAdapter[]): Promise<{ feeds: Feeds; own: GpuTensor[] }> {
     const own: GpuTensor[] = [];
     const keep = (tensor: GpuTensor) => {

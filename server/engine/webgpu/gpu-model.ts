@@ -121,6 +121,18 @@ export class GpuModel {
     return open;
   }
 
+  /** Frees what the device holds of an adapter, when the steps under way have ended. */
+  unload(digest: string): void {
+    this.sets.forget(digest);
+    this.residency.unload(digest);
+    // A graph that is not open yet, or fails to open, holds nothing.
+    for (const open of this.#graphs.values())
+      void open.then(
+        ({ feeds }) => feeds.forget(digest),
+        () => {},
+      );
+  }
+
   /** Frees everything. */
   async close(): Promise<void> {
     await this.queue.drained();

@@ -134,8 +134,7 @@ export class GpuRunner implements StepBackend {
   }
 
   unload(digest: string): void {
-    this.model.sets.forget(digest);
-    this.model.residency.unload(digest);
+    this.model.unload(digest);
   }
 
   async close(): Promise<void> {
