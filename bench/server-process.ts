@@ -47,5 +47,5 @@ export async function startServer(
   };
 }
 
-/** A server that has just started prepares what later requests need; loads that none of that belongs to wait for it. */
+/** Waits until a server that has just started has prepared what later requests need, where that is not to be measured. */
 export const settled = (): Promise<void> => wait(SETTLE_MS);

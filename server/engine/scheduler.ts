@@ -89,7 +89,7 @@ const MOST_READ_AHEAD = 192;
 /** Decides the next step. */
 export function decide(state: SchedulerState, limits: SchedulerLimits): Decision {
   const running = state.groups.flat();
-  const pressure = pressureOf(state, limits);
+  const pressure = pressureOf(state, running.length, limits);
   let tokens = chunkTokens({ ...pressure, costs: state.costs, read: state.readSinceDecode });
   const due = running.length > 0 && tokens === 0;
   if (due && state.readSinceDecode > MOST_READ_AHEAD) return decodeOrPreempt(state, limits);
@@ -102,7 +102,7 @@ export function decide(state: SchedulerState, limits: SchedulerLimits): Decision
     tokens = chunkTokens({ ...pressure, costs: state.costs, read: 0 });
   }
   if (starts) {
-    if (admits(state, [first], limits)) return start(state, first, tokens, limits);
+    if (admits(state, [first], limits)) return start(state, first, tokens, pressure, limits);
     const victim = victimFor(first, state, shares);
     if (victim !== undefined) return { kind: 'preempt', id: victim.id };
   }
@@ -148,7 +148,13 @@ function needed(state: SchedulerState, more: readonly { readonly tokens: number 
   return groups.reduce((sum, lengths) => sum + positionsOf(lengths), inStores);
 }
 
-function start(state: SchedulerState, first: WaitingRow, tokens: number, limits: SchedulerLimits): Decision {
+function start(
+  state: SchedulerState,
+  first: WaitingRow,
+  tokens: number,
+  pressure: Pressure,
+  limits: SchedulerLimits,
+): Decision {
   const rows = [first];
   if (first.joinable) {
     let longest = first.tokens;
@@ -161,19 +167,18 @@ function start(state: SchedulerState, first: WaitingRow, tokens: number, limits:
       rows.push(row);
     }
   }
-  const alone = { tokens: first.tokens, tokensLeft: first.tokens };
   return {
     kind: 'start',
     ids: rows.map(({ id }) => id),
-    tokens: rows.length > 1 ? tokens : chunkOf(alone, tokens, pressureOf(state, limits)),
+    tokens: rows.length > 1 ? tokens : chunkOf({ tokens: first.tokens, tokensLeft: first.tokens }, tokens, pressure),
   };
 }
 
 /** Rows that decode, and rows that could have a first token soon; the most tokens of a chunk. */
-function pressureOf(state: SchedulerState, limits: SchedulerLimits): Pressure {
+function pressureOf(state: SchedulerState, running: number, limits: SchedulerLimits): Pressure {
   const free = Math.max(0, limits.maxBatch - startedCount(state));
   return {
-    running: state.groups.flat().length,
+    running,
     hungry: state.prefilling.length + Math.min(state.waiting.length, free),
     limit: limits.prefillChunk,
   };
