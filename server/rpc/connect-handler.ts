@@ -11,6 +11,7 @@ import { kPeer } from './call.js';
 import { refusal } from './refusal.js';
 import { explainingGate } from './request-gate.js';
 import { createRpcRoutes, type RpcOptions } from './routes.js';
+import { withPlainMessage } from './status-message.js';
 import { unknownProcedure } from './unknown-procedure.js';
 
 /** Default of {@link ConnectHandlerOptions.readMaxBytes}. */
@@ -61,7 +62,7 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       if (unknown === undefined) options.fallback(req, res);
       else {
         req.resume(); // nobody reads what was sent, and the connection goes on
-        universalResponseToNodeResponse(unknown, res).catch((reason: unknown) => failed(reason, res));
+        universalResponseToNodeResponse(withPlainMessage(unknown), res).catch((reason: unknown) => failed(reason, res));
       }
       return;
     }
@@ -77,7 +78,10 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
     }
     handler(request)
       .then((response) =>
-        universalResponseToNodeResponse(refusal(response, req, handler.allowedMethods) ?? response, res),
+        universalResponseToNodeResponse(
+          withPlainMessage(refusal(response, req, handler.allowedMethods) ?? response),
+          res,
+        ),
       )
       .catch((reason: unknown) => failed(reason, res));
   };

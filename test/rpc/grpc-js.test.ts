@@ -73,6 +73,14 @@ describe('the gRPC implementation @grpc/grpc-js', () => {
     });
   });
 
+  it('reads a message with any characters as it was written', async () => {
+    const model = 'a/b; c, d: 100% e=f&g+h? @i #j é 🦜';
+    await assert.rejects(predict(create(PredictRequestSchema, { inputs: [input], model })), (error: ServiceError) => {
+      assert.ok(error.details.includes(model), error.details);
+      return true;
+    });
+  });
+
   it('meets its deadline', async () => {
     const request = create(PredictRequestSchema, { inputs: [input], parameters: { maxNewTokens: 1000 } });
     await assert.rejects(predict(request, 60), (error: ServiceError) => error.code === status.DEADLINE_EXCEEDED);
