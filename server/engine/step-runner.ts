@@ -283,7 +283,7 @@ export class StepRunner implements StepBackend {
     const lora = this.#loraInputs(store, step, live);
     const { session } = this.#opened(lora.variant);
     const { graph } = session;
-    const rows = lora.variant === 'lora' ? [lora.groups, positions.length / lora.groups] : [positions.length];
+    const rows = graph.grouped ? [lora.groups, positions.length / lora.groups] : [positions.length];
     const feeds: Record<string, ort.Tensor> = {
       embeds: new ort.Tensor('float32', embedded(this.#table, step), [...rows, hiddenSize]),
       logit_rows: int64(step.logitRows),

@@ -1,6 +1,6 @@
 /**
  * A decoder's description to its ONNX graph: embeddings in, logits of chosen rows and the new keys and values out.
- * `rows` are the step's tokens in the order [sequence, batch]; the `lora` variant has them as [groups, rows per group].
+ * `rows` are the step's tokens in the order [sequence, batch]; `lora` and `full` have them as [groups, rows per group].
  */
 import { emitActivation } from './graph-activation.js';
 import { type AttentionInputs, emitAttention } from './graph-attention.js';
@@ -13,6 +13,8 @@ import type { DecoderSpec, LinearSpec, MlpSpec, NormSpec, ProjectionSpec } from 
 export interface DecoderGraph {
   readonly bytes: Uint8Array;
   readonly variant: GraphVariant;
+  /** True: `embeds` is [groups, rows per group, hidden] rather than [rows, hidden]. */
+  readonly grouped: boolean;
   readonly inputNames: readonly string[];
   /** Output names: logits [logit rows, vocab]; new keys and values by layer, each with rows * kvHeads * headDim values. */
   readonly logits: string;
@@ -72,7 +74,7 @@ export function buildDecoderGraph(
     mask: (window) => {
       if (!windows.has(window)) {
         windows.add(window);
-        graph.input(maskInput(window), 'float32', ['batch', 1, 'mask_rows', 'all']);
+        graph.input(maskInput(window), 'float32', ['batch', 1, 'merged', 'all']);
       }
       return maskInput(window);
     },
@@ -107,7 +109,7 @@ export function buildDecoderGraph(
     stream.add(fed, layer.residualScale);
   }
   const last = sites.grouped ? sites.asFlatRows(stream.value, spec.hiddenSize) : stream.value;
-  const headInput = graph.output(sites.norm(last, spec.finalNorm), 'float32', ['logit_rows', spec.hiddenSize]);
+  const headInput = graph.output(sites.flatNorm(last, spec.finalNorm), 'float32', ['logit_rows', spec.hiddenSize]);
   let logits = sites.flatLinear(headInput, spec.head.linear);
   if (spec.head.scale !== undefined) logits = graph.op('Mul', [logits, graph.scalar(spec.head.scale)]);
   if (spec.head.softcap !== undefined) {
@@ -122,6 +124,7 @@ export function buildDecoderGraph(
   return {
     bytes: graph.finish(`${spec.modelType}-${variant}`),
     variant,
+    grouped: sites.grouped,
     inputNames: graph.inputNames,
     logits,
     largest,

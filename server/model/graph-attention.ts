@@ -6,7 +6,7 @@
 
 import { emitRotary, type RotaryInputs } from './graph-rotary.js';
 import type { SiteEmitter } from './graph-sites.js';
-import { float, type GraphBuilder, type Value } from './onnx-graph.js';
+import { type Dim, float, type GraphBuilder, type Value } from './onnx-graph.js';
 import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from './spec.js';
 
 /** Values that all layers of a graph share. */
@@ -55,11 +55,11 @@ export function emitAttention(
   const normalise = (x: Value, heads: number, norm: HeadNorms): Value => {
     if (isPerHead(norm)) {
       const parts = graph.multi('Split', [x, graph.ints(norm.map(() => headDim))], heads, { axis: -1 });
-      const normed = parts.map((part, head) => sites.norm(part, norm[head]!)); // [rows, headDim] each
+      const normed = parts.map((part, head) => sites.norm(part, norm[head]!)); // [rows, headDim] each, grouped or not
       return graph.op('Concat', normed, { axis: -1 });
     }
     const width = attention.normWhole ? heads * headDim : headDim;
-    return sites.norm(graph.op('Reshape', [x, graph.ints([-1, width])]), norm);
+    return sites.flatNorm(graph.op('Reshape', [x, graph.ints([-1, width])]), norm);
   };
   const prepare = (x: Value, heads: number, norm: HeadNorms | undefined): Value => {
     const y = norm === undefined ? x : normalise(x, heads, norm);
@@ -67,16 +67,26 @@ export function emitAttention(
   };
   const newKeys = prepare(k, kvHeads, attention.kNorm);
   const { shapes } = inputs;
-  const rotated = graph.op('Reshape', [prepare(q, queryHeads, attention.qNorm), shapes.query]); // [S, B, KV, G, HD]
+  const group = queryHeads / kvHeads;
+  const reshaped = (x: Value, shape: Value, dims: readonly Dim[]) => graph.known(graph.op('Reshape', [x, shape]), dims);
+  const perKey = ['sequence', 'batch', kvHeads, headDim];
+  const perHead = ['batch', kvHeads, 'merged', headDim]; // merged = group * sequence
+  const query = prepare(q, queryHeads, attention.qNorm);
+  if (attention.rope !== undefined) graph.known(query, [1, 'rows', queryHeads * headDim]);
+  const rotated = reshaped(query, shapes.query, ['sequence', 'batch', kvHeads, group, headDim]);
   // The queries that share a kv head become the rows of one product, so each key is read once for all of them.
   const byHead = graph.op('Transpose', [rotated], { perm: [1, 2, 3, 0, 4] }); // [B, KV, G, S, HD]
-  const queries = graph.op('Reshape', [byHead, shapes.merged]); // [B, KV, G*S, HD]
-  const keys = graph.op('Reshape', [newKeys, shapes.key]); // [S, B, KV, HD]
-  const values = graph.op('Reshape', [v, shapes.key]);
+  const queries = reshaped(byHead, shapes.merged, perHead);
+  const keys = reshaped(newKeys, shapes.key, perKey);
+  const values = reshaped(v, shapes.key, perKey);
 
-  const score = (against: Value) =>
-    graph.contrib('FusedMatMul', [queries, against], { transBatchB: 1, transB: 1, alpha: float(attention.scale) });
-  let scores = graph.op('Concat', [score(pastKeys), score(keys)], { axis: -1 }); // [B, KV, G*S, past + S]
+  const weights = (last: string) => ['batch', kvHeads, 'merged', last];
+  const score = (against: Value, last: string) => {
+    const attributes = { transBatchB: 1, transB: 1, alpha: float(attention.scale) };
+    return graph.known(graph.contrib('FusedMatMul', [queries, against], attributes), weights(last));
+  };
+  const bothScores = [score(pastKeys, 'past'), score(keys, 'sequence')];
+  let scores = graph.known(graph.op('Concat', bothScores, { axis: -1 }), weights('all')); // all = past + sequence
   if (attention.softcap !== undefined) {
     const cap = graph.scalar(attention.softcap);
     scores = graph.op('Mul', [graph.op('Tanh', [graph.op('Div', [scores, cap])]), cap]);
@@ -85,10 +95,12 @@ export function emitAttention(
   const [overPast, overNew] = graph.multi('Split', [graph.op('Softmax', [masked], { axis: -1 }), inputs.split], 2, {
     axis: -1,
   });
-  const weigh = (weights: Value, against: Value) =>
-    graph.contrib('FusedMatMul', [weights, against], { transBatchB: 1 });
+  graph.known(overPast!, weights('past'));
+  graph.known(overNew!, weights('sequence'));
+  const weigh = (shares: Value, against: Value) =>
+    graph.known(graph.contrib('FusedMatMul', [shares, against], { transBatchB: 1 }), perHead);
   const mixed = graph.op('Add', [weigh(overPast!, pastValues), weigh(overNew!, values)]); // [B, KV, G*S, HD]
-  const apart = graph.op('Reshape', [mixed, shapes.context]); // [B, KV, G, S, HD]
+  const apart = reshaped(mixed, shapes.context, ['batch', kvHeads, group, 'sequence', headDim]);
   const ordered = graph.op('Transpose', [apart], { perm: [3, 0, 1, 2, 4] }); // [S, B, KV, G, HD]
   return { context: sites.asRows(ordered, queryHeads * headDim), keys: newKeys, values: v };
 }

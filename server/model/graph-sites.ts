@@ -3,10 +3,12 @@
  * [groups, rows per group]: one group for a prefill or for rows that share one selection, else several of one size.
  *
  * - `base`: no adapter inputs at all, so an all-base step costs nothing extra.
- * - `lora`: every linear has low-rank inputs a [groups, rank, in] and b [groups, rank, out]; rank 0 adds nothing. All values
- *   are [groups, rows per group, width] from the embeddings on, so that no linear has to be regrouped.
+ * - `lora`: every linear has low-rank inputs a [groups, rank, in] and b [groups, rank, out]; rank 0 adds nothing.
  * - `pieces`: the same inputs cut and shared out otherwise, for rows of many selections; see graph-pieces.ts.
- * - `full`: also a gain and a bias per group (DoRA, replaced biases) and replaceable norm weights.
+ * - `full`: as `lora`, and also a gain and a bias per group (DoRA, replaced biases) and replaceable norm weights.
+ *
+ * In graphs of groups all values are [groups, rows per group, width] from the embeddings on. To regroup them at each linear
+ * would cost two nodes there, and onnxruntime would lose sight of their shapes (docs/decisions/0037).
  */
 
 import type { LinearKernel } from './graph-linears.js';
@@ -58,15 +60,16 @@ export class SiteEmitter {
 
   /** True: values are [groups, rows per group, width]; else [rows, width]. */
   get grouped(): boolean {
-    return this.#variant === 'lora';
+    return this.#variant === 'lora' || this.#variant === 'full';
   }
 
-  /** Of a value that holds the rows' `width` values in whatever shape: as linears take it. */
+  /** Of a value that holds all rows' `width` values in whatever shape: as linears take it. */
   asRows(x: Value, width: number): Value {
-    return this.grouped ? this.#group(x, width) : this.asFlatRows(x, width);
+    const rows = this.grouped ? this.#group(x, width) : this.asFlatRows(x, width);
+    return this.#graph.known(rows, [...(this.grouped ? ['groups', 'members'] : ['rows']), width]);
   }
 
-  /** The same as [rows, width], whatever the variant. */
+  /** A value that holds rows of `width` values in whatever shape as [rows, width], whatever the variant. */
   asFlatRows(x: Value, width: number): Value {
     return this.#graph.op('Reshape', [x, this.#graph.ints([-1, width])]);
   }
@@ -113,9 +116,12 @@ export class SiteEmitter {
         const update = this.#pieces.update(x, linear, ...this.#pair(linear, 'pieces'));
         return this.#graph.op('Add', [products[i]!, update]);
       }
+      const product = grouped ? products[i]! : this.#group(products[i]!, linear.outFeatures);
       const update = this.#update(grouped ? x : this.#group(x, linear.inFeatures), linear);
-      if (full) return this.#fullyAdapted(update, linear, products[i]!, biases[i]);
-      return this.#graph.op('Add', [products[i]!, grouped ? update : this.asFlatRows(update, linear.outFeatures)]);
+      const y = full
+        ? this.#fullyAdapted(product, update, linear, biases[i])
+        : this.#graph.op('Add', [product, update]);
+      return grouped ? y : this.asFlatRows(y, linear.outFeatures);
     });
   }
 
@@ -134,55 +140,72 @@ export class SiteEmitter {
     ];
   }
 
-  /** DoRA scales product and update together, before any bias. */
-  #fullyAdapted(update: Value, linear: LinearSpec, product: Value, bias: Value | undefined): Value {
+  /** DoRA scales product and update together, before any bias. All values are [groups, rows per group, out]. */
+  #fullyAdapted(product: Value, update: Value, linear: LinearSpec, bias: Value | undefined): Value {
     const graph = this.#graph;
-    const { module, outFeatures } = linear;
-    const gain = graph.input(siteInputs.gain(module), 'float32', [`gain.g.${module}`, 1, `gain.o.${module}`]);
-    const groupBias = graph.input(siteInputs.bias(module), 'float32', [`bias.g.${module}`, 1, `bias.o.${module}`]);
-    const base = this.#group(product, outFeatures);
-    let y = graph.op('Mul', [graph.op('Add', [base, update]), gain]);
+    const { module } = linear;
+    const gain = graph.input(siteInputs.gain(module), 'float32', ['groups', 1, `gain.o.${module}`]);
+    const groupBias = graph.input(siteInputs.bias(module), 'float32', ['groups', 1, `bias.o.${module}`]);
+    let y = graph.op('Mul', [graph.op('Add', [product, update]), gain]);
     y = graph.op('Add', [y, groupBias]);
-    if (bias !== undefined) y = graph.op('Add', [y, bias]);
-    return graph.op('Reshape', [y, graph.ints([-1, outFeatures])]);
+    return bias === undefined ? y : graph.op('Add', [y, bias]);
   }
 
-  /** Norm over the last `width` values of x [rows, width * k]; the result has x's shape [rows * k, width]. */
+  /** Norm of x [rows, width], grouped or not. */
   norm(x: Value, norm: NormSpec): Value {
-    this.norms.push(norm);
-    const graph = this.#graph;
-    const attributes = { axis: -1, epsilon: { float: norm.epsilon } };
-    const type = norm.kind === 'rms' ? 'SimplifiedLayerNormalization' : 'LayerNormalization';
-    if (this.#variant !== 'full') {
-      const weight = this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0);
-      const inputs = norm.bias === undefined ? [x, weight] : [x, weight, this.#weight(norm.bias, norm.width)];
-      return graph.op(type, inputs, attributes);
-    }
-    const key = `ones.${norm.width}`;
-    if (!graph.declared(key)) graph.constant(key, new Float32Array(norm.width).fill(1), [norm.width]);
-    const groupWeight = graph.input(siteInputs.norm(norm.module), 'float32', [`norm.g.${norm.module}`, 1, norm.width]);
-    const normed = this.#group(graph.op(type, [x, key], attributes), norm.width);
-    let scaled = graph.op('Mul', [normed, groupWeight]);
-    if (norm.bias !== undefined) {
-      const dims = [`normbias.g.${norm.module}`, 1, norm.width];
-      scaled = graph.op('Add', [scaled, graph.input(siteInputs.normBias(norm.module), 'float32', dims)]);
-    }
-    return graph.op('Reshape', [scaled, graph.ints([-1, norm.width])]);
+    return this.#norm(x, norm, this.grouped);
   }
 
-  /** The sum of two values [rows, width] and its norm, as one node where the norm has one. */
-  normOfSum(x: Value, y: Value, norm: NormSpec): { sum: Value; normed: Value } {
-    const graph = this.#graph;
-    if (this.#variant === 'full' || norm.kind !== 'rms' || norm.bias !== undefined) {
-      const sum = graph.op('Add', [x, y]);
-      return { sum, normed: this.norm(sum, norm) };
-    }
+  /** Norm of x [rows, width], whatever shape values have in this variant; a row may have several norms side by side. */
+  flatNorm(x: Value, norm: NormSpec): Value {
+    return this.#norm(x, norm, false);
+  }
+
+  #norm(x: Value, norm: NormSpec, grouped: boolean): Value {
     this.norms.push(norm);
-    const [normed, sum] = [graph.fresh('normed'), graph.fresh('sum')];
-    const inputs = [x, y, this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0)];
+    const type = norm.kind === 'rms' ? 'SimplifiedLayerNormalization' : 'LayerNormalization';
+    const attributes = { axis: -1, epsilon: { float: norm.epsilon } };
+    const normed = this.#graph.op(type, [x, ...this.#ownVectors(norm)], attributes);
+    return this.#variant === 'full' ? this.#weighed(normed, norm, grouped) : normed;
+  }
+
+  /**
+   * The sum of two values [rows, width], grouped or not, and its norm: one node, which says that a sum has the shape of its
+   * first part, whatever onnxruntime knows of the second's.
+   */
+  normOfSum(x: Value, y: Value, norm: NormSpec): { sum: Value; normed: Value } {
+    this.norms.push(norm);
+    const type = norm.kind === 'rms' ? 'SkipSimplifiedLayerNormalization' : 'SkipLayerNormalization';
+    const [normed, sum] = [this.#graph.fresh('normed'), this.#graph.fresh('sum')];
+    const inputs = [x, y, ...this.#ownVectors(norm)];
     const attributes = { epsilon: { float: norm.epsilon } };
-    graph.into('SkipSimplifiedLayerNormalization', inputs, [normed, '', '', sum], attributes, 'com.microsoft');
-    return { sum, normed };
+    this.#graph.into(type, inputs, [normed, '', '', sum], attributes, 'com.microsoft');
+    return { sum, normed: this.#variant === 'full' ? this.#weighed(normed, norm, this.grouped) : normed };
+  }
+
+  /** The base's weight and bias, as a norm's node takes them; in `full` graphs ones, since weights come from outside. */
+  #ownVectors(norm: NormSpec): Value[] {
+    if (this.#variant === 'full') {
+      const key = `ones.${norm.width}`;
+      if (!this.#graph.declared(key)) {
+        this.#graph.constant(key, new Float32Array(norm.width).fill(1), [norm.width]);
+      }
+      return [key];
+    }
+    const weight = this.#weight(norm.weight, norm.width, norm.plusOne ? 1 : 0);
+    return norm.bias === undefined ? [weight] : [weight, this.#weight(norm.bias, norm.width)];
+  }
+
+  /** A normed value times the weights, and plus the biases, of its groups. */
+  #weighed(normed: Value, norm: NormSpec, grouped: boolean): Value {
+    const graph = this.#graph;
+    const dims = ['groups', 1, norm.width];
+    const weight = graph.input(siteInputs.norm(norm.module), 'float32', dims);
+    let y = graph.op('Mul', [grouped ? normed : this.#group(normed, norm.width), weight]);
+    if (norm.bias !== undefined) {
+      y = graph.op('Add', [y, graph.input(siteInputs.normBias(norm.module), 'float32', dims)]);
+    }
+    return grouped ? y : this.asFlatRows(y, norm.width);
   }
 
   /** The weight and bias that `full` graphs take as norm inputs where no adapter replaces them. */

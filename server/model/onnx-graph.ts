@@ -43,6 +43,7 @@ export class GraphBuilder {
   readonly #nodes: Uint8Array[] = [];
   readonly #inputs: Uint8Array[] = [];
   readonly #outputs: Uint8Array[] = [];
+  readonly #shapes: Uint8Array[] = [];
   readonly #initialisers: Uint8Array[] = [];
   readonly #constants = new Map<string, Value>();
   readonly #declared = new Set<string>();
@@ -63,6 +64,16 @@ export class GraphBuilder {
   output(value: Value, type: DataTypeName, dims: readonly Dim[]): Value {
     this.#outputs.push(valueInfo(value, type, dims));
     this.outputNames.push(value);
+    return value;
+  }
+
+  /**
+   * Tells the shape of a float32 value that onnxruntime cannot find out itself; dimensions of one name must be equal in a
+   * run. Only what has the shape of something before it may take its memory, and what has no known shape is compared with
+   * everything before it, and never reused, when a session is made.
+   */
+  known(value: Value, dims: readonly Dim[]): Value {
+    this.#shapes.push(valueInfo(value, 'float32', dims));
     return value;
   }
 
@@ -197,6 +208,7 @@ export class GraphBuilder {
     for (const tensor of this.#initialisers) model.tag(5, WireType.LengthDelimited).bytes(tensor);
     for (const info of this.#inputs) model.tag(11, WireType.LengthDelimited).bytes(info);
     for (const info of this.#outputs) model.tag(12, WireType.LengthDelimited).bytes(info);
+    for (const info of this.#shapes) model.tag(13, WireType.LengthDelimited).bytes(info);
     model.join();
     for (const [domain, version] of [
       ['', 21],
