@@ -171,6 +171,23 @@ function tiedTokens(parsed: ParsedTensorName | string, { base, tokens }: PlanCon
   return { ...parsed, module: base.modules.get(base.embeddingModule)! };
 }
 
+/** Whether the adapter's paths are those of the model without its head, which is then in no path; noted if some are not. */
+function isHeadless(tensors: Iterable<AdapterTensor>, base: AdapterBase, faults: Faults): boolean {
+  let first: { readonly tensor: AdapterTensor; readonly headless: boolean } | undefined;
+  for (const tensor of tensors) {
+    const parsed = parseTensorName(tensor.name, base);
+    if (typeof parsed === 'string' || parsed.module.name === base.headModule) continue;
+    first ??= { tensor, headless: parsed.headless };
+    if (first.headless === parsed.headless) continue;
+    faults.add(
+      `${tensorLabel(tensor)}: its path and that of tensor ${JSON.stringify(first.tensor.name)} begin at different ` +
+        'modules of the base',
+    );
+    return false;
+  }
+  return first?.headless ?? false;
+}
+
 interface PlanContext {
   readonly config: PeftConfig;
   readonly base: AdapterBase;
@@ -186,7 +203,7 @@ export function planBinding(
   faults: Faults,
 ): BindingPlan {
   const base = resizeBase(served, vocabularyOf(tensors.values(), served, faults));
-  const promised = promisedModules(config, base, faults);
+  const promised = promisedModules(config, base, isHeadless(tensors.values(), base, faults), faults);
   const tokens = promisedTokens(config, base, faults);
   const plan: PlanContext = { config, base, promised, tokens };
   if (promised.lora.size + promised.saved.size + tokens.size === 0 && config.bias !== 'all') {

@@ -66,7 +66,17 @@ const PLAIN_INITS: ReadonlySet<string> = new Set(['gaussian', 'eva', 'orthogonal
 /** Initialisations that subtract the first A and B from the base: the saved adapter is a difference to another base. */
 const CHANGED_BASE = /^(pissa|pissa_niter_\d+|olora|corda|loftq|lora_ga)$/;
 
-function isOff(value: JsonValue): boolean {
+/** Configs of features that PEFT applies as soon as there is an object, if only for its defaults. */
+const ON_WHEN_EMPTY: ReadonlySet<string> = new Set([
+  'use_bdlora',
+  'arrow_config',
+  'velora_config',
+  'kasa_config',
+  'monteclora_config',
+]);
+
+function isOff(key: string, value: JsonValue): boolean {
+  if (isJsonObject(value) && ON_WHEN_EMPTY.has(key)) return false;
   if (value === null || value === false || value === '') return true;
   if (Array.isArray(value)) return value.length === 0;
   return isJsonObject(value) && Object.keys(value).length === 0;
@@ -104,7 +114,7 @@ export function checkFields(root: JsonObject, faults: Faults): void {
   }
   checkInit(root.init_lora_weights ?? null, faults);
   for (const [key, value] of Object.entries(root)) {
-    if (HONOURED.has(key) || HARMLESS.has(key) || isOff(value)) continue;
+    if (HONOURED.has(key) || HARMLESS.has(key) || isOff(key, value)) continue;
     const why = REFUSED[key] ?? 'a key that is not known, so what it changes is not known either';
     faults.addUnsupported(`adapter_config.json: ${key} is ${show(value)}: ${why}`);
   }

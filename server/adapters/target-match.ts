@@ -5,6 +5,7 @@
 import type { Faults } from './faults.js';
 import type { ModuleMatcher, PeftConfig } from './peft-config.js';
 import { compilePythonRegex, type PythonRegex } from './python-regex.js';
+import { headlessPath } from './tensor-name.js';
 import type { AdapterBase } from './types.js';
 import { tiedAdaptation } from './weight-tying.js';
 
@@ -84,7 +85,7 @@ function layerTest(config: PeftConfig, faults: Faults): Test {
   const wanted = config.layersToTransform;
   if (wanted === null || wanted.length === 0) return () => true;
   const patterns = config.layersPattern.length > 0 ? config.layersPattern : ['[^.]*'];
-  const regexes = patterns.map((one) => compile(`.*\\.(?:${one})\\.`, 'layers_pattern', faults));
+  const regexes = patterns.map((one) => compile(`(?:.*\\.)?(?:${one})\\.`, 'layers_pattern', faults));
   return (name) => {
     for (const regex of regexes) {
       for (const end of regex.matchEnds(name)) {
@@ -116,14 +117,32 @@ function targetTest(config: PeftConfig, base: AdapterBase, faults: Faults): Test
   return (name) => exact.has(name) || (byEnding(name) && inLayers(name));
 }
 
-/** First key for which `(.*\.)?(KEY)$` matches, as PEFT looks patterns up; undefined if none does. */
+/**
+ * First key for which `(.*\.)?(KEY)$` matches, as PEFT looks patterns up; undefined if none does. A headless adapter's
+ * keys are about its own paths; one that only fits the base's path leaves open what was meant.
+ */
 function patternLookup(
   pattern: readonly (readonly [string, number])[],
   field: string,
+  headless: boolean,
   faults: Faults,
 ): (name: string) => number | undefined {
-  const compiled = pattern.map(([key, value]) => [compile(`(?:.*\\.)?(?:${key})`, field, faults), value] as const);
-  return (name) => compiled.find(([regex]) => regex.fullMatch(name))?.[1];
+  const compiled = pattern.map(([key, value]) => ({
+    regex: compile(`(?:.*\\.)?(?:${key})`, field, faults),
+    key,
+    value,
+  }));
+  const find = (name: string) => compiled.find(({ regex }) => regex.fullMatch(name));
+  if (!headless) return (name) => find(name)?.value;
+  return (name) => {
+    const own = headlessPath(name);
+    const [found, other] = [find(own), find(name)];
+    if (found === undefined && other !== undefined) {
+      const keyed = `${field} has ${JSON.stringify(other.key)} for ${name}`;
+      faults.add(`adapter_config.json: ${keyed}, but the adapter's tensors call that module ${own}`);
+    }
+    return found?.value;
+  };
 }
 
 /** PEFT wraps every module whose dotted name ends with the text (not only with whole parts), and what is inside it. */
@@ -145,8 +164,16 @@ function unmatched(list: readonly string[], test: (one: string) => Test, base: A
     .map((one) => `${field} names ${JSON.stringify(one)}, which matches no module of the base`);
 }
 
-/** Works out what the config promises for this base; broken patterns and impossible layers are noted in `faults`. */
-export function promisedModules(config: PeftConfig, base: AdapterBase, faults: Faults): Promised {
+/** A test that also takes a module by its path in the model without its head. */
+function orHeadless(test: Test): Test {
+  return (name) => test(name) || test(headlessPath(name));
+}
+
+/**
+ * Works out what the config promises for this base; broken patterns and impossible layers are noted in `faults`.
+ * @param headless true: the adapter's paths are those of the model without its head
+ */
+export function promisedModules(config: PeftConfig, base: AdapterBase, headless: boolean, faults: Faults): Promised {
   for (const layer of config.layersToTransform ?? []) {
     if (layer >= base.layerCount) {
       faults.add(
@@ -154,14 +181,16 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, faults: F
       );
     }
   }
-  const isTarget = targetTest(config, base, faults);
-  const isExcluded = matcherTest(config.excludeModules, 'exclude_modules', faults);
+  // Which modules are meant may be told by either path: tensors that are missing or too many are noticed. A scale is not.
+  const byEither = headless ? orHeadless : (test: Test) => test;
+  const isTarget = byEither(targetTest(config, base, faults));
+  const isExcluded = byEither(matcherTest(config.excludeModules, 'exclude_modules', faults));
   const isSaved = savedTest(config.modulesToSave);
   const savedPatterns = config.modulesToSave.map((one) =>
     compile(`(?:|.*\\.)(?:${one})(?:|\\..*)`, 'modules_to_save', faults),
   );
-  const rankOf = patternLookup(config.rankPattern, 'rank_pattern', faults);
-  const alphaOf = patternLookup(config.alphaPattern, 'alpha_pattern', faults);
+  const rankOf = patternLookup(config.rankPattern, 'rank_pattern', headless, faults);
+  const alphaOf = patternLookup(config.alphaPattern, 'alpha_pattern', headless, faults);
   const sizesOf = (name: string) => {
     const rank = rankOf(name) ?? config.r;
     const alpha = alphaOf(name) ?? config.loraAlpha;

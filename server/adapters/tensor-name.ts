@@ -27,11 +27,16 @@ export interface ParsedTensorName {
   readonly part: TensorPart;
   /** The adapter's name inside the tensor's name, '' if there is none. */
   readonly adapter: string;
+  /** True: its path begins inside the base's body, as that of an adapter trained on the model without its head does. */
+  readonly headless: boolean;
 }
 
 /** Longest tensor name that is read. */
 const MAX_NAME = 1000;
-const PREFIXES = ['base_model.model.', 'base_model.', ''];
+const PEFT_PREFIX = 'base_model.model.';
+const PREFIXES = [PEFT_PREFIX, 'base_model.', ''];
+/** What headless paths leave out: the body's name, where it is what PEFT's prefix ends with. */
+const BODY = 'model.';
 const WRAPPERS = /(?<=^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
 
 /** Path, then optional adapter name; the first rule whose path is a module of the base decides. */
@@ -55,7 +60,7 @@ const RULES: readonly (readonly [RegExp, TensorPart])[] = [
 /** A container in modules_to_save: `mlp.modules_to_save.default.gate_proj.weight` means `mlp.gate_proj.weight`. */
 const CONTAINER = /^(.+?)\.modules_to_save\.([^.]+)\.(.+\.(?:weight|bias))$/;
 
-function parsePath(path: string, base: AdapterBase): ParsedTensorName | undefined {
+function parsePath(path: string, base: AdapterBase): Omit<ParsedTensorName, 'headless'> | undefined {
   for (const [rule, part] of RULES) {
     const match = rule.exec(path);
     const module = match === null ? undefined : base.modules.get(match[1]!);
@@ -67,6 +72,11 @@ function parsePath(path: string, base: AdapterBase): ParsedTensorName | undefine
   return parsed === undefined ? undefined : { ...parsed, adapter: inside[2]! };
 }
 
+/** A module's path as it is in the model without its head. */
+export function headlessPath(name: string): string {
+  return name.startsWith(BODY) ? name.slice(BODY.length) : name;
+}
+
 /** Reads a tensor name; a string says why it names nothing that could be bound. */
 export function parseTensorName(name: string, base: AdapterBase): ParsedTensorName | string {
   if (name.length > MAX_NAME) return `its name has ${name.length} characters, more than ${MAX_NAME}`;
@@ -74,7 +84,7 @@ export function parseTensorName(name: string, base: AdapterBase): ParsedTensorNa
   for (const prefix of PREFIXES) {
     if (!plain.startsWith(prefix)) continue;
     const parsed = parsePath(plain.slice(prefix.length), base);
-    if (parsed !== undefined) return parsed;
+    if (parsed !== undefined) return { ...parsed, headless: prefix !== PEFT_PREFIX && plain.startsWith(PEFT_PREFIX) };
   }
   const layer = /\.(?:layers|h)\.(\d+)\./.exec(plain);
   if (layer !== null && Number(layer[1]) >= base.layerCount) {

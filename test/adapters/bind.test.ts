@@ -52,6 +52,45 @@ describe('binding', () => {
     }
   });
 
+  it('takes the paths of a config as those of the model without its head where the tensors have these', async () => {
+    const headless = (tensors: NonNullable<AdapterFiles['tensors']>) =>
+      Object.fromEntries(
+        Object.entries(tensors).map(([name, tensor]) => [name.replace('model.model.', 'model.'), tensor]),
+      );
+    const tensors = headless(good);
+    const scaled = await bind({ tensors, config: { alpha_pattern: { '^layers\\.0\\..*': 40 } } });
+    assert.deepEqual(
+      scaled.linears.map(({ scaling }) => scaling),
+      [20, 2],
+    );
+    const ranked = await bind({
+      tensors: headless({ ...pair(Q0, 5, 48, 48), ...pair(Q1, 2, 48, 48) }),
+      config: { target_modules: 'layers\\.\\d+\\.self_attn\\.q_proj', rank_pattern: { '^layers.0.*': 5 } },
+    });
+    assert.deepEqual(
+      ranked.linears.map(({ rank }) => rank),
+      [5, 2],
+    );
+    const [first, ...others] = Object.entries(tensors);
+    const mixed = {
+      ...Object.fromEntries(others),
+      [first![0].replace('model.layers', 'model.model.layers')]: first![1],
+    };
+    await refused({ tensors: mixed }, 'ADAPTER_INVALID', /begin at different modules/);
+    const foreign = { tensors, config: { alpha_pattern: { '^model.layers.0.*': 40 } } };
+    await refused(foreign, 'ADAPTER_INVALID', /call that module layers\.0/);
+    await bind({ tensors: good, config: foreign.config });
+  });
+
+  it('knows layers by a pattern that begins with the path', async () => {
+    const config = { layers_to_transform: [1], layers_pattern: 'model.layers' };
+    const { linears } = await bind({ tensors: pair(Q1, 2, 48, 48), config });
+    assert.deepEqual(
+      linears.map(({ module }) => module),
+      [Q1],
+    );
+  });
+
   it('lists every fault of an adapter at once', async () => {
     const { [`base_model.model.${Q0}.lora_A.weight`]: _, ...rest } = good;
     const tensors = { ...rest, 'base_model.model.vision.q_proj.lora_A.weight': numbers([2, 48]), x: numbers([1]) };

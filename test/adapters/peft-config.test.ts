@@ -49,6 +49,15 @@ describe('adapter_config.json', () => {
     }
   });
 
+  it('refuses features that an empty object switches on', () => {
+    for (const key of ['use_bdlora', 'arrow_config', 'velora_config', 'kasa_config', 'monteclora_config']) {
+      parse({ [key]: null });
+      const error = refusal({ [key]: {} });
+      assert.equal(error.reason, 'ADAPTER_UNSUPPORTED');
+      assert.match(error.message, new RegExp(key));
+    }
+  });
+
   it('tells initialisations that changed the base from those that did not', () => {
     for (const init of [true, false, null, 'gaussian', 'eva', 'orthogonal', 'mica']) parse({ init_lora_weights: init });
     for (const init of ['pissa', 'pissa_niter_16', 'PiSSA', 'olora', 'loftq', 'corda', 'lora_ga', 'something_new']) {
