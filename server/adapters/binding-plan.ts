@@ -171,12 +171,17 @@ function tiedTokens(parsed: ParsedTensorName | string, { base, tokens }: PlanCon
   return { ...parsed, module: base.modules.get(base.embeddingModule)! };
 }
 
-/** Whether the adapter's paths are those of the model without its head, which is then in no path; noted if some are not. */
+/** Whether the adapter's paths are those of the model without its head; noted if only some are. */
 function isHeadless(tensors: Iterable<AdapterTensor>, base: AdapterBase, faults: Faults): boolean {
   let first: { readonly tensor: AdapterTensor; readonly headless: boolean } | undefined;
+  let head = false;
   for (const tensor of tensors) {
     const parsed = parseTensorName(tensor.name, base);
-    if (typeof parsed === 'string' || parsed.module.name === base.headModule) continue;
+    if (typeof parsed === 'string') continue;
+    if (parsed.module.name === base.headModule) {
+      head = true; // Then the model had one, and it is the prefix that is shorter.
+      continue;
+    }
     first ??= { tensor, headless: parsed.headless };
     if (first.headless === parsed.headless) continue;
     faults.add(
@@ -185,7 +190,7 @@ function isHeadless(tensors: Iterable<AdapterTensor>, base: AdapterBase, faults:
     );
     return false;
   }
-  return first?.headless ?? false;
+  return first?.headless === true && !head;
 }
 
 interface PlanContext {
@@ -203,7 +208,8 @@ export function planBinding(
   faults: Faults,
 ): BindingPlan {
   const base = resizeBase(served, vocabularyOf(tensors.values(), served, faults));
-  const promised = promisedModules(config, base, isHeadless(tensors.values(), base, faults), faults);
+  const headless = isHeadless(tensors.values(), base, faults);
+  const promised = promisedModules(config, base, headless, faults);
   const tokens = promisedTokens(config, base, faults);
   const plan: PlanContext = { config, base, promised, tokens };
   if (promised.lora.size + promised.saved.size + tokens.size === 0 && config.bias !== 'all') {
@@ -243,6 +249,7 @@ export function planBinding(
   const labels = new Set(Array.from(tensors.values(), (tensor) => tensor.label));
   const file = labels.size === 1 ? [...labels][0] : 'adapter_model.safetensors';
   for (const module of base.modules.values()) {
+    if (headless && module.name === base.headModule) continue;
     for (const use of requiredUses(module, plan)) {
       if (!taken.has(`${module.name} ${use}`)) faults.add(`${file}: there is no ${use} for ${module.name}`);
     }

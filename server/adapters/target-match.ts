@@ -198,8 +198,13 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, headless:
   };
   const lora = new Map<string, { rank: number; scaling: number }>();
   const saved = new Set<string>();
+  const warnings: string[] = [];
   for (const module of base.modules.values()) {
     const { name } = module;
+    if (headless && name === base.headModule) {
+      if (isSaved(name) || isTarget(name)) warnings.push(`${name} is named, but the adapter is of a model without it`);
+      continue;
+    }
     if (config.modulesToSave.length > 0 && isSaved(name)) saved.add(name);
     if (isExcluded(name) || savedPatterns.some((regex) => regex.fullMatch(name)) || !isTarget(name)) continue;
     if (module.kind === 'norm') {
@@ -216,7 +221,7 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, headless:
       lora.delete(name);
     }
   }
-  const warnings = unmatched(config.modulesToSave, (one) => savedTest([one]), base, 'modules_to_save');
+  warnings.push(...unmatched(config.modulesToSave, (one) => savedTest([one]), base, 'modules_to_save'));
   if (Array.isArray(config.targetModules)) {
     warnings.push(...unmatched(config.targetModules, (one) => endsWithAny([one]), base, 'target_modules'));
   }

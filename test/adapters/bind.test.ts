@@ -71,6 +71,10 @@ describe('binding', () => {
       ranked.linears.map(({ rank }) => rank),
       [5, 2],
     );
+    const named = { target_modules: ['q_proj', 'lm_head'], modules_to_save: ['lm_head'] };
+    const { linears, warnings } = await bind({ tensors, config: named });
+    assert.equal(linears.length, 2);
+    assert.match(warnings.join(), /lm_head is named/);
     const [first, ...others] = Object.entries(tensors);
     const mixed = {
       ...Object.fromEntries(others),
