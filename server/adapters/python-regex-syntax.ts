@@ -215,19 +215,26 @@ class Parser {
     ] as const) {
       if (this.eat(token)) return { kind: 'look', part: this.close(this.choice()), behind, negative };
     }
-    if (this.eat('i)')) {
-      if (this.at !== 4) this.fail('global flags that are not at the start of the pattern');
-      this.ignoreCase = true;
-      return { kind: 'empty' };
-    }
-    if (this.eat('i:')) {
-      const outer = this.ignoreCase;
-      this.ignoreCase = true;
-      const node = this.close(this.choice());
-      this.ignoreCase = outer;
-      return node;
-    }
-    return this.fail('a group of a kind that is not supported,');
+    return this.flags() ?? this.fail('a group of a kind that is not supported,');
+  }
+
+  /** Flags for a group, or at the start for the whole pattern. Only `i` matters: names have no line breaks and are ASCII. */
+  private flags(): RegexNode | undefined {
+    const syntax = /([aimsu]*)(?:-([ims]+))?([:)])/y;
+    syntax.lastIndex = this.at;
+    const match = syntax.exec(this.text);
+    if (match === null) return undefined;
+    const [, on = '', off = '', end] = match;
+    if (end === ')' && (on === '' || off !== '')) return undefined;
+    if (end === ')' && this.at !== 2) this.fail('global flags that are not at the start of the pattern');
+    this.at = syntax.lastIndex;
+    const outer = this.ignoreCase;
+    if (on.includes('i')) this.ignoreCase = true;
+    if (off.includes('i')) this.ignoreCase = false;
+    if (end === ')') return { kind: 'empty' };
+    const node = this.close(this.choice());
+    this.ignoreCase = outer;
+    return node;
   }
 
   private close(node: RegexNode): RegexNode {

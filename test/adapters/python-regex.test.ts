@@ -20,6 +20,10 @@ describe('Python regular expressions', () => {
       ['(?P<kind>model)\\..*', q, true],
       ['(?i)MODEL.*', q, true],
       ['(?i:MODEL).*Q_PROJ', q, false],
+      ['(?si)MODEL.*', q, true],
+      ['(?i)MODEL.*(?-i:Q)_proj', q, false],
+      ['(?i)MODEL.*(?-i:q)_PROJ', q, true],
+      ['(?s:.*\\.q_proj)\\Z', q, true], // what fnmatch.translate makes of *.q_proj
       ['model\\.layers\\.[0-9]{1,}\\..*?q_proj$', q, true],
       ['model\\.layers\\.\\d{1}\\..*', q, false],
       ['\\bmodel\\b.*\\bq_proj\\b', q, true],
