@@ -213,7 +213,8 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, headless:
     }
     lora.set(name, sizesOf(name));
   }
-  const tied = tiedAdaptation(config, base, isTarget);
+  // Without a head there is no table with two ends.
+  const tied = headless ? undefined : tiedAdaptation(config, base, isTarget);
   for (const name of tied === undefined ? [] : [base.embeddingModule, base.headModule]) {
     if (tied === 'lora') lora.set(name, sizesOf(name));
     else {

@@ -75,6 +75,10 @@ describe('binding', () => {
     const { linears, warnings } = await bind({ tensors, config: named });
     assert.equal(linears.length, 2);
     assert.match(warnings.join(), /lm_head is named/);
+    const K = [0, 1].map((layer) => pair(`model.layers.${layer}.self_attn.k_proj`, 2, 64, 16));
+    const untied = { target_modules: ['k_proj', 'lm_head'], ensure_weight_tying: true };
+    const { embedding } = await bind({ tensors: headless({ ...K[0], ...K[1] }), config: untied }, tied);
+    assert.equal(embedding, undefined);
     const [first, ...others] = Object.entries(tensors);
     const mixed = {
       ...Object.fromEntries(others),
