@@ -27,6 +27,8 @@ interface Case {
   readonly prompts: readonly (readonly number[])[];
   /** Ids that the adapter knows, where that is not the model's number. */
   readonly vocab?: number;
+  /** Of a mixture: the adapters and their weights. */
+  readonly parts?: readonly (readonly [name: string, weight: number])[];
 }
 
 interface Row {
@@ -64,13 +66,18 @@ async function compareModel(dir: string): Promise<void> {
   const { vocabSize } = folder.spec;
   const engine = new EngineLoop(runner, { maxBatch: 8, prefillChunk: 7, maxPositions: 100_000 });
   const rows: Row[] = [];
+  const digests = new Map<string, string>();
   const all = Math.max(vocabSize, ...Object.values(cases).map(({ vocab = 0 }) => vocab));
-  for (const [name, { prompts, features }] of Object.entries(cases)) {
+  for (const [name, { prompts, features, parts }] of Object.entries(cases)) {
     let selection: RowRequest['selection'] = [];
-    if (name !== 'base') {
+    if (parts !== undefined) {
+      if (!parts.every(([part]) => digests.has(part))) continue;
+      selection = parts.map(([part, weight]) => ({ digest: digests.get(part)!, weight }));
+    } else if (name !== 'base') {
       try {
         const adapter = await flattenReplaced(await readAdapterFolder(join(dir, 'adapters', name), base), base);
         await engine.load(adapter);
+        digests.set(name, adapter.digest);
         selection = [{ digest: adapter.digest, weight: 1 }];
         counts.adapters += 1;
       } catch (thrown) {

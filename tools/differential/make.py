@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, logging
 from transformers.pytorch_utils import Conv1D
@@ -166,6 +167,23 @@ def names_of(model):
     return inner, head[0], embedding, norms
 
 
+def expression(rng, name):
+    """A regular expression that matches a module, as people and tools write them."""
+    last, number = name.rsplit(".", 1)[-1], next(part for part in name.split(".") if part.isdigit())
+    exact = name.replace(".", r"\.")
+    return rng.choice([rf".*{last}", rf"^.*\.{last}$", rf"(?i).*{last.upper()}", rf"(?s:.*\.{last})\Z", rf".*(?<!x){last}",
+                       rf".*\.\d+\..*{last}", rf".*\.{number}\.(?!mlp).*{last}", rf".*{last[:3]}\w+", exact, rf".+\b{last}\b",
+                       rf"(?:{exact}|.*\.{number}\..*{last})", rf".*[^0-9]\.{number}\.[^.]+\.{last}", rf".*(?=.*{last}).*{last}"])
+
+
+def pattern_key(rng, name):
+    """A key of rank_pattern or alpha_pattern for a module."""
+    parts, last = name.split("."), name.rsplit(".", 1)[-1]
+    number = next((part for part in parts if part.isdigit()), "0")
+    return rng.choice([last, name, ".".join(parts[-2:]), rf".*\.{number}\..*", rf"{number}\..*{last}", rf"^{name}",
+                       rf"({last}|k_proj)", rf"{last}|v_proj", last[1:], r"\w+_proj", f"{last}$", rf"[{last[0]}k]{last[1:]}"])
+
+
 def adapter_config(rng, model, vocab):
     inner, head, embedding, norms = names_of(model)
     layers = model.config.num_hidden_layers
@@ -185,10 +203,10 @@ def adapter_config(rng, model, vocab):
         if rng.random() < 0.25:
             options["layers_to_transform"] = rng.choice([rng.randrange(layers), sorted(rng.sample(range(layers), rng.randint(1, layers)))])
             if flag(rng):
-                options["layers_pattern"] = rng.choice(["layers", ["layers", "h"]]) if "layers" in inner[0] else "h"
+                options["layers_pattern"] = rng.choice(["layers", ["layers", "h"], "model.layers", "[a-z]+"]) if "layers" in inner[0] else "h"
             features.append("layers")
     elif style == "regex":
-        options["target_modules"] = r".*\.(" + "|".join(some) + r")" if flag(rng) else rf".*\.[0-{max(0, layers - 1)}]\..*({'|'.join(some)})$"
+        options["target_modules"] = expression(rng, rng.choice(inner)) if flag(rng) else r".*\.(" + "|".join(some) + r")" if flag(rng) else rf".*\.[0-{max(0, layers - 1)}]\..*({'|'.join(some)})$"
     elif style == "all-linear":
         options["target_modules"] = "all-linear"
     elif style == "full":
@@ -205,6 +223,10 @@ def adapter_config(rng, model, vocab):
     if rng.random() < 0.3:
         options["alpha_pattern"] = {k: rng.choice([1, 3, 32, 0.5]) for k in [rng.choice(short), rng.choice(inner)]}
         features.append("alpha_pattern")
+    if rng.random() < 0.2:
+        for field, values in ("rank_pattern", [1, 3, 10]), ("alpha_pattern", [1, 2.5, 40]):
+            options[field] = {pattern_key(rng, rng.choice(inner + [head, embedding])): rng.choice(values) for _ in range(rng.randint(1, 3))}
+        features.append("keys")
     options["bias"] = rng.choice(["none", "none", "none", "all", "lora_only"])
     roll = rng.random()
     if roll < 0.2:
@@ -298,19 +320,98 @@ def rename(rng, tensors):
     return style, tensors
 
 
+def body_of(model, headless):
+    return getattr(model, model.base_model_prefix) if headless else model
+
+
+def attach(model, place, headless):
+    """The model as PEFT adapts it from a folder; of a headless adapter only its body is PEFT's."""
+    loaded = PeftModel.from_pretrained(body_of(model, headless), place).eval()
+    return model if headless else loaded
+
+
+def without_body(options, body):
+    """A config as it is for the model without its head: paths begin inside the body."""
+    cut = lambda text: text.replace(body + r"\.", "").replace(body + ".", "")
+    for field in ("target_modules", "exclude_modules", "layers_pattern"):
+        value = options.get(field)
+        options[field] = cut(value) if isinstance(value, str) else value and [cut(one) for one in value]
+    for field in ("rank_pattern", "alpha_pattern"):
+        options[field] = {cut(key): value for key, value in options.get(field, {}).items()}
+
+
+COMBINED = ["svd", "linear", "cat", "ties", "ties_svd", "dare_ties", "dare_linear", "dare_linear_svd", "magnitude_prune"]
+
+
+def combine(rng, model):
+    """Several adapters, made one by PEFT (add_weighted_adapter)."""
+    inner, head, embedding, _ = names_of(model)
+    short = sorted({n.rsplit(".", 1)[-1] for n in inner})
+    how = rng.choice(COMBINED)
+    targets = rng.choice([short, [rng.choice(short), head], [rng.choice(short), embedding], "all-linear"])
+    rank, count = rng.randint(1, 6), rng.randint(1, 3)
+    configs = [LoraConfig(r=rank if how in ("linear", "ties", "dare_ties", "dare_linear", "magnitude_prune") else rng.randint(1, 6),
+                          lora_alpha=rng.choice([2, 8, 5]), target_modules=targets, use_rslora=flag(rng), task_type="CAUSAL_LM",
+                          alpha_pattern={rng.choice(short): 7} if flag(rng) else {}) for _ in range(count)]
+    adapted = get_peft_model(model, configs[0], adapter_name="x0")
+    for at, config in enumerate(configs[1:], 1):
+        adapted.add_adapter(f"x{at}", config)
+    for at in range(count):
+        adapted.set_adapter(f"x{at}")
+        randomise(adapted)
+    density = {} if how in ("svd", "linear", "cat") else {"density": rng.choice([0.3, 0.6, 0.9])}
+    weights = [rng.choice([0.5, 1.0, -0.7, 1.3]) for _ in configs]
+    adapted.add_weighted_adapter([f"x{at}" for at in range(count)], weights, "default", combination_type=how, **density)
+    adapted.set_adapter("default")
+    for at in range(count):
+        adapted.delete_adapter(f"x{at}")
+    return adapted, [f"combined:{how}"]
+
+
+def make_mixture(rng, folder, names, vocab):
+    """Adapters in one row, each with a weight: the sum of their updates."""
+    weights = [rng.choice([0.5, 1.0, -0.4, 1.5]) for _ in names]
+    places = [folder / "adapters" / name for name in names]
+    loaded = PeftModel.from_pretrained(load(folder), places[0], adapter_name="m0")
+    for at, place in enumerate(places[1:], 1):
+        loaded.load_adapter(place, adapter_name=f"m{at}")
+    loaded.base_model.set_adapter([f"m{at}" for at in range(len(names))])
+    for layer in (m for m in loaded.eval().modules() if isinstance(m, LoraLayer)):
+        for at, weight in enumerate(weights):
+            if f"m{at}" in layer.scaling:
+                layer.scaling[f"m{at}"] *= weight
+    prompts = prompts_of(rng, vocab, None)
+    return dict(features=["mixture"], parts=list(zip(names, weights)), prompts=prompts, logits=[forward(loaded, ids) for ids in prompts])
+
+
+# Features of adapters that are more than an update which is added, and of names that PEFT does not read.
+NOT_MIXED = ("dora", "save:", "tokens", "bias:", "alora", "resized", "tying", "headless", "names:compiled", "names:parallel", "names:adapter")
+
+
 def make_adapter(rng, folder, place, vocab, counts):
     more = rng.choice([0, 0, 0, 0, 1, 5, -7])
+    combined = more == 0 and rng.random() < 0.2
     model = resized(folder, more)
+    headless = more == 0 and not combined and model.base_model_prefix == "model" and rng.random() < 0.08
     vocab += more
     options, features = adapter_config(rng, model, vocab)
+    if headless:
+        without_body(options, model.base_model_prefix)
+        options["task_type"] = "FEATURE_EXTRACTION"
+        options.pop("alora_invocation_tokens", None)
+        features.append("headless")
     if more:
         features.append(f"resized:{more}")
         new_rows(model, more)
     try:
-        adapted = get_peft_model(model, LoraConfig(**options))
-        randomise(adapted)
+        if combined:
+            options, (adapted, features) = {}, combine(rng, model)
+        else:
+            adapted = get_peft_model(body_of(model, headless), LoraConfig(**options))
+            randomise(adapted)
         adapted.save_pretrained(place, save_embedding_layers=bool(more) or rng.choice([False, False, "auto"]))
-        dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16, None])
+        # Both ends of a tied table say the same only if they are rounded alike.
+        dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16, *([] if "tying" in features else [None])])
         file = place / "adapter_model.safetensors"
         # Copies of base weights keep their values: a rounded copy would make PEFT run with another base.
         copies = ("base_layer", "embed", "wte", "lm_head") if more else ("base_layer",)
@@ -319,12 +420,12 @@ def make_adapter(rng, folder, place, vocab, counts):
         save_file(tensors, file)
         if more and not any(v.shape[:1] == (vocab,) for v in tensors.values()):
             raise ValueError("the file says nothing of the new rows: PEFT took a table for a target that is none")
-        loaded = PeftModel.from_pretrained(resized(folder, more), place).eval()
+        loaded = attach(resized(folder, more), place, headless)
         prompts = prompts_of(rng, vocab, options.get("alora_invocation_tokens"))
         logits = [forward(loaded, ids) for ids in prompts]
         if not all(torch.isfinite(l).all() for l in logits):
             raise ValueError("not finite")
-        style, renamed = rename(rng, tensors)
+        style, renamed = ("peft", tensors) if headless or combined else rename(rng, tensors)
         save_file(renamed, file)
         features.append(f"names:{style}")
     except Exception as fault:
@@ -362,6 +463,13 @@ def make(rng, number, family, out, adapters, counts):
             tensors[f"{name}/{i}"] = logits
         cases[name] = result
         counts["adapters"] = counts.get("adapters", 0) + 1
+    plain = [name for name, case in cases.items() if name != "base" and not any(f.startswith(NOT_MIXED) for f in case["features"])]
+    if len(plain) > 1:
+        mixture = make_mixture(rng, folder, rng.sample(plain, 2), vocab)
+        for i, logits in enumerate(mixture.pop("logits")):
+            tensors[f"mixture/{i}"] = logits
+        cases["mixture"] = mixture
+        counts["mixtures"] = counts.get("mixtures", 0) + 1
     save_file(tensors, folder / "logits.safetensors")
     (folder / "cases.json").write_text(json.dumps(dict(model=made, cases=cases), default=str))
     # The weights' index must not list what is not the model's.
