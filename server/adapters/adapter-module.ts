@@ -2,6 +2,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openAdapterFolder } from './source.js';
+import { readingFiles } from './unreadable.js';
 
 /** Names that a module may have, in the order in which they are looked for. */
 const NAMES = ['handler.ts', 'handler.mjs', 'handler.js'];
@@ -25,7 +26,8 @@ export async function findAdapterModule(folder: string, roots: readonly string[]
   const { path: real } = await openAdapterFolder(folder, roots);
   for (const file of NAMES) {
     const path = await realpath(join(real, file)).catch(() => undefined);
-    if (path !== undefined && (await stat(path)).isFile()) return { file, folder: real, path };
+    if (path === undefined) continue;
+    if ((await readingFiles(folder, () => stat(path))).isFile()) return { file, folder: real, path };
   }
   return undefined;
 }

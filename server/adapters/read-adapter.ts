@@ -7,6 +7,7 @@ import { type PeftConfig, parsePeftConfig } from './peft-config.js';
 import { openSafetensorsSet, type SafetensorsSet } from './safetensors-set.js';
 import { checkInside, openAdapterFolder } from './source.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
+import { readingFiles } from './unreadable.js';
 
 /** Longest safetensors header of an adapter, in bytes: some 200,000 tensors. */
 export const MAX_HEADER_BYTES = 32 * 1024 * 1024;
@@ -31,7 +32,7 @@ export async function readAdapterFolder(
   const { files, config, path } = await openAdapter(folder, base, roots, options.tools?.known);
   try {
     const readText = path === undefined ? undefined : (size: number) => readAdapterText(path, roots, size);
-    return await bindAdapter(files, config, base, { ...options, readText });
+    return await readingFiles(folder, () => bindAdapter(files, config, base, { ...options, readText }));
   } finally {
     await files.close();
   }
@@ -48,11 +49,20 @@ export interface OpenedAdapter {
  * Opens an adapter: a PEFT folder, or a GGUF file (alone, or in a folder of its own).
  * @throws AppError as {@link readAdapterFolder}
  */
-export async function openAdapter(
+export function openAdapter(
   folder: string,
   base: AdapterBase,
   roots: readonly string[],
   known?: KnownForms,
+): Promise<OpenedAdapter> {
+  return readingFiles(folder, () => open(folder, base, roots, known));
+}
+
+async function open(
+  folder: string,
+  base: AdapterBase,
+  roots: readonly string[],
+  known: KnownForms | undefined,
 ): Promise<OpenedAdapter> {
   const gguf = await findGgufAdapter(await checkInside(folder, roots));
   if (gguf !== undefined) return openGgufAdapter(await checkInside(gguf, roots), base);

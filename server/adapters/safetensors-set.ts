@@ -7,6 +7,7 @@ import { openSafetensors, type SafetensorsFile, type TensorInfo } from './safete
 import type { SafetensorsHeader } from './safetensors-header.js';
 import { isJsonObject, type JsonValue, parseStrictJson } from './strict-json.js';
 import { type ReadInto, readTensors, type TensorWindow } from './tensor-windows.js';
+import { readingFiles } from './unreadable.js';
 import type { Windows } from './windows.js';
 
 /** Longest index that is read. */
@@ -93,7 +94,8 @@ async function findFiles(
     const path = await options.checkPath(join(folder, label));
     const { size } = await fileCalls().stat(path);
     if (size > MAX_INDEX_BYTES) throw fail(`${label}: ${size} bytes; at most ${MAX_INDEX_BYTES} are read`);
-    const index = parseIndex(await fileCalls().readFile(path), label, fail);
+    const text = await readingFiles(path, () => fileCalls().readFile(path));
+    const index = parseIndex(text, label, fail);
     const labels = [...new Set(index.values())].sort();
     if (labels.length > MAX_SHARDS) throw fail(`${label}: ${labels.length} shards; at most ${MAX_SHARDS} are read`);
     return { labels, index };

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { AppError } from '../errors.js';
 import { fileCalls } from './file-calls.js';
 import { isBelow } from './real-path.js';
+import { readingFiles, unreadable } from './unreadable.js';
 
 /** Longest adapter_config.json that is read. */
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
@@ -61,9 +62,7 @@ export async function checkInside(path: string, roots: readonly string[]): Promi
   try {
     real = await fileCalls().realpath(absolute);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    const what = code === 'ENOENT' || code === 'ENOTDIR' ? 'does not exist' : `cannot be read (${code})`;
-    throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(path)} ${what}`, { cause: error });
+    throw unreadable(path, error);
   }
   if (!realRoots.some((root) => isBelow(real, root))) {
     throw forbidden(`${JSON.stringify(path)} is or goes through a symbolic link, whose target`);
@@ -98,16 +97,19 @@ async function configFolder(folder: string, roots: readonly string[]): Promise<s
  */
 export async function openAdapterFolder(folder: string, roots: readonly string[]): Promise<AdapterFolder> {
   const real = await checkInside(folder, roots);
-  if (!(await fileCalls().stat(real)).isDirectory()) {
-    throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(folder)} is not a folder`);
-  }
-  const path = await configFolder(real, roots);
-  return { path, config: await readInside(path, CONFIG, roots, MAX_CONFIG_BYTES) };
+  return readingFiles(folder, async () => {
+    if (!(await fileCalls().stat(real)).isDirectory()) {
+      throw new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(folder)} is not a folder`);
+    }
+    const path = await configFolder(real, roots);
+    return { path, config: await readInside(path, CONFIG, roots, MAX_CONFIG_BYTES) };
+  });
 }
 
 /**
  * Reads a whole file of an adapter's folder.
- * @throws AppError what {@link checkInside} throws; ADAPTER_INVALID where it is no file or longer than `most` bytes
+ * @throws AppError what {@link checkInside} throws, also where the file cannot be read; ADAPTER_INVALID where it is no
+ * file or longer than `most` bytes
  */
 export async function readInside(
   folder: string,
@@ -116,12 +118,14 @@ export async function readInside(
   most: number,
 ): Promise<Uint8Array> {
   const real = await checkInside(join(folder, name), roots);
-  const found = await fileCalls().stat(real);
-  if (!found.isFile()) throw new AppError('ADAPTER_INVALID', `${name}: it is not a file`);
-  if (found.size > most) {
-    throw new AppError('ADAPTER_INVALID', `${name}: ${found.size} bytes; at most ${most} are read`);
-  }
-  return fileCalls().readFile(real);
+  return readingFiles(real, async () => {
+    const found = await fileCalls().stat(real);
+    if (!found.isFile()) throw new AppError('ADAPTER_INVALID', `${name}: it is not a file`);
+    if (found.size > most) {
+      throw new AppError('ADAPTER_INVALID', `${name}: ${found.size} bytes; at most ${most} are read`);
+    }
+    return fileCalls().readFile(real);
+  });
 }
 
 /** The adapters of a directory: every subfolder is one, named as the folder; other entries are returned as ignored. */

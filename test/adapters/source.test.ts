@@ -3,9 +3,12 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import { findAdapterModule } from '../../server/adapters/adapter-module.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import { checkInside, scanAdapterDirectory, sourcePath } from '../../server/adapters/source.js';
+import { AppError } from '../../server/errors.js';
 import { writeAdapter } from './adapter-files.js';
 import { goldenBase } from './golden-base.js';
 
@@ -43,6 +46,39 @@ describe('a source', () => {
     await assert.rejects(read(join(dir, 'not-there')), forbidden);
     await assert.rejects(read(`${root}-2`), forbidden);
     await assert.rejects(read(join(root, 'not-there')), invalid);
+  });
+
+  it('whose files the file system does not give is refused as a source, with the file’s name', async () => {
+    const folder = writeAdapter(join(root, 'index-is-a-folder'));
+    rmSync(join(folder, 'adapter_model.safetensors'));
+    mkdirSync(join(folder, 'adapter_model.safetensors.index.json'));
+    await assert.rejects(read(folder), { ...invalid, message: /index\.json.* cannot be read \(EISDIR\)$/ });
+  });
+
+  it('whose folder comes and goes is refused as a source or read, and nothing else', async () => {
+    const folder = writeAdapter(join(root, 'comes-and-goes'));
+    const aside = `${folder}-aside`;
+    let moving = true;
+    const mover = (async () => {
+      for (; moving; await turn()) {
+        renameSync(folder, aside);
+        await turn();
+        renameSync(aside, folder);
+      }
+    })();
+    try {
+      for (let i = 0; i < 200; i += 1) {
+        const results = await Promise.allSettled([read(folder), findAdapterModule(folder, [root])]);
+        for (const result of results) {
+          if (result.status === 'fulfilled') continue;
+          assert.ok(result.reason instanceof AppError, String(result.reason?.stack));
+          assert.ok(['ADAPTER_SOURCE_INVALID', 'ADAPTER_INVALID'].includes(result.reason.reason));
+        }
+      }
+    } finally {
+      moving = false;
+      await mover;
+    }
   });
 
   it('that leaves the roots by a link is refused: folder, config, weights, shard', async () => {
