@@ -153,7 +153,8 @@ function limitBody(req: http2.Http2ServerRequest, pauseMs: number): void {
     timer.unref();
   };
   const stop = (): void => clearTimeout(timer);
-  closeAfter(pauseMs, http2.constants.NGHTTP2_CANCEL);
+  // A small body comes with the headers: then it is there to its end before anyone has read it, and nothing is waited for.
+  if (stream.state.remoteClose !== 1) closeAfter(pauseMs, http2.constants.NGHTTP2_CANCEL);
   const push = stream.push.bind(stream);
   // A 'data' listener would start the flow before the handler reads; watching what arrives does not.
   stream.push = (chunk: unknown, encoding?: BufferEncoding) => {

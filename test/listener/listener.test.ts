@@ -10,6 +10,8 @@ import { openRaw } from './raw-client.js';
 
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 const EMPTY_SETTINGS = '\0\0\0\x04\0\0\0\0\0';
+/** Longest pause of a request's body. */
+const BODY_MS = 600;
 const GET = 'GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
 
 /** Answers with what it was asked; some paths misbehave as frameworks do. */
@@ -24,6 +26,10 @@ function handler(req: AnyRequest, res: AnyResponse): void {
     res.end('failed');
     return;
   }
+  if (req.url === '/late') {
+    req.resume().on('end', () => setTimeout(() => res.end('here it is'), 3 * BODY_MS));
+    return;
+  }
   let length = 0;
   req.on('data', (chunk: Buffer) => {
     length += chunk.length;
@@ -35,7 +41,7 @@ describe('listener', () => {
   let listener: Listener;
   let port: number;
   before(async () => {
-    listener = createListener({ handler, sniffTimeoutMs: 300, headersTimeoutMs: 400, requestTimeoutMs: 600 });
+    listener = createListener({ handler, sniffTimeoutMs: 300, headersTimeoutMs: 400, requestTimeoutMs: BODY_MS });
     await listener.listen('127.0.0.1', 0);
     port = listener.address!.port;
   });
@@ -172,6 +178,28 @@ describe('listener', () => {
     assert.equal(headers[':status'], 200);
     next.resume();
     session.close();
+  });
+
+  it('waits for the answer to an HTTP/2 request however long it takes, whether its body came alone or with the rest', async () => {
+    const path = '\x04\x05/late';
+    const headers = `\x83\x86${path}\x01\x01a`; // POST, http, the path, host a
+    const length = String.fromCharCode(headers.length);
+    const parts = [
+      `${PREFACE}${EMPTY_SETTINGS}`,
+      `\0\0${length}\x01\x04\0\0\0\x01${headers}`,
+      '\0\0\x04\0\x01\0\0\0\x01body',
+    ];
+    const reset = '\0\0\x04\x03\0\0\0\0\x01';
+    for (const pieces of [parts, [parts.join('')]]) {
+      const { socket, received } = await openRaw(port);
+      for (const piece of pieces) {
+        socket.write(piece, 'latin1');
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      while (!received().includes('here it is') && !received().includes(reset)) await once(socket, 'data');
+      assert.ok(!received().includes(reset), `sent in ${pieces.length} pieces`);
+      socket.destroy();
+    }
   });
 
   it('gives every answer a request id: the one of the client if it is clean, else a new one', async () => {
