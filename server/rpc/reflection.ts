@@ -108,20 +108,26 @@ export function reflectionRpc(services: readonly DescService[], details: readonl
   return {
     async *serverReflectionInfo<T extends ReflectionRequest>(requests: AsyncIterable<T>) {
       const iterator = requests[Symbol.asyncIterator]();
+      let end = (): void => {};
       const drained = new Promise<IteratorReturnResult<undefined>>((resolve) => {
-        const end = (): void => resolve({ done: true, value: undefined });
-        if (draining.aborted) end();
-        else draining.addEventListener('abort', end, { once: true });
+        end = () => resolve({ done: true, value: undefined });
       });
-      for (;;) {
-        const next = await Promise.race([iterator.next(), drained]);
-        if (next.done) return;
-        const request: ReflectionRequest = next.value;
-        yield {
-          validHost: request.host,
-          originalRequest: request as T,
-          messageResponse: answer(request.messageRequest),
-        };
+      if (draining.aborted) end();
+      else draining.addEventListener('abort', end);
+      try {
+        for (;;) {
+          const next = await Promise.race([iterator.next(), drained]);
+          if (next.done) return;
+          const request: ReflectionRequest = next.value;
+          yield {
+            validHost: request.host,
+            originalRequest: request as T,
+            messageResponse: answer(request.messageRequest),
+          };
+        }
+      } finally {
+        // The signal lives as long as the server: a stream that ended must not stay with it.
+        draining.removeEventListener('abort', end);
       }
     },
   };

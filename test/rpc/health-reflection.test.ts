@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners, once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
@@ -8,7 +9,7 @@ import { Health, HealthCheckResponse_ServingStatus as Status } from '../../gen/g
 import { ServerReflection as V1 } from '../../gen/grpc/reflection/v1/reflection_pb.js';
 import { ServerReflection as V1Alpha } from '../../gen/grpc/reflection/v1alpha/reflection_pb.js';
 import { HEALTH_SERVICES } from '../../server/rpc/routes.js';
-import { startServer, type TestServer } from './start-server.js';
+import { eventually, startServer, type TestServer } from './start-server.js';
 
 describe('health', () => {
   it('tells the state of the server and of each service', async () => {
@@ -122,6 +123,26 @@ for (const Reflection of [V1, V1Alpha] as readonly (typeof V1)[]) {
           assert.ok(ours?.sourceCodeInfo?.location.some(({ leadingComments }) => leadingComments));
         }
       }
+    });
+
+    it('keeps nothing of a stream that has ended, or that its client has left', async () => {
+      const kept = () => getEventListeners(server.health.draining, 'abort').length;
+      await ask({ case: 'listServices', value: '' });
+      const leaving = new AbortController();
+      const open = client.serverReflectionInfo(
+        (async function* () {
+          yield { messageRequest: { case: 'listServices', value: '' } } as Request;
+          await once(leaving.signal, 'abort');
+        })(),
+        { signal: leaving.signal },
+      );
+      await assert.rejects(async () => {
+        for await (const _ of open) {
+          assert.equal(kept(), 1);
+          leaving.abort();
+        }
+      });
+      await eventually(() => kept() === 0, 'the stream is forgotten');
     });
 
     it('answers several questions on one stream, and says what it does not know', async () => {
