@@ -143,6 +143,14 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   CONNECTION: ConnectionError,
 };
 
+/** Node's codes for an HTTP/2 stream or connection that broke or was refused, as a server that shuts down does. */
+const BROKEN_HTTP2: ReadonlySet<unknown> = new Set([
+  'ERR_HTTP2_STREAM_ERROR',
+  'ERR_HTTP2_STREAM_CANCEL',
+  'ERR_HTTP2_SESSION_ERROR',
+  'ERR_HTTP2_GOAWAY_SESSION',
+]);
+
 /** What a failure without `ErrorInfo` means: it comes from the protocol layer, here or on the server. */
 function reasonOfCode(error: ConnectError): string {
   if (error.cause instanceof TypeError) return 'CONNECTION'; // what fetch throws when there is no connection
@@ -161,7 +169,7 @@ function reasonOfCode(error: ConnectError): string {
     case Code.Aborted:
       return 'CONNECTION';
     default:
-      return 'INTERNAL';
+      return BROKEN_HTTP2.has((error.cause as { code?: unknown } | undefined)?.code) ? 'CONNECTION' : 'INTERNAL';
   }
 }
 

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { constants, createServer } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import * as sdk from '../../sdk/node.js';
 import { AppError } from '../../server/errors.js';
@@ -109,6 +111,23 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
       assert.equal(requestId, 'mine');
       await server.close();
     });
+  });
+}
+
+for (const protocol of ['grpc', 'connect'] as const) {
+  it(`repeats over ${protocol} a stream that a server refuses because it shuts down`, async () => {
+    let tries = 0;
+    const refusing = createServer().on('stream', (stream) => {
+      tries += 1;
+      stream.on('error', () => {}).close(constants.NGHTTP2_REFUSED_STREAM);
+    });
+    await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve));
+    const { port } = refusing.address() as AddressInfo;
+    const client = new sdk.LoramuxClient({ baseUrl: `http://127.0.0.1:${port}`, protocol, maxRetries: 1 });
+    await assert.rejects(client.predict('one'), sdk.ConnectionError);
+    assert.equal(tries, 2);
+    client.close();
+    refusing.close();
   });
 }
 
