@@ -99,7 +99,7 @@ export async function setAlias(
       if (before === undefined) registry.unreserve(name);
     }
   };
-  return core.book.change(model, name, change, refresh);
+  return core.book.change(model, name, () => core.book.linked(model, change), refresh);
 }
 
 /** Returns what was deleted. Throws ALIAS_NOT_FOUND. */

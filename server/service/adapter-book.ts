@@ -8,6 +8,9 @@ import type { CallContext } from './types.js';
 /** How often a change is made again that another process came before. */
 const MAX_TRIES = 5;
 
+/** No name, but as one to wait for. */
+const LINKS = '';
+
 /** Who changes: the part of a call that the log keeps. */
 export type Author = Pick<CallContext, 'actor' | 'requestId'>;
 
@@ -32,6 +35,14 @@ export class AdapterBook {
     } finally {
       if (this.tails.get(key) === tail) this.tails.delete(key);
     }
+  }
+
+  /**
+   * Runs when every earlier call for the model has ended. Inside of {@link exclusive}, and nothing waits for another name
+   * inside: what an alias leads to and what is deleted are different names, but must not change past one another.
+   */
+  linked<T>(model: string, run: () => Promise<T>): Promise<T> {
+    return this.exclusive(model, LINKS, run);
   }
 
   /**

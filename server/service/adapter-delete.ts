@@ -42,5 +42,5 @@ export async function deleteAdapter(
     return { ...info, state: 'deleting' };
   };
   findEntry(core, model, name);
-  return core.book.change(model, name, remove, refresh);
+  return core.book.change(model, name, () => core.book.linked(model, remove), refresh);
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { failsWith } from '../app-error.js';
+import { sqliteDatabase } from '../registry/stores.js';
 import { call, forever, managed, select, settle } from './managed.js';
 
 describe('an alias', () => {
@@ -51,6 +52,32 @@ describe('an alias', () => {
     await settle();
     assert.equal(engine.loaded.size, 0);
     await assert.rejects(service.acquire('m', select('stable'), forever), failsWith('ADAPTER_NOT_REGISTERED'));
+  });
+
+  it('never leads to an adapter that is deleted at the same moment', async () => {
+    const database = await sqliteDatabase();
+    const store = await database.open();
+    const { service } = managed({ store });
+    await service.open('m', []);
+    for (const order of ['alias first', 'delete first']) {
+      await service.create({ name: 'a', source: 'a0' }, call());
+      const set = () => service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
+      const remove = () => service.delete({ name: 'a' }, call());
+      const both = order === 'alias first' ? [set(), remove()] : [remove(), set()];
+      const done = await Promise.allSettled<unknown>(both);
+      assert.deepEqual(
+        done.map(({ status }) => status),
+        ['fulfilled', 'rejected'],
+        order,
+      );
+      if (order === 'delete first') continue;
+      (await service.acquire('m', select('live'), forever))[0]!.release();
+      await service.deleteAlias({ name: 'live' }, call());
+      await service.delete({ name: 'a' }, call());
+    }
+    await service.close();
+    await store.close();
+    await database.drop();
   });
 
   it('shares the names of adapters', async () => {
