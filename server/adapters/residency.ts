@@ -80,6 +80,11 @@ export class Residency {
     return this.memory.budget;
   }
 
+  /** Most bytes that content of these keys can have together, beside what is pinned and not among them. */
+  roomBeside(keys: readonly ResidentKey[]): number {
+    return this.budget - this.pinnedBytes(new Set(keys.map(id)));
+  }
+
   /** Bytes that the engines hold or are about to hold. */
   get bytes(): number {
     return this.memory.used;
@@ -246,10 +251,10 @@ export class Residency {
     return worst && this.unload(worst.key, worst.resident);
   }
 
-  private pinnedBytes(): number {
+  private pinnedBytes(except?: ReadonlySet<string>): number {
     let bytes = 0;
     for (const [key, resident] of this.residents) {
-      if ((this.names.get(key)?.pins ?? 0) > 0) bytes += resident.bytes;
+      if (except?.has(key) !== true && (this.names.get(key)?.pins ?? 0) > 0) bytes += resident.bytes;
     }
     return bytes;
   }

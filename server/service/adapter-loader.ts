@@ -17,8 +17,8 @@ export interface LoadWatch {
   readonly onChange?: ((entry: AdapterEntry) => void) | undefined;
   /** Nobody knew the entry's digest before; now its summary has it. */
   readonly onDigest?: ((entry: AdapterEntry) => void) | undefined;
-  /** Content has left an engine. */
-  readonly onUnload?: ((pool: string, digest: string) => void) | undefined;
+  /** Content has come into an engine, or left it: all names of it are in another state. */
+  readonly onContent?: ((pool: string, digest: string) => void) | undefined;
 }
 
 /** What a loader works with. */
@@ -39,6 +39,8 @@ const REPORT_MS = 250;
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {
   private readonly loads = new Map<AdapterEntry, Promise<ResidentLease>>();
+  /** Those of {@link loads} that wait for room. */
+  private readonly patient = new WeakSet<Promise<ResidentLease>>();
   private readonly models: ReadonlyMap<string, ServedModel>;
   private readonly reader: AdapterReader;
   private readonly residency: Residency;
@@ -57,7 +59,7 @@ export class AdapterLoader {
     this.sets = new LeaseSets({
       lease: (entry, options) => this.lease(entry, options),
       isThere: ({ pool, summary }) => summary !== undefined && residency.bytesOf({ pool, digest: summary.digest }) > 0,
-      budget: residency.budget,
+      mostBytes: (keys) => residency.roomBeside(keys),
       roomWaitMs,
     });
   }
@@ -73,16 +75,24 @@ export class AdapterLoader {
    */
   async lease(entry: AdapterEntry, options: LoadOptions = {}): Promise<ResidentLease> {
     const { summary } = entry;
-    const held = summary && this.residency.join({ pool: entry.pool, digest: summary.digest });
-    if (held !== undefined) return held;
     const known = this.loads.get(entry);
-    if (known !== undefined) {
-      // It may be waiting behind others for room that this caller's set keeps from them.
-      if (this.sets.isFirst(entry)) this.residency.look();
-      return (await known).again();
+    try {
+      const held = summary && this.residency.join({ pool: entry.pool, digest: summary.digest });
+      if (held !== undefined) return await held;
+      if (known !== undefined) {
+        // It may be waiting behind others for room that this caller's set keeps from them.
+        if (this.sets.isFirst(entry)) this.residency.look();
+        return (await known).again();
+      }
+    } catch (error) {
+      // Who began that load may not have waited for room; this caller does.
+      const waited = known !== undefined && this.patient.has(known);
+      if (waited || !options.waitMs || !isExhausted(error)) throw error;
+      return this.lease(entry, options);
     }
     const load = this.load(entry, options);
     this.loads.set(entry, load);
+    if (options.waitMs) this.patient.add(load);
     this.watch.onChange?.(entry);
     try {
       const lease = await load;
@@ -143,11 +153,11 @@ export class AdapterLoader {
       const reloadMs = this.now() - start;
       const now = { evict: options.evict, room, reloadMs };
       lease = await this.residency.load(entry.pool, this.host(entry), adapter, now);
+      this.watch.onContent?.(entry.pool, adapter.digest);
     } catch (error) {
       room?.release();
-      const exhausted = error instanceof AppError && error.reason === 'ADAPTER_MEMORY_EXHAUSTED';
       // Its bytes are known now, so that it can wait without them.
-      if (exhausted && room === undefined && options.waitMs && entry.summary) return this.load(entry, options);
+      if (isExhausted(error) && room === undefined && options.waitMs && entry.summary) return this.load(entry, options);
       throw error;
     }
     entry.loadedAt = Date.now();
@@ -242,7 +252,7 @@ export class AdapterLoader {
       load: (adapter) => engine.load(adapter),
       unload: async (digest) => {
         await engine.unload(digest);
-        this.watch.onUnload?.(pool, digest);
+        this.watch.onContent?.(pool, digest);
       },
     };
   }
@@ -261,6 +271,9 @@ export class AdapterLoader {
     this.residency.forget({ pool: entry.pool, digest: entry.summary.digest }, entry.pin);
   }
 }
+
+const isExhausted = (error: unknown): boolean =>
+  error instanceof AppError && error.reason === 'ADAPTER_MEMORY_EXHAUSTED';
 
 /** True for failures that say nothing about the adapter: the next use may try again. */
 export function isPassing(error: AppError): boolean {

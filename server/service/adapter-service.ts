@@ -108,7 +108,7 @@ export class Adapters implements AdapterService, AdapterLeases {
           this.registries.get(entry.model)?.noteContent(entry);
           if (entry.revision > 0) void this.sync.keepDigest(entry);
         },
-        onUnload: (pool, digest) => {
+        onContent: (pool, digest) => {
           for (const [model, registry] of this.registries) {
             for (const name of registry.namesOf(pool, digest)) journal.changed(model, name);
           }

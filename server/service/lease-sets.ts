@@ -3,7 +3,7 @@
  * a time, which others let pass: so two requests can never wait for each other's adapters.
  */
 import type { AdapterEntry } from '../adapters/registry.js';
-import type { LoadOptions, ResidentLease } from '../adapters/residency.js';
+import type { LoadOptions, ResidentKey, ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 
 /** How single adapters are leased. */
@@ -11,8 +11,8 @@ export interface LeaseOne {
   lease(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease>;
   /** True: a lease needs neither reading nor room. */
   isThere(entry: AdapterEntry): boolean;
-  /** Most bytes that a set can have. */
-  readonly budget: number;
+  /** Most bytes that a set of these contents can have: what is pinned never makes room for it. */
+  mostBytes(keys: readonly ResidentKey[]): number;
   /** How long rows wait for memory that other rows use, in milliseconds. */
   readonly roomWaitMs: number;
 }
@@ -60,8 +60,10 @@ export class LeaseSets {
       if (entry.summary === undefined)
         for (const lease of (await this.attempt(new Set([entry]))).values()) lease.release();
     }
-    const bytes = bytesOf(entries);
-    if (bytes > this.one.budget) throw this.tooLarge(entries, bytes);
+    const contents = contentsOf(entries);
+    const bytes = contents.reduce((sum, one) => sum + one.bytes, 0);
+    const most = this.one.mostBytes(contents);
+    if (bytes > most) throw tooLarge(entries, bytes, most);
     this.first = entries;
     try {
       return await this.attempt(entries);
@@ -86,19 +88,22 @@ export class LeaseSets {
     // What will not pass says more than what may.
     throw failures.find(({ cause }) => !(cause instanceof AppError && cause.spec.retryable)) ?? failures[0];
   }
-
-  private tooLarge(entries: ReadonlySet<AdapterEntry>, bytes: number): LeaseFailure {
-    const { budget } = this.one;
-    const [entry] = entries;
-    const what = `with the ${entries.size - 1} others of the request it needs ${bytes} bytes; the budget is ${budget} bytes`;
-    const metadata = { needed: String(bytes), budget: String(budget) };
-    return new LeaseFailure(entry!, new AppError('ADAPTER_MEMORY_EXHAUSTED', what, { metadata }));
-  }
 }
 
-/** Bytes of the contents; equal contents count once. */
-function bytesOf(entries: ReadonlySet<AdapterEntry>): number {
-  const contents = new Map<string, number>();
-  for (const { pool, summary } of entries) if (summary) contents.set(`${pool} ${summary.digest}`, summary.bytes);
-  return [...contents.values()].reduce((sum, bytes) => sum + bytes, 0);
+function tooLarge(entries: ReadonlySet<AdapterEntry>, bytes: number, most: number): LeaseFailure {
+  const [entry] = entries;
+  const what =
+    `with the ${entries.size - 1} others of the request it needs ${bytes} bytes; ` +
+    `the budget has ${most} bytes beside adapters that are pinned`;
+  const metadata = { needed: String(bytes), budget: String(most) };
+  return new LeaseFailure(entry!, new AppError('ADAPTER_MEMORY_EXHAUSTED', what, { metadata }));
+}
+
+/** The contents and their bytes; equal contents count once. */
+function contentsOf(entries: ReadonlySet<AdapterEntry>): (ResidentKey & { readonly bytes: number })[] {
+  const contents = new Map<string, ResidentKey & { readonly bytes: number }>();
+  for (const { pool, summary } of entries) {
+    if (summary) contents.set(`${pool} ${summary.digest}`, { pool, digest: summary.digest, bytes: summary.bytes });
+  }
+  return [...contents.values()];
 }

@@ -111,6 +111,38 @@ describe('leases', () => {
     for (const { release } of [first!, ...held]) release();
   });
 
+  it('wait for room also where a change of settings began to load the adapter, and would not wait', async () => {
+    const { service, engine } = setup(BYTES, { roomWaitMs: 60_000 });
+    for (const [name, source] of [
+      ['a', 'a0'],
+      ['b', 'a1'],
+    ] as const) {
+      await service.create({ name, source }, call());
+    }
+    const [busy] = await service.acquire('m', select('b'), forever);
+    const pinning = service.update({ name: 'a', pin: true }, call());
+    await turn();
+    const row = service.acquire('m', select('a'), forever);
+    await assert.rejects(pinning, failsWith('ADAPTER_MEMORY_EXHAUSTED'));
+    await settle();
+    busy!.release();
+    (await row)[0]!.release();
+    assert.equal(engine.loaded.size, 1);
+  });
+
+  it('are refused at once where adapters that are pinned leave no room for all of a request', async () => {
+    const { service } = setup(3 * BYTES, { roomWaitMs: 1_000 });
+    for (const [i, name] of ['kept', 'also-kept', 'a', 'b'].entries()) {
+      await service.create({ name, source: `a${i}`, pin: i < 2 }, call());
+    }
+    await assert.rejects(
+      service.acquire('m', [...select('a'), ...select('b')], forever),
+      failsWith('ADAPTER_MEMORY_EXHAUSTED', /with the 1 others .* beside adapters that are pinned/),
+    );
+    for (const row of await service.acquire('m', [...select('a'), ...select('kept', 'also-kept')], forever))
+      row.release();
+  });
+
   it('never wait for each other, however many adapters each needs', async () => {
     const { service, engine } = setup(3 * BYTES, { roomWaitMs: 30_000 });
     for (let i = 0; i < 5; i += 1) await service.create({ name: `a${i}`, source: `a${i}`, preload: false }, call());

@@ -7,7 +7,7 @@ import { MemoryStore } from '../../server/registry/memory-store.js';
 import type { AdapterWatchEvent } from '../../server/service/types.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
 import { failsWith } from '../app-error.js';
-import { call, dir, forever, managed, select, settle, until } from './managed.js';
+import { BYTES, call, dir, forever, managed, select, settle, until } from './managed.js';
 
 describe('two processes on one registry', () => {
   it('see each other’s changes, and one of two that want a name gets it', async () => {
@@ -69,6 +69,28 @@ describe('a watch', () => {
     renameSync(aside, folder);
     (await service.acquire('m', select('a'), forever))[0]!.release();
     await reading;
+    await service.close();
+  });
+
+  it('tells that a name is usable when the weights come for another name of the same content', async () => {
+    const { service } = managed({ byteBudget: BYTES });
+    for (const name of ['a', 'b']) await service.create({ name, source: 'a0' }, call());
+    await service.create({ name: 'c', source: 'a1' }, call());
+    assert.deepEqual(
+      (await service.list({})).adapters.map(({ state }) => state),
+      ['registered', 'registered', 'ready'],
+    );
+    const reader = events(service);
+    const told = new Map<string, string>();
+    void (async () => {
+      for (let step = await reader.next(); !step.done; step = await reader.next()) {
+        if (step.value.type === 'changed') told.set(step.value.adapter.name, step.value.adapter.state);
+      }
+    })().catch(() => {});
+    await until(async () => told.size === 3);
+    (await service.acquire('m', select('a'), forever))[0]!.release();
+    await until(async () => told.get('a') === 'ready');
+    await until(async () => told.get('b') === 'ready');
     await service.close();
   });
 
