@@ -36,6 +36,8 @@ export function failedAdapter(entry: AdapterEntry): AppError {
 /** Adds the adapter's name to a failure that passes; keeps any other as the entry's error. */
 export function loadFailure(entry: AdapterEntry, thrown: unknown): AppError {
   const error = AppError.from(thrown);
+  // Unregistered meanwhile: that says nothing about the adapter.
+  if (error.reason === 'MODEL_NOT_FOUND') return error;
   if (isPassing(error)) {
     return new AppError(error.reason, `adapter ${JSON.stringify(entry.name)}: ${error.message}`, {
       metadata: { ...error.metadata, adapter: entry.name },

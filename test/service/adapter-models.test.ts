@@ -12,6 +12,7 @@ import type { ServedModel } from '../../server/service/served-models.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
 import { goldenBase } from '../adapters/golden-base.js';
 import { MemoryEngine } from '../adapters/memory-engine.js';
+import { failsWith } from '../app-error.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'adapter-models-'));
 after(() => rmSync(dir, { recursive: true }));
@@ -61,6 +62,14 @@ describe('models that share an engine', () => {
 });
 
 describe('a model that is removed', () => {
+  it('is what a request is told whose adapter was still to be loaded for it', async () => {
+    const { service } = setup();
+    await service.create({ model: 'second', name: 'a', source: 'a0', preload: false }, call);
+    const asked = service.acquire('second', [[{ name: 'a', weight: 1 }]], call.signal);
+    service.removeModel('second');
+    await assert.rejects(asked, failsWith('MODEL_NOT_FOUND'));
+  });
+
   it('takes its adapters along, but a row that runs keeps its weights', async () => {
     const { engine, service } = setup();
     await service.create({ model: 'second', name: 'a', source: 'a0' }, call);
