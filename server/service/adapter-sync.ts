@@ -113,7 +113,7 @@ export class AdapterSync {
 
   /** Keeps the digest of a content that nobody had read when its name was registered. */
   async keepDigest(entry: AdapterEntry): Promise<void> {
-    const { book, registries, log } = this.core;
+    const { book, journal, registries, log } = this.core;
     const { model, name } = entry;
     const write = async (): Promise<void> => {
       const registry = registries.get(model);
@@ -122,6 +122,7 @@ export class AdapterSync {
       const note = { action: 'read', digestAfter: record.digest };
       entry.revision = await book.commit(registry, entry, record, note, SERVER);
       entry.versions = record.versions;
+      journal.changed(model, name);
     };
     try {
       await book.exclusive(model, name, write);

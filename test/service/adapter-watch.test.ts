@@ -7,6 +7,8 @@ import { MemoryStore } from '../../server/registry/memory-store.js';
 import type { AdapterWatchEvent } from '../../server/service/types.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
 import { failsWith } from '../app-error.js';
+import { sqliteDatabase } from '../registry/stores.js';
+import { eventually } from '../rpc/start-server.js';
 import { BYTES, call, dir, forever, managed, select, settle, until } from './managed.js';
 
 describe('two processes on one registry', () => {
@@ -92,6 +94,26 @@ describe('a watch', () => {
     await until(async () => told.get('a') === 'ready');
     await until(async () => told.get('b') === 'ready');
     await service.close();
+  });
+
+  it('tells of the revision with which the digest of an adapter was kept when it was first read', async () => {
+    const database = await sqliteDatabase();
+    const store = await database.open();
+    const { service } = managed({ store });
+    const made = await service.create({ name: 'a', source: 'a0', preload: false }, call());
+    const reader = events(service);
+    let told = 0;
+    void (async () => {
+      for (let step = await reader.next(); !step.done; step = await reader.next()) {
+        if (step.value.type === 'changed') told = step.value.adapter.revision;
+      }
+    })().catch(() => {});
+    (await service.acquire('m', select('a'), forever))[0]!.release();
+    await eventually(async () => (await service.get({ name: 'a' })).revision > made.revision, 'the digest is kept');
+    await eventually(async () => told === (await service.get({ name: 'a' })).revision, 'the watch tells of it');
+    await service.close();
+    await store.close();
+    await database.drop();
   });
 
   it('tells of aliases: those there are, and each change', async () => {
