@@ -32,6 +32,7 @@ export class EnginePool implements Engine {
   readonly #loaded = new Set<string>();
   readonly #onStall: (() => void)[] = [];
   #failure: string | undefined;
+  #closing = false;
   #tellStopped: () => void = () => {};
 
   /** @param limits hold for all threads together */
@@ -145,6 +146,7 @@ export class EnginePool implements Engine {
   }
 
   async close(): Promise<void> {
+    this.#closing = true;
     await Promise.all(this.#members.map(({ engine }) => engine.close()));
   }
 
@@ -153,10 +155,13 @@ export class EnginePool implements Engine {
     engine.onStall(() => {
       for (const listener of this.#onStall) listener();
     });
-    // What one thread held is lost with it, and nobody knows what led to that: the others end, too.
+    // What one thread held is lost with it, and nobody knows what led to that: the others end, too. Where all are being
+    // closed each ends by itself: a thread that is stopped in the middle of a step can take the process with it.
     void engine.stopped.then(() => {
       this.#failure ??= engine.failure;
-      for (const member of this.#members) member.engine.abandon('another engine thread of the model stopped');
+      if (!this.#closing) {
+        for (const member of this.#members) member.engine.abandon('another engine thread of the model stopped');
+      }
       this.#tellStopped();
     });
   }

@@ -139,6 +139,22 @@ describe('a pool of engine threads', async () => {
     assert.equal(pool.stats().runningRows + pool.stats().waitingRows, 0);
   });
 
+  test('that is closed lets each of its threads end its step', async () => {
+    const threads = [await start(0), await start(1)];
+    const closing = new EnginePool(threads[0]!, { maxQueue: 12 });
+    closing.add(threads[1]!);
+    const { done } = submit(
+      closing,
+      Array.from({ length: 10 }, () => row({ maxNewTokens: 200 })),
+    );
+    await closing.close();
+    for (const { end } of await done) assert.equal(end.cause, 'cancelled');
+    assert.deepEqual(
+      threads.map(({ failure }) => failure),
+      Array.from({ length: 2 }, () => 'the engine thread ended with code 0'),
+    );
+  });
+
   test('ends as a whole when one of its threads does', async () => {
     const { done } = submit(
       pool,
