@@ -37,6 +37,7 @@ export async function createSurfaces(config: ServeConfig, parts: SurfaceParts): 
     maxBodyBytes: config.maxBodyBytes,
     logger: log,
     draining,
+    cut,
     metrics,
     compat: config.compat,
     later: { maxBytes: config.laterBytes, keepMs: config.laterKeepMs },

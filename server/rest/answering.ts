@@ -32,7 +32,7 @@ export async function answerNow(
   const call = callContext(request, reply);
   if (ask.stream) {
     const events = await services.inference.stream(predict, call);
-    await sendStream(reply, events, ask.renderer(wantsEvents(request), predict.model), call.signal);
+    await sendStream(reply, events, ask.renderer(wantsEvents(request), predict.model), call.gone);
     return;
   }
   const results = await services.inference.predict(predict, call);

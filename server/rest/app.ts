@@ -28,6 +28,8 @@ export interface RestOptions {
   readonly logger?: FastifyBaseLogger | undefined;
   /** True once the server ends; absent = never. */
   readonly draining?: (() => boolean) | undefined;
+  /** Aborts when calls in flight are to end, with what their callers are to be told; absent = never. */
+  readonly cut?: AbortSignal | undefined;
   /** How close to keep to DJL Serving; default strict. */
   readonly compat?: Compat | undefined;
   /** Bounds of the answers to fetch later; default 64 MiB and ten minutes. */
@@ -62,6 +64,7 @@ export async function createRestApp(services: Services, options: RestOptions): P
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH },
     ...(options.logger ? { loggerInstance: options.logger } : {}),
   }) as unknown as FastifyInstance;
+  app.decorate('cut', options.cut);
   // Bodies are decoded by the routes, so that the rules about content types stand in one place.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));

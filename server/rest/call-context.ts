@@ -6,15 +6,36 @@ import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import type { CallContext } from '../service/types.js';
 import { header } from './headers.js';
 
-/** The signal aborts as soon as the connection (or the h2 stream) ends before the answer does. */
-export function callContext(request: FastifyRequest, reply: FastifyReply): CallContext {
-  const controller = new AbortController();
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Aborts when calls in flight are to end, with what their callers are to be told. */
+    cut: AbortSignal | undefined;
+  }
+}
+
+/** The context of a call, and whether there is anybody left to tell how it ended. */
+export interface RestCall extends CallContext {
+  /** Aborts as soon as the connection (or the h2 stream) ends before the answer does; so does {@link signal}. */
+  readonly gone: AbortSignal;
+}
+
+/** The signal aborts when the client goes away, or when the server cuts its calls. */
+export function callContext(request: FastifyRequest, reply: FastifyReply): RestCall {
+  const [controller, gone] = [new AbortController(), new AbortController()];
+  const { cut } = request.server;
+  const end = (): void => controller.abort(cut?.reason);
+  if (cut?.aborted) end();
+  else cut?.addEventListener('abort', end);
   reply.raw.once('close', () => {
+    cut?.removeEventListener('abort', end);
     // Not `writableFinished`: over HTTP/2 that is true for a stream which the client has reset.
-    if (!reply.raw.writableEnded) controller.abort(new AppError('CANCELED', 'the client went away'));
+    if (reply.raw.writableEnded) return;
+    const left = new AppError('CANCELED', 'the client went away');
+    gone.abort(left);
+    controller.abort(left);
   });
   const named = request.headers[ACTOR_HEADER];
   const actor = callerOf(typeof named === 'string' ? named : undefined, request.raw.socket?.remoteAddress);
   const priority = readPriority(header(request, PRIORITY_HEADER));
-  return { requestId: request.id, signal: controller.signal, actor, priority };
+  return { requestId: request.id, signal: controller.signal, gone: gone.signal, actor, priority };
 }

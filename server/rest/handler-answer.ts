@@ -56,7 +56,7 @@ export async function answerByHandler(
   reply.code(code);
   if (body === undefined || typeof body === 'string') reply.send(body);
   else if (body instanceof Uint8Array) reply.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
-  else await sendPieces(body, receipts, request, reply, call.signal);
+  else await sendPieces(body, receipts, request, reply, call.gone);
 }
 
 function handlerRequest(

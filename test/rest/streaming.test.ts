@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import http from 'node:http';
 import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { AppError } from '../../server/errors.js';
 import { createRestApp } from '../../server/rest/app.js';
 import { lines, postJson, serve, until } from './http.js';
 import { memoryServices } from './memory-services.js';
@@ -160,6 +162,22 @@ test('chat and completion bodies answer in their own form', async (t) => {
   assert.equal(deltas.join(''), chat.choices[0]!.message.content);
   const completion = await postJson(`${url}/invocations`, { prompt: 'x', max_tokens: 2 });
   assert.equal(((await completion.json()) as { object: string }).object, 'text_completion');
+});
+
+test('calls that are cut by a shutdown say so: a stream in its last line, others with 503', async (t) => {
+  const services = memoryServices();
+  const cut = new AbortController();
+  const url = await serve(t, services, { cut: cut.signal });
+  const ask = (stream: boolean) =>
+    postJson(`${url}/invocations`, { inputs: 'SLOW@1', stream, parameters: { max_new_tokens: 1e6 } });
+  const streamed = await ask(true);
+  const whole = ask(false);
+  await until(() => getEventListeners(cut.signal, 'abort').length === 2);
+  cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
+  const last = lines(await streamed.text()).at(-1)!;
+  assert.deepEqual([last.code, last.reason], [503, 'SHUTTING_DOWN']);
+  assert.equal((await whole).status, 503);
+  await until(() => getEventListeners(cut.signal, 'abort').length === 0);
 });
 
 test('a stream over HTTP/2 is the same, and a reset stream ends its rows', async (t) => {
