@@ -161,10 +161,11 @@ function reasonOfCode(error: ConnectError): string {
       return 'PAYLOAD_TOO_LARGE';
     case Code.DeadlineExceeded:
       return 'DEADLINE';
-    case Code.Canceled:
-      return 'CANCELED';
     case Code.Unimplemented:
       return 'UNIMPLEMENTED';
+    // The server says who cancelled; without a word from it, and not by the caller, it is Node's way to end the streams
+    // of a connection that broke.
+    case Code.Canceled:
     case Code.Unavailable:
     case Code.Aborted:
       return 'CONNECTION';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { constants, createServer } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { constants, createServer, type ServerHttp2Stream } from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import * as sdk from '../../sdk/node.js';
 import { AppError } from '../../server/errors.js';
@@ -114,21 +114,40 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
   });
 }
 
+const LOST: Readonly<Record<string, (stream: ServerHttp2Stream, sockets: Set<Socket>) => void>> = {
+  'a stream that a server refuses because it shuts down': (stream) => stream.close(constants.NGHTTP2_REFUSED_STREAM),
+  'a stream whose server is gone': (_, sockets) => {
+    for (const socket of sockets) socket.destroy();
+  },
+};
+
 for (const protocol of ['grpc', 'connect'] as const) {
-  it(`repeats over ${protocol} a stream that a server refuses because it shuts down`, async () => {
-    let tries = 0;
-    const refusing = createServer().on('stream', (stream) => {
-      tries += 1;
-      stream.on('error', () => {}).close(constants.NGHTTP2_REFUSED_STREAM);
+  for (const [what, lose] of Object.entries(LOST)) {
+    it(`repeats over ${protocol} ${what}`, async () => {
+      let tries = 0;
+      const sockets = new Set<Socket>();
+      const server = createServer().on('stream', (stream) => {
+        tries += 1;
+        lose(
+          stream.on('error', () => {}),
+          sockets,
+        );
+      });
+      server.on('connection', (socket: Socket) => sockets.add(socket));
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const { port } = server.address() as AddressInfo;
+      const client = new sdk.LoramuxClient({ baseUrl: `http://127.0.0.1:${port}`, protocol, maxRetries: 1 });
+      try {
+        await assert.rejects(client.predict('one'), sdk.ConnectionError);
+        assert.equal(tries, 2);
+        await assert.rejects(client.adapters.watch().next(), sdk.ConnectionError);
+        assert.equal(tries, 4);
+      } finally {
+        client.close();
+        server.close();
+      }
     });
-    await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve));
-    const { port } = refusing.address() as AddressInfo;
-    const client = new sdk.LoramuxClient({ baseUrl: `http://127.0.0.1:${port}`, protocol, maxRetries: 1 });
-    await assert.rejects(client.predict('one'), sdk.ConnectionError);
-    assert.equal(tries, 2);
-    client.close();
-    refusing.close();
-  });
+  }
 }
 
 describe('requests of the SDK', () => {
