@@ -64,6 +64,9 @@ export function createListener(options: ListenerOptions): Listener {
     connectionsCheckingInterval: CHECK_MS,
     noDelay: true,
   });
+  // Node would drop those beyond the first thousand in silence, and one of them may name the adapter. Their bytes stay
+  // bounded, and HTTP/2 resets a request with too many.
+  h1.maxHeadersCount = 0;
   h1.on('request', (req: AnyRequest, res: AnyResponse) => {
     if (closing) res.setHeader('connection', 'close');
     assignRequestId(req, res);

@@ -30,6 +30,10 @@ function handler(req: AnyRequest, res: AnyResponse): void {
     req.resume().on('end', () => setTimeout(() => res.end('here it is'), 3 * BODY_MS));
     return;
   }
+  if (req.url === '/headers') {
+    res.end(`last: ${req.headers['x-last']}`);
+    return;
+  }
   let length = 0;
   req.on('data', (chunk: Buffer) => {
     length += chunk.length;
@@ -64,6 +68,14 @@ describe('listener', () => {
     const response = await fetch(`http://127.0.0.1:${port}/a`, { method: 'POST', body: 'four' });
     assert.equal(await response.text(), '1.1 POST /a 4');
     assert.equal((await h2('/b')).body, '2.0 GET /b 0');
+  });
+
+  it('hands on every header of a request, however many there are', async () => {
+    const { received, socket, closed } = await openRaw(port);
+    const many = 'a:\r\n'.repeat(3000);
+    socket.write(`GET /headers HTTP/1.1\r\nHost: a\r\n${many}X-Last: here\r\nConnection: close\r\n\r\n`);
+    await closed;
+    assert.match(received(), /last: here/);
   });
 
   it('serves what arrives in any pieces', async () => {
