@@ -5,6 +5,7 @@ import type { AdapterWatchEvent, Services } from '../service/types.js';
 import { watchJson } from './adapter-json.js';
 import { callContext } from './call-context.js';
 import { logFault, toAppError } from './errors.js';
+import { accepts } from './headers.js';
 
 /** Longest silence: an empty line, or a comment, tells both ends that the other is there. */
 const BEAT_MS = 15_000;
@@ -20,7 +21,7 @@ export async function watchAdapters(
   const call = callContext(request, reply);
   const events = services.adapters.watch(asked, call)[Symbol.asyncIterator]();
   let step = await events.next();
-  const sse = /\btext\/event-stream\b/.test(request.headers.accept ?? '');
+  const sse = accepts(request, 'text/event-stream');
   reply.header('content-type', sse ? 'text/event-stream' : 'application/jsonlines');
   reply.hijack();
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);

@@ -6,6 +6,7 @@ import { adapterModel } from './adapter-model.js';
 import { watchAdapters } from './adapter-watch.js';
 import { callContext } from './call-context.js';
 import { invalidField } from './fields.js';
+import { header } from './headers.js';
 import { ManagementParameters } from './management-parameters.js';
 import { pageFrom, pageLimit } from './pages.js';
 import { booleanText, singleValues } from './query.js';
@@ -166,9 +167,9 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
 /** The header, and the option that keeps what it said. */
 const ALIAS = 'x-amzn-sagemaker-adapter-alias';
 
-function aliasOption({ headers }: FastifyRequest): Readonly<Record<string, string>> {
-  const alias = headers[ALIAS];
-  return typeof alias === 'string' && alias !== '' ? { [ALIAS]: alias } : {};
+function aliasOption(request: FastifyRequest): Readonly<Record<string, string>> {
+  const alias = header(request, ALIAS);
+  return alias !== undefined && alias !== '' ? { [ALIAS]: alias } : {};
 }
 
 /** The alias, as this request or one before it gave it, stands in status texts only; nothing can be found by it. */

@@ -7,7 +7,7 @@ import type { PredictEvent, PredictRequest, PredictResult, Services } from '../s
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
 import { logFault } from './errors.js';
-import { CUSTOM_ATTRIBUTES, header } from './headers.js';
+import { accepts, CUSTOM_ATTRIBUTES, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
 import { booleanText } from './query.js';
 import { sendStream } from './streaming.js';
@@ -146,7 +146,7 @@ const EVENTS = 'text/event-stream';
 const JSON_TYPE = 'application/json; charset=utf-8';
 
 function wantsEvents(request: FastifyRequest): boolean {
-  return /\btext\/event-stream\b/.test(request.headers.accept ?? '');
+  return accepts(request, EVENTS);
 }
 
 /** Answers with the token of an answer that is made. */

@@ -67,7 +67,11 @@ export async function createRestApp(services: Services, options: RestOptions): P
   app.decorate('cut', options.cut);
   // Bodies are decoded by the routes, so that the rules about content types stand in one place.
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body, done) => {
+    const encoding = (request.headers['content-encoding'] ?? 'identity').trim().toLowerCase();
+    if (encoding === 'identity') done(null, body);
+    else done(new AppError('INVALID_REQUEST', `bodies are taken as they are, not with content-encoding ${encoding}`));
+  });
   addCommonHeaders(app);
   addAccessLog(app, options.metrics);
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply));

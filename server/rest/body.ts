@@ -17,7 +17,7 @@ export type Body =
 export function decodeBody(raw: unknown, contentType: string | undefined): Body {
   if (!Buffer.isBuffer(raw) || raw.length === 0) return { kind: 'none' };
   const type = typeOf(contentType);
-  const text = decodeUtf8(raw);
+  const text = decodeText(raw, charsetOf(contentType));
   if (type === 'text/plain') {
     const request = requestObject(text);
     return request ? { kind: 'json', value: request } : { kind: 'text', text };
@@ -56,13 +56,27 @@ function isJsonType(type: string): boolean {
   return type === '' || type === 'application/json' || type === 'application/jsonlines' || type.endsWith('+json');
 }
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
+/** The parameter `charset` of a content type; UTF-8 where there is none. */
+function charsetOf(contentType: string | undefined): string {
+  return /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(contentType ?? '')?.[1] ?? 'utf-8';
+}
 
-function decodeUtf8(raw: Buffer): string {
+/**
+ * Bytes as text, without the byte order mark. Bytes that are no text are refused, not replaced: a prompt is answered as it
+ * was sent.
+ * @throws AppError INVALID_REQUEST
+ */
+export function decodeText(raw: Uint8Array, charset = 'utf-8', what = 'the body'): string {
+  let decoder: InstanceType<typeof TextDecoder>;
   try {
-    return UTF8.decode(raw);
+    decoder = new TextDecoder(charset, { fatal: true });
   } catch (cause) {
-    throw new AppError('INVALID_REQUEST', 'the body is not valid UTF-8', { cause });
+    throw new AppError('INVALID_REQUEST', `the charset ${charset} is not known; send ${what} as UTF-8`, { cause });
+  }
+  try {
+    return decoder.decode(raw);
+  } catch (cause) {
+    throw new AppError('INVALID_REQUEST', `${what} is not valid ${decoder.encoding.toUpperCase()}`, { cause });
   }
 }
 

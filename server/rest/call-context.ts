@@ -34,8 +34,7 @@ export function callContext(request: FastifyRequest, reply: FastifyReply): RestC
     gone.abort(left);
     controller.abort(left);
   });
-  const named = request.headers[ACTOR_HEADER];
-  const actor = callerOf(typeof named === 'string' ? named : undefined, request.raw.socket?.remoteAddress);
+  const actor = callerOf(header(request, ACTOR_HEADER), request.raw.socket?.remoteAddress);
   const priority = readPriority(header(request, PRIORITY_HEADER));
   return { requestId: request.id, signal: controller.signal, gone: gone.signal, actor, priority };
 }

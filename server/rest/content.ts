@@ -1,7 +1,7 @@
 /** What an inference request carries in its body, whatever the content type: one request object or text. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
-import { type Body, decodeBody, requestObject, typeOf } from './body.js';
+import { type Body, decodeBody, decodeText, requestObject, typeOf } from './body.js';
 import { type FormField, isFormType, readForm } from './form.js';
 
 /** Fields of a form that speak about the request and are no part of its body. */
@@ -24,7 +24,7 @@ export async function readFields(request: FastifyRequest): Promise<readonly Form
 
 /** Values of a form's field. */
 export function fieldTexts(fields: readonly FormField[] | undefined, name: string): readonly string[] {
-  return (fields ?? []).filter((field) => field.name === name).map(({ value }) => value.toString());
+  return (fields ?? []).filter((field) => field.name === name).map(textOf);
 }
 
 /**
@@ -54,10 +54,12 @@ function bodyOf(fields: readonly FormField[]): Body {
   return { kind: 'json', value: requestOf(fields) };
 }
 
+const textOf = ({ name, value }: FormField): string => decodeText(value, 'utf-8', `the field ${name} of the form`);
+
 /** A field that is the whole body. */
-function fieldBody({ value, type }: FormField): Body {
-  if (type !== '') return decodeBody(value, type);
-  const text = value.toString('utf8');
+function fieldBody(field: FormField): Body {
+  if (field.type !== '') return decodeBody(field.value, field.type);
+  const text = textOf(field);
   const request = requestObject(text);
   return request ? { kind: 'json', value: request } : { kind: 'text', text };
 }
@@ -66,7 +68,7 @@ function fieldBody({ value, type }: FormField): Body {
 function requestOf(fields: readonly FormField[]): Record<string, unknown> {
   const request: Record<string, unknown> = {};
   for (const name of new Set(fields.map((field) => field.name))) {
-    const values = fields.filter((field) => field.name === name).map(({ value }) => value.toString('utf8'));
+    const values = fields.filter((field) => field.name === name).map(textOf);
     const [first] = values as [string];
     if (values.length > 1 && !LIST_FIELDS.has(name)) {
       throw new AppError('INVALID_REQUEST', `the form has several fields named ${name}`);

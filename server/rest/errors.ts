@@ -68,6 +68,11 @@ export function toAppError(thrown: unknown, maxBodyBytes?: number): AppError {
       `the request body is too large${most}; --max-body-bytes changes the limit`,
     );
   }
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    return new AppError('INVALID_REQUEST', 'the content-type header is no media type such as application/json', {
+      cause: thrown,
+    });
+  }
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new AppError('INVALID_REQUEST', message ?? 'the request cannot be read', { cause: thrown });
   }

@@ -10,6 +10,9 @@ export function invalidField(field: string, description: string): AppError {
 /** How a JSON value is named in a message. */
 export function kindOf(value: unknown): string {
   if (value === null) return 'null';
+  if (value === undefined) return 'nothing';
+  // A number such as 1e999 is none that JSON could write.
+  if (typeof value === 'number') return String(value);
   if (Array.isArray(value)) return 'a list';
   return typeof value === 'object' ? 'an object' : `${JSON.stringify(value)}`.slice(0, 60);
 }
@@ -21,7 +24,7 @@ export function booleanField(value: unknown, field: string): boolean | undefined
   throw invalidField(field, `must be true or false, not ${kindOf(value)}`);
 }
 
-/** Absent and null count as not given; infinities cannot occur in JSON. */
+/** Absent and null count as not given; an infinity is what becomes of a number such as 1e999. */
 export function numberField(value: unknown, field: string): number | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'number' && Number.isFinite(value)) return value;

@@ -32,6 +32,8 @@ export async function readForm(raw: Buffer, contentType: string): Promise<readon
       const limits = { fieldSize: raw.length, fileSize: raw.length, parts: MAX_FIELDS + 1 };
       const parser = new Busboy({ headers: { 'content-type': contentType }, limits });
       parser.on('field', (name, value, _nameCut, _valueCut, _encoding, type) => {
+        // busboy puts this character for bytes that are no text.
+        if (value.includes('\u{fffd}') && !raw.includes('\u{fffd}')) reject(new Error(`${name} is not valid UTF-8`));
         fields.push({ name, value: Buffer.from(value), type: plainType(type) });
       });
       parser.on('file', (name, stream, _file, _encoding, type) => {
@@ -51,8 +53,21 @@ export async function readForm(raw: Buffer, contentType: string): Promise<readon
 }
 
 function urlEncoded(raw: Buffer): readonly FormField[] {
-  const pairs = [...new URLSearchParams(raw.toString('utf8'))];
-  return bounded(pairs.map(([name, value]) => ({ name, value: Buffer.from(value), type: '' })));
+  // Latin-1 keeps every byte as it is; URLSearchParams would replace those that are no UTF-8.
+  const pairs = raw
+    .toString('latin1')
+    .split('&')
+    .filter((pair) => pair !== '');
+  const byte = (_: string, hex: string): string => String.fromCharCode(Number.parseInt(hex, 16));
+  const decoded = (text: string): Buffer =>
+    Buffer.from(text.replaceAll('+', ' ').replace(/%([0-9a-f]{2})/gi, byte), 'latin1');
+  return bounded(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      const name = at < 0 ? pair : pair.slice(0, at);
+      return { name: decoded(name).toString('utf8'), value: decoded(at < 0 ? '' : pair.slice(at + 1)), type: '' };
+    }),
+  );
 }
 
 function bounded(fields: readonly FormField[]): readonly FormField[] {

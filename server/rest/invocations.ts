@@ -90,7 +90,7 @@ async function invoke(
   const selections = selectAdapters(places, { count: ask.prompts.length, isList: ask.isList }, compat);
   if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
   const unread = unreadQuery(request);
-  refuseAdapterNames(ask.ignored, unread);
+  refuseAdapterNames(request, ask.ignored, unread);
   const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
   const ignored = [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unread];
   tellIgnored(reply, ignored);

@@ -1,5 +1,6 @@
 /** Generation parameters under the names of DJL Serving's LMI schema, with its defaults where they are sane. */
 import { AppError } from '../errors.js';
+import { MAX_LOGPROBS } from '../service/parameters.js';
 import type { GenerationParameters } from '../service/types.js';
 import { isObject } from './body.js';
 import {
@@ -43,7 +44,7 @@ export function readParameters(value: unknown): RestParameters {
     return found;
   };
   const asked = take(booleanField, 'details') ?? false;
-  const topTokens = take(integerField, 'top_n_tokens') ?? 0;
+  const topTokens = take(topTokensField, 'top_n_tokens') ?? 0;
   const logprobs = take(logprobsField, 'logprobs');
   const stop = [...(take(textsField, 'stop_sequences') ?? []), ...(take(textsField, 'stop') ?? [])];
   const topK = take(integerField, 'top_k');
@@ -94,6 +95,13 @@ function logprobsField(value: unknown, field: string): number | undefined {
   if (value === true) return 0;
   if (value === false) return undefined;
   return integerField(value, field);
+}
+
+/** `top_n_tokens`, which is as bounded as the log-probabilities that it asks for. */
+function topTokensField(value: unknown, field: string): number | undefined {
+  const count = integerField(value, field);
+  if (count === undefined || (count >= 0 && count <= MAX_LOGPROBS)) return count;
+  throw invalidField(field, `must be an integer between 0 and ${MAX_LOGPROBS}, but is ${count}`);
 }
 
 /** Leaves out what was not given, so that the service's defaults apply. */

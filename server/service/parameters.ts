@@ -56,9 +56,14 @@ const integer = (low: number, high: number) => (value: number) =>
 const UINT32 = 0xffff_ffff;
 
 const RULES: readonly Rule[] = [
-  { field: 'maxNewTokens', wire: 'max_new_tokens', holds: integer(1, UINT32), range: 'an integer of at least 1' },
+  {
+    field: 'maxNewTokens',
+    wire: 'max_new_tokens',
+    holds: integer(1, UINT32),
+    range: `an integer between 1 and ${UINT32}`,
+  },
   { field: 'temperature', wire: 'temperature', holds: (v) => Number.isFinite(v) && v >= 0, range: 'at least 0' },
-  { field: 'topK', wire: 'top_k', holds: integer(0, UINT32), range: 'an integer of at least 0 (0 = off)' },
+  { field: 'topK', wire: 'top_k', holds: integer(0, UINT32), range: `an integer between 0 (off) and ${UINT32}` },
   { field: 'topP', wire: 'top_p', holds: (v) => v > 0 && v <= 1, range: 'above 0 and at most 1' },
   { field: 'minP', wire: 'min_p', holds: (v) => v >= 0 && v <= 1, range: 'between 0 and 1' },
   { field: 'typicalP', wire: 'typical_p', holds: (v) => v > 0 && v <= 1, range: 'above 0 and at most 1 (1 = off)' },
@@ -83,7 +88,7 @@ const RULES: readonly Rule[] = [
     holds: integer(0, MAX_PROMPT_LOGPROBS),
     range: `an integer between 0 and ${MAX_PROMPT_LOGPROBS}`,
   },
-  { field: 'truncate', wire: 'truncate', holds: integer(1, UINT32), range: 'an integer of at least 1' },
+  { field: 'truncate', wire: 'truncate', holds: integer(1, UINT32), range: `an integer between 1 and ${UINT32}` },
   { field: 'n', wire: 'n', holds: integer(1, MAX_SAMPLES), range: `an integer between 1 and ${MAX_SAMPLES}` },
   {
     field: 'bestOf',

@@ -101,3 +101,68 @@ test('CSV has a header row and an input in each further one', async (t) => {
   assert.match(await outcome(await send('inputs,adapters\na\n')), /^400 the body is not valid CSV/);
   assert.match(await outcome(await send('inputs,inputs\na,b\n')), /^400 the CSV names the column inputs twice/);
 });
+
+test('bytes that are no text, and packed bodies, are refused and never answered in another form', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const send = (type: string, body: string, headers: Record<string, string> = {}) =>
+    fetch(`${url}/invocations`, {
+      method: 'POST',
+      headers: { 'content-type': type, ...headers },
+      body: Buffer.from(body, 'latin1'),
+    }).then(outcome);
+  const form = 'application/x-www-form-urlencoded';
+  assert.match(await send(form, 'inputs=%ff'), /^400 the field inputs of the form is not valid UTF-8/);
+  assert.match(await send(form, 'inputs=\xff'), /^400 the field inputs of the form is not valid UTF-8/);
+  const part = (text: string) => `--X\r\nContent-Disposition: form-data; name="inputs"\r\n\r\n${text}\r\n--X--\r\n`;
+  const multipart = 'multipart/form-data; boundary=X';
+  assert.match(await send(multipart, part('\xff')), /^400 the multipart body is broken: inputs is not valid UTF-8/);
+  assert.match(
+    await send('application/json', '{"inputs": "a"}', { 'content-encoding': 'br' }),
+    /^400 .*content-encoding br/,
+  );
+  assert.match(await send('garbage', '{"inputs": "a"}'), /^400 the content-type header is no media type/);
+  assert.match(await send('text/plain; charset=klingon', 'a'), /^400 the charset klingon is not known/);
+  assert.equal(services.requests.length, 0);
+  for (const [type, body] of [
+    [form, 'inputs=caf%C3%A9+1%2B1'],
+    [multipart, part('caf\xc3\xa9 1+1')],
+    ['text/plain; charset=ISO-8859-1', 'caf\xe9 1+1'],
+    ['text/plain; charset="utf-16le"', Buffer.from('café 1+1', 'utf16le').toString('latin1')],
+  ] as const) {
+    assert.equal(await send(type, body), 'base');
+    assert.deepEqual(services.requests.at(-1)!.inputs[0]!.prompt, { kind: 'text', text: 'café 1+1' }, type);
+  }
+});
+
+test('a header may name an adapter outside of ASCII', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  for (const name of ['日本', 'caf\xe9']) {
+    const answer = await fetch(`${url}/invocations`, {
+      method: 'POST',
+      headers: {
+        'X-Amzn-SageMaker-Adapter-Identifier': Buffer.from(name, name < '\xff' ? 'latin1' : 'utf8').toString('latin1'),
+      },
+      body: '{"inputs": "a"}',
+    });
+    assert.equal(((await answer.json()) as { metadata: { adapter: string } }).metadata.adapter, name);
+  }
+});
+
+test('server-sent events are for who accepts them, in any letter case', async (t) => {
+  const url = await serve(t, memoryServices());
+  for (const [accept, type] of [
+    ['TEXT/EVENT-STREAM', 'text/event-stream; charset=utf-8'],
+    ['application/json, text/event-stream;q=0.5', 'text/event-stream; charset=utf-8'],
+    ['text/event-stream;q=0', 'application/jsonlines'],
+  ] as const) {
+    const answer = await fetch(`${url}/invocations`, {
+      method: 'POST',
+      headers: { accept },
+      body: '{"inputs": "a", "stream": true}',
+    });
+    assert.equal(answer.headers.get('content-type'), type);
+    await answer.text();
+  }
+});

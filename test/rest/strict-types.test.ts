@@ -126,7 +126,7 @@ test('bodies of inference calls have JSON types', async (t) => {
 test('no misplaced name of an adapter is answered by the base model in silence', async (t) => {
   const url = await serve(t, memoryServices());
   const inputs = 'x';
-  for (const [query, body] of [
+  const misplaced: readonly [query: string, body: object, headers?: Record<string, string>][] = [
     ['', { inputs, adapter: 'one' }],
     ['', { inputs, lora_name: 'one' }],
     ['', { inputs, parameters: { adapter_id: 'one' } }],
@@ -135,15 +135,49 @@ test('no misplaced name of an adapter is answered by the base model in silence',
     ['?Adapter=one', { inputs }],
     ['', { prompt: 'x', adapter: 'one' }],
     ['', { messages: [{ role: 'user', content: 'x' }], lora: 'one' }],
-  ] as const) {
-    const answer = await postJson(`${url}/invocations${query}`, body);
+    ['', { inputs, adapterId: 'one' }],
+    ['', { inputs, 'lora-name': 'one' }],
+    ['?adapter[]=one', { inputs }],
+    ['', { inputs }, { adapter: 'one' }],
+    ['', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'trace=1; adapters=one' }],
+  ];
+  for (const [query, body, headers = {}] of misplaced) {
+    const answer = await postJson(`${url}/invocations${query}`, body, headers);
     const { message } = (await answer.json()) as Told;
     assert.equal(answer.status, 400, JSON.stringify([query, body]));
     assert.match(
       message,
-      /is no place for an adapter in the (body|query); it is named by the top-level field adapters/,
+      /is no place for an adapter in the (body|query|headers|custom attributes); it is named by the top-level field adapters/,
     );
   }
   const other = await postJson(`${url}/invocations?trace=1`, { inputs, colour: 'red' });
   assert.deepEqual([other.status, other.headers.get('x-loramux-ignored')], [200, 'colour, trace']);
+});
+
+test('custom attributes that name two adapters are refused, and no unused name stops an answer', async (t) => {
+  const url = await serve(t, memoryServices());
+  const attributes = (value: string) =>
+    postJson(`${url}/invocations`, { inputs: 'x' }, { 'X-Amzn-SageMaker-Custom-Attributes': value });
+  const two = await attributes('adapter=one;adapter=two');
+  assert.equal(two.status, 400);
+  assert.match(((await two.json()) as Told).message, /the custom attribute adapter is given several times/);
+  assert.equal((await attributes('adapter=one;adapter=one')).status, 200);
+  const half = await fetch(`${url}/invocations`, { method: 'POST', body: '{"inputs": "x", "\\ud800": 1}' });
+  assert.deepEqual([half.status, half.headers.get('x-loramux-ignored')], [200, '%EF%BF%BD']);
+});
+
+test('a number that JSON cannot hold, and bounds that are passed, are told as what they are', async (t) => {
+  const url = await serve(t, memoryServices());
+  for (const [parameters, told] of [
+    ['"temperature": 1e999', /parameters.temperature must be a number, not Infinity/],
+    ['"top_n_tokens": -1', /parameters.top_n_tokens must be an integer between 0 and 256, but is -1/],
+    ['"top_n_tokens": 300', /parameters.top_n_tokens must be an integer between 0 and 256, but is 300/],
+  ] as const) {
+    const answer = await fetch(`${url}/invocations`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: `{"inputs": "x", "parameters": {${parameters}}}`,
+    });
+    assert.match(((await answer.json()) as Told).message, told);
+  }
 });
