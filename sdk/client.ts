@@ -101,17 +101,19 @@ export class TransportClient {
   }
 
   #resolve(options: CallOptions = {}): ResolvedOptions {
+    const headers = { ...this.#defaults.headers, ...options.headers };
+    new Headers(headers); // Throws for what no header can be, which would look like a lost connection later.
     return {
       signal: options.signal,
       timeoutMs: options.timeoutMs ?? this.#defaults.timeoutMs ?? 600_000,
       maxRetries: options.maxRetries ?? this.#defaults.maxRetries ?? 2,
-      headers: { ...this.#defaults.headers, ...options.headers },
+      headers,
     };
   }
 }
 
-function connectOptions({ signal, headers }: ResolvedOptions, timeoutMs: number): ConnectCallOptions {
-  return { timeoutMs, ...(signal && { signal }), ...(headers && { headers }) };
+function connectOptions({ signal, headers }: ResolvedOptions, timeoutMs: number | undefined): ConnectCallOptions {
+  return { ...(timeoutMs !== undefined && { timeoutMs }), ...(signal && { signal }), ...(headers && { headers }) };
 }
 
 /** Waits for the first item, so that a refused stream can be tried again; from then on there are no retries. */

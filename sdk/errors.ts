@@ -151,8 +151,12 @@ const BROKEN_HTTP2: ReadonlySet<unknown> = new Set([
   'ERR_HTTP2_GOAWAY_SESSION',
 ]);
 
+/** How the message runtime begins to tell of a value that a field cannot hold, such as 1.5 or -1 for a count. */
+const UNWRITABLE = /^(serialize \w+: )?cannot encode /;
+
 /** What a failure without `ErrorInfo` means: it comes from the protocol layer, here or on the server. */
 function reasonOfCode(error: ConnectError): string {
+  if (UNWRITABLE.test(error.rawMessage)) return 'INVALID_REQUEST';
   if (error.cause instanceof TypeError) return 'CONNECTION'; // what fetch throws when there is no connection
   switch (error.code) {
     case Code.InvalidArgument:
@@ -194,7 +198,7 @@ export function toLoramuxError(thrown: unknown, signal?: AbortSignal): LoramuxEr
   const Class = ERROR_CLASSES[reason] ?? LoramuxError;
   return new Class(error.rawMessage, {
     reason,
-    code: codeName(error.code),
+    code: reason === 'INVALID_REQUEST' ? 'invalid_argument' : codeName(error.code),
     requestId: requestId ?? error.metadata.get('x-request-id') ?? undefined,
     metadata,
     violations: error

@@ -28,6 +28,8 @@ const FIRST_DELAY_MS = 250;
 const MAX_DELAY_MS = 8_000;
 /** A server that asks for a longer wait than this gets no retry: the caller should know. */
 const MAX_RETRY_AFTER_MS = 60_000;
+/** The longest wait of a timer, about 25 days; a longer one would be over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Whether to try again: refused by the server, or, for calls that may safely run twice, a broken connection. */
 function retryable(error: LoramuxError, idempotent: boolean): boolean {
@@ -61,21 +63,23 @@ export function sleep(ms: number, signal: AbortSignal | undefined): Promise<void
  * Runs a call, again where that makes sense, within one budget of time.
  *
  * @param idempotent whether the call may run twice when it is unknown whether it ran
- * @param attempt one try with the time that is left
+ * @param attempt one try with the time that is left; undefined where that is more than a timer can wait for
  * @throws LoramuxError
  */
 export async function withRetries<T>(
   options: ResolvedOptions,
   idempotent: boolean,
-  attempt: (timeoutMs: number) => Promise<T>,
+  attempt: (timeoutMs: number | undefined) => Promise<T>,
 ): Promise<T> {
   const deadline = Date.now() + options.timeoutMs;
   for (let retries = 0; ; retries++) {
+    // The protocols take whole milliseconds only.
+    const left = Math.max(1, Math.ceil(deadline - Date.now()));
     try {
-      return await attempt(Math.max(1, deadline - Date.now()));
+      return await attempt(left > MAX_TIMER_MS ? undefined : left);
     } catch (thrown) {
       const error = toLoramuxError(thrown, options.signal);
-      if (retries >= options.maxRetries || !retryable(error, idempotent)) throw error;
+      if (!(retries < options.maxRetries) || !retryable(error, idempotent)) throw error;
       const delay = delayOf(error, retries);
       if (Date.now() + delay >= deadline) {
         throw new DeadlineError(`the time is over before a retry makes sense: ${error.message}`, {

@@ -21,6 +21,29 @@ function selection(choice: AdapterChoice | undefined): Selection | { case: undef
   return { case: 'selection', value: create(AdapterSelectionSchema, { adapters }) };
 }
 
+/**
+ * How HTTP bodies, other servers and slips name adapters. JavaScript lets them pass, and passed over they would be answered
+ * by another adapter, or the base model.
+ */
+const MISPLACED = new Set([
+  'adapters',
+  'adapterid',
+  'adaptername',
+  'lora',
+  'loras',
+  'loraid',
+  'loraname',
+  'loraadapter',
+]);
+
+/** @throws TypeError for a field that looks like the place of an adapter */
+function refuseMisplaced(value: object, what: string): void {
+  const name = Object.entries(value).find(
+    ([key, one]) => one !== undefined && MISPLACED.has(key.toLowerCase().replace(/[_-]/g, '')),
+  )?.[0];
+  if (name !== undefined) throw new TypeError(`${what} has no field ${name}; adapter names its adapter`);
+}
+
 /** Absent and undefined are the same to users, but not to the message runtime. */
 function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   const entries = Object.entries(value).filter(([, one]) => one !== undefined);
@@ -29,6 +52,7 @@ function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K]
 
 function parameters(value: GenerationParameters | undefined): ParametersMessage | undefined {
   if (value === undefined) return undefined;
+  refuseMisplaced(value, 'parameters');
   const { stop = [], stopTokenIds = [], logitBias = {}, ...scalars } = value;
   return create(GenerationParametersSchema, {
     ...definedOnly(scalars),
@@ -42,6 +66,7 @@ function input(value: PredictInput): InputMessage {
   if (typeof value === 'string') return create(PredictInputSchema, { prompt: { case: 'text', value } });
   if (Array.isArray(value)) return input({ tokenIds: value as readonly number[] });
   const one = value as Exclude<PredictInput, string | readonly number[]>;
+  refuseMisplaced(one, 'an input');
   const own = parameters(one.parameters);
   const message = create(PredictInputSchema, {
     adapters: selection(one.adapter),
@@ -72,10 +97,11 @@ function isRequest(params: PredictParams): params is PredictRequest {
 /**
  * Makes the message of a request in any of the forms that users may write.
  *
- * @throws TypeError for an input without a prompt, or with two
+ * @throws TypeError for an input without a prompt, or with two, and for a misplaced name of an adapter
  */
 export function toRequest(params: PredictParams): RequestMessage {
   const request: PredictRequest = isRequest(params) ? params : { inputs: params };
+  refuseMisplaced(request, 'a request');
   const inputs = typeof request.inputs === 'string' ? [request.inputs] : request.inputs;
   const own = parameters(request.parameters);
   return create(PredictRequestSchema, {

@@ -8,6 +8,7 @@ import {
 import type { AnyRequest, AnyResponse, RequestHandler } from '../listener/exchange.js';
 import type { Services } from '../service/types.js';
 import { kPeer } from './call.js';
+import { dropFarDeadline } from './far-deadline.js';
 import { refusal } from './refusal.js';
 import { explainingGate } from './request-gate.js';
 import { createRpcRoutes, type RpcOptions } from './routes.js';
@@ -66,6 +67,7 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       }
       return;
     }
+    dropFarDeadline(req);
     let request: ReturnType<typeof universalRequestFromNodeRequest>;
     try {
       const values = createContextValues().set(kPeer, req.socket?.remoteAddress);

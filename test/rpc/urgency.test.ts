@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
+import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import { InferenceService } from '../../gen/loramux/v1/inference_pb.js';
 import { startServer, type TestServer } from './start-server.js';
 
@@ -50,5 +50,18 @@ describe('urgency of a call', () => {
     await client.predict(request, { timeoutMs: 50_000 });
     const left = called().deadline! - now;
     assert.ok(left > 0 && left <= 60_000, `${left} ms`);
+  });
+
+  it('is not ended by a deadline that is further away than a timer can wait', async () => {
+    const connect = createClient(
+      InferenceService,
+      createConnectTransport({ baseUrl: server.baseUrl, httpVersion: '2' }),
+    );
+    await client.predict(request, { headers: { 'grpc-timeout': '99999999H' } });
+    assert.equal(called().deadline, undefined);
+    await connect.predict(request, { headers: { 'connect-timeout-ms': '9999999999' } });
+    assert.equal(called().deadline, undefined);
+    await client.predict(request, { headers: { 'grpc-timeout': '24H' } });
+    assert.ok(called().deadline !== undefined);
   });
 });

@@ -170,6 +170,23 @@ export function clientContract(label: string, start: () => Promise<ContractServe
         await idle();
       });
 
+      it('takes any budget of time, also one of fractions and one that has no end', async () => {
+        for (const timeoutMs of [60_000.5, 2 ** 31, 1e15, Number.POSITIVE_INFINITY]) {
+          const { text } = await client.predict({ inputs: 'one', parameters: { maxNewTokens: 2 } }, { timeoutMs });
+          assert.notEqual(text, '', `${timeoutMs}`);
+        }
+      });
+
+      it('tells a value that a field cannot hold as an invalid request', async () => {
+        for (const maxNewTokens of [1.5, -1, 2 ** 40, 5n as never]) {
+          const refused = client.predict({ inputs: 'one', parameters: { maxNewTokens } });
+          await assert.rejects(refused, (error: sdk.LoramuxError) => {
+            assert.equal(error.constructor.name, 'InvalidRequestError', `${maxNewTokens}: ${error.message}`);
+            return error.reason === 'INVALID_REQUEST' && error.code === 'invalid_argument';
+          });
+        }
+      });
+
       it('shows both sides of tee() the same events', async () => {
         const stream = client.stream({ inputs: 'one', parameters: { maxNewTokens: 4, ignoreEos: true } });
         const collect = async (events: AsyncIterable<sdk.StreamEvent>) => {

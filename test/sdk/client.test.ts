@@ -66,6 +66,30 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
       await server.close();
     });
 
+    it('repeats nothing for a number of retries that is none, or for a header that cannot be', async () => {
+      const server = await startServer();
+      server.services.fail = new AppError('QUEUE_FULL', 'full');
+      const client = connect(server.baseUrl);
+      await assert.rejects(client.predict('one', { maxRetries: Number.NaN }), sdk.OverloadedError);
+      assert.equal(server.services.requests.length, 1);
+      await assert.rejects(client.predict('one', { headers: { 'x-a': 'two\nlines' } }), TypeError);
+      await server.close();
+    });
+
+    it('sends no request whose adapter has the name of another field', async () => {
+      const server = await startServer();
+      const client = connect(server.baseUrl);
+      for (const params of [
+        { inputs: 'one', adapters: 'fr' },
+        { inputs: [{ text: 'one', adapter_id: 'fr' }] },
+        { inputs: 'one', parameters: { loraName: 'fr' } },
+      ]) {
+        await assert.rejects(client.predict(params as never), /has no field \w+; adapter names its adapter/);
+      }
+      assert.equal(server.services.requests.length, 0);
+      await server.close();
+    });
+
     it('does not wait for a retry that its deadline does not allow', async () => {
       const server = await startServer();
       server.services.fail = new AppError('QUEUE_FULL', 'full', { retryAfterMs: 30_000 });
