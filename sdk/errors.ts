@@ -122,6 +122,7 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   ADAPTER_SOURCE_INVALID: AdapterInvalidError,
   ADAPTER_SOURCE_FORBIDDEN: AdapterInvalidError,
   ADAPTER_FAILED: AdapterInvalidError,
+  ADAPTER_OVERFLOW: AdapterInvalidError,
   LORA_DISABLED: InvalidRequestError,
   MODEL_INVALID: UnavailableError,
   ADAPTER_MEMORY_EXHAUSTED: OverloadedError,

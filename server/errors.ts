@@ -164,6 +164,12 @@ export const ERRORS = {
     false,
     'The adapter is registered, but it failed to load; its state tells why. It is tried again once the files of its folder have changed.',
   ),
+  ADAPTER_OVERFLOW: spec(
+    'failed_precondition',
+    424,
+    false,
+    "An input's numbers left the range of floats: its adapters, or the weights that they are given, are too large.",
+  ),
   LORA_DISABLED: spec('failed_precondition', 400, false, 'This model is served without LoRA.'),
   MODEL_INVALID: spec(
     'failed_precondition',

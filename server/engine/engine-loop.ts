@@ -347,18 +347,17 @@ export class EngineLoop {
 
   /** Samples the row's next token; false when the row has ended with it. */
   #pick(row: Row, pick: () => Picked, output: StepOutput): boolean {
-    let cause: EndEvent['cause'] | undefined;
-    let message: string | undefined;
+    let end: EndEvent | undefined;
     try {
       const picked = pick();
-      cause = row.accept(picked.token);
+      const cause = row.accept(picked.token);
       output.tokens.push({ id: row.id, ...picked });
+      if (cause !== undefined) end = row.end(cause);
     } catch (error) {
-      cause = 'error';
-      message = (error as Error).message;
+      end = row.fail(error);
     }
-    if (cause === undefined) return true;
-    this.#finish(row, row.end(cause, message), output);
+    if (end === undefined) return true;
+    this.#finish(row, end, output);
     return false;
   }
 

@@ -1,4 +1,5 @@
 /** Selection of the largest logits in one pass, without sorting the vocabulary. */
+import { AppError } from '../errors.js';
 
 /** Index of the largest logit, the lowest on ties; throws when there is no finite largest one. */
 export function argmax(logits: Float32Array): number {
@@ -14,10 +15,15 @@ export function argmax(logits: Float32Array): number {
   return best;
 }
 
-/** Throws where the largest logit of a row is no number to go by. */
+/**
+ * Refuses a row whose largest logit is no number to go by. That its adapters are too large is the likely cause; whoever
+ * knows that it has none tells another.
+ * @throws AppError ADAPTER_OVERFLOW
+ */
 export function expectFinite(largestLogit: number): void {
   if (!Number.isFinite(largestLogit)) {
-    throw new Error('the logits have no finite maximum: the model computed NaN or infinity');
+    const what = 'the logits have no finite maximum: the model computed NaN or infinity';
+    throw new AppError('ADAPTER_OVERFLOW', what);
   }
 }
 

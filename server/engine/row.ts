@@ -165,14 +165,13 @@ export class Row implements WaitingRow {
   }
 
   /** The row's last event. */
-  end(cause: EndEvent['cause'], message?: string): EndEvent {
+  end(cause: EndEvent['cause']): EndEvent {
     const now = clock();
     const started = this.#startedAt ?? now;
     const first = this.#firstTokenAt ?? now;
     return {
       id: this.id,
       cause,
-      message,
       cachedTokens: this.cachedTokens,
       queueMs: Math.max(0, started - this.request.submittedAt),
       prefillMs: first - started,

@@ -5,7 +5,7 @@ import { AppError } from '../errors.js';
 import { type FittedRow, fitToAdapters } from './adapter-text.js';
 import type { Candidate } from './best-of.js';
 import type { PlannedRow } from './plan-rows.js';
-import type { AdapterLeases, LoadedModel } from './ports.js';
+import type { AdapterLease, AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
 import type { CallContext, TokenInfo } from './types.js';
 
@@ -165,7 +165,7 @@ class Run implements RequestRun {
     if (this.#over) return;
     const answer = this.#answers[at]!;
     if (event.cause === 'error' && !answer.complete) {
-      this.cancel(this.#engineError(event));
+      this.cancel(this.#engineError(event, leases));
       return;
     }
     this.#guard(() => {
@@ -198,8 +198,13 @@ class Run implements RequestRun {
     end();
   }
 
-  #engineError({ message, reason }: EndEvent): AppError {
+  #engineError({ message, reason }: EndEvent, leases: readonly AdapterLease[]): AppError {
     const what = message ?? 'the engine stopped';
+    const adapted = leases.map(({ name, weight }) => `${JSON.stringify(name)}${weight === 1 ? '' : ` x ${weight}`}`);
+    if (reason === 'ADAPTER_OVERFLOW' && adapted.length > 0) {
+      return new AppError(reason, `the answer of ${adapted.join(' + ')} cannot be computed: ${what}`);
+    }
+    if (reason === 'ADAPTER_OVERFLOW') return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });
     if (reason !== undefined) return new AppError(reason, what);
     if (!this.#model.engine.alive) return new AppError('ENGINE_FAILED', what);
     return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });

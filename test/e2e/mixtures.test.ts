@@ -48,6 +48,19 @@ describe('mixtures', () => {
     assert.notDeepEqual(ids(half!), golden.base.p0!.greedy);
   });
 
+  test('a weight beyond the range of floats is told, and no fault of the server', async (t) => {
+    const url = await startServer(t, MODEL);
+    for (const adapters of [
+      { name: 'all-r8', weight: 1e300 },
+      [{ name: 'all-r8', weight: -1e39 }, { name: 'mlp-r16' }],
+    ]) {
+      const { status, json } = await invoke(url, { inputs: text, adapters });
+      const { reason, message } = json as { reason: string; message: string };
+      assert.deepEqual([status, reason], [424, 'ADAPTER_OVERFLOW']);
+      assert.match(message, /"all-r8" x -?1e\+\d+.*cannot be computed/);
+    }
+  });
+
   test('what replaces or rescales weights is refused in a mixture, and answers alone', async (t) => {
     const url = await startServer(t, MODEL);
     for (const name of ['dora', 'save-lmhead', 'save-embed-norm', 'tokens']) {
