@@ -24,9 +24,18 @@ export function checkPositions(
   }
 }
 
-/** Refuses rows beyond the most that may wait or run. Throws QUEUE_FULL. */
+/**
+ * Refuses rows beyond the most that may wait or run.
+ * @throws AppError QUEUE_FULL; INVALID_REQUEST where no later try could succeed
+ */
 export function checkQueue(present: number, more: number, maxQueue: number): void {
   if (present + more <= maxQueue) return;
+  if (more > maxQueue) {
+    throw new AppError(
+      'INVALID_REQUEST',
+      `the request has ${more} rows, but at most ${maxQueue} may wait or run (--max-queue); send it in parts`,
+    );
+  }
   throw new AppError(
     'QUEUE_FULL',
     `${present} rows wait or run already, ${more} more would exceed the limit of ${maxQueue}`,

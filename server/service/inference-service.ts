@@ -33,7 +33,7 @@ const MAX_WAITING_TOKENS = 8192;
 export function createInferenceService(options: InferenceOptions): InferenceService {
   const { models, modelService, leases, limits, uses } = options;
 
-  const plan = (request: PredictRequest, streamed: boolean): { model: LoadedModel; rows: PlannedRow[] } => {
+  const find = (request: PredictRequest): LoadedModel => {
     const { name, ready } = modelService.resolve(request.model);
     const model = models.get(name)!;
     if (!ready) {
@@ -42,14 +42,28 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
       const stopped = `the engine of model ${JSON.stringify(name)} has stopped`;
       throw new AppError('ENGINE_FAILED', why === undefined ? stopped : `${stopped}: ${why}`);
     }
-    return { model, rows: planRows(request, model, limits.maxInputs, streamed) };
+    return model;
+  };
+
+  /** The rows of a request. From before they are read the model is in use; `leave` ends that, and a failure does. */
+  const plan = async (
+    request: PredictRequest,
+    streamed: boolean,
+  ): Promise<{ model: LoadedModel; rows: PlannedRow[]; leave: (() => void) | undefined }> => {
+    const model = find(request);
+    const leave = uses?.enter(model.engine);
+    try {
+      return { model, rows: await planRows(request, model, limits.maxInputs, streamed), leave };
+    } catch (error) {
+      leave?.();
+      throw error;
+    }
   };
 
   return {
     async predict(request, call) {
-      const { model, rows } = plan(request, false);
+      const { model, rows, leave } = await plan(request, false);
       const candidates: Candidate[] = new Array(rows.length);
-      const leave = uses?.enter(model.engine);
       return new Promise<PredictResult[]>((resolve, reject) => {
         const sink = {
           tokens: () => {},
@@ -64,8 +78,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     },
 
     async stream(request, call) {
-      const { model, rows } = plan(request, true);
-      const leave = uses?.enter(model.engine);
+      const { model, rows, leave } = await plan(request, true);
       let run: RequestRun | undefined;
       let left: AppError | undefined;
       const channel = new EventChannel(limits.maxWaitingTokens ?? MAX_WAITING_TOKENS, (reason) => {

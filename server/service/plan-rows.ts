@@ -1,6 +1,8 @@
 /** From a request to rows that can be submitted: everything that can be wrong with a request is found here. */
 import { randomInt } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppError, type FieldViolation } from '../errors.js';
+import { type BoundedIds, encodeBounded } from '../text/bounded-encode.js';
 import { drawnSamples } from './best-of.js';
 import { mergeParameters, parameterViolations } from './parameters.js';
 import type { LoadedModel } from './ports.js';
@@ -29,12 +31,12 @@ export interface PlannedRow {
  * @param streamed true: the rows' tokens are given out as they come
  * @throws AppError INVALID_REQUEST (all broken fields), CHAT_TEMPLATE_FAILED, CONTEXT_LENGTH_EXCEEDED
  */
-export function planRows(
+export async function planRows(
   request: PredictRequest,
   model: LoadedModel,
   maxInputs: number,
   streamed = false,
-): PlannedRow[] {
+): Promise<PlannedRow[]> {
   const { inputs } = request;
   const { vocabSize } = model.info;
   const count = inputs.length;
@@ -78,18 +80,29 @@ export function planRows(
   }
   refuse(violations);
 
-  return inputs.flatMap((input, index) => {
+  const planned: PlannedRow[] = [];
+  let turn = performance.now();
+  for (const [index, input] of inputs.entries()) {
+    // Encoding takes the thread on which the other requests wait.
+    if (performance.now() - turn > TURN_MS) {
+      await nextTurn();
+      turn = performance.now();
+    }
     const parameters = merged(input);
     const { prompt } = input;
     const selection = input.adapters ?? request.adapters ?? [];
     const { promptIds, promptText, fault } = tryPrompt(prompt, parameters, index, model, selection.length > 0);
     const firstSeed = parameters.seed ?? randomInt(2 ** 32);
-    return Array.from({ length: drawnSamples(parameters) }, (_, sample) => {
+    for (let sample = 0; sample < drawnSamples(parameters); sample++) {
       const seed = (firstSeed + sample) % 2 ** 32;
-      return { index, sample, prompt, promptIds, promptText, selection, parameters, seed, fault };
-    });
-  });
+      planned.push({ index, sample, prompt, promptIds, promptText, selection, parameters, seed, fault });
+    }
+  }
+  return planned;
 }
+
+/** How long the prompts of one request are encoded before other work has its turn. */
+const TURN_MS = 20;
 
 /** The prompt as the model reads it. Where adapters are selected a fault waits: they may bring a way to read it. */
 function tryPrompt(
@@ -124,11 +137,14 @@ export function readPrompt(
   index: number,
   model: LoadedModel,
 ): Pick<PlannedRow, 'promptIds' | 'promptText'> {
-  const whole = encode(prompt, model);
-  const promptIds = parameters.truncate === undefined ? whole : whole.slice(-parameters.truncate);
+  const { truncate } = parameters;
+  // The last tokens of a prompt are known once all of it is read.
+  const { ids, whole } = encode(prompt, model, truncate === undefined ? model.info.contextLength : undefined);
+  if (!whole) throw farTooLong(ids.length, model.info.contextLength, index);
+  const promptIds = truncate === undefined ? ids : ids.slice(-truncate);
   if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
   checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
-  const cut = promptIds.length < whole.length;
+  const cut = promptIds.length < ids.length;
   const promptText = parameters.returnFullText ? promptTextOf(prompt, promptIds, cut, model) : '';
   return { promptIds, promptText };
 }
@@ -159,15 +175,16 @@ function selectionViolations(selection: AdapterSelection, path: string): FieldVi
   return violations;
 }
 
-function encode(prompt: Prompt, { tokenizer, chatTemplate }: LoadedModel): readonly number[] {
+/** @param most tokens that are of use; undefined = all */
+function encode(prompt: Prompt, { tokenizer, chatTemplate }: LoadedModel, most = Number.POSITIVE_INFINITY): BoundedIds {
   switch (prompt.kind) {
     case 'text':
-      return tokenizer.encode(prompt.text, true);
+      return encodeBounded(tokenizer, prompt.text, true, most);
     case 'tokens':
-      return prompt.tokenIds;
+      return { ids: prompt.tokenIds, whole: true };
     case 'chat':
       // The template writes the special tokens itself.
-      return tokenizer.encode(chatTemplate.render(prompt.messages, true, prompt.template), false);
+      return encodeBounded(tokenizer, chatTemplate.render(prompt.messages, true, prompt.template), false, most);
   }
 }
 
@@ -183,13 +200,24 @@ function checkLength(promptTokens: number, maxNewTokens: number, contextLength: 
   const message =
     `inputs[${index}]: ${promptTokens} prompt tokens and ${maxNewTokens} new tokens are ` +
     `${promptTokens + maxNewTokens}, but the context holds ${contextLength}; ${advice}`;
-  throw new AppError('CONTEXT_LENGTH_EXCEEDED', message, {
-    metadata: {
-      input: String(index),
-      prompt_tokens: String(promptTokens),
-      max_new_tokens: String(maxNewTokens),
-      context_length: String(contextLength),
-    },
+  throw exceeded(message, index, {
+    prompt_tokens: String(promptTokens),
+    max_new_tokens: String(maxNewTokens),
+    context_length: String(contextLength),
+  });
+}
+
+/** @param atLeast tokens of the prompt, which was not read to its end */
+function farTooLong(atLeast: number, contextLength: number, index: number): AppError {
+  const message =
+    `inputs[${index}]: the prompt has more than ${atLeast} tokens, but the context holds ${contextLength} ` +
+    '(truncate keeps its last tokens)';
+  return exceeded(message, index, { context_length: String(contextLength) });
+}
+
+function exceeded(message: string, index: number, facts: Readonly<Record<string, string>>): AppError {
+  return new AppError('CONTEXT_LENGTH_EXCEEDED', message, {
+    metadata: { input: String(index), ...facts },
     violations: [{ field: `inputs[${index}]`, description: message }],
   });
 }

@@ -77,8 +77,11 @@ describe('faults', () => {
   test('more rows than the queue holds are refused at once, with nothing enqueued', async (t) => {
     const url = await startServer(t, [...FLAGS, '--max-queue', '2']);
     const response = await post(url, { inputs: ['a', 'b', 'c'] });
-    assert.equal(response.status, 503);
-    assert.equal(((await response.json()) as { reason: string }).reason, 'QUEUE_FULL');
+    // Not QUEUE_FULL, after which clients would try again.
+    assert.equal(response.status, 400);
+    const { reason, message } = (await response.json()) as { reason: string; message: string };
+    assert.equal(reason, 'INVALID_REQUEST');
+    assert.match(message, /3 rows, but at most 2 may wait or run/);
     assert.equal((await post(url, { inputs: ['a', 'b'] })).status, 200);
   });
 

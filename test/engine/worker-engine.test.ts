@@ -116,7 +116,7 @@ describe('engine worker', async () => {
           listeners,
         ),
       ),
-      'QUEUE_FULL',
+      'INVALID_REQUEST',
     );
     assert.equal(
       reasonOf(() => engine.submit([row({ maxNewTokens: 5000 })], listeners.slice(0, 1))),
