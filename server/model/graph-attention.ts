@@ -58,8 +58,9 @@ export function emitAttention(
       const normed = parts.map((part, head) => sites.norm(part, norm[head]!)); // [rows, headDim] each, grouped or not
       return graph.op('Concat', normed, { axis: -1 });
     }
-    const width = attention.normWhole ? heads * headDim : headDim;
-    return sites.flatNorm(graph.op('Reshape', [x, graph.ints([-1, width])]), norm);
+    const [width, parts] = attention.normWhole ? [heads * headDim, 1] : [headDim, heads];
+    const apart = graph.op('Reshape', [x, graph.ints([-1, width])]);
+    return sites.flatNorm(graph.known(apart, [`rows*${parts}`, width]), norm);
   };
   const prepare = (x: Value, heads: number, norm: HeadNorms | undefined): Value => {
     const y = norm === undefined ? x : normalise(x, heads, norm);
