@@ -17,8 +17,8 @@ export interface OpenAiView {
   readonly kind: OpenAiKind;
   /** Answers to each input: choices are numbered through. */
   readonly n: number;
-  /** True: the answer begins with the prompt, in the lists of log-probabilities, too. */
-  readonly echo: boolean;
+  /** True: the lists of log-probabilities begin with the prompt, as the text does. */
+  readonly listsPrompt: boolean;
   /** True: `prompt_logprobs` was asked for by name. */
   readonly promptLogprobs: boolean;
 }
@@ -43,13 +43,14 @@ export function answerJson(results: readonly PredictResult[], view: OpenAiView):
     choices: results.map((result) => ({
       index: choiceIndex(result, view.n),
       ...(kind === 'chat' ? { message: { role: 'assistant', content: result.text } } : { text: result.text }),
-      logprobs: logprobsJson(result.tokens, kind, view.echo ? (result.promptTokens ?? []) : []),
+      logprobs: logprobsJson(result.tokens, kind, {
+        text: result.text,
+        prompt: view.listsPrompt ? result.promptTokens : [],
+      }),
       finish_reason: OPENAI_FINISH[result.finishReason],
-      ...(view.promptLogprobs && kind === 'completion'
-        ? { prompt_logprobs: promptJson(result.promptTokens ?? []) }
-        : {}),
+      ...(kind === 'completion' ? promptJson(result, view) : {}),
     })),
-    ...(view.promptLogprobs && kind === 'chat' ? { prompt_logprobs: promptJson(results[0]?.promptTokens ?? []) } : {}),
+    ...(kind === 'chat' && results[0] !== undefined ? promptJson(results[0], view) : {}),
     usage: {
       prompt_tokens: promptTokens,
       completion_tokens: completionTokens,
@@ -64,34 +65,48 @@ export function newId(kind: OpenAiKind): string {
   return `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`;
 }
 
-/**
- * Log-probabilities of tokens in the form of the body; null where none were asked for.
- * @param prompt tokens of the prompt that the text begins with
- * @param offset characters before the first token
- */
+/** Where the tokens of a list of log-probabilities are. */
+export interface TokenPlaces {
+  /** The text that the tokens of the prompt and the generated ones make. */
+  readonly text: string;
+  /** Tokens of the prompt that the text begins with. */
+  readonly prompt?: readonly TokenInfo[] | undefined;
+  /** Characters of the answer before the text. */
+  readonly offset?: number | undefined;
+}
+
+/** Log-probabilities of tokens in the form of the body; null where none were asked for. */
 export function logprobsJson(
   tokens: readonly TokenInfo[],
   kind: OpenAiKind,
-  prompt: readonly TokenInfo[] = [],
-  offset = 0,
+  { text, prompt = [], offset = 0 }: TokenPlaces,
 ): object | null {
-  if (!tokens.some((token) => token.logprob !== undefined)) return null;
+  if (prompt.length === 0 && !tokens.some((token) => token.logprob !== undefined)) return null;
   if (kind === 'chat') return { content: tokens.map(chatToken) };
   const all = [...prompt, ...tokens];
-  let at = offset;
   return {
-    tokens: all.map(({ text }) => text),
+    tokens: all.map((token) => token.text),
     token_logprobs: all.map(({ logprob }) => logprob ?? null),
     top_logprobs: all.map(({ logprob, top = [] }) =>
       logprob === undefined ? null : Object.fromEntries(top.map((other) => [other.text, other.logprob])),
     ),
-    text_offset: all.map(({ text, special }) => {
-      const start = at;
-      // Special tokens are named in the list, but are not part of the text.
-      at += special ? 0 : text.length;
-      return start;
-    }),
+    text_offset: offsets(all, text).map((at) => offset + at),
   };
+}
+
+/**
+ * Where each token begins in the text that they end. Special tokens are named in the list, but are part of the text only
+ * where the prompt itself spells them; what the tokenizer adds to a prompt stands before those, so the search begins at the end.
+ */
+function offsets(tokens: readonly TokenInfo[], text: string): number[] {
+  let at = text.length;
+  return tokens
+    .toReversed()
+    .map((token) => {
+      if (!token.special || text.endsWith(token.text, at)) at = Math.max(0, at - token.text.length);
+      return at;
+    })
+    .toReversed();
 }
 
 function chatToken({ text, logprob, top = [] }: TokenInfo): object {
@@ -104,15 +119,20 @@ function chatToken({ text, logprob, top = [] }: TokenInfo): object {
   };
 }
 
-/** vLLM's form: for each token of the prompt, by id, it and its alternatives; null for the first. */
-function promptJson(tokens: readonly TokenInfo[]): (object | null)[] {
-  return tokens.map(({ id, text, logprob, top = [] }) => {
+/**
+ * `prompt_logprobs`, where they were asked for, in vLLM's form: for each token of the prompt, by id, it and its
+ * alternatives; null for the first.
+ */
+export function promptJson({ promptTokens = [] }: PredictResult, view: OpenAiView): object {
+  if (!view.promptLogprobs) return {};
+  const tokens = promptTokens.map(({ id, text, logprob, top = [] }) => {
     if (logprob === undefined) return null;
     const entries = top.map((other, rank) => [
       other.id,
       { logprob: other.logprob, rank: rank + 1, decoded_token: other.text },
     ]);
     const own = top.some((other) => other.id === id) ? [] : [[id, { logprob, decoded_token: text }]];
-    return Object.fromEntries([...own, ...entries]);
+    return Object.fromEntries([...own, ...entries]) as object;
   });
+  return { prompt_logprobs: tokens };
 }

@@ -2,7 +2,7 @@
 import type { AppError } from '../errors.js';
 import type { PredictEvent } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-import { choiceIndex, logprobsJson, newId, OPENAI_FINISH, type OpenAiView } from './openai-answer.js';
+import { choiceIndex, logprobsJson, newId, OPENAI_FINISH, type OpenAiView, promptJson } from './openai-answer.js';
 
 /** Renders chunks; nothing is held, because the end has a chunk of its own. */
 export class OpenAiStream implements StreamRenderer {
@@ -25,9 +25,14 @@ export class OpenAiStream implements StreamRenderer {
     const index = choiceIndex(event, this.view.n);
     if (event.type === 'final') {
       const { finishReason, receipt } = event.result;
-      return this.#chunk(index, undefined, null, OPENAI_FINISH[finishReason], receipt.model);
+      const prompt = promptJson(event.result, this.view);
+      return this.#chunk(index, undefined, null, OPENAI_FINISH[finishReason], receipt.model, prompt);
     }
-    const logprobs = logprobsJson(event.tokens, this.view.kind, [], this.#lengths.get(index));
+    const logprobs = logprobsJson(event.tokens, this.view.kind, {
+      text: event.text,
+      prompt: this.view.listsPrompt ? event.promptTokens : [],
+      offset: this.#lengths.get(index),
+    });
     return event.text === '' && logprobs === null ? '' : this.#chunk(index, event.text, logprobs, null);
   }
 
@@ -49,6 +54,7 @@ export class OpenAiStream implements StreamRenderer {
     logprobs: object | null,
     finishReason: string | null,
     model = this.model,
+    prompt: object = {},
   ): string {
     const { kind } = this.view;
     const role = this.#lengths.has(index) ? {} : { role: 'assistant' };
@@ -60,7 +66,8 @@ export class OpenAiStream implements StreamRenderer {
       object: kind === 'chat' ? 'chat.completion.chunk' : 'text_completion',
       created: this.#created,
       ...(model === undefined ? {} : { model }),
-      choices: [{ index, ...choice, logprobs, finish_reason: finishReason }],
+      choices: [{ index, ...choice, logprobs, finish_reason: finishReason, ...(kind === 'chat' ? {} : prompt) }],
+      ...(kind === 'chat' ? prompt : {}),
     };
     return `data: ${JSON.stringify(chunk)}\n\n`;
   }

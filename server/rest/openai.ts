@@ -50,7 +50,6 @@ export function readCompletion(body: Record<string, unknown>): Ask {
     returnFullText: echo,
     bestOf: fields.take(integerField, 'best_of'),
     logprobs,
-    // An echoed prompt is part of the text, so its tokens are part of the log-probabilities.
     ...(echo && logprobs !== undefined ? { promptLogprobs: logprobs } : {}),
   });
 }
@@ -122,7 +121,9 @@ class Fields {
     };
     const stream = this.take(booleanField, 'stream') ?? false;
     const given = [...Object.entries(own), ...Object.entries(shared)].filter(([, value]) => value !== undefined);
-    const view = { kind, n, echo, promptLogprobs: promptLogprobs !== undefined };
+    // An echoed prompt is part of the text, so its tokens are part of the log-probabilities.
+    const listsPrompt = echo && own.logprobs !== undefined;
+    const view = { kind, n, listsPrompt, promptLogprobs: promptLogprobs !== undefined };
     return {
       prompts,
       isList,

@@ -12,6 +12,7 @@ interface WaitingDelta extends RowPlace {
   readonly type: 'delta';
   text: string;
   readonly tokens: TokenInfo[];
+  promptTokens?: readonly TokenInfo[] | undefined;
 }
 
 interface Consumer {
@@ -38,16 +39,20 @@ export class EventChannel implements AsyncIterableIterator<PredictEvent> {
     this.#onLeave = onLeave;
   }
 
-  /** Adds text to a row's answer. */
-  delta(place: RowPlace, text: string, tokens: readonly TokenInfo[]): void {
+  /**
+   * Adds text to a row's answer.
+   * @param promptTokens tokens of the prompt, with the text that repeats it
+   */
+  delta(place: RowPlace, text: string, tokens: readonly TokenInfo[], promptTokens?: readonly TokenInfo[]): void {
     if (this.#state !== 'open') return;
     const { index, sample } = place;
     const open = this.#openDeltas.get(keyOf(place));
     if (open !== undefined) {
       open.text += text;
       open.tokens.push(...tokens);
+      open.promptTokens ??= promptTokens;
     } else {
-      const delta: WaitingDelta = { type: 'delta', index, sample, text, tokens: [...tokens] };
+      const delta: WaitingDelta = { type: 'delta', index, sample, text, tokens: [...tokens], promptTokens };
       this.#openDeltas.set(keyOf(place), delta);
       this.#queue.push(delta);
     }

@@ -66,6 +66,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
       const candidates: Candidate[] = new Array(rows.length);
       return new Promise<PredictResult[]>((resolve, reject) => {
         const sink = {
+          prompt: () => {},
           tokens: () => {},
           result: (at: number, candidate: Candidate) => {
             candidates[at] = candidate;
@@ -85,8 +86,8 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
         left = reason;
         run?.cancel(reason);
       });
-      for (const row of rows) if (row.promptText !== '') channel.delta(row, row.promptText, []);
       run = await startRun(model, leases, rows, call, {
+        prompt: (at, text, tokens) => channel.delta(rows[at]!, text, [], tokens),
         tokens: (at, tokens) => channel.delta(rows[at]!, tokens.map(({ text }) => text).join(''), tokens),
         result: (_, { result }) => channel.final(result),
         done: () => {

@@ -11,6 +11,11 @@ import type { CallContext, TokenInfo } from './types.js';
 
 /** Receives what a request produces. Nothing is called after `done` or `failed`. */
 export interface RunSink {
+  /**
+   * The `at`-th answer begins with the prompt, as its adapters have it; before its tokens.
+   * @param tokens those of the prompt, where their log-probabilities were asked for
+   */
+  prompt(at: number, text: string, tokens: readonly TokenInfo[] | undefined): void;
   /** Tokens of the `at`-th row that became final. */
   tokens(at: number, tokens: readonly TokenInfo[]): void;
   /** The answer of the `at`-th row is complete. */
@@ -91,6 +96,9 @@ class Run implements RequestRun {
   start(): void {
     try {
       if (this.#signal.aborted) throw abortError(this.#signal);
+      for (const [at, { promptText, parameters }] of this.#rows.entries()) {
+        if (promptText !== '' && parameters.promptLogprobs === undefined) this.#sink.prompt(at, promptText, undefined);
+      }
       this.#handles = this.#model.engine.submit(
         this.#rows.map((row, at) => this.#engineRow(row, at)),
         this.#rows.map((_, at) => ({
@@ -153,6 +161,7 @@ class Run implements RequestRun {
     const answer = this.#answers[at]!;
     if (this.#over || answer.complete) return;
     this.#guard(() => {
+      if (answer.untouched) this.#scoredPrompt(at);
       this.#deliver(at, answer.push(event));
       if (answer.stopped) this.#handles[at]?.cancel();
     });
@@ -176,6 +185,13 @@ class Run implements RequestRun {
       this.#sink.result(at, { result: answer.result(event, leases), meanLogprob });
       if (this.#rowsLeft === 0) this.#finish(() => this.#sink.done());
     });
+  }
+
+  /** All of the prompt is scored once there is a token: what repeats it has waited for that. */
+  #scoredPrompt(at: number): void {
+    const { promptText, parameters } = this.#rows[at]!;
+    if (promptText === '' || parameters.promptLogprobs === undefined) return;
+    this.#sink.prompt(at, promptText, this.#answers[at]!.promptTokens());
   }
 
   #deliver(at: number, tokens: readonly TokenInfo[]): void {

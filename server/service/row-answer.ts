@@ -36,6 +36,11 @@ export class RowAnswer {
     this.#stream = new TextStream(model.tokenizer, stop, { skipSpecialTokens: true, continuation: returnFullText });
   }
 
+  /** True until the first token came. */
+  get untouched(): boolean {
+    return this.#tokens.length === 0 && this.#events.length === 0;
+  }
+
   /** True once the text has met a stop string or an end id: whatever the engine still sends is dropped. */
   get complete(): boolean {
     return this.#finish !== undefined;
@@ -49,6 +54,11 @@ export class RowAnswer {
   /** Mean log-probability of the tokens; -Infinity without any. Means something only where `logprobs` is there. */
   get meanLogprob(): number {
     return this.#tokens.length === 0 ? Number.NEGATIVE_INFINITY : this.#logprobSum / this.#tokens.length;
+  }
+
+  /** The tokens of the prompt with the log-probabilities that came. */
+  promptTokens(): readonly TokenInfo[] {
+    return promptTokens(this.#row.promptIds, this.#scores, this.#model.tokenizer);
   }
 
   /** Takes log-probabilities of prompt tokens. */
@@ -83,9 +93,7 @@ export class RowAnswer {
       sample: this.#row.sample,
       text: this.#text,
       tokens: this.#tokens,
-      ...(this.#row.parameters.promptLogprobs !== undefined && {
-        promptTokens: promptTokens(this.#row.promptIds, this.#scores, this.#model.tokenizer),
-      }),
+      ...(this.#row.parameters.promptLogprobs !== undefined && { promptTokens: this.promptTokens() }),
       finishReason: this.#finish!,
       ...(this.#stop !== undefined && { stopString: this.#stop }),
       usage: {

@@ -148,6 +148,8 @@ export type PredictEvent =
       readonly sample: number;
       readonly text: string;
       readonly tokens: readonly TokenInfo[];
+      /** Of the prompt that the text begins with, where their log-probabilities were asked for. */
+      readonly promptTokens?: readonly TokenInfo[] | undefined;
     }
   | { readonly type: 'final'; readonly index: number; readonly sample: number; readonly result: PredictResult };
 
