@@ -115,22 +115,29 @@ async function sendPieces(
   reply.hijack();
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
   raw.writeHead(reply.statusCode);
+  let last: string | Uint8Array = '';
   try {
-    for (; !step.done && !gone.aborted; step = await iterator.next()) await write(raw, step.value, gone);
+    for (; !step.done && !gone.aborted; step = await iterator.next()) {
+      if (step.value.length > 0) last = step.value;
+      await write(raw, step.value, gone);
+    }
     if (!gone.aborted) raw.addTrailers(receiptHeaders(receipts));
   } catch (thrown) {
     const error = toAppError(thrown);
     logFault(error, request.log);
-    if (!gone.aborted) raw.write(failureLine(error, String(reply.getHeader('content-type'))));
+    if (!gone.aborted) raw.write(failureLine(error, String(reply.getHeader('content-type')), last));
   } finally {
     iterator.return?.().catch(() => {});
     if (!gone.aborted) raw.end();
   }
 }
 
-function failureLine(error: AppError, type: string): string {
+/** @param last piece that was sent: it may have left its line open, and a failure has a line of its own */
+function failureLine(error: AppError, type: string, last: string | Uint8Array): string {
   const json = JSON.stringify({ code: statusOf(error), error: error.message, reason: error.reason });
-  return type.startsWith('text/event-stream') ? `data: ${json}\n\n` : `${json}\n`;
+  const open = last.length > 0 && Buffer.from(last.slice(-1)).at(-1) !== 0x0a;
+  if (type.startsWith('text/event-stream')) return `${open ? '\n\n' : ''}data: ${json}\n\n`;
+  return `${open ? '\n' : ''}${json}\n`;
 }
 
 async function collect(
@@ -148,11 +155,15 @@ async function collect(
     sink.push(body);
     return;
   }
+  let last: string | Uint8Array = '';
   try {
-    for await (const piece of body) sink.push(piece);
+    for await (const piece of body) {
+      if (piece.length > 0) last = piece;
+      sink.push(piece);
+    }
     sink.headers(receiptHeaders(receipts));
   } catch (thrown) {
     if (!sink.begun) throw thrown;
-    sink.push(failureLine(toAppError(thrown), headers['content-type'] ?? ''));
+    sink.push(failureLine(toAppError(thrown), headers['content-type'] ?? '', last));
   }
 }

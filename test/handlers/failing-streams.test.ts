@@ -1,0 +1,41 @@
+/** Streams of handlers that fail after they have begun. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { startServer } from '../rest/served.js';
+
+test('a failure is a line of its own, whatever was sent before it', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'loramux-failing-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'serving.properties'), 'option.entryPoint=handler.mjs\n');
+  writeFileSync(
+    join(folder, 'handler.mjs'),
+    `import { output } from '@loramux/sdk/handler';
+export const handle = (input) => {
+  const { type, pieces } = input.getAsJson();
+  const body = (async function* () {
+    for (const piece of pieces) yield piece;
+    throw new Error('in the middle');
+  })();
+  return output({ properties: { 'content-type': type }, body });
+};
+`,
+  );
+  const url = await startServer(t, ['--model', folder, '--log-level', 'silent']);
+  const answer = async (type: string, pieces: unknown[]) => {
+    const response = await fetch(`${url}/invocations`, { method: 'POST', body: JSON.stringify({ type, pieces }) });
+    assert.equal(response.status, 200);
+    return response.text();
+  };
+  const failure = JSON.stringify({ code: 424, error: 'in the middle', reason: 'HANDLER_FAILED' });
+  const lines = 'application/jsonlines';
+  assert.equal(await answer(lines, ['half a']), `half a\n${failure}\n`);
+  assert.equal(await answer(lines, ['whole\n']), `whole\n${failure}\n`);
+  assert.equal(await answer(lines, ['half a', '']), `half a\n${failure}\n`);
+  assert.equal(await answer(lines, [{ a: 1 }]), `{"a":1}\n${failure}\n`);
+  assert.equal(await answer(lines, ['é']), `é\n${failure}\n`);
+  assert.equal(await answer('text/event-stream', ['data: half']), `data: half\n\ndata: ${failure}\n\n`);
+  assert.equal(await answer('text/event-stream', ['data: whole\n\n']), `data: whole\n\ndata: ${failure}\n\n`);
+});
