@@ -20,7 +20,7 @@ export async function serve(args) {
 /** Takes the end of npm for a signal, unless a signal came already: two mean "at once". */
 function endWithNpm() {
   let told = false;
-  for (const signal of ['SIGINT', 'SIGTERM']) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
       told = true;
       // As without this listener, until the server has its own.

@@ -137,7 +137,7 @@ function commandLine(
     .configureOutput(output);
   const command = program
     .command('serve')
-    .description('Serve models until SIGINT or SIGTERM.')
+    .description('Serve models until SIGINT, SIGTERM or SIGHUP.')
     .allowExcessArguments(false)
     .exitOverride()
     .configureOutput(output)

@@ -208,7 +208,7 @@ export const SETTINGS = z.object({
   }),
   graceMs: integer(0, 3_600_000, {
     value: 'MS',
-    description: 'How long running requests may go on after SIGTERM or SIGINT before they are cancelled.',
+    description: 'How long running requests may go on after SIGTERM, SIGINT or SIGHUP before they are cancelled.',
     default: '30000',
   }),
   maxQueue: integer(1, 1_000_000, {

@@ -85,25 +85,27 @@ describe('faults', () => {
     assert.equal((await post(url, { inputs: ['a', 'b'] })).status, 200);
   });
 
-  test('SIGTERM lets a running stream finish, refuses new work, and ends with code 0', async () => {
-    const main = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
-    const child = spawn(process.execPath, [main, 'serve', '--port', '0', ...FLAGS], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    test(`${signal} lets a running stream finish, refuses new work, and ends with code 0`, async () => {
+      const main = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
+      const child = spawn(process.execPath, [main, 'serve', '--port', '0', ...FLAGS], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const [data] = (await once(child.stdout, 'data')) as [Buffer];
+      const url = /http:\/\/\S+/.exec(data.toString())![0];
+      const response = await post(url, { inputs: 'a', adapters: 'mlp-r16', ...LONG });
+      const reader = response.body!.getReader();
+      let text = new TextDecoder().decode((await reader.read()).value);
+      child.kill(signal);
+      await sleep(100);
+      await assert.rejects(post(url, { inputs: 'late' }), 'new connections are refused');
+      for (let part = await reader.read(); !part.done; part = await reader.read())
+        text += new TextDecoder().decode(part.value);
+      assert.match(text.trim().split('\n').at(-1)!, /"generated_text":/);
+      const [code] = (await once(child, 'exit')) as [number];
+      assert.equal(code, 0);
     });
-    const [data] = (await once(child.stdout, 'data')) as [Buffer];
-    const url = /http:\/\/\S+/.exec(data.toString())![0];
-    const response = await post(url, { inputs: 'a', adapters: 'mlp-r16', ...LONG });
-    const reader = response.body!.getReader();
-    let text = new TextDecoder().decode((await reader.read()).value);
-    child.kill('SIGTERM');
-    await sleep(100);
-    await assert.rejects(post(url, { inputs: 'late' }), 'new connections are refused');
-    for (let part = await reader.read(); !part.done; part = await reader.read())
-      text += new TextDecoder().decode(part.value);
-    assert.match(text.trim().split('\n').at(-1)!, /"generated_text":/);
-    const [code] = (await once(child, 'exit')) as [number];
-    assert.equal(code, 0);
-  });
+  }
 
   test('a server whose engine hangs in a native call answers for it, and SIGTERM ends it nevertheless', async (t) => {
     const main = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
