@@ -13,10 +13,12 @@ export type Sniffed = 'h1' | 'h2';
  * @param decide called once, unless the connection dies first
  */
 export function sniff(socket: Socket, timeoutMs: number, decide: (protocol: Sniffed) => void): void {
+  let undecided = true;
   const drop = (): void => {
     socket.destroy();
   };
-  const timer = setTimeout(drop, timeoutMs);
+  // What has come meanwhile is read first: a process that was kept from running for that long is late itself.
+  const timer = setTimeout(() => setImmediate(() => undecided && drop()), timeoutMs);
   timer.unref();
   socket.once('close', () => clearTimeout(timer));
   socket.on('error', drop);
@@ -34,6 +36,7 @@ export function sniff(socket: Socket, timeoutMs: number, decide: (protocol: Snif
       return;
     }
     clearTimeout(timer);
+    undecided = false;
     socket.off('error', drop);
     socket.off('end', drop);
     socket.unshift(head);

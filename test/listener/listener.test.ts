@@ -138,6 +138,15 @@ describe('listener', () => {
     assert.ok(sent < PREFACE.length);
   });
 
+  it('serves what came in time, however late the process gets to read it', async () => {
+    const { socket, received, closed } = await openRaw(port);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    socket.write(GET);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+    await closed;
+    assert.match(received(), /^HTTP\/1.1 200 /);
+  });
+
   it('answers garbage with 400', async () => {
     const { socket, received, closed } = await openRaw(port);
     socket.write(Buffer.from([0, 1, 2, 255]));
