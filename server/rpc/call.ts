@@ -28,6 +28,9 @@ export type RpcLog = (record: RpcRecord) => void;
 /** The request id of a call. */
 export const kRequestId = createContextKey('', { description: 'request id' });
 
+/** True once the end of the call is told: more than one place sees it, as where a deadline passes before the interceptor. */
+export const kLogged = createContextKey(false, { description: 'the end of the call is told' });
+
 /** Address of the caller, where there is a connection. */
 export const kPeer = createContextKey<string | undefined>(undefined, { description: 'address of the caller' });
 
@@ -55,6 +58,8 @@ export function callInterceptor(log: RpcLog | undefined): Interceptor {
     const started = performance.now();
     const method = `${req.service.typeName}/${req.method.name}`;
     const end = (code: string, app?: AppError): void => {
+      if (req.contextValues.get(kLogged)) return;
+      req.contextValues.set(kLogged, true);
       const ms = performance.now() - started;
       const fault = app !== undefined && FAULTS.has(app.reason);
       log?.({ requestId, method, code, reason: app?.reason, ms, error: fault ? (app.cause ?? app) : undefined });
@@ -68,7 +73,14 @@ export function callInterceptor(log: RpcLog | undefined): Interceptor {
     try {
       const res = await next(req);
       res.header.set(REQUEST_ID_HEADER, requestId);
-      if (res.stream) return { ...res, message: watch(res.message, () => end('ok'), fail) };
+      if (res.stream) {
+        // Over HTTP/1.1 nobody reads on, nor returns, where the client has left.
+        const gone = (): void => {
+          if (!req.contextValues.get(kLogged)) fail(new AppError('CANCELED', 'the call was cancelled'));
+        };
+        req.signal.addEventListener('abort', () => setImmediate(gone), { once: true });
+        return { ...res, message: watch(res.message, () => end('ok'), fail) };
+      }
       end('ok');
       return res;
     } catch (thrown) {

@@ -74,6 +74,8 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       request = universalRequestFromNodeRequest(req, res, undefined, values);
     } catch {
       // No URL can be made of the Host header and the path.
+      const requestId = String(req.headers['x-request-id'] ?? '');
+      options.log?.({ requestId, method: 'unknown', code: 'invalid_argument', reason: 'INVALID_REQUEST', ms: 0 });
       res.writeHead(400, { 'content-type': 'text/plain' });
       res.end('the Host header is missing or malformed\n');
       return;
@@ -81,7 +83,7 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
     handler(request)
       .then((response) =>
         universalResponseToNodeResponse(
-          withPlainMessage(refusal(response, req, handler.allowedMethods) ?? response),
+          withPlainMessage(refusal(response, req, handler, options.log) ?? response),
           res,
         ),
       )

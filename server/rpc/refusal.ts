@@ -3,6 +3,7 @@ import type { UniversalServerResponse } from '@connectrpc/connect/protocol';
 import { errorToJsonBytes } from '@connectrpc/connect/protocol-connect';
 import { AppError } from '../errors.js';
 import type { AnyRequest } from '../listener/exchange.js';
+import { codeName, type RpcLog } from './call.js';
 import { toConnectError } from './errors.js';
 
 const TYPES =
@@ -27,22 +28,26 @@ function reasonOf(status: number, req: AnyRequest, methods: readonly string[]): 
 /**
  * The same status with the error in the form of Connect, which is JSON, so that whoever sent this reads what is wrong.
  * Undefined for every other answer.
- * @param methods those of the procedure
+ * @param procedure its path, and the methods that it takes
  */
 export function refusal(
   response: UniversalServerResponse,
   req: AnyRequest,
-  methods: readonly string[],
+  procedure: { readonly requestPath: string; readonly allowedMethods: readonly string[] },
+  log: RpcLog | undefined,
 ): UniversalServerResponse | undefined {
   if (response.body !== undefined) return undefined;
-  const error = reasonOf(response.status, req, methods);
+  const error = reasonOf(response.status, req, procedure.allowedMethods);
   if (error === undefined) return undefined;
   const requestId = String(req.headers['x-request-id'] ?? '');
-  const body = errorToJsonBytes(toConnectError(error, requestId), undefined);
+  const rendered = toConnectError(error, requestId);
+  const method = procedure.requestPath.slice(1);
+  log?.({ requestId, method, code: codeName(rendered.code), reason: error.reason, ms: 0 });
+  const body = errorToJsonBytes(rendered, undefined);
   const header = new Headers(response.header);
   header.set('content-type', 'application/json');
   header.set('content-length', String(body.byteLength));
-  if (response.status === 405) header.set('allow', methods.join(', '));
+  if (response.status === 405) header.set('allow', procedure.allowedMethods.join(', '));
   return { ...response, header, body: chunk(body) };
 }
 

@@ -3,7 +3,7 @@
  * packed in a way that nobody knows. They get what every other error has.
  */
 import { ConnectError, type HandlerContext } from '@connectrpc/connect';
-import { codeName, kRequestId, type RpcLog } from './call.js';
+import { codeName, kLogged, kRequestId, type RpcLog } from './call.js';
 import { explain } from './errors.js';
 
 /**
@@ -20,6 +20,7 @@ export function explainingGate(log: RpcLog | undefined): (context: HandlerContex
       if (!(error instanceof ConnectError) || values.get(kRequestId) !== '') return;
       const requestId = context.requestHeader.get('x-request-id') ?? '';
       const reason = explain(error, requestId);
+      values.set(kLogged, true);
       const method = `${context.service.typeName}/${context.method.name}`;
       log?.({ requestId, method, code: codeName(error.code), reason, ms: performance.now() - started });
     };
