@@ -85,6 +85,7 @@ export async function composeServer(
     leases: adapters,
     limits: { maxInputs: MAX_INPUTS },
     uses,
+    ended: (model, end) => metrics.rows.inc({ model, finish_reason: end }),
   });
   const measured = measuredInference(inference, modelService, metrics);
   const handlers: HandlerModels = new HandlerModels({

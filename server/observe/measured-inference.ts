@@ -1,8 +1,8 @@
-/** Measures every row whatever surface asked for it: a wrapper of the inference service. */
+/** Measures every answered row whatever surface asked for it: a wrapper of the inference service. */
 import type { InferenceService, ModelService, PredictEvent, PredictResult } from '../service/types.js';
 import type { Metrics } from './metrics.js';
 
-/** The same service, counted: tokens, finish reasons, queue time, first token, pace. */
+/** The same service, counted: tokens, queue time, first token, pace. */
 export function measuredInference(
   inference: InferenceService,
   models: Pick<ModelService, 'resolve'>,
@@ -52,7 +52,6 @@ function observe(metrics: Metrics, result: PredictResult, counted: number): void
   const { model } = result.receipt;
   const { promptTokens, completionTokens } = result.usage;
   const { queueMs, prefillMs, decodeMs } = result.timings;
-  metrics.rows.inc({ model, finish_reason: result.finishReason });
   metrics.promptTokens.inc({ model }, promptTokens);
   metrics.generatedTokens.inc({ model }, Math.max(0, completionTokens - counted));
   metrics.queueSeconds.observe({ model }, queueMs / 1000);

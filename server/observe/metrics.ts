@@ -44,7 +44,7 @@ export class Metrics {
     this.#requestSeconds = histogram('request', 'Time to the end of the answer.', ['route', 'method'], REQUEST_BUCKETS);
     this.promptTokens = counter('prompt_tokens', 'Prompt tokens of finished rows.', ['model']);
     this.generatedTokens = counter('generated_tokens', 'Tokens handed to callers.', ['model']);
-    this.rows = counter('rows', 'Finished rows by what ended them.', ['model', 'finish_reason']);
+    this.rows = counter('rows', 'Rows that an engine had, by what ended them.', ['model', 'finish_reason']);
     this.queueSeconds = histogram('queue', 'Time a row waited for its first step.', ['model'], REQUEST_BUCKETS);
     this.firstTokenSeconds = histogram(
       'time_to_first_token',

@@ -59,6 +59,7 @@ export async function createRestApp(services: Services, options: RestOptions): P
     // Paths that cannot be decoded come here, past all hooks.
     frameworkErrors: (error, request, reply) => {
       commonHeaders(request, reply);
+      logAtEnd(request, reply, options.metrics);
       sendError(error, request, reply);
     },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PARAM_LENGTH },
@@ -115,18 +116,23 @@ function addCommonHeaders(app: FastifyInstance): void {
 
 function addAccessLog(app: FastifyInstance, metrics: RestMetrics | undefined): void {
   app.addHook('onRequest', (request, reply, done) => {
-    // "close" comes in every case; fastify's own hook does not run for a client that left in the middle of an answer.
-    reply.raw.once('close', () => {
-      const route = request.routeOptions.url ?? 'none';
-      const milliseconds = reply.elapsedTime;
-      // A client that left saw no end; it counts under the status that the error table has for it.
-      const status = reply.raw.writableEnded ? reply.raw.statusCode : 499;
-      metrics?.request(route, request.method, status, milliseconds / 1000);
-      // Probes come every few seconds and say nothing.
-      const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
-      request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
-    });
+    logAtEnd(request, reply, metrics);
     done();
+  });
+}
+
+function logAtEnd(request: FastifyRequest, reply: FastifyReply, metrics: RestMetrics | undefined): void {
+  const started = performance.now();
+  // "close" comes in every case; fastify's own hook does not run for a client that left in the middle of an answer.
+  reply.raw.once('close', () => {
+    const route = request.routeOptions.url ?? 'none';
+    const milliseconds = performance.now() - started;
+    // A client that left saw no end; it counts under the status that the error table has for it.
+    const status = reply.raw.writableEnded ? reply.raw.statusCode : 499;
+    metrics?.request(route, request.method, status, milliseconds / 1000);
+    // Probes come every few seconds and say nothing.
+    const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
+    request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
   });
 }
 

@@ -6,7 +6,7 @@ import { EventChannel } from './event-channel.js';
 import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
-import { type RequestRun, startRun } from './request-run.js';
+import { type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
 import type { InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
 
 /** Bounds of requests. */
@@ -25,13 +25,15 @@ export interface InferenceOptions {
   readonly limits: InferenceLimits;
   /** Where running requests are counted by engine; absent = nowhere. */
   readonly uses?: ModelUses | undefined;
+  /** Where ended rows are counted; absent = nowhere. */
+  readonly ended?: RowEnded | undefined;
 }
 
 const MAX_WAITING_TOKENS = 8192;
 
 /** The {@link InferenceService} over loaded models. */
 export function createInferenceService(options: InferenceOptions): InferenceService {
-  const { models, modelService, leases, limits, uses } = options;
+  const { models, modelService, leases, limits, uses, ended } = options;
 
   const find = (request: PredictRequest): LoadedModel => {
     const { name, ready } = modelService.resolve(request.model);
@@ -74,7 +76,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
           done: () => resolve(pickBest(rows, candidates)),
           failed: reject,
         };
-        startRun(model, leases, rows, call, sink).catch(reject);
+        startRun(model, leases, rows, call, sink, ended).catch(reject);
       }).finally(leave);
     },
 
@@ -86,7 +88,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
         left = reason;
         run?.cancel(reason);
       });
-      run = await startRun(model, leases, rows, call, {
+      const sink: RunSink = {
         prompt: (at, text, tokens) => channel.delta(rows[at]!, text, [], tokens),
         tokens: (at, tokens) => channel.delta(rows[at]!, tokens.map(({ text }) => text).join(''), tokens),
         result: (_, { result }) => channel.final(result),
@@ -98,7 +100,8 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
           leave?.();
           channel.fail(error);
         },
-      }).catch((error: unknown) => {
+      };
+      run = await startRun(model, leases, rows, call, sink, ended).catch((error: unknown) => {
         leave?.();
         throw error;
       });

@@ -7,7 +7,7 @@ import type { Candidate } from './best-of.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLease, AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
-import type { CallContext, TokenInfo } from './types.js';
+import type { CallContext, FinishReason, TokenInfo } from './types.js';
 
 /** Receives what a request produces. Nothing is called after `done` or `failed`. */
 export interface RunSink {
@@ -25,6 +25,12 @@ export interface RunSink {
   /** The request is over; its rows are being cancelled. */
   failed(error: AppError): void;
 }
+
+/** What ended a row: of a request that was cancelled or failed it has no result. */
+export type RowEnd = FinishReason | 'error';
+
+/** Told once of every row that an engine took, when it has ended. */
+export type RowEnded = (model: string, end: RowEnd) => void;
 
 /** What a run needs to know of its call. */
 type Urgent = Pick<CallContext, 'signal' | 'priority' | 'deadline'>;
@@ -46,6 +52,7 @@ export async function startRun(
   rows: readonly PlannedRow[],
   call: Urgent,
   sink: RunSink,
+  ended: RowEnded = () => {},
 ): Promise<RequestRun> {
   const { signal } = call;
   if (signal.aborted) throw abortError(signal);
@@ -53,7 +60,7 @@ export async function startRun(
   const leased = await leasing.acquire(model.info.name, selections, signal).catch((thrown: unknown) => {
     throw signal.aborted ? abortError(signal) : thrown;
   });
-  const run = new Run(model, sink, call, fitAll(rows, model, leased), leased);
+  const run = new Run(model, sink, ended, call, fitAll(rows, model, leased), leased);
   run.start();
   return run;
 }
@@ -73,6 +80,7 @@ type Leased = Awaited<ReturnType<AdapterLeases['acquire']>>;
 class Run implements RequestRun {
   readonly #model: LoadedModel;
   readonly #sink: RunSink;
+  readonly #ended: RowEnded;
   readonly #signal: AbortSignal;
   readonly #urgency: Pick<EngineRow, 'priority' | 'deadline'>;
   readonly #rows: readonly PlannedRow[];
@@ -82,9 +90,17 @@ class Run implements RequestRun {
   #rowsLeft: number;
   #over = false;
 
-  constructor(model: LoadedModel, sink: RunSink, call: Urgent, rows: readonly FittedRow[], leased: Leased) {
+  constructor(
+    model: LoadedModel,
+    sink: RunSink,
+    ended: RowEnded,
+    call: Urgent,
+    rows: readonly FittedRow[],
+    leased: Leased,
+  ) {
     this.#model = model;
     this.#sink = sink;
+    this.#ended = ended;
     this.#signal = call.signal;
     this.#urgency = { priority: call.priority, deadline: call.deadline };
     this.#rows = rows.map(({ row }) => row);
@@ -168,10 +184,15 @@ class Run implements RequestRun {
   }
 
   #end(at: number, event: EndEvent): void {
-    const { leases, release } = this.#leased[at]!;
-    release();
+    this.#leased[at]!.release();
     this.#rowsLeft--;
-    if (this.#over) return;
+    if (!this.#over) this.#complete(at, event);
+    const { finishReason } = this.#answers[at]!;
+    this.#ended(this.#model.info.name, finishReason ?? (event.cause === 'error' ? 'error' : 'cancelled'));
+  }
+
+  #complete(at: number, event: EndEvent): void {
+    const { leases } = this.#leased[at]!;
     const answer = this.#answers[at]!;
     if (event.cause === 'error' && !answer.complete) {
       this.cancel(this.#engineError(event, leases));

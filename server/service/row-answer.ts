@@ -41,6 +41,11 @@ export class RowAnswer {
     return this.#tokens.length === 0 && this.#events.length === 0;
   }
 
+  /** What ended the row; undefined while it goes on, and where it ended without an answer. */
+  get finishReason(): FinishReason | undefined {
+    return this.#finish;
+  }
+
   /** True once the text has met a stop string or an end id: whatever the engine still sends is dropped. */
   get complete(): boolean {
     return this.#finish !== undefined;

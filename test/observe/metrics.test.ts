@@ -71,11 +71,22 @@ test('requests and tokens are counted once, whole or streamed', async (t) => {
   assert.equal(value(text, 'loramux_prompt_tokens_total{model="base"}'), 4);
   assert.equal(value(text, 'loramux_lookup_tokens_total{model="base",outcome="accepted"}'), 7);
   assert.equal(value(text, 'loramux_lookup_tokens_total{model="base",outcome="rejected"}'), 5);
-  assert.equal(value(text, 'loramux_rows_total{model="base",finish_reason="length"}'), 4);
   assert.equal(value(text, 'loramux_time_to_first_token_seconds_count{model="base"}'), 4);
   assert.equal(value(text, 'loramux_inter_token_seconds_sum{model="base"}'), 4 * (0.003 / 3));
   assert.equal(value(text, 'loramux_requests_total{route="/invocations",method="POST",status="200"}'), 1);
   assert.equal(value(text, 'loramux_requests_total{route="/predictions/:model",method="POST",status="404"}'), 1);
+});
+
+test('a path that cannot be decoded is counted and logged as every refused request', async (t) => {
+  const { metrics, services } = measured();
+  const written: string[] = [];
+  const logger = createLogger('info', { write: (line) => written.push(line) });
+  const url = await serve(t, services, { metrics, logger });
+  assert.equal((await fetch(`${url}/adapters/%ff`)).status, 400);
+  await until(() => written.length > 0);
+  const [line] = lines(written.join(''));
+  assert.deepEqual([line!.path, line!.status], ['/adapters/%ff', 400]);
+  assert.equal(value(await metrics.text(), 'loramux_requests_total{route="none",method="GET",status="400"}'), 1);
 });
 
 test('a client that leaves in the middle of a stream is counted and logged as such', async (t) => {

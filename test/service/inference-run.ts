@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createInferenceService, type InferenceLimits } from '../../server/service/inference-service.js';
 import { createModelService } from '../../server/service/model-service.js';
+import type { RowEnd } from '../../server/service/request-run.js';
 import type { PredictEvent, PredictInput, PredictResult } from '../../server/service/types.js';
 import { CountedLeases, memoryModel } from './memory-model.js';
 
@@ -9,7 +10,11 @@ export function setup(limits: InferenceLimits = { maxInputs: 64 }) {
   const model = memoryModel();
   const leases = new CountedLeases();
   const models = new Map([[model.info.name, model]]);
-  const service = createInferenceService({ models, modelService: createModelService(models), leases, limits });
+  const ends: RowEnd[] = [];
+  const service = createInferenceService({
+    ...{ models, modelService: createModelService(models), leases, limits },
+    ended: (_, end) => ends.push(end),
+  });
   const call = (signal: AbortSignal = new AbortController().signal) => ({ requestId: 'test', signal });
   /** Waits until the engine has ended all rows, then checks that nothing is left. */
   const settled = async (): Promise<void> => {
@@ -21,7 +26,7 @@ export function setup(limits: InferenceLimits = { maxInputs: 64 }) {
       'every lease is released exactly once',
     );
   };
-  return { model, engine: model.engine, leases, service, call, settled };
+  return { model, engine: model.engine, leases, service, call, settled, ends };
 }
 
 export const text = (value: string): PredictInput => ({ prompt: { kind: 'text', text: value } });
