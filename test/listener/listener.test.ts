@@ -141,6 +141,8 @@ describe('listener', () => {
   it('serves what came in time, however late the process gets to read it', async () => {
     const { socket, received, closed } = await openRaw(port);
     await new Promise((resolve) => setTimeout(resolve, 20));
+    // From here timers come before what there is to read.
+    await new Promise((resolve) => setImmediate(resolve));
     socket.write(GET);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
     await closed;
