@@ -37,14 +37,15 @@ export function resolveName(core: AdapterCore, model: string, name: string): Res
 }
 
 function draw(targets: readonly AliasTarget[], random: number): AliasTarget {
-  const total = targets.reduce((sum, { share }) => sum + share, 0);
-  let left = random * total;
+  let left = random * totalOf(targets);
   for (const target of targets) {
     left -= target.share;
     if (left < 0) return target;
   }
   return targets.at(-1)!;
 }
+
+const totalOf = (targets: SetAliasRequest['targets']): number => targets.reduce((sum, { share = 1 }) => sum + share, 0);
 
 function dangling(model: string, { name }: AdapterAlias, what: string): AppError {
   return new AppError('ADAPTER_FAILED', `alias ${JSON.stringify(name)} leads to ${what}, which is not registered`, {
@@ -130,10 +131,18 @@ function checkTargets(core: AdapterCore, model: string, targets: SetAliasRequest
   if (targets.length === 0 || targets.length > MAX_TARGETS) {
     throw fail('targets', `has ${targets.length} entries; 1 to ${MAX_TARGETS} would be right`);
   }
-  return targets.map(({ adapter, digest, share = 1 }, at): AliasTarget => {
+  for (const [at, { share = 1 }] of targets.entries()) {
     if (!Number.isFinite(share) || share <= 0) {
       throw fail(`targets[${at}].share`, `is ${share}; a number above 0 would be right`);
     }
+  }
+  if (!Number.isFinite(totalOf(targets))) {
+    throw fail(
+      'targets',
+      'have shares whose sum is no finite number; only their ratios count, so smaller ones will do',
+    );
+  }
+  return targets.map(({ adapter, digest, share = 1 }): AliasTarget => {
     const entry: AdapterEntry = findEntry(core, model, adapter);
     return { adapter: entry.name, share, ...(digest ? { digest: versionOf(entry, digest) } : {}) };
   });

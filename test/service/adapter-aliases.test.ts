@@ -80,6 +80,22 @@ describe('an alias', () => {
     await database.drop();
   });
 
+  it('is refused where its shares have no finite sum, as nothing could be drawn by them', async () => {
+    const { service } = managed();
+    await service.create({ name: 'a', source: 'a0' }, call());
+    await service.create({ name: 'b', source: 'a1' }, call());
+    const targets = ['a', 'b'].map((adapter) => ({ adapter, share: 1e308 }));
+    await assert.rejects(
+      service.setAlias({ name: 'live', targets }, call()),
+      failsWith('INVALID_REQUEST', /^targets have shares whose sum is no finite number/),
+    );
+    await assert.rejects(
+      service.setAlias({ name: 'live', targets: [{ adapter: 'a', share: Number.POSITIVE_INFINITY }] }, call()),
+      failsWith('INVALID_REQUEST', /^targets\[0\]\.share is Infinity/),
+    );
+    await assert.rejects(service.getAlias({ name: 'live' }), failsWith('ALIAS_NOT_FOUND'));
+  });
+
   it('shares the names of adapters', async () => {
     const { service } = managed();
     await service.create({ name: 'a', source: 'a0' }, call());
