@@ -10,7 +10,7 @@ import { localSources, type SourceResolver } from '../sources/source-resolver.js
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';
 import { AdapterBook } from './adapter-book.js';
 import { type AdapterCode, type CodeOf, codeOfName } from './adapter-code.js';
-import { type AdapterCore, type AdapterLog, findEntry, infoOf, registryOf } from './adapter-core.js';
+import { type AdapterCore, type AdapterLog, findEntry, infoOf, notFound, registryOf } from './adapter-core.js';
 import { createAdapter } from './adapter-create.js';
 import { deleteAdapter } from './adapter-delete.js';
 import { eventPage } from './adapter-events.js';
@@ -216,6 +216,8 @@ export class Adapters implements AdapterService, AdapterLeases {
       const { name, source, preload = true, pin = false, options = {}, expectedDigest } = request;
       return this.update({ model, name, source, preload, pin, options, expectedDigest }, call);
     }
+    // What a name is expected to be was read from one that was there: it is gone, and must not come back by a late call.
+    if (request.expectedDigest && there === undefined) throw notFound(this.core, model, request.name);
     return infoOf(this.core, await createAdapter(this.core, model, request, call), true);
   }
 

@@ -223,7 +223,7 @@ export interface CreateAdapterRequest {
   readonly options?: Readonly<Record<string, string>> | undefined;
   /** True: if the name is registered, this becomes its new version. Default false: that is ADAPTER_EXISTS. */
   readonly replace?: boolean | undefined;
-  /** With `replace`: digest that the name must have now, as in {@link UpdateAdapterRequest}. */
+  /** With `replace`: digest that the name must have now, as in {@link UpdateAdapterRequest}; a new name has none. */
   readonly expectedDigest?: string | undefined;
   /** False: answer at once and load afterwards; the state tells how it goes. Default true. */
   readonly synchronous?: boolean | undefined;

@@ -78,6 +78,9 @@ test('versions are listed, gone back to, and guarded by the digest that is expec
   const [status, refused] = await ask('POST', `/adapters/a/update?src=a2&${stale}`);
   assert.deepEqual([status, refused.reason], [409, 'VERSION_CONFLICT']);
   assert.equal((await ask('DELETE', `/adapters/a?${stale}`))[0], 409);
+  assert.equal((await ask('POST', `/adapters?name=a&src=a2&replace=true&${stale}`))[0], 409);
+  const [gone, why] = await ask('POST', `/adapters?name=b&src=a2&replace=true&${stale}`);
+  assert.deepEqual([gone, why.reason], [404, 'ADAPTER_NOT_FOUND']);
   const back = `digest=${first!.digest.slice(0, 12)}&expected_digest=${second!.digest}`;
   assert.equal((await ask('POST', `/adapters/a/update?${back}`))[0], 200);
   const [, now] = await ask('GET', '/adapters/a?verbose=true');

@@ -48,6 +48,8 @@ test('an update changes what it names; a rollback goes back, unless others were 
   await assert.rejects(client.adapters.rollback('a'), errors.VersionConflictError);
   assert.equal((await client.adapters.update('a', { digest: second.digest.slice(0, 8) })).digest, second.digest);
   await assert.rejects(client.adapters.delete('a', { expectedDigest: first.digest }), errors.VersionConflictError);
+  const unknown = { name: 'b', source: 'a2', replace: true, expectedDigest: second.digest };
+  await assert.rejects(client.adapters.create(unknown), errors.AdapterNotFoundError);
   await client.adapters.create({ name: 'a', source: 'a2', replace: true, expectedDigest: second.digest });
   await assert.rejects(client.adapters.create({ name: 'a', source: 'a2' }), errors.AdapterExistsError);
   await client.adapters.delete('a');

@@ -88,6 +88,17 @@ describe('a new version', () => {
     assert.equal((await service.get({ name: 'a' })).versions!.length, 2);
   });
 
+  it('is not made of a name that is not there, where a digest of it is expected', async () => {
+    const { service } = managed();
+    const { digest } = await managed().service.create({ name: 'a', source: 'a0' }, call());
+    for (const replace of [true, false]) {
+      const request = { name: 'a', source: 'a0', replace, expectedDigest: digest };
+      await assert.rejects(service.create(request, call()), failsWith('ADAPTER_NOT_FOUND'), `replace ${replace}`);
+    }
+    assert.deepEqual((await service.list({})).adapters, []);
+    await service.create({ name: 'a', source: 'a0', replace: true, expectedDigest: '' }, call());
+  });
+
   it('without preload is read but not kept in memory; preload=false drops what is there', async () => {
     const { service, engine } = managed();
     await service.create({ name: 'a', source: 'a0', preload: false }, call());
