@@ -17,7 +17,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   text: ['errors'],
   registry: ['errors'],
   engine: ['errors', 'threads', 'model', 'adapters'],
-  service: ['errors', 'model', 'adapters', 'sources', 'text', 'registry', 'engine'],
+  service: ['errors', 'threads', 'model', 'adapters', 'sources', 'text', 'registry', 'engine'],
   config: ['errors', 'adapters', 'registry', 'sources'],
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],

@@ -7,6 +7,7 @@ import { AppError } from '../errors.js';
 import { type ExtraToken, withAddedTokens } from '../text/added-tokens.js';
 import type { ChatTemplate } from '../text/chat-template.js';
 import { overTemplates } from '../text/guarded-template.js';
+import type { EncodeAside } from './encode-messages.js';
 import { type PlannedRow, readPrompt } from './plan-rows.js';
 import type { AdapterLease, LoadedModel } from './ports.js';
 
@@ -22,7 +23,12 @@ export interface FittedRow {
  * @throws AppError INVALID_REQUEST for ids that the row cannot know; ADAPTER_NOT_MIXABLE for adapters whose texts differ;
  * CONTEXT_LENGTH_EXCEEDED, CHAT_TEMPLATE_FAILED
  */
-export function fitToAdapters(row: PlannedRow, model: LoadedModel, leases: readonly AdapterLease[]): FittedRow {
+export async function fitToAdapters(
+  row: PlannedRow,
+  model: LoadedModel,
+  leases: readonly AdapterLease[],
+  signal?: AbortSignal,
+): Promise<FittedRow> {
   const used = leases.filter(({ weight }) => weight !== 0);
   const size = used.find(({ vocabularySize }) => vocabularySize !== undefined)?.vocabularySize ?? model.info.vocabSize;
   const brought = used.filter(({ text }) => text !== undefined);
@@ -32,16 +38,14 @@ export function fitToAdapters(row: PlannedRow, model: LoadedModel, leases: reado
     return { row: checked(row, size), model };
   }
   const fitted = { ...own, info: { ...model.info, vocabSize: size } };
-  return {
-    row: checked({ ...row, ...readPrompt(row.prompt, row.parameters, row.index, fitted) }, size),
-    model: fitted,
-  };
+  const read = await readPrompt(row.prompt, row.parameters, row.index, fitted, signal);
+  return { row: checked({ ...row, ...read }, size), model: fitted };
 }
 
 /** An adapter and what it brings. */
 type Brought = Pick<AdapterLease, 'name' | 'text'>;
 /** What of a model is about texts. */
-type Texts = Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'>;
+export type Texts = Pick<LoadedModel, 'tokenizer' | 'encodeAside' | 'chatTemplate' | 'eosIds'>;
 
 /**
  * The model with what the adapters, all of which have a `text`, bring; itself where that is nothing new.
@@ -49,12 +53,17 @@ type Texts = Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'>;
  * @throws AppError ADAPTER_NOT_MIXABLE, CHAT_TEMPLATE_FAILED
  */
 export function withTexts<T extends Texts>(model: T, brought: readonly Brought[], chat: boolean): T {
-  const tokenizer = withAddedTokens(model.tokenizer, tokensOf(model, brought));
+  const added = tokensOf(model, brought);
+  const tokenizer = withAddedTokens(model.tokenizer, added);
   const ends = brought.flatMap(({ text }) => (text!.endToken === undefined ? [] : [tokenizer.idOf(text!.endToken)]));
   const eosIds = new Set([...model.eosIds, ...ends.filter((id) => id !== undefined)]);
   const template = chat ? templateOf(model, brought) : undefined;
   const same = tokenizer === model.tokenizer && eosIds.size === model.eosIds.length && template === undefined;
-  return same ? model : { ...model, tokenizer, eosIds: [...eosIds], chatTemplate: template ?? model.chatTemplate };
+  if (same) return model;
+  const { encodeAside: inner } = model;
+  const encodeAside: EncodeAside | undefined =
+    inner && ((job, signal) => inner({ ...job, added: [added, ...job.added] }, signal));
+  return { ...model, tokenizer, encodeAside, eosIds: [...eosIds], chatTemplate: template ?? model.chatTemplate };
 }
 
 /** The tokens that the adapters add to the model's; two that differ about one are not mixed. */

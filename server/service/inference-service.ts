@@ -6,7 +6,7 @@ import { EventChannel } from './event-channel.js';
 import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
-import { type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
+import { abortError, type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
 import type { InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
 
 /** Bounds of requests. */
@@ -51,20 +51,21 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
   const plan = async (
     request: PredictRequest,
     streamed: boolean,
+    signal: AbortSignal,
   ): Promise<{ model: LoadedModel; rows: PlannedRow[]; leave: (() => void) | undefined }> => {
     const model = find(request);
     const leave = uses?.enter(model.engine);
     try {
-      return { model, rows: await planRows(request, model, limits.maxInputs, streamed), leave };
+      return { model, rows: await planRows(request, model, limits.maxInputs, streamed, signal), leave };
     } catch (error) {
       leave?.();
-      throw error;
+      throw signal.aborted ? abortError(signal) : error;
     }
   };
 
   return {
     async predict(request, call) {
-      const { model, rows, leave } = await plan(request, false);
+      const { model, rows, leave } = await plan(request, false, call.signal);
       const candidates: Candidate[] = new Array(rows.length);
       return new Promise<PredictResult[]>((resolve, reject) => {
         const sink = {
@@ -81,7 +82,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     },
 
     async stream(request, call) {
-      const { model, rows, leave } = await plan(request, true);
+      const { model, rows, leave } = await plan(request, true, call.signal);
       let run: RequestRun | undefined;
       let left: AppError | undefined;
       const channel = new EventChannel(limits.maxWaitingTokens ?? MAX_WAITING_TOKENS, (reason) => {

@@ -16,10 +16,9 @@ import { fingerprintOf } from '../model/fingerprint.js';
 import type { MergePart } from '../model/merge.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { adapterBaseOf } from '../model/module-table.js';
-import { loadTokenizer, makeTokenizer } from '../text/hf-tokenizer.js';
-import { loadChatTemplate, makeChatTemplate } from '../text/jinja-template.js';
-import { namedSpecialTokens } from '../text/tokenizer-files.js';
-import { withTexts } from './adapter-text.js';
+import { type Texts, withTexts } from './adapter-text.js';
+import { EncodeThread } from './encode-thread.js';
+import { loadText } from './load-text.js';
 import type { LoadedModel } from './ports.js';
 
 /** How a model is to be served. */
@@ -109,11 +108,12 @@ async function start(
     AbortSignal.any([failed.signal, ...(signal === undefined ? [] : [signal])]),
   );
   starting.catch(() => {}); // Told below.
+  const aside = new EncodeThread(options.path);
   let texts: ReturnType<typeof mergedTexts>;
   let fingerprint: string;
   try {
     const [own, print] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
-    texts = mergedTexts({ ...own, eosIds: folder.eosIds }, merge);
+    texts = mergedTexts({ ...own, encodeAside: aside.encode, eosIds: folder.eosIds }, merge);
     fingerprint = print;
   } catch (error) {
     failed.abort(error);
@@ -146,25 +146,10 @@ async function start(
     ...texts,
     base: adapterBaseOf(folder, options.name),
     async close() {
+      await aside.close();
       await engine.close();
       await folder.close();
     },
-  };
-}
-
-/** Tokenizer and chat template: files of the folder, or inside the GGUF file. */
-async function loadText({
-  dir,
-  tokenizerFiles,
-}: ModelFolder): Promise<Pick<LoadedModel, 'tokenizer' | 'chatTemplate'>> {
-  if (tokenizerFiles === undefined) {
-    const [tokenizer, chatTemplate] = await Promise.all([loadTokenizer(dir), loadChatTemplate(dir)]);
-    return { tokenizer, chatTemplate };
-  }
-  const { tokenizer, config } = tokenizerFiles();
-  return {
-    tokenizer: makeTokenizer(tokenizer, config),
-    chatTemplate: makeChatTemplate(config.chat_template, namedSpecialTokens(config)),
   };
 }
 
@@ -173,10 +158,7 @@ interface NamedPart extends MergePart {
 }
 
 /** The merged model reads and writes what rows of its adapters would. Throws MODEL_INVALID where they contradict. */
-function mergedTexts(
-  model: Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'>,
-  parts: readonly NamedPart[],
-): Pick<LoadedModel, 'tokenizer' | 'chatTemplate' | 'eosIds'> {
+function mergedTexts(model: Texts, parts: readonly NamedPart[]): Texts {
   const brought = parts
     .filter(({ adapter, weight }) => adapter.text !== undefined && weight !== 0)
     .map(({ name, adapter }) => ({ name, text: adapter.text }));

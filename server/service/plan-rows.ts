@@ -2,8 +2,9 @@
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppError, type FieldViolation } from '../errors.js';
-import { type BoundedIds, encodeBounded } from '../text/bounded-encode.js';
 import { drawnSamples } from './best-of.js';
+import { encodeJob } from './encode-job.js';
+import type { EncodedText } from './encode-messages.js';
 import { mergeParameters, parameterViolations } from './parameters.js';
 import type { LoadedModel } from './ports.js';
 import type { AdapterSelection, GenerationParameters, PredictInput, PredictRequest, Prompt } from './types.js';
@@ -25,10 +26,14 @@ export interface PlannedRow {
   readonly fault?: AppError | undefined;
 }
 
+/** A prompt as the model reads it. */
+export type ReadPrompt = Pick<PlannedRow, 'promptIds' | 'promptText'>;
+
 /**
  * Checks a whole request against the model and encodes its prompts. The rows of an input lie side by side.
  * @param maxInputs bound of the inputs, and of the rows that they become
  * @param streamed true: the rows' tokens are given out as they come
+ * @param signal ends the reading of long prompts; then its reason is thrown
  * @throws AppError INVALID_REQUEST (all broken fields), CHAT_TEMPLATE_FAILED, CONTEXT_LENGTH_EXCEEDED
  */
 export async function planRows(
@@ -36,6 +41,7 @@ export async function planRows(
   model: LoadedModel,
   maxInputs: number,
   streamed = false,
+  signal?: AbortSignal,
 ): Promise<PlannedRow[]> {
   const { inputs } = request;
   const { vocabSize } = model.info;
@@ -91,11 +97,12 @@ export async function planRows(
     const parameters = merged(input);
     const { prompt } = input;
     const selection = input.adapters ?? request.adapters ?? [];
-    const { promptIds, promptText, fault } = tryPrompt(prompt, parameters, index, model, selection.length > 0);
+    const read = readPrompt(prompt, parameters, index, model, signal);
+    const readable = await (selection.length > 0 ? withFault(read) : read);
     const firstSeed = parameters.seed ?? randomInt(2 ** 32);
     for (let sample = 0; sample < drawnSamples(parameters); sample++) {
       const seed = (firstSeed + sample) % 2 ** 32;
-      planned.push({ index, sample, prompt, promptIds, promptText, selection, parameters, seed, fault });
+      planned.push({ index, sample, prompt, selection, parameters, seed, ...readable });
     }
   }
   return planned;
@@ -104,20 +111,9 @@ export async function planRows(
 /** How long the prompts of one request are encoded before other work has its turn. */
 const TURN_MS = 20;
 
-/** The prompt as the model reads it. Where adapters are selected a fault waits: they may bring a way to read it. */
-function tryPrompt(
-  prompt: Prompt,
-  parameters: GenerationParameters,
-  index: number,
-  model: LoadedModel,
-  adapted: boolean,
-): Pick<PlannedRow, 'promptIds' | 'promptText' | 'fault'> {
-  try {
-    return readPrompt(prompt, parameters, index, model);
-  } catch (thrown) {
-    if (!adapted) throw thrown;
-    return { promptIds: [], promptText: '', fault: AppError.from(thrown) };
-  }
+/** Where adapters are selected a fault of the prompt waits: they may bring a way to read it. */
+function withFault(read: Promise<ReadPrompt>): Promise<ReadPrompt & Pick<PlannedRow, 'fault'>> {
+  return read.catch((thrown: unknown) => ({ promptIds: [], promptText: '', fault: AppError.from(thrown) }));
 }
 
 /** Bound of ids where the vocabulary is not known yet. */
@@ -131,20 +127,18 @@ function isAdapted(input: PredictRequest['inputs'][number], request: PredictRequ
  * A prompt's ids, as many of them as are used, and what the answer begins with.
  * @throws AppError INVALID_REQUEST, CHAT_TEMPLATE_FAILED, CONTEXT_LENGTH_EXCEEDED
  */
-export function readPrompt(
+export async function readPrompt(
   prompt: Prompt,
   parameters: GenerationParameters,
   index: number,
   model: LoadedModel,
-): Pick<PlannedRow, 'promptIds' | 'promptText'> {
-  const { truncate } = parameters;
-  // The last tokens of a prompt are known once all of it is read.
-  const { ids, whole } = encode(prompt, model, truncate === undefined ? model.info.contextLength : undefined);
-  if (!whole) throw farTooLong(ids.length, model.info.contextLength, index);
-  const promptIds = truncate === undefined ? ids : ids.slice(-truncate);
+  signal?: AbortSignal,
+): Promise<ReadPrompt> {
+  const { ids: promptIds, count, whole } = await encode(prompt, parameters, model, signal);
+  if (!whole) throw farTooLong(count, model.info.contextLength, index);
   if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
   checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
-  const cut = promptIds.length < ids.length;
+  const cut = promptIds.length < count;
   const promptText = parameters.returnFullText ? promptTextOf(prompt, promptIds, cut, model) : '';
   return { promptIds, promptText };
 }
@@ -175,17 +169,28 @@ function selectionViolations(selection: AdapterSelection, path: string): FieldVi
   return violations;
 }
 
-/** @param most tokens that are of use; undefined = all */
-function encode(prompt: Prompt, { tokenizer, chatTemplate }: LoadedModel, most = Number.POSITIVE_INFINITY): BoundedIds {
-  switch (prompt.kind) {
-    case 'text':
-      return encodeBounded(tokenizer, prompt.text, true, most);
-    case 'tokens':
-      return { ids: prompt.tokenIds, whole: true };
-    case 'chat':
-      // The template writes the special tokens itself.
-      return encodeBounded(tokenizer, chatTemplate.render(prompt.messages, true, prompt.template), false, most);
+/** Longer texts are encoded in a thread of their own, in characters: here they would hold everybody up noticeably. */
+const LONG_TEXT = 65_536;
+
+/** The ids of a prompt that are used. */
+async function encode(
+  prompt: Prompt,
+  { truncate: last }: GenerationParameters,
+  model: LoadedModel,
+  signal: AbortSignal | undefined,
+): Promise<EncodedText> {
+  if (prompt.kind === 'tokens') {
+    const { tokenIds: ids } = prompt;
+    return { ids: last === undefined ? ids : ids.slice(-last), count: ids.length, whole: true };
   }
+  const isText = prompt.kind === 'text';
+  const text = isText ? prompt.text : model.chatTemplate.render(prompt.messages, true, prompt.template);
+  // A template writes the special tokens itself; and the last tokens of a prompt are known once all of it is read.
+  const most = last === undefined ? model.info.contextLength : Number.POSITIVE_INFINITY;
+  const job = { text, addSpecialTokens: isText, most, last, added: [] };
+  const { encodeAside } = model;
+  if (encodeAside !== undefined && text.length > LONG_TEXT) return encodeAside(job, signal);
+  return encodeJob(model.tokenizer, job);
 }
 
 function promptTextOf(prompt: Prompt, promptIds: readonly number[], cut: boolean, { tokenizer }: LoadedModel): string {

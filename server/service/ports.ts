@@ -4,6 +4,7 @@ import type { AdapterBase } from '../adapters/types.js';
 import type { Engine } from '../engine/engine.js';
 import type { ChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import type { EncodeAside } from './encode-messages.js';
 import type { AdapterSelection, ModelInfo } from './types.js';
 
 /** A model that is ready to answer. */
@@ -11,6 +12,8 @@ export interface LoadedModel {
   readonly info: ModelInfo;
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
+  /** The same tokenizer in a thread of its own, for long texts; absent = none. */
+  readonly encodeAside?: EncodeAside | undefined;
   readonly chatTemplate: ChatTemplate;
   /** End-of-sequence ids of generation_config.json, else config.json; may be several. */
   readonly eosIds: readonly number[];

@@ -60,18 +60,25 @@ export async function startRun(
   const leased = await leasing.acquire(model.info.name, selections, signal).catch((thrown: unknown) => {
     throw signal.aborted ? abortError(signal) : thrown;
   });
-  const run = new Run(model, sink, ended, call, fitAll(rows, model, leased), leased);
+  const run = new Run(model, sink, ended, call, await fitAll(rows, model, leased, signal), leased);
   run.start();
   return run;
 }
 
 /** The rows as their adapters have them; on a fault nothing stays leased. */
-function fitAll(rows: readonly PlannedRow[], model: LoadedModel, leased: Leased): FittedRow[] {
+async function fitAll(
+  rows: readonly PlannedRow[],
+  model: LoadedModel,
+  leased: Leased,
+  signal: AbortSignal,
+): Promise<FittedRow[]> {
   try {
-    return rows.map((row, at) => fitToAdapters(row, model, leased[at]!.leases));
+    const fitted: FittedRow[] = [];
+    for (const [at, row] of rows.entries()) fitted.push(await fitToAdapters(row, model, leased[at]!.leases, signal));
+    return fitted;
   } catch (thrown) {
     for (const { release } of leased) release();
-    throw thrown;
+    throw signal.aborted ? abortError(signal) : thrown;
   }
 }
 

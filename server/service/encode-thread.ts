@@ -1,0 +1,134 @@
+/**
+ * Encoding of long texts beside the thread that answers everybody: a megabyte takes seconds. The thread has the model's
+ * tokenizer from the same files, so the ids are those that encoding here would give, whatever kind of tokenizer it is.
+ */
+import type { Worker } from 'node:worker_threads';
+import { AppError } from '../errors.js';
+import { moduleBeside, startThread } from '../threads.js';
+import type { EncodeAside, EncodedText, EncodeJob, FromEncoder } from './encode-messages.js';
+
+/** The tokenizer of a large vocabulary takes much memory, so a thread that has nothing to do ends. */
+const IDLE_MS = 60_000;
+
+interface Waiting {
+  readonly job: EncodeJob;
+  resolve(encoded: EncodedText): void;
+  reject(error: unknown): void;
+}
+
+/** Encodes for one model, text by text. */
+export class EncodeThread {
+  readonly #modelPath: string;
+  readonly #waiting: Waiting[] = [];
+  #worker: Worker | undefined;
+  #current: Waiting | undefined;
+  #idle: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  /** @param modelPath folder or GGUF file; nothing is started before the first text */
+  constructor(modelPath: string) {
+    this.#modelPath = modelPath;
+  }
+
+  /** Encodes a text when those before it are done. One that nobody waits for any more is given up. */
+  readonly encode: EncodeAside = (job, signal) => {
+    if (this.#closed) return Promise.reject(ended());
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    return new Promise((resolve, reject) => {
+      const settle = (): void => signal?.removeEventListener('abort', abort);
+      const waiting: Waiting = {
+        job,
+        resolve: (encoded) => {
+          settle();
+          resolve(encoded);
+        },
+        reject: (error) => {
+          settle();
+          reject(error);
+        },
+      };
+      const abort = (): void => this.#giveUp(waiting, signal!.reason);
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#waiting.push(waiting);
+      this.#next();
+    });
+  };
+
+  /** Ends the thread; who waits is told so. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const { reject } of this.#waiting.splice(0)) reject(ended());
+    this.#current?.reject(ended());
+    await this.#end();
+  }
+
+  #next(): void {
+    if (this.#current !== undefined) return;
+    clearTimeout(this.#idle);
+    this.#current = this.#waiting.shift();
+    if (this.#current === undefined) {
+      this.#idle = setTimeout(() => void this.#end(), IDLE_MS);
+      this.#idle.unref();
+      return;
+    }
+    this.#worker ??= this.#start();
+    this.#worker.postMessage(this.#current.job);
+  }
+
+  #giveUp(waiting: Waiting, reason: unknown): void {
+    waiting.reject(reason);
+    if (this.#current !== waiting) {
+      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+      return;
+    }
+    // Nothing else ends an encoding.
+    void this.#end();
+    this.#next();
+  }
+
+  async #end(): Promise<void> {
+    clearTimeout(this.#idle);
+    const worker = this.#worker;
+    this.#worker = undefined;
+    this.#current = undefined;
+    await worker?.terminate();
+  }
+
+  #start(): Worker {
+    const worker = startThread(moduleBeside(import.meta.url, 'encode-worker'), { modelPath: this.#modelPath });
+    const done = (settle: (waiting: Waiting | undefined) => void): void => {
+      if (this.#worker !== worker) return;
+      const current = this.#current;
+      this.#current = undefined;
+      settle(current);
+      this.#next();
+    };
+    worker.on('message', (answer: FromEncoder) =>
+      done((waiting) => {
+        if (answer.type === 'done') waiting?.resolve(answer.encoded);
+        else waiting?.reject(errorOf(answer));
+      }),
+    );
+    const gone = (error: Error): void =>
+      done((waiting) => {
+        this.#worker = undefined;
+        waiting?.reject(outOfMemory(error) ?? error);
+      });
+    worker.on('error', gone);
+    worker.on('exit', () => gone(new Error('the thread that encodes long texts ended')));
+    return worker;
+  }
+}
+
+function ended(): AppError {
+  return new AppError('SHUTTING_DOWN', 'the model is being unloaded');
+}
+
+function errorOf({ reason, message, metadata }: Extract<FromEncoder, { type: 'failed' }>): Error {
+  return reason === undefined ? new Error(message) : new AppError(reason, message, { metadata });
+}
+
+function outOfMemory(cause: Error): AppError | undefined {
+  if ((cause as NodeJS.ErrnoException).code !== 'ERR_WORKER_OUT_OF_MEMORY') return undefined;
+  return new AppError('PAYLOAD_TOO_LARGE', 'the prompt is too long to be read in the memory at hand', { cause });
+}

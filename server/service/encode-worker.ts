@@ -1,0 +1,26 @@
+/** A thread that encodes texts which are too long for the thread that answers everybody. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { yieldCores } from '../adapters/yield-cores.js';
+import { AppError } from '../errors.js';
+import { encodeJob } from './encode-job.js';
+import type { EncodeJob, FromEncoder } from './encode-messages.js';
+import { openText } from './load-text.js';
+
+const { modelPath } = workerData as { readonly modelPath: string };
+
+yieldCores();
+const port = parentPort!;
+const text = openText(modelPath);
+text.catch(() => {}); // Told by the first answer.
+
+port.on('message', async (job: EncodeJob) => {
+  let answer: FromEncoder;
+  try {
+    answer = { type: 'done', encoded: encodeJob((await text).tokenizer, job) };
+  } catch (thrown) {
+    const { message } = thrown as Error;
+    const { reason, metadata = {} } = thrown instanceof AppError ? thrown : { reason: undefined };
+    answer = { type: 'failed', reason, message, metadata };
+  }
+  port.postMessage(answer);
+});

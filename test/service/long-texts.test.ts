@@ -1,0 +1,129 @@
+/** Texts that would hold up the thread of all requests are encoded in another one. */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { EncodeThread } from '../../server/service/encode-thread.js';
+import { createInferenceService } from '../../server/service/inference-service.js';
+import { createModelService } from '../../server/service/model-service.js';
+import { withAddedTokens } from '../../server/text/added-tokens.js';
+import { loadTokenizer } from '../../server/text/hf-tokenizer.js';
+import { failsWith } from '../app-error.js';
+import { text } from './inference-run.js';
+import { CountedLeases, memoryModel } from './memory-model.js';
+
+const MODELS = fileURLToPath(new URL('../../../shared/golden/models/', import.meta.url));
+const NAMES = ['llama', 'llama-rope3', 'qwen2', 'qwen3', 'mistral', 'gemma', 'gpt2'];
+
+function threadOf(t: TestContext, model: string): EncodeThread {
+  const thread = new EncodeThread(MODELS + model);
+  t.after(() => thread.close());
+  return thread;
+}
+
+/** A service whose model has a thread for long texts. */
+function served(t: TestContext) {
+  const model = { ...memoryModel(), encodeAside: threadOf(t, 'llama').encode };
+  const models = new Map([[model.info.name, model]]);
+  const limits = { maxInputs: 8 };
+  const leases = new CountedLeases();
+  const service = createInferenceService({ models, modelService: createModelService(models), leases, limits });
+  return { model, service };
+}
+
+const forever = { requestId: 'test', signal: new AbortController().signal };
+const long = `${'Some words, 1234 of them.\n\n  And é '.repeat(8000)}the end`;
+const lastWords = { truncate: 8, maxNewTokens: 2 };
+
+for (const name of NAMES) {
+  test(`a thread of ${name} gives the ids that encoding here gives`, async (t) => {
+    const thread = threadOf(t, name);
+    const tokenizer = await loadTokenizer(MODELS + name);
+    let state = 7;
+    const random = (below: number): number => {
+      state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+      return state % below;
+    };
+    const parts = [
+      'a',
+      'the',
+      ' ',
+      '  ',
+      '\n',
+      '\r\n',
+      'é',
+      'e\u0301',
+      '🙂',
+      '▁',
+      '12345',
+      "'ll",
+      '<s>',
+      '</s>',
+      '.',
+      '<|x|>',
+    ];
+    const extra = [{ id: 9999, content: '<|x|>', special: false }];
+    for (let round = 0; round < 12; round++) {
+      const content = Array.from({ length: 200 }, () => parts[random(parts.length)]).join('');
+      const addSpecialTokens = round % 2 === 0;
+      const added = round % 3 === 0 ? [extra] : [];
+      const whole = added.reduce(withAddedTokens, tokenizer).encode(content, addSpecialTokens);
+      for (const last of [1, 7, 60, undefined]) {
+        const job = { text: content, addSpecialTokens, most: Number.POSITIVE_INFINITY, last, added };
+        const { ids, count } = await thread.encode(job);
+        assert.deepEqual(ids, last === undefined ? whole : whole.slice(-last), JSON.stringify(content));
+        assert.equal(count, whole.length);
+      }
+    }
+  });
+}
+
+test('others are answered while the last tokens of a long prompt are looked for', async (t) => {
+  const { model, service } = served(t);
+  const order: string[] = [];
+  const ask = async (what: string, prompt: string): Promise<void> => {
+    await service.predict({ inputs: [text(prompt)], parameters: lastWords }, forever);
+    order.push(what);
+  };
+  await Promise.all([ask('long', long), ask('short', 'A word')]);
+  assert.deepEqual(order, ['short', 'long']);
+  const [result] = await service.predict({ inputs: [text(long)], parameters: lastWords }, forever);
+  const ids = model.tokenizer.encode(long, true).slice(-8);
+  const [same] = await service.predict(
+    { inputs: [{ prompt: { kind: 'tokens', tokenIds: ids } }], parameters: lastWords },
+    forever,
+  );
+  assert.deepEqual([result!.text, result!.usage], [same!.text, same!.usage]);
+});
+
+test('a long text that fits no context is refused there, too', async (t) => {
+  const { service } = served(t);
+  await assert.rejects(service.predict({ inputs: [text(long)] }, forever), failsWith('CONTEXT_LENGTH_EXCEEDED'));
+});
+
+test('a long text of a caller who left is given up, and the next one is read', async (t) => {
+  const { service } = served(t);
+  const leaving = new AbortController();
+  const call = { requestId: 'left', signal: leaving.signal };
+  const inputs = [text(long)];
+  const left = [0, 1].map(() => service.predict({ inputs, parameters: lastWords }, call));
+  const stays = service.predict({ inputs, parameters: lastWords }, forever);
+  setTimeout(() => leaving.abort(), 20);
+  for (const one of left) await assert.rejects(one, failsWith('CANCELED'));
+  assert.equal((await stays).length, 1);
+});
+
+test('a model that is unloaded ends the reading', async () => {
+  const thread = new EncodeThread(`${MODELS}llama`);
+  const job = { text: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [] };
+  const reading = [thread.encode(job), thread.encode(job)];
+  const refused = reading.map((one) => assert.rejects(one, failsWith('SHUTTING_DOWN')));
+  await thread.close();
+  await Promise.all(refused);
+  await assert.rejects(thread.encode(job), failsWith('SHUTTING_DOWN'));
+});
+
+test('a folder without a tokenizer is told by the text', async (t) => {
+  const thread = threadOf(t, 'no-such-model');
+  const job = { text: 'a', addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [] };
+  await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID'));
+});
