@@ -17,7 +17,7 @@ import { sendError } from './errors.js';
 import { addInferenceRoutes } from './invocations.js';
 import { LaterAnswers, type LaterLimits } from './later.js';
 import { addModelRoutes } from './models.js';
-import { addRoute } from './route.js';
+import { addRoute, notFound } from './route.js';
 import { addWorkflowRoutes } from './workflows.js';
 
 /** What the surface needs besides the services. */
@@ -76,8 +76,8 @@ export async function createRestApp(services: Services, options: RestOptions): P
   addCommonHeaders(app);
   addAccessLog(app, options.metrics);
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply));
-  app.setNotFoundHandler(async (request) => {
-    throw new AppError('ROUTE_NOT_FOUND', `no such path: ${request.method} ${pathOf(request.url)}`);
+  app.setNotFoundHandler(async (request, reply) => {
+    throw notFound(app, request, reply);
   });
   const later = new LaterAnswers(options.later ?? { maxBytes: 64 * 1024 * 1024, keepMs: 600_000 });
   app.addHook('onClose', async () => later.close(new AppError('SHUTTING_DOWN', 'the server is shutting down')));

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -113,6 +115,23 @@ test('wrong methods are 405 with the right ones, further segments are no route',
   }
   assert.equal((await call(`${url}/models/base/1/adapters`, 'GET'))[0], 404);
   assert.equal((await call(`${url}/adapters/one`, 'GET'))[0], 200);
+});
+
+test('methods that no path takes are 405, too, and 404 where there is no path', async (t) => {
+  const url = await serve(t, memoryServices());
+  const send = async (method: string, path: string): Promise<[number | undefined, string | undefined]> => {
+    const request = httpRequest(url + path, { method }).end();
+    const [answer] = (await once(request, 'response')) as [IncomingMessage];
+    answer.resume();
+    return [answer.statusCode, answer.headers.allow];
+  };
+  for (const method of ['TRACE', 'PROPFIND', 'LOCK']) {
+    assert.deepEqual(await send(method, '/adapters?limit=1'), [405, 'GET, POST, OPTIONS'], method);
+    assert.deepEqual(await send(method, '/models/base/adapters/a%20b/'), [405, 'GET, DELETE, OPTIONS'], method);
+    assert.deepEqual(await send(method, '/invocations'), [405, 'POST, OPTIONS'], method);
+    assert.deepEqual(await send(method, '/nothing/here'), [404, undefined], method);
+    assert.deepEqual(await send(method, '/models/base/1/adapters'), [404, undefined], method);
+  }
 });
 
 test('models and health are listed in the original’s form', async (t) => {
