@@ -8,6 +8,13 @@ import { type FormField, isFormType, readForm } from './form.js';
 const ABOUT = new Set(['adapter', 'model_name']);
 /** Fields of a form that hold JSON; the others are texts. */
 const JSON_FIELDS = new Set(['parameters', 'messages', 'stream']);
+/** Fields of `prompt` and `messages` bodies that are no texts; a form spells them as JSON does. */
+const VALUE_FIELDS = new Set([
+  ...['max_tokens', 'max_completion_tokens', 'n', 'best_of', 'echo', 'seed', 'ignore_eos', 'truncate_prompt_tokens'],
+  ...['logprobs', 'top_logprobs', 'prompt_logprobs', 'logit_bias', 'stop_token_ids'],
+  ...['temperature', 'top_k', 'top_p', 'min_p', 'typical_p'],
+  ...['repetition_penalty', 'presence_penalty', 'frequency_penalty'],
+]);
 /** Fields that may be repeated for a list, or hold one as JSON. */
 const LIST_FIELDS = new Set(['inputs', 'adapters', 'prompt']);
 
@@ -67,6 +74,7 @@ function fieldBody(field: FormField): Body {
 /** The request object whose fields a form has one by one. */
 function requestOf(fields: readonly FormField[]): Record<string, unknown> {
   const request: Record<string, unknown> = {};
+  const isOpenAi = fields.some(({ name }) => name === 'prompt' || name === 'messages');
   for (const name of new Set(fields.map((field) => field.name))) {
     const values = fields.filter((field) => field.name === name).map(textOf);
     const [first] = values as [string];
@@ -74,7 +82,8 @@ function requestOf(fields: readonly FormField[]): Record<string, unknown> {
       throw new AppError('INVALID_REQUEST', `the form has several fields named ${name}`);
     }
     const isJson = JSON_FIELDS.has(name) || (LIST_FIELDS.has(name) && values.length === 1 && /^\s*\[/.test(first));
-    request[name] = values.length > 1 ? values : isJson ? parseField(name, first) : first;
+    const isValue = isOpenAi && VALUE_FIELDS.has(name);
+    request[name] = values.length > 1 ? values : isJson || isValue ? parseField(name, first) : first;
   }
   return request;
 }
@@ -85,6 +94,8 @@ function parseField(name: string, text: string): unknown {
   } catch (cause) {
     // A prompt may begin with a bracket; what must be JSON may not be anything else.
     if (LIST_FIELDS.has(name)) return text;
+    // Whoever reads the field says what it must be.
+    if (VALUE_FIELDS.has(name)) return text;
     throw new AppError('INVALID_REQUEST', `the field ${name} of the form is not valid JSON`, { cause });
   }
 }

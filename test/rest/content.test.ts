@@ -24,6 +24,34 @@ test('a form is the body under data, with adapter and model beside it', async (t
   assert.match(await send({ data: 'a', inputs: 'b' }), /^400 the form has data.*beside it inputs/);
 });
 
+test('numbers and booleans of prompt and messages bodies are read as such in a form, strictly', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const send = async (fields: Record<string, string>, multipart = false): Promise<string> => {
+    const body = multipart ? new FormData() : new URLSearchParams();
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
+    return outcome(await fetch(`${url}/invocations`, { method: 'POST', body }));
+  };
+  const values = { max_tokens: '2', temperature: '0.5', ignore_eos: 'true', logit_bias: '{"5": -1}', stop: '5' };
+  const messages = '[{"role": "user", "content": "a"}]';
+  for (const prompt of [{ prompt: '5' }, { messages }] as Record<string, string>[]) {
+    for (const multipart of [false, true]) {
+      assert.equal(await send({ ...prompt, ...values }, multipart), 'base');
+      const { maxNewTokens, temperature, ignoreEos, stop } = services.requests.at(-1)!.parameters!;
+      assert.deepEqual(
+        { maxNewTokens, temperature, ignoreEos, stop },
+        {
+          ...{ maxNewTokens: 2, temperature: 0.5, ignoreEos: true, stop: ['5'] },
+        },
+      );
+    }
+  }
+  for (const wrong of ['2x', '"2"', '', '0x2', '2,5', 'NaN', 'true']) {
+    assert.match(await send({ prompt: 'a', max_tokens: wrong }), /^400 max_tokens must be a number, not /, wrong);
+  }
+  assert.match(await send({ prompt: 'a', echo: '1' }), /^400 echo must be true or false, not 1/);
+});
+
 test('a form may name the fields of the request one by one, repeated ones are lists', async (t) => {
   const services = memoryServices();
   const url = await serve(t, services);
