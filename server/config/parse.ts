@@ -288,6 +288,11 @@ function assemble(settings: SettingValues, surroundings: Surroundings): ServeCon
       '--merge goes with one --model; with several, put option.merge into their serving.properties',
     );
   }
+  if (modelStore === undefined && !/^(all|none)$/i.test(settings.loadModels)) {
+    throw new ConfigError(
+      `--load-models ${settings.loadModels}: goes with --model-store, whose models it names; --model serves one by its folder`,
+    );
+  }
   const { cwd } = surroundings;
   const modelSettings = { ...settings, environment };
   const all = given.map(

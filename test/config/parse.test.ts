@@ -63,6 +63,13 @@ test('a model is named by its folder or by NAME=', () => {
   assert.deepEqual(named.adapterFolders, [path.join(model, 'adapters')]);
 });
 
+test('models of a store are not named without one', () => {
+  assert.match(faultOf(['serve', '--load-models', 'base']), /^--load-models base: goes with --model-store/);
+  assert.match(faultOf(['serve'], { SERVING_LOAD_MODELS: 'a,b' }), /^--load-models a,b: goes with --model-store/);
+  for (const all of ['ALL', 'none']) assert.equal(configOf(['--load-models', all]).loadModels, all);
+  assert.equal(configOf(['--load-models', 'base', '--model-store', root]).loadModels, 'base');
+});
+
 test('several models need different names', () => {
   assert.deepEqual(
     configOf(['--model', 'a=base', '--model', 'b=base']).models.map((source) => source.name),
