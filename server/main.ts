@@ -7,6 +7,7 @@ import { ConfigError } from './config/config-error.js';
 import { parseInvocation, type ServeConfig } from './config/parse.js';
 import { findHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
+import { tryAddress } from './listener/try-address.js';
 import { createLogger } from './observe/logger.js';
 import { startMessage } from './start-message.js';
 import { heldThreads } from './threads.js';
@@ -73,6 +74,9 @@ async function main(): Promise<void> {
   }
   const { config } = invocation;
   const log = createLogger(config.logLevel, process.stderr);
+  await tryAddress(config.host, config.port).catch((error: unknown) => {
+    throw cannotListen(config, error);
+  });
   const server = await composeServer(config, log, findHardware({ platform: process.platform, env: process.env }));
   await serve(server, config, log);
 }
@@ -106,12 +110,14 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
     url = await server.listen();
   } catch (error) {
     await server.close(0);
-    throw new ConfigError(`cannot listen on ${config.host}:${config.port}: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw cannotListen(config, error);
   }
   const adapters = await Promise.all(server.models.map(({ name }) => server.adapters(name)));
   process.stdout.write(startMessage(url, server.models, adapters, server.registry));
+}
+
+function cannotListen({ host, port }: ServeConfig, cause: unknown): ConfigError {
+  return new ConfigError(`cannot listen on ${host}:${port}: ${(cause as Error).message}`, { cause });
 }
 
 /** Ends the process; one that a native call holds would wait for it, maybe for ever. */

@@ -5,9 +5,10 @@
  * servers that start together never see each other's half.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileState } from '../adapters/file-state.js';
+import { makeFolder } from '../folders.js';
 import { fingerprintOf } from '../model/fingerprint.js';
 import type { ModelFolder } from '../model/model-folder.js';
 
@@ -97,7 +98,7 @@ export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 export async function keepConverted(dir: string, name: string, pieces: Pieces): Promise<KeptFile | undefined> {
   const temporary = join(dir, `${name}.${randomUUID()}.tmp`);
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    makeFolder(dir);
     await removeStale(dir);
     const hash = createHash('sha256').update(name);
     let bytes = 0;

@@ -1,8 +1,9 @@
 /** The registry in a file of a state folder. */
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { Kysely } from 'kysely';
 import Database from 'libsql/promise';
+import { makeFolder } from '../folders.js';
 import { libsqlDialect, whenFree } from './libsql-dialect.js';
 import { migrate, type RegistryTables } from './schema.js';
 import { SqlStore, unusable } from './sql-store.js';
@@ -24,7 +25,7 @@ export async function openSqlite(
   const file = join(stateDir, 'registry.db');
   let db: Kysely<RegistryTables> | undefined;
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    makeFolder(stateDir);
     const database = new Database(file, {});
     db = new Kysely<RegistryTables>({ dialect: libsqlDialect(database) });
     // A commit is on the disk before it is acknowledged, and a crash at any time leaves whole transactions only.

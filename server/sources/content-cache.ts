@@ -20,6 +20,7 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AppError } from '../errors.js';
+import { makeFolder } from '../folders.js';
 import { beginHeartbeat, type Heartbeat, isAlive } from './heartbeat-file.js';
 import { SourceChanged } from './origin.js';
 
@@ -72,9 +73,11 @@ export class ContentCache {
   /** Makes the folders. Throws ADAPTER_SOURCE_INVALID where that is not possible. */
   async prepare(): Promise<void> {
     for (const folder of ['blobs', 'snapshots', 'partial', 'locks', 'marks', 'tmp']) {
-      await mkdir(join(this.root, folder), { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      try {
+        makeFolder(join(this.root, folder));
+      } catch (error) {
         throw this.diskError(error);
-      });
+      }
     }
   }
 

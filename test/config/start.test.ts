@@ -1,0 +1,44 @@
+/** What a start that cannot succeed says, by the process itself. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import * as net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+
+async function start(t: TestContext, ...flags: string[]): Promise<{ code: number; said: string }> {
+  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', ...flags]);
+  t.after(() => child.kill('SIGKILL'));
+  const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+  return { code, said };
+}
+
+test('an address that cannot be had is told before a model is looked at', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(folder, { recursive: true }));
+  // A model that fails to load: whatever is said first was looked at first.
+  await writeFile(join(folder, 'config.json'), '{}');
+  const other = net.createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  t.after(() => other.close());
+  const { port } = other.address() as net.AddressInfo;
+  const taken = await start(t, '--model', folder, '--port', `${port}`, '--state-dir', 'none');
+  assert.deepEqual([taken.code, taken.said.split(': listen')[0]], [2, `loramux: cannot listen on 127.0.0.1:${port}`]);
+  const elsewhere = await start(t, '--model', folder, '--host', '192.0.2.1', '--port', '0');
+  assert.equal(elsewhere.code, 2);
+  assert.match(elsewhere.said, /^loramux: cannot listen on 192\.0\.2\.1:0: /);
+});
+
+test('a state folder that cannot be made is told', { skip: process.platform !== 'linux' }, async (t) => {
+  for (const folder of ['/proc/x', '/proc/x/y', '/dev/null/x']) {
+    const { code, said } = await start(t, '--port', '0', '--state-dir', folder);
+    assert.equal(code, 2);
+    assert.match(said, new RegExp(`^loramux: the registry ${folder}/registry.db cannot be opened: E[A-Z]+`, 'm'));
+  }
+});
