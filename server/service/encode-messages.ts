@@ -2,6 +2,14 @@
 import type { ErrorReason } from '../errors.js';
 import type { ExtraToken } from '../text/added-tokens.js';
 
+/** Where the thread finds the tokenizer. */
+export interface EncoderModel {
+  /** Folder or GGUF file. */
+  readonly path: string;
+  /** What its files were when the model was opened. */
+  readonly state: string;
+}
+
 /** A text to encode. */
 export interface EncodeJob {
   readonly text: string;

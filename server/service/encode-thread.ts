@@ -1,11 +1,13 @@
 /**
  * Encoding of long texts beside the thread that answers everybody: a megabyte takes seconds. The thread has the model's
- * tokenizer from the same files, so the ids are those that encoding here would give, whatever kind of tokenizer it is.
+ * tokenizer from the same files, so the ids are those that encoding here would give, whatever kind of tokenizer it is; where
+ * they are not the same any more it encodes nothing.
  */
 import type { Worker } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import { moduleBeside, startThread } from '../threads.js';
-import type { EncodeAside, EncodedText, EncodeJob, FromEncoder } from './encode-messages.js';
+import type { EncodeAside, EncodedText, EncodeJob, EncoderModel, FromEncoder } from './encode-messages.js';
+import { textState } from './load-text.js';
 
 /** The tokenizer of a large vocabulary takes much memory, so a thread that has nothing to do ends. */
 const IDLE_MS = 60_000;
@@ -18,16 +20,19 @@ interface Waiting {
 
 /** Encodes for one model, text by text. */
 export class EncodeThread {
-  readonly #modelPath: string;
+  readonly #model: EncoderModel;
   readonly #waiting: Waiting[] = [];
   #worker: Worker | undefined;
   #current: Waiting | undefined;
   #idle: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** @param modelPath folder or GGUF file; nothing is started before the first text */
-  constructor(modelPath: string) {
-    this.#modelPath = modelPath;
+  /**
+   * To be made before the model's own tokenizer is read.
+   * @param path folder or GGUF file; nothing is started before the first text
+   */
+  constructor(path: string) {
+    this.#model = { path, state: textState(path) };
   }
 
   /** Encodes a text when those before it are done. One that nobody waits for any more is given up. */
@@ -95,7 +100,7 @@ export class EncodeThread {
   }
 
   #start(): Worker {
-    const worker = startThread(moduleBeside(import.meta.url, 'encode-worker'), { modelPath: this.#modelPath });
+    const worker = startThread(moduleBeside(import.meta.url, 'encode-worker'), { model: this.#model });
     const done = (settle: (waiting: Waiting | undefined) => void): void => {
       if (this.#worker !== worker) return;
       const current = this.#current;

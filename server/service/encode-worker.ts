@@ -3,14 +3,14 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { yieldCores } from '../adapters/yield-cores.js';
 import { AppError } from '../errors.js';
 import { encodeJob } from './encode-job.js';
-import type { EncodeJob, FromEncoder } from './encode-messages.js';
+import type { EncodeJob, EncoderModel, FromEncoder } from './encode-messages.js';
 import { openText } from './load-text.js';
 
-const { modelPath } = workerData as { readonly modelPath: string };
+const { model } = workerData as { readonly model: EncoderModel };
 
 yieldCores();
 const port = parentPort!;
-const text = openText(modelPath);
+const text = openText(model.path, model.state);
 text.catch(() => {}); // Told by the first answer.
 
 port.on('message', async (job: EncodeJob) => {

@@ -1,4 +1,8 @@
 /** The tokenizer and chat template of a model. */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileState } from '../adapters/file-state.js';
+import { AppError } from '../errors.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { loadTokenizer, makeTokenizer } from '../text/hf-tokenizer.js';
 import { loadChatTemplate, makeChatTemplate } from '../text/jinja-template.js';
@@ -20,12 +24,36 @@ export async function loadText({ dir, tokenizerFiles }: Pick<ModelFolder, 'dir' 
   };
 }
 
-/** The same for a model that is not open. Throws AppError MODEL_INVALID. */
-export async function openText(path: string): Promise<Text> {
+/**
+ * The same for a model that is not open here, but elsewhere in this process.
+ * @param state what {@link textState} said before it was opened there
+ * @throws AppError MODEL_INVALID, also where the files have changed since
+ */
+export async function openText(path: string, state: string): Promise<Text> {
   const folder = await openModelFolder(path);
   try {
-    return await loadText(folder);
+    const text = await loadText(folder);
+    if (textState(path) === state) return text;
   } finally {
     await folder.close();
+  }
+  throw new AppError(
+    'MODEL_INVALID',
+    `the tokenizer files of ${path} have changed since the model was opened; load it again`,
+  );
+}
+
+/**
+ * What the file system says of the files that a model's text is made from: equal ones mean that nobody has changed any.
+ * Never throws: what cannot be looked at is in that state.
+ */
+export function textState(path: string): string {
+  try {
+    const isFolder = statSync(path).isDirectory();
+    const names = isFolder ? readdirSync(path).filter((name) => /\.(json|gguf)$/.test(name)) : [''];
+    const states = names.sort().map((name) => `${name}:${fileState(statSync(join(path, name), { bigint: true }))}`);
+    return states.join('\n');
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
   }
 }

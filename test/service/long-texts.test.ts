@@ -1,5 +1,8 @@
 /** Texts that would hold up the thread of all requests are encoded in another one. */
 import assert from 'node:assert/strict';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { EncodeThread } from '../../server/service/encode-thread.js';
@@ -126,4 +129,15 @@ test('a folder without a tokenizer is told by the text', async (t) => {
   const thread = threadOf(t, 'no-such-model');
   const job = { text: 'a', addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [] };
   await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID'));
+});
+
+test('a tokenizer that has changed on the disk encodes nothing', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'loramux-texts-'));
+  t.after(() => rm(folder, { recursive: true }));
+  await cp(`${MODELS}llama`, folder, { recursive: true });
+  const thread = new EncodeThread(folder);
+  t.after(() => thread.close());
+  await writeFile(join(folder, 'tokenizer.json'), await readFile(join(folder, 'tokenizer.json')));
+  const job = { text: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 8, added: [] };
+  await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID', /have changed since the model was opened/));
 });
