@@ -25,7 +25,7 @@ const DEFAULT_COMPLETION_TOKENS = 16;
 /** Reads a body that has `messages`. */
 export function readChat(body: Record<string, unknown>): Ask {
   const messages = readMessages(body.messages);
-  const fields = new Fields(body, ['messages', 'adapters', 'model', 'user']);
+  const fields = new Fields(body, ['messages', 'adapters', 'model', 'user'], unreadOf(body.messages));
   const template = fields.take(textField, 'chat_template');
   const prompt: Prompt = { kind: 'chat', messages, ...(template !== undefined && { template }) };
   const maxTokens = fields.take(integerField, 'max_tokens') ?? fields.take(integerField, 'max_completion_tokens');
@@ -65,6 +65,13 @@ function readMessages(value: unknown): readonly ChatMessage[] {
   });
 }
 
+/** Names of what nothing reads of messages, each once; null is nothing. */
+function unreadOf(messages: unknown): readonly string[] {
+  const objects = Array.isArray(messages) ? messages.filter(isObject) : [];
+  const given = objects.flatMap((message) => Object.entries(message).filter(([, value]) => value != null));
+  return [...new Set(given.map(([key]) => key))].filter((key) => key !== 'role' && key !== 'content');
+}
+
 function readContent(value: unknown, field: string): string {
   if (typeof value === 'string') return value;
   if (!Array.isArray(value)) throw invalidField(field, `must be a text or a list of text parts, not ${kindOf(value)}`);
@@ -79,8 +86,11 @@ function readContent(value: unknown, field: string): string {
 /** Takes fields out of a body one by one; what is left over is told as ignored. */
 class Fields {
   readonly #left: Map<string, unknown>;
+  readonly #unread: readonly string[];
 
-  constructor(body: Record<string, unknown>, known: readonly string[]) {
+  /** @param unread names inside of known fields that nothing reads */
+  constructor(body: Record<string, unknown>, known: readonly string[], unread: readonly string[] = []) {
+    this.#unread = unread;
     this.#left = new Map(Object.entries(body).filter(([key]) => !known.includes(key)));
   }
 
@@ -129,7 +139,7 @@ class Fields {
       isList,
       parameters: Object.fromEntries(given),
       stream,
-      ignored: [...this.#left.keys()],
+      ignored: [...new Set([...this.#left.keys(), ...this.#unread])],
       answer: (results) => answerJson(results, view),
       renderer: (_sse, model) => new OpenAiStream(view, model),
     };

@@ -154,6 +154,16 @@ test('no misplaced name of an adapter is answered by the base model in silence',
   assert.deepEqual([other.status, other.headers.get('x-loramux-ignored')], [200, 'colour, trace']);
 });
 
+test('what nothing reads of chat messages is told, and refused where it names an adapter', async (t) => {
+  const url = await serve(t, memoryServices());
+  const chat = (more: object) =>
+    postJson(`${url}/invocations`, { messages: [{ role: 'user', content: 'x', tool_calls: null, ...more }] });
+  const told = await chat({ name: 'ann', tool_call_id: '7' });
+  assert.deepEqual([told.status, told.headers.get('x-loramux-ignored')], [200, 'name, tool_call_id']);
+  assert.equal((await chat({})).headers.get('x-loramux-ignored'), null);
+  assert.equal((await chat({ adapter: 'one' })).status, 400);
+});
+
 test('custom attributes that name two adapters are refused, and no unused name stops an answer', async (t) => {
   const url = await serve(t, memoryServices());
   const attributes = (value: string) =>
