@@ -6,8 +6,9 @@ import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import { moduleBeside, startThread } from '../threads.js';
+import { revivedError } from './plain-error.js';
 import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
-import type { FromReader, PlainError, ToReader } from './reader-messages.js';
+import type { FromReader, ToReader } from './reader-messages.js';
 import type { AdapterBase } from './types.js';
 import type { AdapterReport } from './validate-adapter.js';
 
@@ -50,11 +51,6 @@ const MANY_CORES = 6;
 
 /** Heap of a thread for everything but weights, which lie outside of it. */
 const HEAP_MEGABYTES = 1024;
-
-function revive(error: PlainError): AppError {
-  if (error.reason !== undefined) return new AppError(error.reason, error.message, { metadata: error.metadata });
-  return new AppError('INTERNAL', 'internal error', { cause: new Error(error.message) });
-}
 
 /** One thread and the job it works on. */
 class ReaderThread {
@@ -121,7 +117,7 @@ class ReaderThread {
         return;
       case 'failed':
         this.free();
-        job.reject(revive(message.error));
+        job.reject(revivedError(message.error));
     }
   }
 

@@ -1,5 +1,5 @@
 /** Messages between the main thread and the threads that read adapters ({@link ./reader-worker.ts}). */
-import type { ErrorReason } from '../errors.js';
+import type { PlainError } from './plain-error.js';
 import type { ReadAdapter, ReadRequest } from './prepare-adapter.js';
 import type { AdapterBase } from './types.js';
 import type { AdapterReport } from './validate-adapter.js';
@@ -23,11 +23,3 @@ export type FromReader =
   | { readonly type: 'weight'; readonly tensor: string }
   | { readonly type: 'done'; readonly result: ReadAdapter | AdapterReport }
   | { readonly type: 'failed'; readonly error: PlainError };
-
-/** An error as it crosses threads. */
-export interface PlainError {
-  /** undefined: not an AppError. */
-  readonly reason: ErrorReason | undefined;
-  readonly message: string;
-  readonly metadata: Readonly<Record<string, string>>;
-}

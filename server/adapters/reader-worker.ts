@@ -11,8 +11,9 @@ import { OwnHash } from './content-hash.js';
 import { callDirectly } from './file-calls.js';
 import { HashThread } from './hash-thread.js';
 import { KnownForms } from './known-forms.js';
+import { plainError } from './plain-error.js';
 import { prepareAdapter } from './prepare-adapter.js';
-import type { FromReader, PlainError, ToReader } from './reader-messages.js';
+import type { FromReader, ToReader } from './reader-messages.js';
 import type { AdapterBase, BoundAdapter } from './types.js';
 import { validateAdapter } from './validate-adapter.js';
 import { Windows } from './windows.js';
@@ -47,17 +48,6 @@ let weights: { resolve(values: Float32Array): void; reject(error: Error): void }
 
 function post(message: FromReader, transfer: ArrayBuffer[] = []): void {
   port.postMessage(message, transfer);
-}
-
-function plain(error: unknown): PlainError {
-  if (error instanceof AppError) {
-    return { reason: error.reason, message: error.message, metadata: error.metadata };
-  }
-  return {
-    reason: undefined,
-    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    metadata: {},
-  };
 }
 
 /** Asks the main thread for a base weight; jobs ask for one at a time. */
@@ -96,13 +86,13 @@ port.on('message', (message: ToReader) => {
     case 'read':
       prepareAdapter(message.request, baseOf(message), tools).then(
         (result) => post({ type: 'done', result }, buffersOf(result.adapter)),
-        (error: unknown) => post({ type: 'failed', error: plain(error) }),
+        (error: unknown) => post({ type: 'failed', error: plainError(error) }),
       );
       return;
     case 'validate':
       validateAdapter(message.request, baseOf(message), tools).then(
         (result) => post({ type: 'done', result }),
-        (error: unknown) => post({ type: 'failed', error: plain(error) }),
+        (error: unknown) => post({ type: 'failed', error: plainError(error) }),
       );
   }
 });

@@ -17,7 +17,7 @@ import { sendError } from './errors.js';
 import { addInferenceRoutes } from './invocations.js';
 import { LaterAnswers, type LaterLimits } from './later.js';
 import { addModelRoutes } from './models.js';
-import { addRoute, notFound } from './route.js';
+import { addRoute, notFound, pathOf } from './route.js';
 import { addWorkflowRoutes } from './workflows.js';
 
 /** What the surface needs besides the services. */
@@ -134,11 +134,6 @@ function logAtEnd(request: FastifyRequest, reply: FastifyReply, metrics: RestMet
     const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
     request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
   });
-}
-
-/** The path without its query, which may hold what belongs in no log. */
-function pathOf(url: string): string {
-  return url.split('?', 1)[0]!;
 }
 
 /** The caller's id where it is fit for a header and a log line, else a new one. */

@@ -33,13 +33,18 @@ export function addRoute(
 
 /** What a request is told that no route has taken: 405 where the path is there and the method is one like PROPFIND. */
 export function notFound(app: FastifyInstance, request: FastifyRequest, reply: FastifyReply): AppError {
-  const path = request.url.split('?', 1)[0]!;
+  const path = pathOf(request.url);
   const { method } = request;
   // The router knows these, and found nothing.
   const routed = method === 'HEAD' || ALL.some((one) => one === method);
   const allow = routed ? undefined : PATHS.get(app)?.find(({ pattern }) => pattern.test(path))?.allow;
   if (allow !== undefined) return notAllowed(request, reply, allow);
   return new AppError('ROUTE_NOT_FOUND', `no such path: ${method} ${path}`);
+}
+
+/** The path without its query, which may hold what belongs in no log. */
+export function pathOf(url: string): string {
+  return url.split('?', 1)[0]!;
 }
 
 function notAllowed({ method }: FastifyRequest, reply: FastifyReply, allow: string): AppError {

@@ -1,5 +1,5 @@
 /** Messages between the main thread and the one that encodes long texts ({@link ./encode-worker.ts}). */
-import type { ErrorReason } from '../errors.js';
+import type { PlainError } from '../adapters/plain-error.js';
 import type { ExtraToken } from '../text/added-tokens.js';
 
 /** Where the thread finds the tokenizer. */
@@ -34,13 +34,7 @@ export interface EncodedText {
 /** The thread's answer to a job. */
 export type FromEncoder =
   | { readonly type: 'done'; readonly encoded: EncodedText }
-  | {
-      readonly type: 'failed';
-      /** undefined: not an AppError. */
-      readonly reason: ErrorReason | undefined;
-      readonly message: string;
-      readonly metadata: Readonly<Record<string, string>>;
-    };
+  | { readonly type: 'failed'; readonly error: PlainError };
 
 /** Encodes beside the thread that asks. The signal's reason is thrown when it aborts. */
 export type EncodeAside = (job: EncodeJob, signal?: AbortSignal) => Promise<EncodedText>;

@@ -4,6 +4,7 @@
  * they are not the same any more it encodes nothing.
  */
 import type { Worker } from 'node:worker_threads';
+import { revivedError } from '../adapters/plain-error.js';
 import { AppError } from '../errors.js';
 import { moduleBeside, startThread } from '../threads.js';
 import type { EncodeAside, EncodedText, EncodeJob, EncoderModel, FromEncoder } from './encode-messages.js';
@@ -111,7 +112,7 @@ export class EncodeThread {
     worker.on('message', (answer: FromEncoder) =>
       done((waiting) => {
         if (answer.type === 'done') waiting?.resolve(answer.encoded);
-        else waiting?.reject(errorOf(answer));
+        else waiting?.reject(revivedError(answer.error));
       }),
     );
     const gone = (error: Error): void =>
@@ -127,10 +128,6 @@ export class EncodeThread {
 
 function ended(): AppError {
   return new AppError('SHUTTING_DOWN', 'the model is being unloaded');
-}
-
-function errorOf({ reason, message, metadata }: Extract<FromEncoder, { type: 'failed' }>): Error {
-  return reason === undefined ? new Error(message) : new AppError(reason, message, { metadata });
 }
 
 function outOfMemory(cause: Error): AppError | undefined {

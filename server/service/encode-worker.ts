@@ -1,7 +1,7 @@
 /** A thread that encodes texts which are too long for the thread that answers everybody. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { plainError } from '../adapters/plain-error.js';
 import { yieldCores } from '../adapters/yield-cores.js';
-import { AppError } from '../errors.js';
 import { encodeJob } from './encode-job.js';
 import type { EncodeJob, EncoderModel, FromEncoder } from './encode-messages.js';
 import { openText } from './load-text.js';
@@ -18,9 +18,7 @@ port.on('message', async (job: EncodeJob) => {
   try {
     answer = { type: 'done', encoded: encodeJob((await text).tokenizer, job) };
   } catch (thrown) {
-    const { message } = thrown as Error;
-    const { reason, metadata = {} } = thrown instanceof AppError ? thrown : { reason: undefined };
-    answer = { type: 'failed', reason, message, metadata };
+    answer = { type: 'failed', error: plainError(thrown) };
   }
   port.postMessage(answer);
 });
