@@ -23,17 +23,12 @@ function selection(choice: AdapterChoice | undefined): Selection | { case: undef
 
 /**
  * How HTTP bodies, other servers and slips name adapters. JavaScript lets them pass, and passed over they would be answered
- * by another adapter, or the base model.
+ * by another adapter, or the base model. The names that the server refuses in HTTP bodies (server/rest/ignored.ts), but for
+ * `adapter`, which is the right one here.
  */
 const MISPLACED = new Set([
-  'adapters',
-  'adapterid',
-  'adaptername',
-  'lora',
-  'loras',
-  'loraid',
-  'loraname',
-  'loraadapter',
+  ...['adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],
+  ...['lora', 'loras', 'loraid', 'loraname', 'lorapath', 'lorarequest', 'loraadapter', 'loraadapters'],
 ]);
 
 /** @throws TypeError for a field that looks like the place of an adapter */

@@ -76,18 +76,20 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
       await server.close();
     });
 
-    it('sends no request whose adapter has the name of another field', async () => {
+    it('sends no request whose adapter has the name of another field', async (t) => {
       const server = await startServer();
+      t.after(() => server.close());
       const client = connect(server.baseUrl);
       for (const params of [
         { inputs: 'one', adapters: 'fr' },
         { inputs: [{ text: 'one', adapter_id: 'fr' }] },
         { inputs: 'one', parameters: { loraName: 'fr' } },
+        { inputs: 'one', lora_adapters: ['fr'] },
+        { inputs: 'one', adapterIds: ['fr'] },
       ]) {
         await assert.rejects(client.predict(params as never), /has no field \w+; adapter names its adapter/);
       }
       assert.equal(server.services.requests.length, 0);
-      await server.close();
     });
 
     it('does not wait for a retry that its deadline does not allow', async () => {
