@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- gpu [--model DIR --adapters DIR] [--adapter-counts 1,8,64] [--rows 64] [--steps 30] [--save]`
+ * `npm run bench -- gpu [--model DIR --adapters DIR] [--adapter-counts 1,8,64] [--rows 64] [--steps 30] [--kv plain|paged] [--save]`
  *
  * A model on a WebGPU device beside the same on the processor, in one run: decode and prefill, and what adapters cost.
  * On a device made of software only dispatches are counted: its speed says nothing of a GPU.
@@ -12,6 +12,7 @@ import type { StepBackend } from '../server/engine/backend.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
 import { openBackend } from '../server/engine/open-backend.js';
 import { BASE_ROW, combine } from '../server/engine/row-adapter.js';
+import type { KvSetting } from '../server/engine/webgpu/choose-attention.js';
 import { findHardware } from '../server/engine/webgpu/choose-device.js';
 import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../server/engine/webgpu/half-support.js';
@@ -34,6 +35,7 @@ export async function run(args: string[]): Promise<void> {
     'adapter-counts': [1, 8, 64],
     rows: 64,
     steps: 30,
+    kv: 'plain',
     save: false,
   });
   const counts = values['adapter-counts'];
@@ -82,7 +84,11 @@ export async function run(args: string[]): Promise<void> {
       return;
     }
     const table = await EmbeddingTable.read(folder);
-    const gpu = await GpuRunner.open(folder, table, { precision, adapterBytes: Number.POSITIVE_INFINITY });
+    const gpu = await GpuRunner.open(folder, table, {
+      precision,
+      kv: values.kv as KvSetting,
+      adapterBytes: Number.POSITIVE_INFINITY,
+    });
     const cpu = await openBackend(folder, { dtype: 'fp32', threads: availableParallelism(), lora: true });
     const rows: (string | number)[][] = [];
     for (const [device, backend] of [
@@ -97,7 +103,7 @@ export async function run(args: string[]): Promise<void> {
       {
         ...shared,
         title: 'WebGPU beside the processor',
-        method: `Decode steps of ${values.rows} rows with whole logits, adapters in turns over the rows; prefill of ${PROMPT_TOKENS} tokens. Activations in ${half ? 'fp16' : 'fp32'}.`,
+        method: `Decode steps of ${values.rows} rows with whole logits, adapters in turns over the rows; prefill of ${PROMPT_TOKENS} tokens. Activations in ${half ? 'fp16' : 'fp32'}; ${gpu.model.attention.how}.`,
         columns: ['device', 'load', 'tokens/s', 'of base'],
         rows,
         notes: [counting, ...dispatches],

@@ -13,6 +13,8 @@ export const S3_ADDRESSING = ['auto', 'path', 'host'] as const;
 export const DEVICES = ['auto', 'cpu', 'webgpu'] as const;
 /** Values that `--device-floats` takes. */
 export const DEVICE_FLOATS = ['auto', 'fp16', 'fp32'] as const;
+/** Values that `--device-kv` takes. */
+export const DEVICE_KV = ['plain', 'paged'] as const;
 /** Values that `--log-level` takes, most talkative first. */
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -120,6 +122,12 @@ export const SETTINGS = z.object({
     description:
       'Floats of activations, key/value caches and adapters on a GPU: auto takes fp16 with int8 or int4 weights where the device has shader-f16; fp16 with --dtype fp32 holds for the weights, too.',
     default: 'auto',
+  }),
+  deviceKv: choice(DEVICE_KV, {
+    value: DEVICE_KV.join('|'),
+    description:
+      'Where keys and values lie on a GPU: row by row, or in pages of 32 positions that rows share and take as they grow (16-bit floats; else plain, and the log says why).',
+    default: 'plain',
   }),
   merge: optionalText({
     value: 'NAME[:WEIGHT],...',

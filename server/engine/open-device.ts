@@ -5,6 +5,7 @@ import { EmbeddingTable } from './embedding-table.js';
 import { FallbackBackend } from './fallback-backend.js';
 import type { Dtype } from './linear-weights.js';
 import { type BackendOptions, openBackend } from './open-backend.js';
+import type { KvSetting } from './webgpu/choose-attention.js';
 import type { DeviceChoice } from './webgpu/choose-device.js';
 import { chooseFloats, type FloatSetting } from './webgpu/choose-floats.js';
 import { gpuFault } from './webgpu/gpu-faults.js';
@@ -23,6 +24,8 @@ export interface DeviceOptions extends Omit<BackendOptions, 'dtype'> {
   readonly deviceAdapterBytes?: number | undefined;
   /** Floats on a device; absent = auto. */
   readonly deviceFloats?: FloatSetting | undefined;
+  /** Where keys and values lie on a device; absent = plain. */
+  readonly deviceKv?: KvSetting | undefined;
 }
 
 /**
@@ -64,18 +67,21 @@ const BITS = { fp32: undefined, int8: 8, int4: 4 } as const;
 
 /** Puts the model on the WebGPU provider's device. */
 async function openGpu(folder: ModelFolder, options: DeviceOptions): Promise<{ backend: GpuRunner; how: string }> {
-  const { dtype, deviceAdapterBytes = Number.POSITIVE_INFINITY, deviceFloats = 'auto', marks } = options;
+  const { dtype, deviceAdapterBytes = Number.POSITIVE_INFINITY, deviceFloats = 'auto', deviceKv, marks } = options;
   try {
     const floats = chooseFloats(deviceFloats, dtype, await supportsHalf());
     const precision = { half: floats.floats === 'fp16', bits: BITS[dtype] };
     const table = await EmbeddingTable.read(folder);
-    const backend = await GpuRunner.open(folder, table, { precision, adapterBytes: deviceAdapterBytes, marks });
-    const { usable, maxTokens } = backend.model.kernels;
-    const attention = usable ? `its kernels, up to ${maxTokens} tokens at once` : 'primitive operators';
+    const backend = await GpuRunner.open(folder, table, {
+      precision,
+      adapterBytes: deviceAdapterBytes,
+      kv: deviceKv,
+      marks,
+    });
     const weights = dtype === 'fp32' ? floats.floats : `${dtype} blocks`;
     return {
       backend,
-      how: `activations in ${floats.floats} (${floats.why}), weights in ${weights}, attention by ${attention}`,
+      how: `activations in ${floats.floats} (${floats.why}), weights in ${weights}, ${backend.model.attention.how}`,
     };
   } catch (error) {
     throw new Error(`WebGPU: ${gpuFault(error).message}`, { cause: error });

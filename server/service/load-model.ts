@@ -9,6 +9,7 @@ import { takesRows } from '../engine/engine.js';
 import type { DeviceDtype } from '../engine/open-device.js';
 import { startEngines } from '../engine/start-engines.js';
 import { threadsFor } from '../engine/threads.js';
+import type { KvSetting } from '../engine/webgpu/choose-attention.js';
 import type { DeviceChoice } from '../engine/webgpu/choose-device.js';
 import type { FloatSetting } from '../engine/webgpu/choose-floats.js';
 import { AppError } from '../errors.js';
@@ -33,6 +34,8 @@ export interface LoadModelOptions {
   readonly deviceAdapterBytes?: number;
   /** Floats in a device's memory; absent = auto. */
   readonly deviceFloats?: FloatSetting;
+  /** Where keys and values lie in a device's memory; absent = plain. */
+  readonly deviceKv?: KvSetting;
   /** Arithmetic threads, >= 1; absent = by the model's size and the cores at hand. */
   readonly threads?: number | undefined;
   /** Engine threads side by side on the processor, >= 1; absent = 1. */
@@ -92,6 +95,7 @@ async function start(
       device: options.device,
       deviceAdapterBytes: options.deviceAdapterBytes,
       deviceFloats: options.deviceFloats,
+      deviceKv: options.deviceKv,
       ...(merge.length > 0 && { merge: merge.map(({ adapter, weight }) => ({ adapter, weight })) }),
       limits: {
         maxBatch: options.maxBatch,

@@ -176,7 +176,9 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
     assert.match(why, /activations in fp(16|32) \(the device has (no )?shader-f16\), weights in int4 blocks/);
     const exact = await openOnDevice(folder, { ...common, dtype: 'fp32', deviceFloats: 'fp32' });
     assert.match(exact.why, /activations in fp32 \(asked for\), weights in fp32/);
-    for (const one of [backend, exact.backend]) await one.close();
+    const pages = await openOnDevice(folder, { ...common, dtype: 'fp32', deviceKv: 'paged' });
+    assert.match(pages.why, /keys and values row by row, not in pages: they want 16-bit floats/);
+    for (const one of [backend, exact.backend, pages.backend]) await one.close();
     if (await supportsHalf()) return;
     await assert.rejects(
       openOnDevice(folder, { ...common, dtype: 'int8', deviceFloats: 'fp16' }),

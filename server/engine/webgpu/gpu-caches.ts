@@ -11,10 +11,11 @@ import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 export class GpuCaches {
   readonly #device: GpuDevice;
   readonly #precision: GpuPrecision;
-  readonly #kvHeads: number;
+  readonly kvHeads: number;
   readonly #headDim: number;
   /** Keys and values of all layers. */
   readonly count: number;
+  readonly type: 'float32' | 'float16';
   readonly #copy: GpuSession;
   readonly #reshape: GpuSession;
 
@@ -27,7 +28,8 @@ export class GpuCaches {
   ) {
     this.#device = device;
     this.#precision = precision;
-    this.#kvHeads = spec.kvHeads;
+    this.type = elementType(precision);
+    this.kvHeads = spec.kvHeads;
     this.#headDim = spec.headDim;
     this.count = spec.layers.length * 2;
     this.#copy = copy;
@@ -71,7 +73,7 @@ export class GpuCaches {
 
   /** Bytes of a store. */
   bytes(slots: number, capacity: number): number {
-    return this.count * slots * this.#kvHeads * capacity * this.#headDim * elementBytes(this.#precision);
+    return this.count * slots * this.kvHeads * capacity * this.#headDim * elementBytes(this.#precision);
   }
 
   /** New caches of zeros. What was made is freed again if the device has no memory for all. */
@@ -79,8 +81,8 @@ export class GpuCaches {
     const made: GpuTensor[] = [];
     try {
       for (let i = 0; i < this.count; i += 1) {
-        const dims = [slots, this.#kvHeads, capacity, this.#headDim];
-        made.push(await this.#device.zeros(elementType(this.#precision), dims));
+        const dims = [slots, this.kvHeads, capacity, this.#headDim];
+        made.push(await this.#device.zeros(this.type, dims));
       }
       return made;
     } catch (error) {
@@ -107,7 +109,7 @@ export class GpuCaches {
         [sources.length],
       ),
       length: int64([length]),
-      rest: int64([sources.length, this.#kvHeads, capacity - length, this.#headDim]),
+      rest: int64([sources.length, this.kvHeads, capacity - length, this.#headDim]),
     };
     for (const [i, old] of tensors.entries()) {
       const [fresh] = Object.values(await this.#reshape.run({ old, ...feeds }));
@@ -140,7 +142,7 @@ export class GpuCaches {
 
   /** [kvHeads * count, 3]: places of a stretch, head by head. */
   #places(slot: number, from: number, count: number): ort.Tensor {
-    return placesTensor(this.#kvHeads * count, (i) => [slot, Math.floor(i / count), from + (i % count)]);
+    return placesTensor(this.kvHeads * count, (i) => [slot, Math.floor(i / count), from + (i % count)]);
   }
 }
 

@@ -11,11 +11,12 @@ import type { StepMarks } from '../step-marks.js';
 import { AdapterFeeds } from './adapter-feeds.js';
 import { AdapterResidency } from './adapter-residency.js';
 import { AdapterSets } from './adapter-sets.js';
-import { type AttentionKernels, checkAttention } from './attention-check.js';
+import { type AttentionChoice, chooseAttention, type KvSetting } from './choose-attention.js';
 import { GpuCaches } from './gpu-caches.js';
 import { GpuDevice, type GpuProvider, type GpuSession } from './gpu-device.js';
 import { GpuPicks } from './gpu-picks.js';
-import { GpuQueue } from './gpu-store.js';
+import { GpuQueue } from './gpu-queue.js';
+import { PagePool } from './page-pool.js';
 
 /** A graph that can be run. */
 export interface OpenGraph {
@@ -27,6 +28,8 @@ export interface OpenGraph {
 /** How a model is kept on the device. */
 export interface GpuModelOptions {
   readonly precision: GpuPrecision;
+  /** Where keys and values lie, if device, floats and model allow it; absent = plain, row by row. */
+  readonly kv?: KvSetting | undefined;
   /** Most bytes of adapters that are not in use. */
   readonly adapterBytes: number;
   /** What runs the graphs; absent = WebGPU. */
@@ -39,15 +42,22 @@ export interface GpuModelOptions {
   readonly session?: ((graph: GraphVariant | 'picks') => ort.InferenceSession.SessionOptions) | undefined;
 }
 
+/** What a model is made of once it is on the device. */
+type Parts = Pick<
+  GpuModel,
+  'device' | 'queue' | 'caches' | 'pages' | 'residency' | 'sets' | 'attention' | 'picks' | 'weights'
+>;
+
 export class GpuModel {
   readonly device: GpuDevice;
-  readonly queue = new GpuQueue();
+  readonly queue: GpuQueue;
   readonly caches: GpuCaches;
   readonly residency: AdapterResidency;
   readonly sets: AdapterSets;
-  /** What of the provider's attention computes rightly on this device. */
-  readonly kernels: AttentionKernels;
+  readonly attention: AttentionChoice;
   readonly picks: GpuPicks;
+  /** Where keys and values lie in pages; absent = each store has caches of its own. */
+  readonly pages: PagePool | undefined;
   /** Every graph's weight inputs. */
   readonly weights: Readonly<Record<string, ort.Tensor>>;
   readonly #folder: ModelFolder;
@@ -59,16 +69,18 @@ export class GpuModel {
     folder: ModelFolder,
     options: GpuModelOptions,
     small: ReadonlyMap<string, Float32Array>,
-    parts: Pick<GpuModel, 'device' | 'caches' | 'residency' | 'sets' | 'kernels' | 'picks' | 'weights'>,
+    parts: Parts,
   ) {
     this.#folder = folder;
     this.#options = options;
     this.#small = small;
     this.device = parts.device;
+    this.queue = parts.queue;
+    this.pages = parts.pages;
     this.caches = parts.caches;
     this.residency = parts.residency;
     this.sets = parts.sets;
-    this.kernels = parts.kernels;
+    this.attention = parts.attention;
     this.picks = parts.picks;
     this.weights = parts.weights;
   }
@@ -82,7 +94,7 @@ export class GpuModel {
     const { precision, adapterBytes, provider, marks } = options;
     const device = new GpuDevice(provider, marks);
     try {
-      const kernels = await checkAttention(device, spec, precision);
+      const attention = await chooseAttention(device, spec, precision, options.kv);
       const small = await readSmall(folder);
       const weights: Record<string, ort.Tensor> = {};
       const groups = allGroups(spec);
@@ -90,12 +102,15 @@ export class GpuModel {
         for (const [name, { type, data, dims }] of await groupWeights(checkpoint, group, precision))
           weights[name] = await device.upload(type, data, dims);
       }
+      const queue = new GpuQueue();
       const residency = new AdapterResidency(device, groups, precision, adapterBytes, loaded);
       const model = new GpuModel(folder, options, small, {
         device,
         weights,
         residency,
-        kernels,
+        attention,
+        queue,
+        pages: attention.form === 'paged' ? await PagePool.open(device, queue, spec) : undefined,
         caches: await GpuCaches.open(device, spec, precision),
         sets: await AdapterSets.open(device, residency, groups, precision),
         picks: await GpuPicks.open(device, spec.vocabSize, options.session?.('picks')),
@@ -141,7 +156,7 @@ export class GpuModel {
 
   async #open(variant: GraphVariant): Promise<OpenGraph> {
     const { precision } = this.#options;
-    const graph = buildGpuGraph(this.#folder.spec, variant, precision, this.#small, this.kernels.usable);
+    const graph = buildGpuGraph(this.#folder.spec, variant, precision, this.#small, this.attention.form);
     const session = await this.device.session(graph.bytes, false, this.#options.session?.(variant));
     return { graph, session, feeds: new AdapterFeeds(this.device, graph, precision, this.#small) };
   }

@@ -6,39 +6,40 @@ import * as ort from 'onnxruntime-node';
 import type { BoundAdapter } from '../../adapters/types.js';
 import type { ModelFolder } from '../../model/model-folder.js';
 import type { DecoderSpec } from '../../model/spec.js';
-import { cacheNames } from '../../model/webgpu/gpu-attention.js';
-import { elementType, toFloats } from '../../model/webgpu/gpu-precision.js';
+import { toFloats } from '../../model/webgpu/gpu-precision.js';
 import { type DecodeSlot, type LargestLogits, type StepBackend, StoreLost } from '../backend.js';
 import type { EmbeddingTable } from '../embedding-table.js';
 import { needsFullGraph, type RowAdapter } from '../row-adapter.js';
-import { int64, ropeFeeds } from '../step-inputs.js';
+import { ropeFeeds } from '../step-inputs.js';
 import { embedded, variantFor } from '../step-tokens.js';
+import type { DeviceStore } from './device-store.js';
 import type { GpuTensor } from './gpu-device.js';
 import type { GpuModel, GpuModelOptions, OpenGraph } from './gpu-model.js';
 import { decodeStep, type Step } from './gpu-step.js';
 import { GpuStore } from './gpu-store.js';
 import { LiveModel } from './live-model.js';
-import { placeFeeds } from './place-feeds.js';
+import { PagedStore } from './paged-store.js';
+
+/** No free slots. */
+const NONE: ReadonlySet<number> = new Set();
 
 /** Runs steps of one model on the device. Not re-entrant: one step at a time. */
 export class GpuRunner implements StepBackend {
   readonly spec: DecoderSpec;
   readonly #table: EmbeddingTable;
-  readonly #options: GpuModelOptions;
   readonly #live: LiveModel;
   runMs = 0;
   headInputs: Float32Array | undefined;
 
-  private constructor(spec: DecoderSpec, table: EmbeddingTable, options: GpuModelOptions, live: LiveModel) {
+  private constructor(spec: DecoderSpec, table: EmbeddingTable, live: LiveModel) {
     this.spec = spec;
     this.#table = table;
-    this.#options = options;
     this.#live = live;
   }
 
   /** Puts the model on the device. Throws when there is none, or when it has too little memory. */
   static async open(folder: ModelFolder, table: EmbeddingTable, options: GpuModelOptions): Promise<GpuRunner> {
-    return new GpuRunner(folder.spec, table, options, await LiveModel.open(folder, options));
+    return new GpuRunner(folder.spec, table, await LiveModel.open(folder, options));
   }
 
   /** The model as it is on the device now. */
@@ -58,24 +59,25 @@ export class GpuRunner implements StepBackend {
     return this.#live.broken;
   }
 
-  createStore(slots: number, capacity: number): GpuStore {
-    const { device, caches, queue } = this.model;
-    return new GpuStore(device, caches, queue, slots, capacity);
+  createStore(slots: number, capacity: number): DeviceStore {
+    const { device, caches, queue, pages } = this.model;
+    return pages === undefined
+      ? new GpuStore(device, caches, queue, slots, capacity)
+      : new PagedStore(device, pages, slots, capacity);
   }
 
   async prefill(
     ids: readonly number[],
     length: number,
-    store: GpuStore,
+    store: DeviceStore,
     adapter: RowAdapter,
     logitRows: readonly number[],
     horizon = length + ids.length,
   ): Promise<Float32Array> {
-    store.reserve(length + ids.length);
     const { vocabSize, hiddenSize } = this.spec;
     const logits = new Float32Array(logitRows.length * vocabSize);
     const inputs = adapter.vocabulary === undefined ? undefined : new Float32Array(logitRows.length * hiddenSize);
-    const most = this.model.kernels.maxTokens;
+    const most = this.model.attention.maxTokens;
     for (let from = 0; from < ids.length; from += most) {
       const block = ids.slice(from, from + most);
       const wanted = [...logitRows.entries()].filter(([, row]) => row >= from && row < from + block.length);
@@ -84,6 +86,7 @@ export class GpuRunner implements StepBackend {
         ids: block,
         positions: Int32Array.from(block, (_, i) => length + from + i),
         lengths: Int32Array.of(length + from),
+        free: NONE,
         adapters: [adapter],
         // The graph wants at least one row; the last one is cheap.
         logitRows: wanted.length === 0 ? [block.length - 1] : wanted.map(([, row]) => row - from),
@@ -99,16 +102,13 @@ export class GpuRunner implements StepBackend {
     return logits;
   }
 
-  async decode(slots: readonly (DecodeSlot | undefined)[], store: GpuStore): Promise<Float32Array> {
-    const step = decodeStep(slots);
-    store.reserve(Math.max(...step.lengths) + 1);
-    return this.#logits(store, step);
+  async decode(slots: readonly (DecodeSlot | undefined)[], store: DeviceStore): Promise<Float32Array> {
+    return this.#logits(store, decodeStep(slots));
   }
 
-  async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: GpuStore): Promise<LargestLogits> {
+  async decodeGreedy(slots: readonly (DecodeSlot | undefined)[], store: DeviceStore): Promise<LargestLogits> {
     const step = decodeStep(slots);
-    store.reserve(Math.max(...step.lengths) + 1);
-    return this.#on(store, async (model) => {
+    return this.#on(store, step, async (model) => {
       const logits = await store.logits(this.spec.vocabSize);
       (await this.#run(model, store, step, logits)).dispose();
       const start = performance.now();
@@ -142,19 +142,20 @@ export class GpuRunner implements StepBackend {
   }
 
   /** The logits of a step, [logitRows, vocab]. */
-  #logits(store: GpuStore, step: Step): Promise<Float32Array> {
-    return this.#on(store, async (model) => (await this.#run(model, store, step, null)).data as Float32Array);
+  #logits(store: DeviceStore, step: Step): Promise<Float32Array> {
+    return this.#on(store, step, async (model) => (await this.#run(model, store, step, null)).data as Float32Array);
   }
 
   /** Runs a step on the model of the store's device. */
-  async #on<T>(store: GpuStore, step: (model: GpuModel) => Promise<T>): Promise<T> {
+  async #on<T>(store: DeviceStore, step: Step, run: (model: GpuModel) => Promise<T>): Promise<T> {
     const model = await this.#live.ready();
     if (store.device !== model.device) throw new StoreLost('the device failed meanwhile');
+    store.prepare(step);
     let letGo: (() => void) | undefined;
     try {
       await model.queue.drained();
       letGo = model.device.hold();
-      return await step(model);
+      return await run(model);
     } catch (error) {
       // Closing a lost device waits for all that hold it.
       letGo?.();
@@ -170,31 +171,23 @@ export class GpuRunner implements StepBackend {
    * @param target where the logits stay on the device; null = they are handed out
    * @returns logits [logitRows, vocab]; where they stay, a name for `target` to dispose of
    */
-  async #run(model: GpuModel, store: GpuStore, step: Step, target: GpuTensor | null): Promise<ort.Tensor> {
+  async #run(model: GpuModel, store: DeviceStore, step: Step, target: GpuTensor | null): Promise<ort.Tensor> {
     const { spec } = this;
-    const { batch, ids, positions, lengths, adapters } = step;
-    const sequence = ids.length / batch;
+    const { ids, positions, adapters } = step;
     const open = await model.graph(variantFor(adapters));
     const { graph, session } = open;
+    const bindings = store.bindings(step, graph);
     const feeds: Record<string, ort.Tensor> = {
       ...model.weights,
       ...(await this.#adapterFeeds(model, open, adapters)),
       ...ropeFeeds(spec.ropes, positions, step.horizonOf),
-      ...placeFeeds(spec, graph, elementType(this.#options.precision), lengths, sequence, store.tensors[0]!.dims[2]!),
+      ...bindings.feeds,
       embeds: new ort.Tensor('float32', embedded(this.#table, step), [ids.length, spec.hiddenSize]),
       logit_rows: new ort.Tensor('int32', Int32Array.from(step.logitRows), [step.logitRows.length]),
-      shape: int64([batch, sequence, -1]),
     };
-    const fetches: Record<string, ort.Tensor | null> = { [graph.logits]: target };
+    const fetches: Record<string, ort.Tensor | null> = { ...bindings.fetches, [graph.logits]: target };
     const beyond = adapters.some(({ vocabulary }) => vocabulary !== undefined);
     if (beyond) fetches[graph.headInput] = null;
-    for (let layer = 0; layer < spec.layers.length; layer += 1) {
-      const [keys, values] = [store.tensors[layer * 2]!, store.tensors[layer * 2 + 1]!];
-      feeds[cacheNames.pastKeys(layer)] = keys;
-      feeds[cacheNames.pastValues(layer)] = values;
-      fetches[cacheNames.keys(layer)] = keys;
-      fetches[cacheNames.values(layer)] = values;
-    }
     const start = performance.now();
     const outputs = await session.run(feeds, fetches);
     this.runMs += performance.now() - start;

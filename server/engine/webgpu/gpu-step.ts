@@ -8,6 +8,8 @@ export interface Step extends StepTokens {
   readonly batch: number;
   /** Past positions by slot; 0 for a free one. */
   readonly lengths: Int32Array;
+  /** Slots that hold no row. */
+  readonly free: ReadonlySet<number>;
 }
 
 /** One token for each slot. A free slot writes its first position again and again, where nobody reads. */
@@ -20,6 +22,7 @@ export function decodeStep(slots: readonly (DecodeSlot | undefined)[]): Step {
     ids: slots.map((slot) => slot?.token ?? 0),
     positions: lengths,
     lengths,
+    free: new Set([...slots.keys()].filter((slot) => slots[slot] === undefined)),
     adapters: same ? [live[0] ?? BASE_ROW] : slots.map((slot) => slot?.adapter ?? BASE_ROW),
     logitRows: slots.map((_, slot) => slot),
     horizonOf: (slot) => slots[slot]?.horizon ?? 0,

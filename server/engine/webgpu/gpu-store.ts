@@ -1,34 +1,25 @@
 /**
- * Rows' keys and values on the device. What the engine asks of a store is carried out in order by a queue that starts at
+ * Rows' keys and values on the device, whole rows side by side. What the engine asks of a store is carried out in order by a queue that starts at
  * once; steps wait for it. A store whose memory could not be had fails at the step that needs it.
  */
-import type { RowStore, Stretch } from '../backend.js';
+import { cacheNames } from '../../model/webgpu/gpu-attention.js';
+import type { GpuGraph } from '../../model/webgpu/gpu-graph.js';
+import type { Stretch } from '../backend.js';
+import { type DeviceStore, StepLogits, type StoreBindings } from './device-store.js';
 import type { GpuCaches } from './gpu-caches.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
+import type { GpuQueue } from './gpu-queue.js';
+import type { Step } from './gpu-step.js';
+import { placeFeeds } from './place-feeds.js';
 
-/** Carries out what stores were asked for, in order. */
-export class GpuQueue {
-  #tail: Promise<void> = Promise.resolve();
-
-  /** Adds work. It must not throw. */
-  add(work: () => Promise<void>): void {
-    this.#tail = this.#tail.then(work);
-  }
-
-  /** Resolves when everything that was added has been done. */
-  drained(): Promise<void> {
-    return this.#tail;
-  }
-}
-
-export class GpuStore implements RowStore {
+export class GpuStore implements DeviceStore {
   readonly #device: GpuDevice;
   readonly #caches: GpuCaches;
   readonly #queue: GpuQueue;
   #slots: number;
   #capacity: number;
   #tensors: GpuTensor[] = [];
-  #logits: GpuTensor | undefined;
+  readonly #logits: StepLogits;
   #failure: Error | undefined;
 
   constructor(device: GpuDevice, caches: GpuCaches, queue: GpuQueue, slots: number, capacity: number) {
@@ -37,12 +28,12 @@ export class GpuStore implements RowStore {
     this.#caches = caches;
     this.#queue = queue;
     this.#capacity = capacity;
+    this.#logits = new StepLogits(device);
     this.#do(async () => {
       this.#tensors = await caches.allocate(slots, capacity);
     });
   }
 
-  /** The device that holds it: after a restart it is not the model's any more. */
   get device(): GpuDevice {
     return this.#device;
   }
@@ -70,21 +61,27 @@ export class GpuStore implements RowStore {
     return this.#tensors;
   }
 
-  /**
-   * Where a step can leave the logits of all slots for another graph to read, [slots, width]. To be called when the queue
-   * is drained, and not again before the step is over. Throws as {@link tensors}.
-   */
-  async logits(width: number): Promise<GpuTensor> {
-    if (this.#logits?.dims[0] !== this.#slots) {
-      this.#device.free(this.#logits);
-      this.#logits = undefined;
-      const made = await this.#device.zeros('float32', [this.#slots, width]);
-      // Released meanwhile: nobody would free it any more.
-      if (this.#failure !== undefined) this.#device.free(made);
-      else this.#logits = made;
+  prepare({ batch, ids, lengths }: Step): void {
+    this.reserve(lengths.reduce((most, length) => Math.max(most, length), 0) + ids.length / batch);
+  }
+
+  bindings({ batch, ids, lengths }: Step, graph: Pick<GpuGraph, 'inputs' | 'windows'>): StoreBindings {
+    const { tensors } = this;
+    const feeds = placeFeeds(this.#caches, graph, lengths, ids.length / batch, tensors[0]!.dims[2]!);
+    const fetches: StoreBindings['fetches'] = {};
+    for (let layer = 0; layer * 2 < tensors.length; layer += 1) {
+      const [keys, values] = [tensors[layer * 2]!, tensors[layer * 2 + 1]!];
+      feeds[cacheNames.pastKeys(layer)] = keys;
+      feeds[cacheNames.pastValues(layer)] = values;
+      fetches[cacheNames.keys(layer)] = keys;
+      fetches[cacheNames.values(layer)] = values;
     }
+    return { feeds, fetches };
+  }
+
+  async logits(width: number): Promise<GpuTensor> {
     if (this.#failure !== undefined) throw this.#failure;
-    return this.#logits!;
+    return this.#logits.of(this.#slots, width);
   }
 
   reserve(time: number): void {
@@ -105,9 +102,9 @@ export class GpuStore implements RowStore {
 
   release(): void {
     this.#queue.add(async () => {
-      for (const tensor of [...this.#tensors, this.#logits]) this.#device.free(tensor);
+      for (const tensor of this.#tensors) this.#device.free(tensor);
+      this.#logits.free();
       this.#tensors = [];
-      this.#logits = undefined;
       this.#failure ??= new Error('the store was released');
     });
   }

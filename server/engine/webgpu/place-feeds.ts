@@ -1,9 +1,9 @@
 /** Inputs of a GPU step that say where its tokens stand: lengths, places in the caches, masks. */
 import * as ort from 'onnxruntime-node';
-import type { DecoderSpec } from '../../model/spec.js';
 import { gpuMaskInput } from '../../model/webgpu/gpu-attention.js';
 import type { GpuGraph } from '../../model/webgpu/gpu-graph.js';
 import { toHalf } from '../../model/webgpu/gpu-precision.js';
+import { int64 } from '../step-inputs.js';
 import { placesTensor } from './gpu-caches.js';
 
 /** What a masked score is lowered by: far beyond any score, and finite in 16 bits. */
@@ -15,16 +15,15 @@ const MASKED = -60_000;
  * @param capacity positions of a slot in the caches
  */
 export function placeFeeds(
-  spec: DecoderSpec,
+  { kvHeads, type }: { readonly kvHeads: number; readonly type: 'float32' | 'float16' },
   graph: Pick<GpuGraph, 'inputs' | 'windows'>,
-  type: 'float32' | 'float16',
   lengths: Int32Array,
   sequence: number,
   capacity: number,
 ): Record<string, ort.Tensor> {
-  const { kvHeads } = spec;
   const batch = lengths.length;
   const feeds: Record<string, ort.Tensor> = {};
+  if (graph.inputs.has('shape')) feeds.shape = int64([batch, sequence, -1]);
   if (graph.inputs.has('lengths')) {
     const last = lengths.map((length) => length + sequence - 1);
     feeds.lengths = new ort.Tensor('int32', last, [batch]);

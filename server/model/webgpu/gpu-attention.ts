@@ -9,6 +9,7 @@ import { float, type GraphBuilder, type Value } from '../onnx-graph.js';
 import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from '../spec.js';
 import { elementType, type GpuPrecision } from './gpu-precision.js';
 import type { GpuSites } from './gpu-sites.js';
+import { emitPagedAttention } from './paged-attention.js';
 
 /** Names of a layer's cache inputs and outputs. */
 export const cacheNames = {
@@ -21,12 +22,17 @@ export const cacheNames = {
 /** Name of the mask input for a window (0 = the whole past); float32 [batch, 1, 1, sequence, capacity], additive. */
 export const gpuMaskInput = (window: number): string => (window === 0 ? 'mask' : `mask.${window}`);
 
+/**
+ * What attention is made of: operators of one purpose each, the provider's kernel over whole rows where it knows what a
+ * layer means, or its kernel over pages (paged-attention.ts).
+ */
+export type AttentionForm = 'primitive' | 'kernel' | 'paged';
+
 /** Values that all layers of a graph share. */
 export interface GpuAttentionInputs extends RotaryInputs {
-  /** False: the device's attention kernels are not to be used. */
-  readonly kernels: boolean;
+  readonly form: AttentionForm;
   /** int64 [3]: [batch, sequence, -1]. */
-  readonly shape: Value;
+  readonly shape: () => Value;
   /** int32 [batch]: past and new tokens of each row, minus 1. */
   readonly lengths: () => Value;
   /** int32 [1]: the largest of `lengths`, plus 1. */
@@ -55,12 +61,6 @@ export function emitGpuAttention(
   const { queryHeads, kvHeads, headDim } = spec;
   const type = elementType(precision);
   const cacheDims = ['slots', kvHeads, 'capacity', headDim];
-  const past = (name: string) => graph.input(name, type, cacheDims);
-  const pastKeys = past(cacheNames.pastKeys(layer));
-  const pastValues = past(cacheNames.pastValues(layer));
-  const keysOut = cacheNames.keys(layer);
-  const valuesOut = cacheNames.values(layer);
-
   const normalise = (x: Value, heads: number, norm: HeadNorms): Value => {
     if (isPerHead(norm)) {
       const parts = graph.multi('Split', [x, graph.ints(norm.map(() => headDim))], heads, { axis: -1 });
@@ -77,9 +77,16 @@ export function emitGpuAttention(
   };
   const queries = prepare(q, queryHeads, attention.qNorm);
   const keys = prepare(k, kvHeads, attention.kNorm);
+  if (inputs.form === 'paged') return emitPagedAttention(graph, spec, attention, layer, [queries, keys, v]);
+
+  const past = (name: string) => graph.input(name, type, cacheDims);
+  const pastKeys = past(cacheNames.pastKeys(layer));
+  const pastValues = past(cacheNames.pastValues(layer));
+  const keysOut = cacheNames.keys(layer);
+  const valuesOut = cacheNames.values(layer);
   const flat = graph.ints([-1, queryHeads * headDim]);
-  if (inputs.kernels && hasAttentionKernel(spec, attention)) {
-    const [query, key, value] = [queries, keys, v].map((x) => graph.op('Reshape', [x, inputs.shape]));
+  if (inputs.form === 'kernel' && hasAttentionKernel(spec, attention)) {
+    const [query, key, value] = [queries, keys, v].map((x) => graph.op('Reshape', [x, inputs.shape()]));
     const output = graph.fresh('attention');
     graph.into(
       'GroupQueryAttention',
@@ -107,7 +114,7 @@ export function emitGpuAttention(
   const allValues = write(pastValues, v, valuesOut);
   const group = queryHeads / kvHeads;
   const heads = graph.op('Reshape', [
-    graph.op('Reshape', [queries, inputs.shape]),
+    graph.op('Reshape', [queries, inputs.shape()]),
     graph.ints([0, 0, kvHeads, group, headDim]),
   ]);
   const scale = sites.constant(`scale.${attention.scale}`, Float32Array.of(attention.scale), []);

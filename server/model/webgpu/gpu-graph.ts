@@ -8,7 +8,13 @@ import { emitActivation } from '../graph-activation.js';
 import type { GraphVariant } from '../graph-sites.js';
 import { GraphBuilder, type Value } from '../onnx-graph.js';
 import type { DecoderSpec, LayerSpec, MlpSpec, ProjectionSpec } from '../spec.js';
-import { cacheNames, emitGpuAttention, type GpuAttentionInputs, gpuMaskInput } from './gpu-attention.js';
+import {
+  type AttentionForm,
+  cacheNames,
+  emitGpuAttention,
+  type GpuAttentionInputs,
+  gpuMaskInput,
+} from './gpu-attention.js';
 import { elementType, type GpuPrecision } from './gpu-precision.js';
 import { type GpuNorm, GpuSites } from './gpu-sites.js';
 import { groupOf, groupOfProjection, headGroup, type LinearGroup } from './linear-groups.js';
@@ -21,7 +27,7 @@ export interface GpuGraph {
   readonly logits: string;
   /** What the head reads, [logit rows, hidden] in the element type; fetched only where a row has output rows of its own. */
   readonly headInput: string;
-  /** Which of the inputs `lengths`, `total`, `places` and the masks the graph has. */
+  /** Names of all inputs: which of `shape`, `lengths`, `total`, `places` and the masks the graph has. */
   readonly inputs: ReadonlySet<string>;
   /** Distinct windows that have a mask input; 0 = no window. */
   readonly windows: readonly number[];
@@ -34,14 +40,14 @@ export interface GpuGraph {
 /**
  * Builds the graph.
  * @param small biases and norm weights by tensor name, as float32
- * @param kernels false: attention is made of primitive operators everywhere
+ * @param form what attention is made of; `paged` wants 16-bit floats and a model that has it
  */
 export function buildGpuGraph(
   spec: DecoderSpec,
   variant: GraphVariant,
   precision: GpuPrecision,
   small: ReadonlyMap<string, Float32Array>,
-  kernels = true,
+  form: AttentionForm = 'kernel',
 ): GpuGraph {
   const graph = new GraphBuilder();
   const sites = new GpuSites(graph, variant, precision, small);
@@ -60,8 +66,8 @@ export function buildGpuGraph(
     positions: spec.ropes.length > 0 ? graph.input('pos', 'int64', [1, 'rows']) : '',
     cos: spec.ropes.map((rope, i) => table(`cos.${i}`, rope.rotaryDim / 2)),
     sin: spec.ropes.map((rope, i) => table(`sin.${i}`, rope.rotaryDim / 2)),
-    kernels,
-    shape: graph.input('shape', 'int64', [3]),
+    form,
+    shape: lazily('shape', () => graph.input('shape', 'int64', [3])),
     lengths: lazily('lengths', () => graph.input('lengths', 'int32', ['batch'])),
     total: lazily('total', () => graph.input('total', 'int32', [1])),
     places: lazily('places', () => graph.input('places', 'int64', ['places', 3])),

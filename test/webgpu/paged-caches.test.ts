@@ -1,0 +1,150 @@
+/**
+ * Keys and values in pages, and shaders with 16-bit floats. They need a device with shader-f16: Mesa's lavapipe has it from
+ * version 25 on, and is made of software. `LORAMUX_TEST_HALF_ICD` names its lvp_icd.json.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { BoundAdapter } from '../../server/adapters/types.js';
+import { combine, type RowAdapter } from '../../server/engine/row-adapter.js';
+import { decodeTogether } from '../engine/decode-together.js';
+import { logitError } from '../engine/golden-model.js';
+import { run } from '../engine/loop-run.js';
+import { type GpuGolden, goldenRows, loseDevice, noHalf, openGpuGolden } from './half-device.js';
+
+const HALF = { half: true, bits: undefined } as const;
+/** Bound on a logit of the golden models, whose largest are about 10. Measured: 0.07 at most. */
+const TOLERANCE = 0.1;
+/** Adapters of every graph: low ranks, some linears only, gains. */
+const NAMES = ['all-r8', 'qv-r4', 'dora'];
+
+describe('keys and values in pages on WebGPU', { skip: noHalf }, () => {
+  let opened: GpuGolden;
+  before(async () => {
+    opened = await openGpuGolden('qwen3', { precision: HALF, kv: 'paged' });
+  });
+  after(() => opened.close());
+
+  const { bind, row, greedy, loop } = goldenRows(() => opened);
+  const longPrompt = (length: number) => {
+    const { model } = opened;
+    return Array.from({ length }, (_, i) => model.promptIds('p0')[i % model.promptIds('p0').length]!);
+  };
+  const held = () => opened.runner.model.pages!.held;
+
+  test('the kernel over pages is taken', () => {
+    assert.equal(opened.runner.model.attention.form, 'paged', opened.runner.model.attention.how);
+  });
+
+  test('base and adapters are within what 16 bits hold of PyTorch, alone and in a mixed batch', async () => {
+    const { model, runner } = opened;
+    const prompts = model.golden.prompts.filter(({ token_ids }) => token_ids.length > 2);
+    const rows: { ids: readonly number[]; adapter: RowAdapter; last: Float32Array }[] = [];
+    const worst = { alone: 0, batch: 0 };
+    for (const [i, name] of [null, ...NAMES].entries()) {
+      const adapter = name === null ? undefined : await bind(name);
+      if (adapter !== undefined) await runner.load(adapter);
+      const selection = combine(adapter === undefined ? [] : [{ adapter, weight: 1 }]);
+      const { id, token_ids: ids } = prompts[i % prompts.length]!;
+      const wanted = model.expected(name)[id]!;
+      const store = runner.createStore(1, ids.length);
+      const computed = await runner.prefill(ids, 0, store, selection, [...ids.keys()]);
+      store.release();
+      worst.alone = Math.max(worst.alone, await logitError(model, wanted, computed));
+      const reference = await model.tensors.readFloat32((wanted.logits ?? wanted.last)!);
+      rows.push({ ids, adapter: selection, last: reference.subarray(-runner.spec.vocabSize) });
+    }
+    for (const [at, logits] of (await decodeTogether(runner, rows)).entries())
+      for (const [token, value] of logits.entries())
+        worst.batch = Math.max(worst.batch, Math.abs(value - rows[at]!.last[token]!));
+    assert.ok(worst.alone <= TOLERANCE && worst.batch <= TOLERANCE, JSON.stringify(worst));
+    assert.equal(held(), 0);
+  });
+
+  test('rows that arrive, leave and are cancelled between steps change nobody else, and leave no page behind', async () => {
+    const adapters = await Promise.all(NAMES.map(bind));
+    const engine = await loop(adapters, { maxBatch: 4 });
+    const rows = [...adapters, undefined, ...adapters].map((adapter, i) =>
+      row(adapter, {
+        promptIds: opened.model.promptIds(i % 2 === 0 ? 'p0' : 'p1'),
+        arrives: (i * 3) % 7,
+        maxNewTokens: 3 + (i % 5),
+        ...(i % 4 === 3 && { cancelled: ((i * 3) % 7) + 2 }),
+      }),
+    );
+    for (const [i, { tokens, end }] of (await run(engine, rows)).entries()) {
+      const name = i === 3 ? null : NAMES[i < 3 ? i : i - 4]!;
+      assert.ok(end!.cause === 'length' || end!.cause === 'cancelled', end!.message);
+      assert.deepEqual(tokens, greedy(name, i % 2 === 0 ? 'p0' : 'p1').slice(0, tokens.length), `row ${i}`);
+    }
+    assert.equal(held(), 0);
+    for (const { digest } of adapters) engine.unload(digest);
+  });
+
+  test('rows with a common prefix have the pages of it once, and answer the same', async () => {
+    const adapter = await bind('all-r8');
+    const engine = await loop([adapter], { prefixBytes: 1 << 24 });
+    const promptIds = longPrompt(80);
+    const same = (arrives: number) => row(adapter, { promptIds, arrives });
+    const [first] = await run(engine, [same(0)]);
+    const kept = held();
+    assert.equal(kept, 2, 'the prefix cache has the two whole pages of 80 positions');
+    let most = 0;
+    const [second, third] = await run(engine, [same(0), same(0)], () => {
+      most = Math.max(most, held());
+    });
+    for (const { tokens, end } of [second!, third!]) {
+      assert.equal(end!.cachedTokens, 64);
+      assert.deepEqual(tokens, first!.tokens);
+    }
+    assert.ok(most <= kept + 2, `${most} pages: two shared ones, and one of each row's own`);
+    engine.unload(adapter.digest);
+  });
+
+  test('300 requests leave no page and no buffer behind', async () => {
+    const small = await openGpuGolden('qwen3', { precision: HALF, kv: 'paged' }, 1);
+    try {
+      const whole = await Promise.all(NAMES.slice(0, 2).map(bind));
+      const adapters: BoundAdapter[] = whole.map((adapter) => ({
+        ...adapter,
+        linears: adapter.linears.filter(({ module }) => /\blayers\.0\./.test(module)),
+      }));
+      const rows = goldenRows(() => small);
+      const engine = await rows.loop(adapters);
+      const usage = async () => {
+        for (const { digest } of adapters) engine.unload(digest);
+        await small.runner.model.queue.drained();
+        const { usage: now } = small.runner.model.device;
+        for (const adapter of adapters) await engine.load(adapter);
+        return { ...now, pages: small.runner.model.pages!.held };
+      };
+      const requests = (count: number) =>
+        Array.from({ length: count }, (_, i) =>
+          rows.row([undefined, ...adapters][i % 3], {
+            promptIds: [1 + (i % 50)],
+            maxNewTokens: 1 + (i % 2),
+            ...(i % 10 === 9 && { cancelled: 3 }),
+          }),
+        );
+      await run(engine, requests(50));
+      const before = await usage();
+      for (let done = 0; done < 300; done += 50) await run(engine, requests(50));
+      assert.deepEqual(await usage(), before);
+      assert.equal(before.pages, 0);
+    } finally {
+      await small.close();
+    }
+  });
+
+  test('a device that fails takes its pages with it, and the next one answers', async () => {
+    const engine = await loop([]);
+    const { pages } = opened.runner.model;
+    const [before] = await run(engine, [row(undefined)]);
+    await loseDevice(opened.runner, 'base');
+    const [failed] = await run(engine, [row(undefined)]);
+    assert.equal(failed!.end!.cause, 'error');
+    const [answered] = await run(engine, [row(undefined)]);
+    assert.deepEqual(answered!.tokens, before!.tokens);
+    assert.notEqual(opened.runner.model.pages, pages);
+    assert.equal(held(), 0);
+  });
+});
