@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
 import { BASE_ROW, combine } from '../server/engine/row-adapter.js';
+import type { KvSetting } from '../server/engine/webgpu/choose-attention.js';
 import { GpuDevice } from '../server/engine/webgpu/gpu-device.js';
 import type { GpuModelOptions } from '../server/engine/webgpu/gpu-model.js';
 import { GpuPicks } from '../server/engine/webgpu/gpu-picks.js';
@@ -38,6 +39,7 @@ export async function countDispatches(
   cases: readonly (readonly BoundAdapter[])[],
   rows: number,
   precision: GpuPrecision,
+  kv: KvSetting = 'plain',
 ): Promise<DispatchCount[]> {
   const { layers } = folder.spec;
   const last = new RegExp(`\\.${layers.length - 1}\\.`);
@@ -46,13 +48,14 @@ export async function countDispatches(
     linears: adapter.linears.filter(({ module }) => !last.test(module)),
     norms: new Map([...adapter.norms].filter(([module]) => !last.test(module))),
   });
-  const totals = await profileSteps(folder, cases, rows, precision);
+  const totals = await profileSteps(folder, cases, rows, precision, kv);
   const shorter = shortened(folder, layers.length - 1);
   const others = await profileSteps(
     shorter,
     cases.map((adapters) => adapters.map(cut)),
     rows,
     precision,
+    kv,
   );
   return totals.map((total, i) => {
     const { dispatches, nodes } = others[i]!;
@@ -88,9 +91,10 @@ async function profileSteps(
   cases: readonly (readonly BoundAdapter[])[],
   rows: number,
   precision: GpuPrecision,
+  kv: KvSetting,
 ): Promise<StepProfile[]> {
   return withProfiles(async (session, profile) => {
-    const options = { precision, adapterBytes: Number.POSITIVE_INFINITY, session };
+    const options = { precision, kv, adapterBytes: Number.POSITIVE_INFINITY, session };
     const runner = await GpuRunner.open(folder, await EmbeddingTable.read(folder), options);
     const store = runner.createStore(rows, 16);
     const variants: string[] = [];

@@ -162,6 +162,8 @@ function commandLine(
     .command('doctor')
     .description('Describe this machine, say what --device auto takes, and test the server on the demo model.')
     .option('--device <DEVICE>', 'auto, cpu or webgpu: where the test runs', 'auto')
+    .option('--device-floats <FLOATS>', 'auto, fp16 or fp32: floats of the test on a GPU')
+    .option('--device-kv <KV>', 'plain or paged: where keys and values lie in the test on a GPU')
     .option('--json', 'print the report as JSON')
     .addOption(new Option('--probe').hideHelp())
     .allowExcessArguments(false)
@@ -255,14 +257,16 @@ function isFile(given: string, cwd: string): boolean {
 /** What `loramux doctor` was given. */
 interface DoctorArguments {
   readonly device: string;
+  readonly deviceFloats?: string;
+  readonly deviceKv?: string;
   readonly json?: boolean;
   readonly probe?: boolean;
 }
 
-function assembleDoctor({ device, json = false, probe }: DoctorArguments, surroundings: Surroundings): Invocation {
+function assembleDoctor({ json = false, probe, ...device }: DoctorArguments, surroundings: Surroundings): Invocation {
   if (probe) return { kind: 'probe' };
   // The settings of a server that is being examined do not count: the test is the same everywhere.
-  const settings = readSettings({ device, port: '0', stateDir: 'none' }, {});
+  const settings = readSettings({ ...device, port: '0', stateDir: 'none' }, {});
   return { kind: 'doctor', demo: assemble(settings, surroundings), json };
 }
 

@@ -41,10 +41,13 @@ test('reports the machine and a self-test that passes', async () => {
   else assert.equal(report.floats?.floats, report.gpu.half ? 'fp16' : 'fp32');
 });
 
-test('refuses a device that does not exist', async () => {
+test('refuses a device, and a place for keys and values, that do not exist', async () => {
   const { code, stderr } = await doctor('--device', 'tpu');
   assert.equal(code, 2);
   assert.match(stderr, /^loramux: --device tpu: .*webgpu/);
+  const other = await doctor('--device-kv', 'pages');
+  assert.equal(other.code, 2);
+  assert.match(other.stderr, /^loramux: --device-kv pages: .*paged/);
 });
 
 test('a wrong answer fails the self-test and is named', async (t) => {

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { countDispatches, shortened } from '../../bench/gpu-dispatches.js';
 import type { BoundAdapter } from '../../server/adapters/types.js';
 import { combine, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { decodeTogether } from '../engine/decode-together.js';
@@ -98,6 +99,16 @@ describe('keys and values in pages on WebGPU', { skip: noHalf }, () => {
     }
     assert.ok(most <= kept + 2, `${most} pages: two shared ones, and one of each row's own`);
     engine.unload(adapter.digest);
+  });
+
+  test('adapters take four dispatches more for each linear group, and nothing runs on the processor', async () => {
+    const whole = await bind('all-r8');
+    const adapter = { ...whole, linears: whole.linears.filter(({ module }) => !/\.[2-9]\./.test(module)) };
+    const folder = shortened(opened.model.folder, 2);
+    const [base, lora] = await countDispatches(folder, [[], [adapter]], 4, HALF, 'paged');
+    for (const { total } of [base!, lora!]) assert.deepEqual(total.elsewhere, []);
+    assert.equal(lora!.layer.nodes - base!.layer.nodes, 4 * 4);
+    assert.equal(lora!.layer.dispatches - base!.layer.dispatches, base!.layer.dispatches === 0 ? 0 : 4 * 4);
   });
 
   test('300 requests leave no page and no buffer behind', async () => {
