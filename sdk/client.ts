@@ -6,6 +6,7 @@ import { ModelService } from '../gen/loramux/v1/models_pb.js';
 import { WorkflowService } from '../gen/loramux/v1/workflows_pb.js';
 import { AdaptersResource, type RunCall } from './adapters.js';
 import { fromEvent, fromResult } from './from-message.js';
+import { refuseAdapters } from './misplaced.js';
 import { ModelsResource } from './models.js';
 import { type ResolvedOptions, withRetries } from './retry.js';
 import { toRequest } from './to-request.js';
@@ -46,6 +47,7 @@ export class TransportClient {
   readonly #defaults: ClientOptions;
 
   constructor(transport: Transport, options: ClientOptions = {}) {
+    refuseAdapters(options, 'options of a client');
     this.#defaults = options;
     this.raw = {
       inference: createClient(InferenceService, transport),
@@ -101,6 +103,7 @@ export class TransportClient {
   }
 
   #resolve(options: CallOptions = {}): ResolvedOptions {
+    refuseAdapters(options, 'options of a call');
     const headers = { ...this.#defaults.headers, ...options.headers };
     new Headers(headers); // Throws for what no header can be, which would look like a lost connection later.
     return {

@@ -9,6 +9,7 @@ import {
   PredictRequestSchema,
   type PredictRequest as RequestMessage,
 } from '../gen/loramux/v1/inference_pb.js';
+import { refuseAdapters, refuseOtherNames } from './misplaced.js';
 import type { AdapterChoice, GenerationParameters, PredictInput, PredictParams, PredictRequest } from './types.js';
 
 type Selection = { case: 'adapter'; value: string } | { case: 'selection'; value: AdapterSelection };
@@ -21,24 +22,6 @@ function selection(choice: AdapterChoice | undefined): Selection | { case: undef
   return { case: 'selection', value: create(AdapterSelectionSchema, { adapters }) };
 }
 
-/**
- * How HTTP bodies, other servers and slips name adapters. JavaScript lets them pass, and passed over they would be answered
- * by another adapter, or the base model. The names that the server refuses in HTTP bodies (server/rest/ignored.ts), but for
- * `adapter`, which is the right one here.
- */
-const MISPLACED = new Set([
-  ...['adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],
-  ...['lora', 'loras', 'loraid', 'loraname', 'lorapath', 'lorarequest', 'loraadapter', 'loraadapters'],
-]);
-
-/** @throws TypeError for a field that looks like the place of an adapter */
-function refuseMisplaced(value: object, what: string): void {
-  const name = Object.entries(value).find(
-    ([key, one]) => one !== undefined && MISPLACED.has(key.toLowerCase().replace(/[_-]/g, '')),
-  )?.[0];
-  if (name !== undefined) throw new TypeError(`${what} has no field ${name}; adapter names its adapter`);
-}
-
 /** Absent and undefined are the same to users, but not to the message runtime. */
 function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   const entries = Object.entries(value).filter(([, one]) => one !== undefined);
@@ -47,8 +30,13 @@ function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K]
 
 function parameters(value: GenerationParameters | undefined): ParametersMessage | undefined {
   if (value === undefined) return undefined;
-  refuseMisplaced(value, 'parameters');
+  refuseAdapters(value, 'parameters');
   const { stop = [], stopTokenIds = [], logitBias = {}, ...scalars } = value;
+  // A text can be spread too: its letters would be the stops.
+  for (const [name, list] of Object.entries({ stop, stopTokenIds })) {
+    if (typeof list === 'string' || !(Symbol.iterator in Object(list)))
+      throw new TypeError(`${name} must be a list, also for one`);
+  }
   return create(GenerationParametersSchema, {
     ...definedOnly(scalars),
     stop: [...stop],
@@ -61,7 +49,7 @@ function input(value: PredictInput): InputMessage {
   if (typeof value === 'string') return create(PredictInputSchema, { prompt: { case: 'text', value } });
   if (Array.isArray(value)) return input({ tokenIds: value as readonly number[] });
   const one = value as Exclude<PredictInput, string | readonly number[]>;
-  refuseMisplaced(one, 'an input');
+  refuseOtherNames(one, 'an input');
   const own = parameters(one.parameters);
   const message = create(PredictInputSchema, {
     adapters: selection(one.adapter),
@@ -76,6 +64,7 @@ function input(value: PredictInput): InputMessage {
     });
     message.prompt = prompt;
   } else if (one.messages !== undefined) {
+    for (const message of one.messages) refuseAdapters(message, 'messages');
     const messages = one.messages.map(({ role, content }) => ({ role, content }));
     const { prompt } = create(PredictInputSchema, {
       prompt: { case: 'chat', value: { messages, template: one.template ?? '' } },
@@ -96,7 +85,7 @@ function isRequest(params: PredictParams): params is PredictRequest {
  */
 export function toRequest(params: PredictParams): RequestMessage {
   const request: PredictRequest = isRequest(params) ? params : { inputs: params };
-  refuseMisplaced(request, 'a request');
+  refuseOtherNames(request, 'a request');
   const inputs = typeof request.inputs === 'string' ? [request.inputs] : request.inputs;
   const own = parameters(request.parameters);
   return create(PredictRequestSchema, {

@@ -87,8 +87,42 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
         { inputs: 'one', lora_adapters: ['fr'] },
         { inputs: 'one', adapterIds: ['fr'] },
       ]) {
-        await assert.rejects(client.predict(params as never), /has no field \w+; adapter names its adapter/);
+        await assert.rejects(
+          client.predict(params as never),
+          /no field \w+; adapter (of a request or an input )?names its adapter/,
+        );
       }
+      assert.equal(server.services.requests.length, 0);
+    });
+
+    it('sends no request whose adapter stands where none is read', async (t) => {
+      const server = await startServer();
+      t.after(() => server.close());
+      const client = connect(server.baseUrl);
+      const message = { role: 'user', content: 'one', adapter: 'fr' };
+      for (const [params, options] of [
+        ['one', { adapter: 'fr' }],
+        ['one', { timeoutMs: 1000, lora_name: 'fr' }],
+        [{ inputs: 'one', parameters: { maxNewTokens: 2, adapter: 'fr' } }],
+        [{ inputs: [{ text: 'one', parameters: { adapter: 'fr' } }] }],
+        [{ inputs: [{ messages: [message] }] }],
+      ] as unknown as [never, never?][]) {
+        const refusal = { name: 'TypeError', message: /no field \w+; adapter of a request or an input names/ };
+        await assert.rejects(client.predict(params, options), refusal);
+        assert.throws(() => client.stream(params, options), refusal);
+      }
+      const options = { baseUrl: server.baseUrl, adapter: 'fr' };
+      assert.throws(() => new sdk.LoramuxClient(options), /options of a client have no field adapter/);
+      assert.equal(server.services.requests.length, 0);
+    });
+
+    it('sends no request whose stops are not a list', async (t) => {
+      const server = await startServer();
+      t.after(() => server.close());
+      const client = connect(server.baseUrl);
+      const predict = (parameters: unknown) => client.predict({ inputs: 'one', parameters: parameters as never });
+      await assert.rejects(predict({ stop: 'today' }), /stop must be a list/);
+      await assert.rejects(predict({ stopTokenIds: 5 }), /stopTokenIds must be a list/);
       assert.equal(server.services.requests.length, 0);
     });
 
