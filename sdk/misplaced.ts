@@ -1,7 +1,7 @@
 /**
  * How HTTP bodies, other servers and slips name adapters. JavaScript lets them pass, and TypeScript does in an object that
  * has a name of its own; passed over they would be answered by another adapter, or the base model. The names that the
- * server refuses in HTTP bodies (server/rest/ignored.ts), but for `adapter`, which is the right one in some places.
+ * server refuses in HTTP bodies (server/service/adapter-names.ts), but for `adapter`, which is the right one in some places.
  */
 const MISPLACED = new Set([
   ...['adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],

@@ -2,12 +2,14 @@
  * The places of a request that can name adapters, read once for all who judge them. DJL Serving knows four (contract:
  * header, body, query, custom attributes); the model field of its other dialects may name an adapter as well.
  */
+
 import type { FastifyRequest } from 'fastify';
+import { CUSTOM_ATTRIBUTES, IDENTIFIER_HEADER } from '../service/adapter-names.js';
 import type { ModelInfo } from '../service/types.js';
 import { type Body, isObject } from './body.js';
 import { fieldTexts } from './content.js';
 import type { FormField } from './form.js';
-import { CUSTOM_ATTRIBUTES, customAttribute, header, queryValues } from './headers.js';
+import { customAttribute, header, queryValues } from './headers.js';
 
 /** Everything of one request that can name adapters; undefined = not there. */
 export interface AdapterPlaces {
@@ -41,7 +43,7 @@ export async function readPlaces(
   const value = body?.kind === 'json' && isObject(body.value) ? body.value : undefined;
   const named = typeof value?.model === 'string' && value.model !== model.name ? value.model : undefined;
   return {
-    identifier: header(request, 'x-amzn-sagemaker-adapter-identifier'),
+    identifier: header(request, IDENTIFIER_HEADER),
     body: value?.adapters,
     query: [...queryValues(request, 'adapter'), ...fieldTexts(fields, 'adapter')],
     customAttribute: customAttribute(header(request, CUSTOM_ATTRIBUTES), 'adapter'),

@@ -1,13 +1,15 @@
 /** The ways to answer a request: whole, as a stream, or later, to be fetched by a token. */
+
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
 import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
 import { logFault } from './errors.js';
-import { accepts, CUSTOM_ATTRIBUTES, header } from './headers.js';
+import { accepts, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
 import { booleanText } from './query.js';
 import { sendStream } from './streaming.js';

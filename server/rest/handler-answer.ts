@@ -1,7 +1,9 @@
 /** Requests to a model whose custom handler answers: passed on as they came, answered as the handler says. */
+
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { CUSTOM_ATTRIBUTES, customAttributes } from '../service/adapter-names.js';
 import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/handler-types.js';
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { Receipt } from '../service/types.js';
@@ -9,7 +11,7 @@ import { answerToken, wantsLater } from './answering.js';
 import { callContext } from './call-context.js';
 import { logFault, sendError, statusOf, toAppError } from './errors.js';
 import type { FormField } from './form.js';
-import { CUSTOM_ATTRIBUTES, customAttributes, header } from './headers.js';
+import { header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
 import { write } from './streaming.js';
 

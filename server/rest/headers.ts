@@ -2,17 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
-
-/** Header with the attributes that platforms pass on: `key=value` parts, split at ";". */
-export const CUSTOM_ATTRIBUTES = 'x-amzn-sagemaker-custom-attributes';
-
-/** The `key=value` parts of {@link CUSTOM_ATTRIBUTES}, trimmed, keys in lower case. */
-export function customAttributes(header: string | undefined): [key: string, value: string][] {
-  return (header ?? '').split(';').flatMap((part): [string, string][] => {
-    const at = part.indexOf('=');
-    return at < 0 ? [] : [[part.slice(0, at).trim().toLowerCase(), part.slice(at + 1).trim()]];
-  });
-}
+import { customAttributes } from '../service/adapter-names.js';
 
 /**
  * Value of the parts with that key; undefined = not there.

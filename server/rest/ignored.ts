@@ -1,22 +1,14 @@
 /** What of an inference request nothing reads: it is told in a header, or refused where it would have named an adapter. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { CUSTOM_ATTRIBUTES, customAttributes, looksLikeAdapter } from '../service/adapter-names.js';
 import { invalidField } from './fields.js';
-import { CUSTOM_ATTRIBUTES, customAttributes, header } from './headers.js';
+import { header } from './headers.js';
 
 /** Names of fields and parameters that were not used, so that a misspelt one is not lost in silence. */
 export const IGNORED_HEADER = 'x-loramux-ignored';
 
 /** Query parameters that the inference routes read. */
 const QUERY = new Set(['adapter', 'model_name', 'model_version']);
-/**
- * How other servers, and slips, name adapters: passed over, they would be answered by the base model. Without case, `_`,
- * `-` and `[]`, in which spellings differ.
- */
-const ADAPTER_NAMES = new Set([
-  ...['adapter', 'adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],
-  ...['lora', 'loras', 'loraid', 'loraname', 'lorapath', 'lorarequest', 'loraadapter', 'loraadapters'],
-]);
-
 /** Query parameters that no route reads. */
 export function unreadQuery(request: FastifyRequest): readonly string[] {
   return Object.keys(request.query as object).filter((name) => !QUERY.has(name));
@@ -38,7 +30,7 @@ export function refuseAdapterNames(request: FastifyRequest, body: readonly strin
     ['the custom attributes', attributes.filter((name) => name !== 'adapter')],
   ];
   for (const [where, names] of unread) {
-    const found = names.find((name) => ADAPTER_NAMES.has(name.toLowerCase().replace(/[_\-[\]]/g, '')));
+    const found = names.find(looksLikeAdapter);
     if (found === undefined) continue;
     throw invalidField(
       found,

@@ -1,6 +1,8 @@
 /** The inference routes: `/invocations`, `/predictions/{model}`, `/models/{model}/invoke`, `/v1/chat/completions`. */
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
 import type { PredictRequest, Services } from '../service/types.js';
 import { readPlaces } from './adapter-places.js';
 import { answerFetch, answerLater, answerNow, STARTING_TOKEN, wantsLater } from './answering.js';
@@ -12,7 +14,7 @@ import { kindOf, textField } from './fields.js';
 import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
-import { CUSTOM_ATTRIBUTES, customAttribute, header, queryValues } from './headers.js';
+import { customAttribute, header, queryValues } from './headers.js';
 import { refuseAdapterNames, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';

@@ -1,9 +1,11 @@
 /** Which model a request means that names none in its path. */
+
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
 import type { Services } from '../service/types.js';
 import type { Compat } from './compat.js';
-import { CUSTOM_ATTRIBUTES, customAttribute, header, only, queryValues } from './headers.js';
+import { customAttribute, header, only, queryValues } from './headers.js';
 
 /**
  * Query `model_name`, header, custom attribute, form field, the only model or workflow of the start, Target-Model; in this order.

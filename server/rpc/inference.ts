@@ -3,6 +3,7 @@ import type { InferenceService as InferenceServiceDesc } from '../../gen/loramux
 import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
 import type { InferenceService, Receipt } from '../service/types.js';
 import { callContext } from './call.js';
+import { refuseOtherPlaces } from './other-places.js';
 import { fromRequest, wantsTokens } from './predict-request.js';
 import { toEvent, toResult } from './predict-result.js';
 import { assertValid } from './validation.js';
@@ -12,6 +13,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
   return {
     async predict(request, context) {
       assertValid(request);
+      refuseOtherPlaces(context);
       const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const results = await service.predict(fromRequest(request), call);
@@ -21,6 +23,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
 
     async *streamPredict(request, context) {
       assertValid(request);
+      refuseOtherPlaces(context);
       const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const receipts: Receipt[] = [];
