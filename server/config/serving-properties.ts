@@ -104,6 +104,8 @@ function modelPlace(
 /** All keys that the file or, where it lacks one, the environment has. */
 function givenKeys(source: string | undefined, file: string, { defaults }: ServingEnvironment): Map<string, Given> {
   const given = new Map<string, Given>();
+  // Every key of UTF-16 would be one that is not known, and the model would be served as if there were none.
+  if (source?.includes('\0')) throw new ConfigError(`${file}: is no UTF-8 text; save it as UTF-8, not as UTF-16`);
   try {
     for (const [key, raw] of Object.entries(getProperties(source ?? ''))) {
       const value = raw.trim();

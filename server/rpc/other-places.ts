@@ -11,12 +11,12 @@ import { CUSTOM_ATTRIBUTES, customAttributes, IDENTIFIER_HEADER, looksLikeAdapte
 export function refuseOtherPlaces({ requestHeader, url }: HandlerContext): void {
   const attributes = customAttributes(requestHeader.get(CUSTOM_ATTRIBUTES) ?? undefined);
   const places: readonly [where: string, names: readonly string[]][] = [
-    ['the headers', [...requestHeader.keys()].map((name) => (name === IDENTIFIER_HEADER ? 'adapter' : name))],
+    ['the headers', [...requestHeader.keys()]],
     ['the custom attributes', attributes.map(([name]) => name)],
     ['the query', [...new URL(url).searchParams.keys()]],
   ];
   for (const [where, names] of places) {
-    const field = names.find(looksLikeAdapter);
+    const field = names.find((name) => name === IDENTIFIER_HEADER || looksLikeAdapter(name));
     if (field === undefined) continue;
     const description = `is no place for an adapter in ${where} of a remote call; its message names it`;
     throw new AppError('INVALID_REQUEST', `${field} ${description}`, { violations: [{ field, description }] });

@@ -123,6 +123,12 @@ describe('keys of serving.properties', () => {
     );
   });
 
+  it('in another encoding are an error, not keys that nobody knows', () => {
+    const utf16 = Buffer.from('\ufeffoption.enable_lora=false\n', 'utf16le').toString('utf8');
+    assert.match(fault(utf16), /^F: is no UTF-8 text; save it as UTF-8/);
+    assert.equal(read('\ufeffoption.enable_lora=false\r\n').enableLora, false);
+  });
+
   it('with a bad value are an error that says what would be right', () => {
     for (const [line, expects] of [
       ['option.enable_lora=perhaps', 'must be true or false'],
