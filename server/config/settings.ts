@@ -51,7 +51,8 @@ export const SETTINGS = z.object({
   }),
   allowPath: texts({
     value: 'DIR',
-    description: 'A further folder that adapters may be registered from while the server runs.',
+    description:
+      'A further folder that adapters, models and workflows may be registered from; also for what a --workflow names.',
     unset: "the model's own adapters folder only",
   }),
   allowSource: texts({
