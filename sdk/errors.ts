@@ -144,13 +144,18 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   CONNECTION: ConnectionError,
 };
 
-/** Node's codes for an HTTP/2 stream or connection that broke or was refused, as a server that shuts down does. */
-const BROKEN_HTTP2: ReadonlySet<unknown> = new Set([
-  'ERR_HTTP2_STREAM_ERROR',
-  'ERR_HTTP2_STREAM_CANCEL',
-  'ERR_HTTP2_SESSION_ERROR',
-  'ERR_HTTP2_GOAWAY_SESSION',
-]);
+/**
+ * Node's codes for an HTTP/2 stream or connection that broke or was refused, as a server that shuts down does, for TLS that
+ * did not come about, and for what is no HTTP.
+ */
+const BROKEN =
+  /^(ERR_HTTP2_((STREAM|SESSION)_ERROR|STREAM_CANCEL|GOAWAY_SESSION|ERROR)|(ERR_SSL|ERR_TLS|HPE|CERT|CRL|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO)_\w+)$/;
+
+/** True for what sockets fail with (`write EPIPE`, `connect EHOSTUNREACH`), and the protocols right above them. */
+function isBroken(cause: unknown): boolean {
+  const { code, syscall } = (cause ?? {}) as { code?: unknown; syscall?: unknown };
+  return typeof syscall === 'string' || (typeof code === 'string' && BROKEN.test(code));
+}
 
 /** How the message runtime begins to tell of a value that a field cannot hold, such as 1.5 or -1 for a count. */
 const UNWRITABLE = /^(serialize \w+: )?cannot encode /;
@@ -175,7 +180,7 @@ function reasonOfCode(error: ConnectError): string {
     case Code.Aborted:
       return 'CONNECTION';
     default:
-      return BROKEN_HTTP2.has((error.cause as { code?: unknown } | undefined)?.code) ? 'CONNECTION' : 'INTERNAL';
+      return isBroken(error.cause) ? 'CONNECTION' : 'INTERNAL';
   }
 }
 

@@ -3,8 +3,9 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Transport } from '@connectrpc/connect';
-import { createConnectTransport, createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import { type ClientOptions, DEFAULT_BASE_URL, TransportClient } from './client.js';
+import { Http2Sessions } from './http2-sessions.js';
 
 export * from './public.js';
 
@@ -44,7 +45,7 @@ function connection(baseUrl: string, protocol: Protocol): { transport: Transport
     const transport = createConnectTransport({ baseUrl, httpVersion: '1.1', nodeOptions: { agent } });
     return { transport, close: () => agent.destroy() };
   }
-  const sessionManager = new Http2SessionManager(baseUrl);
+  const sessionManager = new Http2Sessions(baseUrl);
   const create = protocol === 'grpc' ? createGrpcTransport : createConnectTransport;
   return {
     transport: create({ baseUrl, httpVersion: '2', sessionManager }),
