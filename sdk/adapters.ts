@@ -4,7 +4,6 @@ import { AliasesResource } from './aliases.js';
 import { VersionConflictError } from './errors.js';
 import { fromAdapter, fromLogEntry, fromReport } from './from-adapter.js';
 import { PagedList } from './pagination.js';
-import type { ResolvedOptions } from './retry.js';
 import type {
   Adapter,
   AdapterEvent,
@@ -14,7 +13,7 @@ import type {
   CreateAdapterParams,
   UpdateAdapterParams,
 } from './types.js';
-import { watchAdapters } from './watch.js';
+import { type WatchOptions, watchAdapters } from './watch.js';
 
 /** Runs one call with the client's options: `idempotent` calls may be repeated after a broken connection. */
 export type RunCall = <T>(
@@ -27,11 +26,11 @@ export type RunCall = <T>(
 export class AdaptersResource {
   readonly #rpc: Client<typeof AdapterService>;
   readonly #run: RunCall;
-  readonly #resolve: (options?: CallOptions) => ResolvedOptions;
+  readonly #resolve: (options?: CallOptions) => WatchOptions;
   /** Names that lead to adapters. */
   readonly aliases: AliasesResource;
 
-  constructor(rpc: Client<typeof AdapterService>, run: RunCall, resolve: (options?: CallOptions) => ResolvedOptions) {
+  constructor(rpc: Client<typeof AdapterService>, run: RunCall, resolve: (options?: CallOptions) => WatchOptions) {
     this.#rpc = rpc;
     this.#run = run;
     this.#resolve = resolve;
@@ -119,7 +118,8 @@ export class AdaptersResource {
 
   /**
    * Every adapter as it is, a `synced` event, then every change, until the loop is left or `signal` aborts. A lost
-   * connection is made again, from where it was lost; an event that says so comes as `synced`.
+   * connection is made again, from where it was lost; an event that says so comes as `synced`. It is tried for about half
+   * a minute, or `maxRetries` times where that is given.
    */
   watch(
     params: { model?: string; resumeToken?: string } = {},

@@ -9,6 +9,7 @@ import { fromEvent, fromResult } from './from-message.js';
 import { refuseAdapters } from './misplaced.js';
 import { ModelsResource } from './models.js';
 import { type ResolvedOptions, withRetries } from './retry.js';
+import { RunningCalls } from './running-calls.js';
 import { toRequest } from './to-request.js';
 import { TokenStream } from './token-stream.js';
 import type { CallOptions, PredictParams, PredictResponse, StreamEvent } from './types.js';
@@ -45,6 +46,7 @@ export class TransportClient {
     workflows: Client<typeof WorkflowService>;
   };
   readonly #defaults: ClientOptions;
+  readonly #running = new RunningCalls();
 
   constructor(transport: Transport, options: ClientOptions = {}) {
     refuseAdapters(options, 'options of a client');
@@ -55,11 +57,11 @@ export class TransportClient {
       models: createClient(ModelService, transport),
       workflows: createClient(WorkflowService, transport),
     };
-    const run: RunCall = (callOptions, idempotent, call) => {
-      const resolved = this.#resolve(callOptions);
-      return withRetries(resolved, idempotent, (timeoutMs) => call(connectOptions(resolved, timeoutMs)));
-    };
-    this.adapters = new AdaptersResource(this.raw.adapters, run, (callOptions) => this.#resolve(callOptions));
+    const run: RunCall = (callOptions, idempotent, call) => this.#run(this.#resolve(callOptions), idempotent, call);
+    this.adapters = new AdaptersResource(this.raw.adapters, run, (callOptions) => {
+      const { maxRetries = options.maxRetries } = callOptions ?? {};
+      return { ...this.#resolve(callOptions), ownMaxRetries: maxRetries, running: this.#running };
+    });
     this.models = new ModelsResource(this.raw.models, run);
     this.workflows = new WorkflowsResource(this.raw.workflows, run);
   }
@@ -76,8 +78,8 @@ export class TransportClient {
     const onHeader = (headers: Headers): void => {
       requestId = headers.get('x-request-id') ?? '';
     };
-    const response = await withRetries(resolved, true, (timeoutMs) =>
-      this.raw.inference.predict(request, { ...connectOptions(resolved, timeoutMs), onHeader }),
+    const response = await this.#run(resolved, true, (call) =>
+      this.raw.inference.predict(request, { ...call, onHeader }),
     );
     const results = response.results.map(fromResult);
     return { results, text: results[0]?.text ?? '', requestId };
@@ -88,6 +90,7 @@ export class TransportClient {
     const { $typeName: _, ...fields } = toRequest(params);
     const request = create(StreamPredictRequestSchema, fields);
     const resolved = this.#resolve(options);
+    const running = this.#running.begin(resolved.signal);
     return new TokenStream(
       (signal, onRequestId) =>
         withRetries({ ...resolved, signal }, true, async (timeoutMs) => {
@@ -98,8 +101,27 @@ export class TransportClient {
           return afterFirst(source[Symbol.asyncIterator](), fromEvent);
         }),
       request.inputs.map((input) => input.parameters?.n ?? request.parameters?.n ?? 1),
-      resolved.signal,
+      running,
     );
+  }
+
+  /** Cancels what runs; what is called later is not concerned. */
+  protected cancelAll(): void {
+    this.#running.cancelAll();
+  }
+
+  async #run<T>(
+    resolved: ResolvedOptions,
+    idempotent: boolean,
+    call: (options: ConnectCallOptions) => Promise<T>,
+  ): Promise<T> {
+    const { signal, end } = this.#running.begin(resolved.signal);
+    const options = { ...resolved, signal };
+    try {
+      return await withRetries(options, idempotent, (timeoutMs) => call(connectOptions(options, timeoutMs)));
+    } finally {
+      end();
+    }
   }
 
   #resolve(options: CallOptions = {}): ResolvedOptions {

@@ -30,6 +30,7 @@ export class LoramuxClient extends TransportClient implements AsyncDisposable {
 
   /** Closes the connections and cancels what runs. Without it they are closed when idle, and do not keep Node alive. */
   close(): void {
+    this.cancelAll(); // else what may be repeated would make a connection again
     this.#close();
   }
 

@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { AbortedError, type LoramuxError, toLoramuxError } from './errors.js';
+import type { RunningCall } from './running-calls.js';
 import { tee } from './tee.js';
 import type { PredictResult, StreamEvent } from './types.js';
 
@@ -17,7 +18,7 @@ export type OpenStream = (
  */
 export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable {
   readonly #controller = new AbortController();
-  readonly #outer: AbortSignal | undefined;
+  readonly #call: RunningCall;
   readonly #source: Promise<AsyncIterator<StreamEvent>>;
   /** Place of each input's first answer among all answers. */
   readonly #firsts: readonly number[];
@@ -30,12 +31,13 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
   #requestId: string | undefined;
 
   /** Used by the client; `answers` has the number of answers to each input. */
-  constructor(open: OpenStream, answers: readonly number[], outer?: AbortSignal) {
-    this.#outer = outer;
+  constructor(open: OpenStream, answers: readonly number[], call: RunningCall) {
+    this.#call = call;
+    const outer = call.signal;
     this.#firsts = answers.map((_, input) => answers.slice(0, input).reduce((sum, n) => sum + n, 0));
     this.#answerCount = answers.reduce((sum, n) => sum + n, 0);
-    if (outer?.aborted) this.#controller.abort(outer.reason);
-    else outer?.addEventListener('abort', this.#onOuterAbort, { once: true });
+    if (outer.aborted) this.#controller.abort(outer.reason);
+    else outer.addEventListener('abort', this.#onOuterAbort, { once: true });
     this.#source = open(this.#controller.signal, (id) => {
       this.#requestId = id;
     });
@@ -100,7 +102,7 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     this.#leave();
   }
 
-  readonly #onOuterAbort = (): void => this.#controller.abort(this.#outer?.reason);
+  readonly #onOuterAbort = (): void => this.#controller.abort(this.#call.signal.reason);
 
   #assertOneAnswer(method: string): void {
     if (this.#answerCount !== 1) {
@@ -133,7 +135,8 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
   #end(error?: LoramuxError): void {
     this.#done = true;
     this.#error = error;
-    this.#outer?.removeEventListener('abort', this.#onOuterAbort);
+    this.#call.signal.removeEventListener('abort', this.#onOuterAbort);
+    this.#call.end();
   }
 
   async #next(): Promise<StreamEvent | undefined> {
