@@ -11,6 +11,12 @@ export class ConfigError extends Error {
   }
 }
 
+/** What a file system refuses (a link that goes round, no permission) is a fault of the path that was named. */
+export function asConfigError(error: unknown): unknown {
+  if (!(error instanceof Error) || typeof (error as NodeJS.ErrnoException).syscall !== 'string') return error;
+  return new ConfigError(error.message, { cause: error });
+}
+
 /** Folds a text that may span lines into one, so that a fault never prints more than one line. */
 export function oneLine(text: string): string {
   return text.replace(/\s*[\r\n]+\s*/g, ' ').trim();

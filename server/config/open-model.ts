@@ -6,7 +6,7 @@ import { checkInside } from '../adapters/source.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
-import { ConfigError } from './config-error.js';
+import { asConfigError, ConfigError } from './config-error.js';
 import { type ModelSettings, type ModelSource, resolveModelFolder } from './model-folder.js';
 import { isRemoteModel, remoteWeights, withRevision } from './remote-model.js';
 
@@ -89,8 +89,9 @@ export async function openModelUrl(
       roots: held.flatMap((local) => local.roots),
       release,
     };
-  } catch (error) {
+  } catch (thrown) {
     release();
+    const error = asConfigError(thrown);
     if (!(error instanceof ConfigError)) throw error;
     throw new AppError('MODEL_INVALID', error.message, { cause: error });
   }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { RegistryPlace } from '../registry/open-registry.js';
 import type { SourceSettings } from '../sources/source-settings.js';
-import { ConfigError, oneLine } from './config-error.js';
+import { asConfigError, ConfigError, oneLine } from './config-error.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { registryPlace, stateFolder } from './registry-place.js';
 import { isRemoteModel, type RemoteModel, remoteModelOf, withRevision } from './remote-model.js';
@@ -116,10 +116,14 @@ export function parseInvocation(surroundings: Surroundings): Invocation {
     if (error.code === 'commander.help') return { kind: 'print', text: program.helpInformation() };
     throw new ConfigError(error.message.replace(/^error: /, ''), { cause: error });
   }
-  if (doctor !== undefined) return assembleDoctor(doctor, surroundings);
-  if (check !== undefined) return assembleCheck(check, surroundings);
-  if (flags === undefined) return { kind: 'print', text: program.helpInformation() };
-  return { kind: 'serve', config: assemble(readSettings(flags, surroundings.env), surroundings) };
+  try {
+    if (doctor !== undefined) return assembleDoctor(doctor, surroundings);
+    if (check !== undefined) return assembleCheck(check, surroundings);
+    if (flags === undefined) return { kind: 'print', text: program.helpInformation() };
+    return { kind: 'serve', config: assemble(readSettings(flags, surroundings.env), surroundings) };
+  } catch (error) {
+    throw asConfigError(error);
+  }
 }
 
 function commandLine(

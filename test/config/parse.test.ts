@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -118,6 +118,22 @@ test('bad usage is told in one line that says what would be right', () => {
   assert.match(faultOf(['serve', '--model', 'a b=base']), /no usable model name/);
   assert.match(faultOf(['serve', '--adapters', 'nowhere']), /--adapters nowhere: there is no folder/);
   assert.match(faultOf(['serve', '--allow-path', 'nowhere']), /--allow-path nowhere: there is no folder/);
+});
+
+test('a path that the file system refuses is told in one line, too', () => {
+  const loop = path.join(root, 'loop');
+  symlinkSync(loop, loop);
+  const unreadable = path.join(root, 'unreadable');
+  mkdirSync(path.join(unreadable, 'serving.properties'), { recursive: true });
+  writeFileSync(path.join(unreadable, 'config.json'), '{}');
+  for (const argv of [
+    ...['--model', '--adapters', '--model-store', '--allow-path', '--workflow'].map((flag) => [flag, loop]),
+    ['--model', path.join(model, 'config.json', 'x')],
+    ['--model', 'a'.repeat(300)],
+  ]) {
+    assert.ok(faultOf(['serve', ...argv]).includes(argv[1]!), argv.join(' '));
+  }
+  assert.match(faultOf(['serve', '--model', unreadable]), /EISDIR/);
 });
 
 test('help and version are printed, not served', () => {
