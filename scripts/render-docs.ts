@@ -48,9 +48,9 @@ function configurationPage(): string {
 ${NOTICE}
 
 \`npm start -- FLAGS\` and \`loramux serve FLAGS\` take the same flags. Each flag has an environment variable; the flag
-wins. A variable of a flag that may be repeated holds several values separated as in \`PATH\`. Sizes are plain bytes or
-have a unit: \`65536\`, \`64MiB\`, \`2GB\`. An unknown flag, a value that makes no sense, a missing or broken model: one
-line on standard error and exit code 2.
+wins. A variable of a flag that may be repeated holds several values separated as in \`PATH\`; colons
+in URLs separate nothing. Sizes are plain bytes or have a unit: \`65536\`, \`64MiB\`, \`2GB\`. An unknown flag, a value that
+makes no sense, a missing or broken model: one line that says so, the last on standard error, and exit code 2.
 
 | Flag | Variable | Default | Meaning |
 | --- | --- | --- | --- |

@@ -10,6 +10,7 @@ import { registryPlace, stateFolder } from './registry-place.js';
 import { isRemoteModel, type RemoteModel, remoteModelOf, withRevision } from './remote-model.js';
 import { NO_SERVING_ENVIRONMENT, type ServingEnvironment, servingEnvironment } from './serving-env.js';
 import { SERVING_KEYS } from './serving-keys.js';
+import { splitValues } from './setting.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingEntry, type SettingValues } from './settings.js';
 import { type SourceFlag, sourceSettings } from './source-flags.js';
 
@@ -205,7 +206,7 @@ function readSettings(flags: Record<string, string | string[] | undefined>, env:
       origin.set(entry.key, entry.flag);
     } else if (variable !== undefined) {
       const value = env[variable]!;
-      raw[entry.key] = entry.repeatable ? value.split(entry.separator ?? path.delimiter).filter(Boolean) : value;
+      raw[entry.key] = entry.repeatable ? splitValues(value, entry.separator ?? path.delimiter) : value;
       origin.set(entry.key, variable);
     }
   }

@@ -18,6 +18,14 @@ export interface SettingMeta {
   readonly variables?: readonly string[] | undefined;
 }
 
+/** A URL with its port and whatever stands before it, or anything else up to the next colon. */
+const URL_OR_PATH = /(?:[^:=/]*=)?[a-z][a-z0-9+.-]*:\/\/(?:[^/?#@]*@)?(?:\[[^\]]*\]|[^/?#:]*)(?::\d+)?[^:]*|[^:]+/gi;
+
+/** The values in a variable of a repeatable setting. The colons of a URL separate nothing, though PATH has them for that. */
+export function splitValues(variable: string, separator: string): string[] {
+  return separator === ':' ? (variable.match(URL_OR_PATH) ?? []) : variable.split(separator).filter(Boolean);
+}
+
 const described = <T extends z.ZodType>(schema: T, meta: SettingMeta): T => schema.meta({ setting: meta });
 
 /** Any text. */

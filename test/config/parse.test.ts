@@ -96,6 +96,24 @@ test('the environment fills what no flag says', () => {
   assert.match(faultOf(['serve'], { LORAMUX_PORT: 'eighty' }), /^LORAMUX_PORT eighty: must be a whole number/);
 });
 
+test('a variable of several values has URLs with ports beside folders', { skip: path.delimiter !== ':' }, () => {
+  const digest = '0'.repeat(64);
+  const given = [
+    `local=${model}`,
+    's3://bucket',
+    'hub=hf://org/name@v1.0/folder',
+    `http://127.0.0.1:8000/m.tgz#sha256=${digest}`,
+    `six=http://[::1]:8000/m.tgz#sha256=${digest}`,
+    'https://user:S3CR3T@files.example/n.tgz',
+    'org/other',
+  ];
+  const { models, remoteModels } = configOf([], { LORAMUX_MODEL: given.join(':') });
+  assert.deepEqual(
+    [...models.map(({ name, path }) => `${name}=${path}`), ...remoteModels.map(({ url }) => url)],
+    [given[0], given[1], given[2]!.slice(4), given[3], given[4]!.slice(4), given[5], 'hf://org/other'],
+  );
+});
+
 test('every setting has a flag and a variable that reach the configuration', () => {
   for (const entry of SETTING_ENTRIES) {
     assert.match(entry.flag, /^--[a-z][a-z0-9-]+$/);
