@@ -1,7 +1,7 @@
 /** `loramux validate`: an adapter's report as text or JSON. */
+import { servedBase } from './adapters/base-identity.js';
 import { type AdapterReport, validateAdapter } from './adapters/validate-adapter.js';
-import type { ModelSource } from './config/model-folder.js';
-import { openModelUrl } from './config/open-model.js';
+import { type FoundModel, openModelUrl } from './config/open-model.js';
 import type { AdapterCheck } from './config/parse.js';
 import { SUPPORTED_FEATURES } from './engine/features.js';
 import { AppError } from './errors.js';
@@ -17,7 +17,8 @@ export async function checkAdapter(check: AdapterCheck): Promise<{ readonly text
   const sources = createSourceResolver(check.sources);
   const held: (() => void)[] = [];
   try {
-    const { name, path, loraEnabled, limits } = await openModel(check, sources, held);
+    const { source, origin } = await openModel(check, sources, held);
+    const { name, path, loraEnabled, limits } = source;
     if (!loraEnabled)
       throw new AppError('LORA_DISABLED', `model ${name} is served without LoRA, so it takes no adapter`);
     const adapter = await sources.open({ source: check.source, kind: 'adapter', base: path, trusted: true });
@@ -32,7 +33,7 @@ export async function checkAdapter(check: AdapterCheck): Promise<{ readonly text
           maxRank: limits.maxLoraRank,
           baseCheck: check.baseCheck,
         },
-        adapterBaseOf(model),
+        servedBase(adapterBaseOf(model), name, origin),
       );
       return { text: check.json ? `${JSON.stringify(report, null, 2)}\n` : render(report), valid: report.valid };
     } finally {
@@ -45,13 +46,17 @@ export async function checkAdapter(check: AdapterCheck): Promise<{ readonly text
 }
 
 /** The model that is checked against, here now. */
-async function openModel({ model }: AdapterCheck, sources: SourceResolver, held: (() => void)[]): Promise<ModelSource> {
-  if ('path' in model) return model;
+async function openModel(
+  { model }: AdapterCheck,
+  sources: SourceResolver,
+  held: (() => void)[],
+): Promise<Pick<FoundModel, 'source' | 'origin'>> {
+  if ('path' in model) return { source: model };
   const { url, name, settings, cwd } = model;
   const places = { roots: [], store: undefined, settings, sources };
   const found = await openModelUrl(url, name, places, { trusted: true, cwd });
   held.push(() => found.release());
-  return found.source;
+  return found;
 }
 
 function render({ valid, reason, faults, tensors, summary }: AdapterReport): string {

@@ -17,8 +17,23 @@ export function foreignBase(named: string, base: AdapterBase): string | undefine
   return `the config names the base ${JSON.stringify(named)}, served is ${JSON.stringify(base.nameOrPath)}`;
 }
 
-/** `org/Name`, `/models/name/` and a hub cache folder `models--org--Name/snapshots/<commit>` are all "name". */
+/**
+ * The base under the names that it has for those who serve it.
+ * @param name what it is served as
+ * @param origin the source that it was fetched from, without secrets; the folder that holds it has a name of no meaning
+ */
+export function servedBase(base: AdapterBase, name: string, origin?: string): AdapterBase {
+  const aliases = [...base.aliases, base.nameOrPath, name];
+  return { ...base, nameOrPath: origin ?? base.nameOrPath, aliases };
+}
+
+/**
+ * `org/Name`, `/models/name/`, a hub cache folder `models--org--Name/snapshots/<commit>`, `hf://org/Name@main/folder`
+ * and `https://host/name.tar.gz` are all "name".
+ */
 function lastPart(name: string): string {
-  const cached = /models--[^/\\]+--([^/\\]+)[/\\]snapshots[/\\]/.exec(name)?.[1];
-  return (cached ?? name.split(/[/\\]/).filter(Boolean).at(-1) ?? '').toLowerCase();
+  const repository =
+    /models--[^/\\]+--([^/\\]+)[/\\]snapshots[/\\]/.exec(name)?.[1] ?? /^hf:\/\/[^/]+\/([^/@]+)/.exec(name)?.[1];
+  const place = /^https?:/.test(name) ? name.replace(/(\.(tar\.gz|tgz|tar|zip))?([?#].*)?$/i, '') : name;
+  return (repository ?? place.split(/[/\\]/).filter(Boolean).at(-1) ?? '').toLowerCase();
 }

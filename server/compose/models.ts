@@ -1,6 +1,7 @@
 /** Models and workflows of a server: what it is started with, and what comes and goes later. */
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
+import { servedBase } from '../adapters/base-identity.js';
 import type { ModelSource } from '../config/model-folder.js';
 import { type FoundModel, modelsOfStore, openModelUrl } from '../config/open-model.js';
 import type { ServeConfig } from '../config/parse.js';
@@ -117,8 +118,8 @@ export function manageModels(
       if (found.source.handler !== undefined) requireTrusted(found, config);
       return open(found.source, overrides, found);
     },
-    served: ({ base, engine, info }, key, { maxLoraRank }) => ({
-      base,
+    served: ({ base, engine, info }, key, { maxLoraRank, origin }) => ({
+      base: servedBase(base, info.name, origin),
       engine,
       pool: key,
       maxLoraRank,

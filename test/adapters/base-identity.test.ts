@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { foreignBase } from '../../server/adapters/base-identity.js';
+import { foreignBase, servedBase } from '../../server/adapters/base-identity.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { AdapterBase } from '../../server/adapters/types.js';
 import { AppError } from '../../server/errors.js';
@@ -35,6 +35,24 @@ describe('base identity', async () => {
     }
     assert.equal(foreignBase('', named('x')), undefined);
     assert.match(foreignBase('org/other', named('org/tiny'))!, /"org\/other", served is "org\/tiny"/);
+  });
+
+  test('a base that was fetched goes by the names of its source, whatever the folder of its files is called', () => {
+    const fetched = (origin: string) => servedBase(named('files', '/cache/0a1b/files'), 'chat', origin);
+    for (const origin of [
+      'hf://org/tiny-llama@main',
+      'hf://org/tiny-llama@v1/weights',
+      's3://models/tiny-llama',
+      'https://files.example/Tiny-Llama.tar.gz',
+      'https://files.example/tiny-llama.zip?[hidden]',
+    ]) {
+      for (const name of ['org/tiny-llama', 'chat'])
+        assert.equal(foreignBase(name, fetched(origin)), undefined, origin);
+      assert.equal(
+        foreignBase('org/other', fetched(origin)),
+        `the config names the base "org/other", served is "${origin}"`,
+      );
+    }
   });
 
   test('another name is a warning by default, a refusal when strict, and nothing when off', async () => {

@@ -123,6 +123,18 @@ describe('models from elsewhere', () => {
     assert.equal((await ask(`${again}/predictions/other`, 'POST', request)).status, 404);
   });
 
+  test('adapters that name the repository of a hub as their base fit it under any name', async (t) => {
+    const config = JSON.parse(String(files['adapters/inside/adapter_config.json'])) as object;
+    const inside = Buffer.from(JSON.stringify({ ...config, base_model_name_or_path: 'team/Base' }));
+    hub.commit('team/base', { ...files, 'adapters/inside/adapter_config.json': inside });
+    const url = await startServer(t, [
+      ...[...flags, '--hub-endpoint', hub.endpoint, '--base-check', 'strict'],
+      ...['--model', 'chat=team/base', '--model', 'again=hf://team/base@main'],
+    ]);
+    assert.equal((await answer(url, 'chat'))[0], expected[0]);
+    assert.equal((await answer(url, 'again'))[0], expected[0]);
+  });
+
   test('an archive; and nothing that a fetched model names may lie outside of it', async (t) => {
     const server = await fileServer();
     t.after(() => server.close());
