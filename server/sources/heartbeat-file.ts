@@ -10,6 +10,8 @@ import { link, open, rename, rm, stat, utimes } from 'node:fs/promises';
 const BEAT_MS = 1000;
 /** Silence after which an owner counts as gone: longer than any pause of a living event loop. */
 export const STALE_MS = 6000;
+/** How far ahead another machine's clock may be; what is later was touched before the clock was put back. */
+const AHEAD_MS = 10 * 60_000;
 
 /** A held file. */
 export interface Heartbeat {
@@ -28,7 +30,7 @@ async function ageOf(path: string): Promise<number | undefined> {
 /** True while the owner of the file lives. */
 export async function isAlive(path: string): Promise<boolean> {
   const age = await ageOf(path);
-  return age !== undefined && age < STALE_MS;
+  return age !== undefined && age < STALE_MS && age > -AHEAD_MS;
 }
 
 /** Makes the file and keeps it fresh; undefined where a living owner has it. */

@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ContentCache } from '../../server/sources/content-cache.js';
 import { downloadFile } from '../../server/sources/download-file.js';
-import { STALE_MS } from '../../server/sources/heartbeat-file.js';
+import { beginHeartbeat, isAlive, STALE_MS } from '../../server/sources/heartbeat-file.js';
 import type { Origin, RemoteFile } from '../../server/sources/origin.js';
 import type { SourceSettings } from '../../server/sources/source-settings.js';
 import { sha256, tarGz } from './archives.js';
@@ -37,6 +46,24 @@ function setup(given: Partial<SourceSettings> = {}, cacheDir = sandbox.folder())
 }
 
 describe('the cache of remote files', () => {
+  it('takes the lock of an owner that ended before the clock was put back, and waits for one that is a little ahead', async () => {
+    const folder = sandbox.folder();
+    mkdirSync(folder, { recursive: true });
+    const lock = join(folder, 'lock');
+    const touched = (inMs: number) => {
+      const then = new Date(Date.now() + inMs);
+      writeFileSync(lock, '');
+      utimesSync(lock, then, then);
+    };
+    touched(60_000);
+    assert.equal(await beginHeartbeat(lock), undefined);
+    touched(3_600_000);
+    const taken = await beginHeartbeat(lock);
+    assert.ok(taken);
+    assert.ok(await isAlive(lock));
+    await taken.end();
+  });
+
   it('lets go what was used longest ago, never what is in use, and says so when nothing can go', async () => {
     const cacheBytes = 70_000;
     const { open, cacheDir } = setup({ cacheBytes });
