@@ -59,13 +59,14 @@ export function hubOrigin(source: HubSource, settings: HubSettings, idleMs: numb
 
   function statusFailure(status: number, retryAfterMs?: number): AppError {
     if (isPassingStatus(status)) return unavailable(endpoint, `answered ${status} for ${repo}`, retryAfterMs);
-    const hint =
-      status === 401 || status === 403
-        ? settings.token === undefined
-          ? ': it does not exist, or needs a token (HF_TOKEN)'
-          : ': the token has no access'
-        : '';
-    return new AppError('ADAPTER_SOURCE_INVALID', `${label}: the hub answered ${status}${hint}`);
+    return new AppError('ADAPTER_SOURCE_INVALID', `${label}: the hub answered ${status}${hintFor(status)}`);
+  }
+
+  function hintFor(status: number): string {
+    if (status === 404) return ': there is no such repository, revision or folder';
+    if (status !== 401 && status !== 403) return '';
+    if (settings.token === undefined) return ': it does not exist, or needs a token (HF_TOKEN)';
+    return ': the token (HF_TOKEN) has no access';
   }
 
   return {

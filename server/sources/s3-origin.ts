@@ -37,6 +37,16 @@ export function createS3Client(settings: S3Settings, idleMs: number): S3Client {
   return new S3Client(config);
 }
 
+/** What would be right, by the name of what S3 answered. */
+const HINTS: Readonly<Record<string, string>> = {
+  AuthorizationHeaderMalformed: 'the bucket may be in another region than AWS_REGION or --s3-region says',
+  PermanentRedirect: 'the bucket may be in another region than AWS_REGION or --s3-region says',
+  InvalidAccessKeyId: 'AWS_ACCESS_KEY_ID is not known there',
+  SignatureDoesNotMatch: 'AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID',
+  AccessDenied: 'the credentials may not list or read it',
+  NoSuchBucket: 'there is no such bucket',
+};
+
 /** What the SDK threw, as what it means; its message is not passed on. */
 function failure(thrown: unknown, label: string, signal: AbortSignal): unknown {
   if (signal.aborted) return signal.reason;
@@ -48,7 +58,8 @@ function failure(thrown: unknown, label: string, signal: AbortSignal): unknown {
     return new AppError('ADAPTER_SOURCE_INVALID', `${label}: there are no AWS credentials in the server's environment`);
   }
   if (status !== undefined && status < 500 && status !== 429 && status !== 408) {
-    return new AppError('ADAPTER_SOURCE_INVALID', `${label}: S3 answered ${status} ${name}`);
+    const hint = HINTS[name] === undefined ? '' : `: ${HINTS[name]}`;
+    return new AppError('ADAPTER_SOURCE_INVALID', `${label}: S3 answered ${status} ${name}${hint}`);
   }
   if (/region is missing/i.test(error.message)) {
     return new AppError(

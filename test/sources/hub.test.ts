@@ -124,7 +124,10 @@ describe('a repository of a hub', () => {
       assert.ok(!`${stack}${cause}${JSON.stringify(error)}`.includes('S3CR3T'));
       return true;
     };
-    await assert.rejects(open('hf://org/none'), secretless(/the hub answered 404/));
+    await assert.rejects(
+      open('hf://org/none'),
+      secretless(/the hub answered 404: there is no such repository, revision or folder/),
+    );
     hub.commit('org/closed', files);
     await assert.rejects(
       open('hf://org/closed', { hub: { endpoint: hub.endpoint } }),
@@ -132,7 +135,7 @@ describe('a repository of a hub', () => {
     );
     await assert.rejects(
       open('hf://org/closed', { hub: { endpoint: hub.endpoint, token: 'S3CR3T-wrong' } }),
-      secretless(/answered 401: the token has no access/),
+      secretless(/answered 401: the token \(HF_TOKEN\) has no access/),
     );
     await assert.rejects(open('hf://else/where'), { reason: 'ADAPTER_SOURCE_FORBIDDEN' });
   });
