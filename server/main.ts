@@ -27,6 +27,10 @@ const FORCE_MS = 15_000;
 const here = fileURLToPath(new URL('../', import.meta.url));
 
 async function main(): Promise<void> {
+  // Whoever read them may leave at any time; unheard, that is an exception, whose log line is the next one.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  // Amazon's library would tell whoever serves this what its later versions will need: the version here is fixed.
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
   const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8')) as {
     version: string;
     package?: string;
@@ -131,11 +135,24 @@ function killItself(log: ReturnType<typeof createLogger>, why: string): void {
   process.kill(process.pid, 'SIGKILL');
 }
 
+/** What a start that failed is told with, where it is no fault of the program; undefined = it is one. */
+function refusalOf(error: unknown): string | undefined {
+  if (error instanceof ConfigError) return error.message;
+  if (error instanceof AppError && error.reason !== 'INTERNAL') return error.message;
+  const { cause } = error as Error;
+  // What the system refuses names the file and the reason.
+  const { syscall, message } = (error instanceof AppError ? cause : error) as NodeJS.ErrnoException;
+  if (syscall === undefined) return undefined;
+  return error instanceof AppError ? `${error.message}: ${message}` : message;
+}
+
 main().catch((error: unknown) => {
-  if (error instanceof ConfigError || error instanceof AppError) {
-    process.stderr.write(`loramux: ${error.message.replaceAll('\n', ' ')}\n`);
+  const refusal = refusalOf(error);
+  if (refusal !== undefined) {
+    process.stderr.write(`loramux: ${refusal.replaceAll('\n', ' ')}\n`);
     process.exit(EXIT_USAGE);
   }
-  process.stderr.write(`loramux: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  const fault = error instanceof AppError ? (error.cause ?? error) : error;
+  process.stderr.write(`loramux: ${fault instanceof Error ? (fault.stack ?? fault.message) : String(fault)}\n`);
   process.exit(1);
 });

@@ -184,11 +184,11 @@ export function manageModels(
       for (const remark of config.environment.remarks) log.warn(remark);
       for (const source of config.models) {
         places.push(source.path, source.folder);
-        await manager.registerAtStart(source.folder, source.name, open(source, {}));
+        await manager.registerAtStart(source.folder, source.name, open(source, {})).catch(ofModel(source.name));
       }
       for (const { url, name, settings, cwd } of config.remoteModels) {
         const found = await openModelUrl(url, name, { ...modelPlaces, settings }, { trusted: true, cwd });
-        await manager.registerAtStart(url, name, open(found.source, {}, found));
+        await manager.registerAtStart(url, name, open(found.source, {}, found)).catch(ofModel(name));
       }
       await startStore(config, manager, workflows, log);
       for (const place of config.workflows) await workflows.registerAtStart(place);
@@ -200,6 +200,14 @@ export function manageModels(
       await functions.close();
       await pool.close();
     },
+  };
+}
+
+/** Which of several models of the start is broken: not every message names a file. */
+function ofModel(name: string): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof AppError) || error.reason !== 'MODEL_INVALID') throw error;
+    throw new AppError(error.reason, `model ${name}: ${error.message}`, { metadata: error.metadata, cause: error });
   };
 }
 

@@ -70,7 +70,7 @@ export class ContentCache {
     this.maxBytes = maxBytes;
   }
 
-  /** Makes the folders. Throws ADAPTER_SOURCE_INVALID where that is not possible. */
+  /** Makes the folders. Throws what {@link diskError} makes of it where that is not possible. */
   async prepare(): Promise<void> {
     for (const folder of ['blobs', 'snapshots', 'partial', 'locks', 'marks', 'tmp']) {
       try {
@@ -232,11 +232,13 @@ export class ContentCache {
   /** What a failure of the disk means, with numbers where there are any. */
   diskError(error: unknown): AppError {
     if (error instanceof AppError) return error;
-    const { code } = error as NodeJS.ErrnoException;
+    const { code, syscall } = error as NodeJS.ErrnoException;
     if (code === 'ENOSPC' || code === 'EDQUOT') {
       return new AppError('SOURCE_CACHE_FULL', 'the disk of the cache is full', { cause: error });
     }
-    return new AppError('INTERNAL', 'internal error', { cause: error });
+    if (syscall === undefined) return AppError.from(error);
+    const message = `the cache of remote files cannot be used (${code}); --cache-dir names its folder`;
+    return new AppError('INTERNAL', message, { cause: error });
   }
 
   private full(needed: number, used: number, label: string): AppError {

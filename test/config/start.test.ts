@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
 
 async function start(t: TestContext, ...flags: string[]): Promise<{ code: number; said: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', ...flags]);
@@ -40,5 +41,55 @@ test('a state folder that cannot be made is told', { skip: process.platform !== 
     const { code, said } = await start(t, '--port', '0', '--state-dir', folder);
     assert.equal(code, 2);
     assert.match(said, new RegExp(`^loramux: the registry ${folder}/registry.db cannot be opened: E[A-Z]+`, 'm'));
+  }
+});
+
+test('of several models, the broken one is named', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(folder, { recursive: true }));
+  await cp(DEMO, folder, { recursive: true, filter: (file) => !file.endsWith('tokenizer.json') });
+  const models = ['--model', `good=${DEMO}`, '--model', `other=${folder}`];
+  const { code, said } = await start(t, ...models, '--port', '0', '--state-dir', 'none');
+  assert.equal(code, 2);
+  assert.match(said, /^loramux: model other: tokenizer\.json is missing from the model folder\n$/m);
+});
+
+test('a cache folder that cannot be made is told', { skip: process.platform !== 'linux' }, async (t) => {
+  for (const folder of ['/proc/x', '/dev/null/x']) {
+    const { code, said } = await start(t, '--model', 'hf://org/name', '--port', '0', '--cache-dir', folder);
+    assert.equal(code, 2);
+    assert.match(
+      said,
+      /^loramux: the cache of remote files cannot be used \(E[A-Z]+\); --cache-dir names its folder: E.* '\/[^']+'\n$/,
+    );
+  }
+});
+
+test('a server goes on, and ends when it is told to, when nobody reads what it writes any more', async (t) => {
+  for (const early of [true, false]) {
+    const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', '--port', '0', '--state-dir', 'none']);
+    t.after(() => child.kill('SIGKILL'));
+    if (early) child.stderr.destroy();
+    let said = '';
+    for await (const chunk of child.stdout) {
+      said += chunk;
+      if (/http:\S+/.test(said)) break;
+    }
+    const [url] = /http:\S+/.exec(said) ?? [];
+    assert.ok(url, said);
+    child.stdout.destroy();
+    child.stderr.destroy();
+    for (let i = 0; i < 3; i += 1) {
+      const answer = await fetch(`${url}/invocations`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ inputs: 'How', parameters: { max_new_tokens: 1 } }),
+        signal: AbortSignal.timeout(30_000),
+      });
+      assert.equal(answer.status, 200);
+    }
+    child.kill('SIGTERM');
+    const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(60_000) });
+    assert.equal(code, 0);
   }
 });
