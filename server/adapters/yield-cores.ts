@@ -1,5 +1,5 @@
 /** Lets the threads that answer requests go first. */
-import { platform, setPriority } from 'node:os';
+import { getPriority, platform, setPriority } from 'node:os';
 
 /**
  * Where cores are scarce such a thread gets what others leave, and a tenth of a core besides: with less, whoever waits for
@@ -10,5 +10,11 @@ const NICENESS = 10;
 /** To be called by a thread whose work can wait. */
 export function yieldCores(): void {
   // On Linux a priority is a thread's; elsewhere it would be the whole process's.
-  if (platform() === 'linux') setPriority(0, NICENESS);
+  if (platform() !== 'linux') return;
+  try {
+    // A server that was started with less gives nothing back, and most users may not take it.
+    if (getPriority(0) < NICENESS) setPriority(0, NICENESS);
+  } catch {
+    // Where a sandbox forbids it, the work is done beside the others'.
+  }
 }

@@ -1,13 +1,10 @@
 /** A thread that packs a model's converted weights for the sessions to share, and ends. */
-import { platform, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { yieldCores } from '../adapters/yield-cores.js';
 import { openModelFolder } from '../model/model-folder.js';
 import { firstMessage, startThread } from '../threads.js';
 import type { KeptFile } from './converted-weights.js';
 import { makePacked } from './packed-weights.js';
-
-/** The engine and the other threads go first. */
-const NICENESS = 10;
 
 interface PackOptions {
   readonly modelDir: string;
@@ -32,7 +29,7 @@ export async function packWeights(options: PackOptions, signal?: AbortSignal): P
 }
 
 async function main({ modelDir, cacheDir, known }: PackOptions): Promise<void> {
-  if (platform() === 'linux') setPriority(0, NICENESS);
+  yieldCores();
   const folder = await openModelFolder(modelDir);
   try {
     parentPort!.postMessage(await makePacked(folder, cacheDir, known));
