@@ -1,5 +1,5 @@
 /** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { isBelow, realPathOf } from '../adapters/real-path.js';
 import { isRemoteUri, redactSource } from '../sources/source.js';
@@ -107,6 +107,7 @@ export function resolveModelFolder(
   const noModel = isFolder(weights) && !existsSync(path.join(weights, 'config.json'));
   const handler = handlerOf(folder, properties, noModel && modelId === undefined);
   if (noModel && !handler?.alone) {
+    requireReadable(weights, `--model ${given}`);
     throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
   }
   const chosen = name ?? path.basename(place).replace(/\.gguf$/i, '');
@@ -143,6 +144,16 @@ export function resolveModelFolder(
   };
 }
 
+/** What lies in a folder without access looks as if it were not there. */
+function requireReadable(folder: string, where: string): void {
+  try {
+    readdirSync(folder);
+    statSync(`${folder}/.`);
+  } catch (error) {
+    throw new ConfigError(`${where}: ${folder} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
 /** What a folder names that is not the operator's must lie where models may come from, links followed. */
 function requireWithin(place: string, within: readonly string[] | undefined, where: () => string): void {
   const target = realPathOf(place);
@@ -168,6 +179,7 @@ function adapterFolders(
   if (flag !== undefined) {
     const named = path.resolve(cwd, flag);
     if (!isFolder(named)) throw new ConfigError(`--adapters ${flag}: there is no folder ${named}`);
+    requireReadable(named, `--adapters ${flag}`);
     return [named];
   }
   if (properties.adapters !== undefined) {

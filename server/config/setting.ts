@@ -38,6 +38,20 @@ export function optionalText(meta: SettingMeta) {
   return described(z.string().min(1, 'must not be empty').optional(), meta);
 }
 
+/** Origins of pages separated by commas, or `*`; unset = none. */
+export function origins(meta: SettingMeta) {
+  const schema = z.string().superRefine((given, context) => {
+    for (const origin of given.split(',').map((one) => one.trim())) {
+      // As browsers send them: in lower case, and for a page without an origin "null".
+      if (/^(|\*|null|[a-z][a-z0-9+.-]*:\/\/[^/?#@\sA-Z]+)$/.test(origin)) continue;
+      context.addIssue(
+        `"${origin}" is no origin, such as https://app.example or http://localhost:5173, without a path`,
+      );
+    }
+  });
+  return described(schema.optional(), meta);
+}
+
 /** Any number of texts. */
 export function texts(meta: SettingMeta) {
   return described(z.array(z.string().min(1, 'must not be empty')).prefault([]), { ...meta, repeatable: true });

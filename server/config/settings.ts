@@ -1,7 +1,7 @@
 /** Every setting of the server, once: the flags, the environment variables and `docs/configuration.md` come from here. */
 import { z } from 'zod';
 import { BASE_CHECKS } from '../adapters/base-identity.js';
-import { bytes, choice, integer, optionalText, type SettingMeta, text, texts } from './setting.js';
+import { bytes, choice, integer, optionalText, origins, type SettingMeta, text, texts } from './setting.js';
 
 /** Values that `--dtype` takes. */
 export const DTYPES = ['auto', 'fp32', 'int8', 'int4'] as const;
@@ -177,7 +177,7 @@ export const SETTINGS = z.object({
       'Where a request names different adapters in several places: strict refuses it, djl lets the order of DJL Serving decide.',
     default: 'strict',
   }),
-  corsOrigins: optionalText({
+  corsOrigins: origins({
     value: 'ORIGIN,...',
     description: 'Origins whose pages may call the server from a browser, such as https://app.example; `*` is any.',
     unset: 'none: browsers keep pages of other origins from reading answers',

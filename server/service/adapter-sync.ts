@@ -43,12 +43,16 @@ export class AdapterSync {
   /** Registers the sub-folders of a directory whose names are not stored; nothing is loaded yet. */
   async scan(model: string, dir: string): Promise<AdapterEntry[]> {
     const { log, allowedRoots, registries } = this.core;
-    const there = await readdir(dir).then(
-      () => true,
-      () => false,
-    );
     const registry = registries.get(model);
-    if (!there || registry === undefined) return [];
+    if (registry === undefined) return [];
+    try {
+      await readdir(dir);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'ENOENT')
+        log.warn({ model, dir, code }, 'the folder of adapters cannot be read: none is registered');
+      return [];
+    }
     const { names, ignored } = await scanAdapterDirectory(dir);
     for (const entry of ignored) log.warn({ model, dir, entry }, 'not an adapter folder: ignored');
     const entries: AdapterEntry[] = [];

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -70,6 +70,21 @@ test('models of a store are not named without one', () => {
   assert.equal(configOf(['--load-models', 'base', '--model-store', root]).loadModels, 'base');
 });
 
+const skip = process.getuid?.() === 0 ? false : 'only root may become another user';
+test('a folder that this user may not read is told as such, not as empty', { skip }, () => {
+  const closed = path.join(root, 'closed');
+  mkdirSync(closed, { mode: 0o700 });
+  chmodSync(root, 0o755);
+  process.seteuid!(65534);
+  try {
+    const why = `${closed} cannot be read (EACCES)`;
+    assert.equal(faultOf(['serve', '--model', closed]), `--model ${closed}: ${why}`);
+    assert.equal(faultOf(['serve', '--model', model, '--adapters', closed]), `--adapters ${closed}: ${why}`);
+  } finally {
+    process.seteuid!(0);
+  }
+});
+
 test('several models need different names', () => {
   assert.deepEqual(
     configOf(['--model', 'a=base', '--model', 'b=base']).models.map((source) => source.name),
@@ -114,6 +129,18 @@ test('a variable of several values has URLs with ports beside folders', { skip: 
   );
 });
 
+test('origins are taken as browsers send them', () => {
+  for (const origins of [
+    '*',
+    'null',
+    'https://a.example, http://localhost:5173',
+    'capacitor://localhost',
+    'http://[::1]:80',
+  ]) {
+    assert.equal(configOf(['--cors-origins', origins]).corsOrigins, origins);
+  }
+});
+
 test('every setting has a flag and a variable that reach the configuration', () => {
   for (const entry of SETTING_ENTRIES) {
     assert.match(entry.flag, /^--[a-z][a-z0-9-]+$/);
@@ -136,6 +163,9 @@ test('bad usage is told in one line that says what would be right', () => {
   assert.match(faultOf(['serve', '--model', 'a b=base']), /no usable model name/);
   assert.match(faultOf(['serve', '--adapters', 'nowhere']), /--adapters nowhere: there is no folder/);
   assert.match(faultOf(['serve', '--allow-path', 'nowhere']), /--allow-path nowhere: there is no folder/);
+  for (const wrong of ['app.example', 'https://app.example/', 'https://App.example', 'https://a.example,b.example']) {
+    assert.match(faultOf(['serve', '--cors-origins', wrong]), /" is no origin, such as https:\/\/app\.example/, wrong);
+  }
 });
 
 test('a path that the file system refuses is told in one line, too', () => {
