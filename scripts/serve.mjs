@@ -1,5 +1,6 @@
 // Runs the server in this process: its compiled copy, or where none can be kept its sources, translated as they load.
-import { constants } from 'node:os';
+import { accessSync, constants } from 'node:fs';
+import { constants as osConstants, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { compiled } from './compile.mjs';
@@ -24,7 +25,7 @@ function endWithNpm() {
     process.on(signal, () => {
       told = true;
       // As without this listener, until the server has its own.
-      if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
+      if (process.listenerCount(signal) === 1) process.exit(128 + osConstants.signals[signal]);
     });
   }
   onOrphaned(() => told || process.kill(process.pid, 'SIGTERM'));
@@ -43,7 +44,18 @@ async function entry() {
   }
 }
 
+function isWritable(folder) {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function translate() {
+  // Where tsx cannot keep what it translates, it would end the process, not do without.
+  if (!isWritable(tmpdir())) process.env.TSX_DISABLE_CACHE = '1';
   try {
     const { register } = await import('tsx/esm/api');
     register();

@@ -54,8 +54,14 @@ function smallPackage(t: TestContext, text: string): string {
   return place;
 }
 
-async function start(place: string): Promise<Record<'text' | 'from' | 'stack' | 'own', string> & { args: string[] }> {
-  const { stdout } = await run(process.execPath, [join(place, 'bin/loramux.mjs'), 'a', '--b'], { cwd: tmpdir() });
+async function start(
+  place: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Record<'text' | 'from' | 'stack' | 'own', string> & { args: string[] }> {
+  const { stdout } = await run(process.execPath, [join(place, 'bin/loramux.mjs'), 'a', '--b'], {
+    cwd: tmpdir(),
+    env: { ...process.env, ...env },
+  });
   return JSON.parse(stdout);
 }
 
@@ -103,8 +109,11 @@ test('copies that nobody used for days go, with what was left half made', async 
 test('where no copy can be kept, the sources themselves run', async (t) => {
   const place = smallPackage(t, 'one');
   writeFileSync(join(place, 'node_modules/.cache'), 'no folder');
-  const { text, from } = await start(place);
-  assert.deepEqual([text, from.endsWith('/server/main.ts')], ['one', true]);
+  // Nor must there be a folder for what tsx would keep.
+  for (const env of [{}, { TMPDIR: join(place, 'package.json', 'none') }]) {
+    const { text, from } = await start(place, env);
+    assert.deepEqual([text, from.endsWith('/server/main.ts')], ['one', true]);
+  }
 });
 
 test('a fault in the sources is told with its place', async (t) => {
