@@ -56,7 +56,7 @@ export async function createSurfaces(config: ServeConfig, parts: SurfaceParts): 
         log: (record) => {
           metrics.request(record.method, 'RPC', record.code, record.ms / 1000);
           log[record.error === undefined ? 'info' : 'error'](
-            { ...record, err: record.error, error: undefined },
+            { ...record, ms: Math.round(record.ms), err: record.error, error: undefined },
             'call ended',
           );
         },

@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AdapterWatchEvent, Services } from '../service/types.js';
 import { watchJson } from './adapter-json.js';
 import { callContext } from './call-context.js';
-import { logFault, toAppError } from './errors.js';
+import { noteFailure, toAppError } from './errors.js';
 import { accepts } from './headers.js';
 
 /** Longest silence: an empty line, or a comment, tells both ends that the other is there. */
@@ -36,7 +36,7 @@ export async function watchAdapters(
     }
   } catch (thrown) {
     const error = toAppError(thrown);
-    logFault(error, reply.log);
+    noteFailure(error, reply.request);
     if (!call.signal.aborted) raw.write(line({ type: 'error', reason: error.reason, message: error.message }));
   } finally {
     clearInterval(beat);

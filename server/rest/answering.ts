@@ -8,7 +8,7 @@ import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-he
 import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
-import { logFault } from './errors.js';
+import { noteFailure } from './errors.js';
 import { accepts, header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
 import { booleanText } from './query.js';
@@ -78,7 +78,7 @@ export async function answerLater(
     () => sink.done(),
     (thrown: unknown) => {
       const error = AppError.from(thrown);
-      logFault(error, request.log);
+      noteFailure(error, request);
       if (renderer !== undefined && sink.begun) {
         sink.push(renderer.failure(error));
         sink.done();

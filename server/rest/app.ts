@@ -13,7 +13,7 @@ import type { Services } from '../service/types.js';
 import { addAdapterRoutes } from './adapters.js';
 import { addAliasRoutes } from './aliases.js';
 import type { Compat } from './compat.js';
-import { sendError } from './errors.js';
+import { failureOf, sendError } from './errors.js';
 import { addInferenceRoutes } from './invocations.js';
 import { LaterAnswers, type LaterLimits } from './later.js';
 import { addModelRoutes } from './models.js';
@@ -132,7 +132,8 @@ function logAtEnd(request: FastifyRequest, reply: FastifyReply, metrics: RestMet
     metrics?.request(route, request.method, status, milliseconds / 1000);
     // Probes come every few seconds and say nothing.
     const level = route === '/ping' || route === '/metrics' ? 'debug' : 'info';
-    request.log[level]({ method: request.method, path: pathOf(request.url), status, ms: Math.round(milliseconds) });
+    const [path, reason, ms] = [pathOf(request.url), failureOf(request), Math.round(milliseconds)];
+    request.log[level]({ method: request.method, path, status, ...(reason && { reason }), ms });
   });
 }
 

@@ -1,5 +1,5 @@
 /** Failures as DJL Serving renders them: `{code, type, message}`, and beside them the stable reason of the error table. */
-import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, type ErrorReason, FAULTS } from '../errors.js';
 
 /** Which of DJL's handlers answers; its error names differ between them. */
@@ -37,7 +37,7 @@ export function errorBody(error: AppError, surface: Surface): Record<string, unk
 /** Answers a failure. */
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = toAppError(thrown, request.server.initialConfig.bodyLimit);
-  logFault(error, request.log);
+  noteFailure(error, request);
   if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
   reply.code(statusOf(error)).send(errorBody(error, surfaceOf(request)));
 }
@@ -48,10 +48,18 @@ export function statusOf(error: AppError): number {
   return asked === undefined ? error.spec.http : Number(asked);
 }
 
-/** Writes down what is the server's own fault; refusals are the caller's matter and stand in the access log. */
-export function logFault(error: AppError, log: FastifyBaseLogger): void {
-  if (!FAULTS.has(error.reason)) return;
-  log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
+/** Reasons of requests that failed, for their lines in the access log. */
+const REASONS = new WeakMap<object, ErrorReason>();
+
+/** Notes why a request failed, and writes down what is the server's own fault; refusals are the caller's matter. */
+export function noteFailure(error: AppError, { raw, log }: Pick<FastifyRequest, 'raw' | 'log'>): void {
+  REASONS.set(raw, error.reason);
+  if (FAULTS.has(error.reason)) log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
+}
+
+/** Why a request failed, also one whose answer had begun; undefined = it did not. */
+export function failureOf({ raw }: Pick<FastifyRequest, 'raw'>): ErrorReason | undefined {
+  return REASONS.get(raw);
 }
 
 /**

@@ -9,7 +9,7 @@ import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { Receipt } from '../service/types.js';
 import { answerToken, wantsLater } from './answering.js';
 import { callContext } from './call-context.js';
-import { logFault, sendError, statusOf, toAppError } from './errors.js';
+import { noteFailure, sendError, statusOf, toAppError } from './errors.js';
 import type { FormField } from './form.js';
 import { header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
@@ -117,29 +117,38 @@ async function sendPieces(
   reply.hijack();
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
   raw.writeHead(reply.statusCode);
-  let last: string | Uint8Array = '';
+  const lines = new OpenLine();
   try {
     for (; !step.done && !gone.aborted; step = await iterator.next()) {
-      if (step.value.length > 0) last = step.value;
+      lines.sent(step.value);
       await write(raw, step.value, gone);
     }
     if (!gone.aborted) raw.addTrailers(receiptHeaders(receipts));
   } catch (thrown) {
     const error = toAppError(thrown);
-    logFault(error, request.log);
-    if (!gone.aborted) raw.write(failureLine(error, String(reply.getHeader('content-type')), last));
+    noteFailure(error, request);
+    if (!gone.aborted) raw.write(lines.failure(error, String(reply.getHeader('content-type'))));
   } finally {
     iterator.return?.().catch(() => {});
     if (!gone.aborted) raw.end();
   }
 }
 
-/** @param last piece that was sent: it may have left its line open, and a failure has a line of its own */
-function failureLine(error: AppError, type: string, last: string | Uint8Array): string {
-  const json = JSON.stringify({ code: statusOf(error), error: error.message, reason: error.reason });
-  const open = last.length > 0 && Buffer.from(last.slice(-1)).at(-1) !== 0x0a;
-  if (type.startsWith('text/event-stream')) return `${open ? '\n\n' : ''}data: ${json}\n\n`;
-  return `${open ? '\n' : ''}${json}\n`;
+/** What a handler's stream has sent last: it may have left its line open, and a failure has a line of its own. */
+class OpenLine {
+  #last: string | Uint8Array = '';
+
+  sent(piece: string | Uint8Array): void {
+    if (piece.length > 0) this.#last = piece;
+  }
+
+  /** How the stream ends that fails now. */
+  failure(error: AppError, type: string): string {
+    const json = JSON.stringify({ code: statusOf(error), error: error.message, reason: error.reason });
+    const open = this.#last.length > 0 && Buffer.from(this.#last.slice(-1)).at(-1) !== 0x0a;
+    if (type.startsWith('text/event-stream')) return `${open ? '\n\n' : ''}data: ${json}\n\n`;
+    return `${open ? '\n' : ''}${json}\n`;
+  }
 }
 
 async function collect(
@@ -157,15 +166,15 @@ async function collect(
     sink.push(body);
     return;
   }
-  let last: string | Uint8Array = '';
+  const lines = new OpenLine();
   try {
     for await (const piece of body) {
-      if (piece.length > 0) last = piece;
+      lines.sent(piece);
       sink.push(piece);
     }
     sink.headers(receiptHeaders(receipts));
   } catch (thrown) {
     if (!sink.begun) throw thrown;
-    sink.push(failureLine(toAppError(thrown), headers['content-type'] ?? '', last));
+    sink.push(lines.failure(toAppError(thrown), headers['content-type'] ?? ''));
   }
 }

@@ -6,7 +6,7 @@ import type { FastifyReply } from 'fastify';
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { PredictEvent, Receipt } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-import { logFault, toAppError } from './errors.js';
+import { noteFailure, toAppError } from './errors.js';
 
 /**
  * Answers with the events as `renderer` writes them. Throws only before the first event, so that the caller can still
@@ -45,7 +45,7 @@ export async function sendStream(
     raw.addTrailers({ [ADAPTER_HEADER]: receiptHeader(receipts) });
   } catch (thrown) {
     const error = toAppError(thrown);
-    logFault(error, reply.log);
+    noteFailure(error, reply.request);
     if (!gone.aborted) raw.write(renderer.failure(error));
   } finally {
     // Ends the rows where the loop was left early; not awaited, because a waiting generator would hold the answer.

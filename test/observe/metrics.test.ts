@@ -129,3 +129,27 @@ test('each line of a request has its id, and no line has a query, a body or a cr
   assert.ok(all.some((line) => line.requestId === 'r-2' && line.level === 'error' && line.reason === 'ENGINE_FAILED'));
   assert.doesNotMatch(text, /private text|adapter=one|hidden-token/);
 });
+
+test('the line of a request that was refused, or failed on its way, says why', async (t) => {
+  const written: string[] = [];
+  const logger = createLogger('info', { write: (line) => written.push(line) });
+  const url = await serve(t, memoryServices(), { logger });
+  const ask = { inputs: 'x', parameters: { max_new_tokens: 4 } };
+  for (const [id, body] of [
+    ['fine', ask],
+    ['refused', { ...ask, adapters: 'none' }],
+    ['broken', { ...ask, inputs: 'RAISE@2', stream: true }],
+  ] as const) {
+    await (await postJson(`${url}/invocations`, body, { 'x-request-id': id })).text();
+  }
+  const access = () => lines(written.join('')).filter((line) => line.path === '/invocations');
+  await until(() => access().length === 3);
+  assert.deepEqual(
+    access().map(({ requestId, status, reason }) => [requestId, status, reason]),
+    [
+      ['fine', 200, undefined],
+      ['refused', 424, 'ADAPTER_NOT_REGISTERED'],
+      ['broken', 200, 'ENGINE_FAILED'],
+    ],
+  );
+});
