@@ -145,7 +145,16 @@ export async function composeServer(
     models: handled.models.list(),
     registry: store.durable ? store.place : undefined,
     device: (model) => models.get(model)?.engine.device,
-    adapters: async (model) => (await handled.adapters.list({ model, pageSize: 1000 })).adapters,
+    async adapters(model) {
+      const all: AdapterInfo[] = [];
+      let pageToken = '';
+      do {
+        const page = await handled.adapters.list({ model, pageSize: 1000, pageToken });
+        all.push(...page.adapters);
+        pageToken = page.nextPageToken;
+      } while (pageToken !== '');
+      return all;
+    },
     async listen() {
       await listener.listen(config.host, config.port);
       health.ready();

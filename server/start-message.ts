@@ -1,6 +1,9 @@
 /** What the server prints when it is up: what it serves, and three commands to try. */
 import type { AdapterInfo, ModelInfo } from './service/types.js';
 
+/** Adapters of a model that are told one by one, besides those that failed. */
+const MOST_ADAPTERS = 50;
+
 /**
  * @param adapters of each model, in the order of `models`
  * @param registry where the registry is kept; undefined = nowhere
@@ -20,7 +23,10 @@ export function startMessage(
     const what = [...(model.parameters > 0 ? [weights] : []), ...(model.handler ? [`handler ${model.handler}`] : [])];
     lines.push(`  model ${model.name}: ${what.join('; ')}`);
     if (!model.loraEnabled) lines.push('    adapters are switched off');
-    for (const adapter of adapters[i]!) lines.push(`    ${describe(adapter)}`);
+    const told = adapters[i]!.filter(({ state }, at) => at < MOST_ADAPTERS || state === 'failed');
+    for (const adapter of told) lines.push(`    ${describe(adapter)}`);
+    const more = adapters[i]!.length - told.length;
+    if (more > 0) lines.push(`    and ${more} more adapters`);
   }
   const at = models.findIndex(({ handler }) => handler === undefined);
   if (at < 0) {
