@@ -93,7 +93,8 @@ export async function openModelUrl(
     release();
     const error = asConfigError(thrown);
     if (!(error instanceof ConfigError)) throw error;
-    throw new AppError('MODEL_INVALID', error.message, { cause: error });
+    // Whoever registers it gave no flag.
+    throw new AppError('MODEL_INVALID', error.message.replace(/^--model /, ''), { cause: error });
   }
 }
 
