@@ -10,7 +10,7 @@ import { customAttribute, header, only, queryValues } from './headers.js';
 /**
  * Query `model_name`, header, custom attribute, form field, the only model or workflow of the start, Target-Model; in this order.
  * @param fields values of a form's `model_name`
- * @throws AppError INVALID_REQUEST where none is named and several were served from the start
+ * @throws AppError INVALID_REQUEST where none is named and several were served from the start, MODEL_NOT_FOUND where none is
  */
 export function modelOfRequest(
   services: Services,
@@ -34,6 +34,8 @@ export function modelOfRequest(
     ...services.models.list().map((model) => model.name),
     ...services.workflows.list().map((workflow) => workflow.name),
   ];
+  if (names.length === 0)
+    throw new AppError('MODEL_NOT_FOUND', 'no model is served now; GET /models tells of those that are not ready');
   throw new AppError('INVALID_REQUEST', `say with ?model_name= which model answers (${names.join(', ')})`, {
     violations: [{ field: 'model_name', description: 'is needed where several models are served' }],
   });

@@ -145,6 +145,14 @@ test('the model is chosen by path, query, header or Target-Model', async (t) => 
   assert.equal(await model('/invocations'), 400);
 });
 
+test('where no model is served, that is what is said', async (t) => {
+  const url = await serve(t, memoryServices([]));
+  const answer = await postJson(`${url}/invocations`, { inputs: 'x' });
+  const { reason, message } = (await answer.json()) as { reason: string; message: string };
+  assert.deepEqual([answer.status, reason], [404, 'MODEL_NOT_FOUND']);
+  assert.match(message, /^no model is served now; GET \/models tells/);
+});
+
 test('every answer has a request id: the caller’s, or a new one', async (t) => {
   const services = memoryServices();
   const url = await serve(t, services);
