@@ -17,6 +17,9 @@ const EXIT_USAGE = 2;
 /** Exit code of `validate` for an adapter that would be refused, and of `doctor` for a test that failed. */
 const EXIT_REFUSED = 1;
 
+/** What ends the server. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /** Two signals within this time are one. */
 const REPEATED_SIGNAL_MS = 1000;
 
@@ -77,12 +80,27 @@ async function main(): Promise<void> {
     return;
   }
   const { config } = invocation;
+  const stopEnding = endBeforeServing();
   const log = createLogger(config.logLevel, process.stderr);
   await tryAddress(config.host, config.port).catch((error: unknown) => {
     throw cannotListen(config, error);
   });
   const server = await composeServer(config, log, findHardware({ platform: process.platform, env: process.env }));
+  stopEnding();
   await serve(server, config, log);
+}
+
+/**
+ * The first process of a container dies of no signal that it does not listen to, and loading or fetching may take
+ * minutes. @returns leaves signals to others
+ */
+function endBeforeServing(): () => void {
+  if (process.pid !== 1) return () => {};
+  const end = () => process.exit(1);
+  for (const signal of SIGNALS) process.on(signal, end);
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, end);
+  };
 }
 
 async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof createLogger>): Promise<void> {
@@ -105,7 +123,7 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
       },
     );
   };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop(signal));
+  for (const signal of SIGNALS) process.on(signal, () => stop(signal));
   process.on('uncaughtException', (error) => log.error({ err: error }, 'uncaught exception'));
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
 

@@ -1,8 +1,8 @@
 /** What a start that cannot succeed says, by the process itself. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -63,6 +63,28 @@ test('a cache folder that cannot be made is told', { skip: process.platform !== 
       /^loramux: the cache of remote files cannot be used \(E[A-Z]+\); --cache-dir names its folder: E.* '\/[^']+'\n$/,
     );
   }
+});
+
+const isolated = spawnSync('unshare', ['--pid', '--fork', 'true']).status === 0;
+const skip = isolated ? false : 'no process may be the first one of a space of its own here';
+test('the first process of a container ends by a signal while it loads', { skip }, async (t) => {
+  // A source that never answers: nothing but the signal ends the start.
+  const silent = net.createServer().listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  t.after(() => silent.close());
+  const hub = `http://127.0.0.1:${(silent.address() as net.AddressInfo).port}`;
+  const cache = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(cache, { recursive: true }));
+  const serve = [MAIN, 'serve', '--port', '0', '--model', 'org/name', '--hub-endpoint', hub, '--cache-dir', cache];
+  const inside = ['--pid', '--fork', '--kill-child', process.execPath, '--import', 'tsx', ...serve];
+  const child = spawn('unshare', inside, { stdio: 'ignore' });
+  t.after(() => child.kill('SIGKILL'));
+  const [socket] = (await once(silent, 'connection')) as [net.Socket];
+  t.after(() => socket.destroy());
+  const [first] = (await readFile(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')).split(' ');
+  process.kill(Number(first), 'SIGTERM');
+  const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(30_000) });
+  assert.equal(code, 1);
 });
 
 test('a server goes on, and ends when it is told to, when nobody reads what it writes any more', async (t) => {
