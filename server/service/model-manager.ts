@@ -1,11 +1,11 @@
 /** Registers models, under names, on engines of the pool; models of a workflow go with the last workflow that uses them. */
-import { nearNames } from '../adapters/adapter-names.js';
 import { AppError } from '../errors.js';
 import { type KeptModel, KeptModels } from './kept-models.js';
 import type { KeptRecords } from './kept-records.js';
 import type { ModelManagement, ModelOverrides, ModelStatus, RegisterModelRequest } from './management.js';
 import { nameOf, type OpenedModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
+import { modelExists, modelInUse, modelNotFound, modelNotReady, requireModelName } from './model-refusals.js';
 import { ModelServing, type ModelServingOptions } from './model-serving.js';
 import { NameRecord } from './name-record.js';
 import { type RegisteredModel, statusOf } from './registered-model.js';
@@ -44,8 +44,6 @@ interface Registration {
 
 /** In whose name a record is written again that is brought back. */
 const RESTORING: CallContext = { requestId: 'restore', signal: new AbortController().signal };
-
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$/;
 
 /** The registered models. */
 export class ModelManager implements ModelManagement {
@@ -91,11 +89,7 @@ export class ModelManager implements ModelManagement {
   notReady(name: string): AppError | undefined {
     const model = this.#registered.get(name);
     if (model === undefined || model.state === 'ready') return undefined;
-    const what = model.state === 'failed' ? `failed to load: ${model.error}` : 'is still loading';
-    return new AppError('MODEL_NOT_READY', `model ${JSON.stringify(name)} ${what}`, {
-      metadata: { model: name, state: model.state },
-      ...(model.state === 'loading' && { retryAfterMs: 1000 }),
-    });
+    return modelNotReady(model);
   }
 
   async register(request: RegisterModelRequest, call: CallContext): Promise<ModelStatus> {
@@ -149,12 +143,7 @@ export class ModelManager implements ModelManagement {
 
   async unregister(name: string, call: CallContext, { wait = true } = {}): Promise<ModelStatus> {
     const model = this.#find(name);
-    if (model.workflows.size > 0) {
-      const users = [...model.workflows].sort().join(', ');
-      throw new AppError('MODEL_IN_USE', `model ${JSON.stringify(name)} is used by workflows: ${users}`, {
-        metadata: { model: name, workflows: users },
-      });
-    }
+    if (model.workflows.size > 0) throw modelInUse(model);
     // Calls of a handler that still run may generate with the adapters.
     const drains = this.#serving.answersByHandler(name);
     if (!model.startup) {
@@ -199,17 +188,10 @@ export class ModelManager implements ModelManagement {
     { startup = false, opened, keep, workflow, record }: Registration,
   ): Promise<ModelStatus> {
     const { url, name = nameOf(url), wait = true, ...overrides } = request;
-    if (!NAME.test(name)) {
-      const description = `${JSON.stringify(name)} is no usable name: letters, digits, ".", "_", "-"`;
-      throw new AppError('INVALID_REQUEST', `model_name ${description}`, {
-        violations: [{ field: 'model_name', description }],
-      });
-    }
+    requireModelName(name);
     if (this.#serving.isLeaving(name)) await this.#serving.left(name);
     if (this.#registered.has(name) || (workflow === undefined && this.#options.taken?.(name))) {
-      throw new AppError('MODEL_EXISTS', `a model or workflow ${JSON.stringify(name)} is registered already`, {
-        metadata: { model: name },
-      });
+      throw modelExists(name);
     }
     const stop = new AbortController();
     // What a killed process left of a former model of the name is not this one's.
@@ -288,12 +270,8 @@ export class ModelManager implements ModelManagement {
 
   #find(name: string): RegisteredModel {
     const model = this.#registered.get(name);
-    if (model !== undefined) return model;
-    const near = nearNames(name, this.#registered.keys());
-    const hint = near.length > 0 ? `; near names: ${near.join(', ')}` : '';
-    throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
-      metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
-    });
+    if (model === undefined) throw modelNotFound(name, this.#registered.keys());
+    return model;
   }
 
   #status(model: RegisteredModel): ModelStatus {

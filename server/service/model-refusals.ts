@@ -1,0 +1,49 @@
+/** What callers are told of models that are not there, not ready, or not theirs to register or to remove. */
+import { nearNames } from '../adapters/adapter-names.js';
+import { AppError } from '../errors.js';
+import type { RegisteredModel } from './registered-model.js';
+
+/** With a ":" too, which names of workflows' own models have. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$/;
+
+/** Throws INVALID_REQUEST for a name that no model can have. */
+export function requireModelName(name: string): void {
+  if (NAME.test(name)) return;
+  const description = `${JSON.stringify(name)} is no usable name: letters, digits, ".", "_", "-"`;
+  throw new AppError('INVALID_REQUEST', `model_name ${description}`, {
+    violations: [{ field: 'model_name', description }],
+  });
+}
+
+/** MODEL_EXISTS */
+export function modelExists(name: string): AppError {
+  return new AppError('MODEL_EXISTS', `a model or workflow ${JSON.stringify(name)} is registered already`, {
+    metadata: { model: name },
+  });
+}
+
+/** MODEL_NOT_FOUND, with the names that are near. */
+export function modelNotFound(name: string, known: Iterable<string>): AppError {
+  const near = nearNames(name, known);
+  const hint = near.length > 0 ? `; near names: ${near.join(', ')}` : '';
+  return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
+    metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
+  });
+}
+
+/** MODEL_NOT_READY, with why. */
+export function modelNotReady({ name, state, error }: RegisteredModel): AppError {
+  const what = state === 'failed' ? `failed to load: ${error}` : 'is still loading';
+  return new AppError('MODEL_NOT_READY', `model ${JSON.stringify(name)} ${what}`, {
+    metadata: { model: name, state },
+    ...(state === 'loading' && { retryAfterMs: 1000 }),
+  });
+}
+
+/** MODEL_IN_USE, with the workflows. */
+export function modelInUse({ name, workflows }: RegisteredModel): AppError {
+  const users = [...workflows].sort().join(', ');
+  return new AppError('MODEL_IN_USE', `model ${JSON.stringify(name)} is used by workflows: ${users}`, {
+    metadata: { model: name, workflows: users },
+  });
+}
