@@ -6,7 +6,8 @@
 
 import { emitRotary, type RotaryInputs } from './graph-rotary.js';
 import type { SiteEmitter } from './graph-sites.js';
-import { type Dim, float, type GraphBuilder, type Value } from './onnx-graph.js';
+import type { GraphBuilder, Value } from './onnx-graph.js';
+import { type Dim, float } from './onnx-messages.js';
 import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from './spec.js';
 
 /** Values that all layers of a graph share. */

@@ -4,7 +4,8 @@
  * subgroups of 4 lanes (SwiftShader) the shader for 32 or more new tokens gives wrong sums without an error.
  */
 import * as ort from 'onnxruntime-node';
-import { float, GraphBuilder, type Value } from '../../model/onnx-graph.js';
+import { GraphBuilder, type Value } from '../../model/onnx-graph.js';
+import { float } from '../../model/onnx-messages.js';
 import { elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
 import {
   agrees,

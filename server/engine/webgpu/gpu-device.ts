@@ -4,7 +4,8 @@
  * garbage collector.
  */
 import * as ort from 'onnxruntime-node';
-import { type DataTypeName, GraphBuilder } from '../../model/onnx-graph.js';
+import { GraphBuilder } from '../../model/onnx-graph.js';
+import type { DataTypeName } from '../../model/onnx-messages.js';
 import type { GpuTensorData } from '../../model/webgpu/gpu-weights.js';
 import { int64 } from '../step-inputs.js';
 import { StepMarks } from '../step-marks.js';

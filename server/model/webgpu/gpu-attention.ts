@@ -5,7 +5,8 @@
  * cannot take its heads; there primitive ops do, over the whole capacity under a mask.
  */
 import { emitRotary, type RotaryInputs } from '../graph-rotary.js';
-import { float, type GraphBuilder, type Value } from '../onnx-graph.js';
+import type { GraphBuilder, Value } from '../onnx-graph.js';
+import { float } from '../onnx-messages.js';
 import type { AttentionSpec, DecoderSpec, HeadNorms, NormSpec } from '../spec.js';
 import { elementType, type GpuPrecision } from './gpu-precision.js';
 import type { GpuSites } from './gpu-sites.js';
@@ -43,7 +44,7 @@ export interface GpuAttentionInputs extends RotaryInputs {
 }
 
 /** True where the provider's own attention kernel computes what the layer means. */
-export function hasAttentionKernel(spec: DecoderSpec, attention: AttentionSpec): boolean {
+function hasAttentionKernel(spec: DecoderSpec, attention: AttentionSpec): boolean {
   return attention.softcap === undefined && spec.headDim % 8 === 0;
 }
 

@@ -3,7 +3,8 @@
  * A row's pages lie anywhere and are named in order by a table, so rows come, go and grow without moving, and share pages.
  * onnxruntime's `PagedAttention` writes a step's keys and values into the pool that it is fed, and has 16-bit floats only.
  */
-import { float, type GraphBuilder, type Value } from '../onnx-graph.js';
+import type { GraphBuilder, Value } from '../onnx-graph.js';
+import { float } from '../onnx-messages.js';
 import type { AttentionSpec, DecoderSpec } from '../spec.js';
 
 /** Positions in a page: the operator takes powers of two from 16 on. Blocks of rows and of shared prefixes are multiples. */
