@@ -110,7 +110,7 @@ test('where no copy can be kept, the sources themselves run', async (t) => {
   const place = smallPackage(t, 'one');
   writeFileSync(join(place, 'node_modules/.cache'), 'no folder');
   // Nor must there be a folder for what tsx would keep.
-  for (const env of [{}, { TMPDIR: join(place, 'package.json', 'none') }]) {
+  for (const env of [undefined, { TMPDIR: join(place, 'package.json', 'none') }]) {
     const { text, from } = await start(place, env);
     assert.deepEqual([text, from.endsWith('/server/main.ts')], ['one', true]);
   }
