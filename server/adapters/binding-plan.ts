@@ -48,7 +48,7 @@ export function tensorLabel(tensor: AdapterTensor): string {
 }
 
 /** Shape of a module's stored base weight. */
-export function weightShape(module: TargetModule): number[] {
+function weightShape(module: TargetModule): number[] {
   if (module.kind === 'norm') return [module.outFeatures];
   if (module.kind === 'embedding' || module.conv1d) return [module.inFeatures, module.outFeatures];
   return [module.outFeatures, module.inFeatures];

@@ -31,6 +31,7 @@ export interface SurfaceParts {
   readonly cut: AbortSignal;
 }
 
+/** Makes them; nothing listens before `listen`. */
 export async function createSurfaces(config: ServeConfig, parts: SurfaceParts): Promise<Surfaces> {
   const { services, metrics, log, draining, cut } = parts;
   const rest = await createRestApp(services, {

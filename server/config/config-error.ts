@@ -1,8 +1,5 @@
 /** A start-up fault that the user can mend: bad flag, bad value, missing or broken model. */
 
-/** Exit code for every {@link ConfigError}, as conventional for wrong usage. */
-export const USAGE_EXIT_CODE = 2;
-
 /** Thrown by everything in `server/config`; `message` is one line, fit for stderr as it is. */
 export class ConfigError extends Error {
   constructor(message: string, options?: ErrorOptions) {

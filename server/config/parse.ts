@@ -86,7 +86,7 @@ export interface Surroundings {
 }
 
 /** Name of the embedded model. */
-export const DEMO_MODEL = 'demo';
+const DEMO_MODEL = 'demo';
 
 /** @throws ConfigError with one line that says what is wrong and what would be right */
 export function parseInvocation(surroundings: Surroundings): Invocation {

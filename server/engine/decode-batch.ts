@@ -34,6 +34,7 @@ const AHEAD = 64;
 /** Positions that a reshaped store has beyond what its rows need at once. */
 const HEADROOM = 32;
 
+/** The rows that decode, in groups, and their stores. */
 export class DecodeBatch {
   readonly #backend: Pick<StepBackend, 'createStore' | 'spec' | 'positionBytes'>;
   readonly #limits: BatchLimits;

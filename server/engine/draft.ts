@@ -3,8 +3,9 @@
  * follow again. Pure: token ids in, token ids out.
  */
 
-/** Longest and shortest ends of a row that are looked up; the longest one that was there before counts. */
+/** Longest end of a row that is looked up; the longest one that was there before counts. */
 export const LONGEST_MATCH = 3;
+/** Shortest end of a row that is looked up. */
 export const SHORTEST_MATCH = 2;
 
 /** Token ids are below this, so that a number holds two of them. */

@@ -32,6 +32,7 @@ export interface LoopLimits extends SchedulerLimits {
   readonly lookupTokens?: number | undefined;
 }
 
+/** Rows in, tokens out: the loop of one engine thread. */
 export class EngineLoop {
   readonly #backend: StepBackend;
   readonly #limits: LoopLimits;

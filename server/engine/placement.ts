@@ -38,7 +38,7 @@ export function longestOf(lengths: GroupLengths): number {
  * What a decode step of a group costs, in positions read: its slots times its longest row, and the weights.
  * @param stepPositions cached positions whose reading takes as long as reading the weights once
  */
-export function costOf(lengths: GroupLengths, stepPositions: number): number {
+function costOf(lengths: GroupLengths, stepPositions: number): number {
   return lengths.length === 0 ? 0 : slotsFor(lengths.length) * inBlocks(longestOf(lengths)) + stepPositions;
 }
 

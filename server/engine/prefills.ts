@@ -8,6 +8,7 @@ export interface Prefill {
   readonly store: RowStore;
 }
 
+/** All rows that are being read. */
 export class Prefills {
   #all: Prefill[] = [];
 

@@ -26,6 +26,7 @@ interface Node {
   readonly store: RowStore;
 }
 
+/** The cached beginnings of prompts, and their memory. */
 export class PrefixCache {
   readonly #createBlock: () => RowStore;
   readonly #budget: number;

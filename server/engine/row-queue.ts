@@ -2,6 +2,7 @@
 import { countStart } from './queue-order.js';
 import type { Row } from './row.js';
 
+/** The waiting rows. */
 export class RowQueue {
   #rows: Row[] = [];
   #arrivals = 0;

@@ -13,6 +13,7 @@ import { RowSampler } from './sampler.js';
 /** Rows of at most this many tokens may be read together: for so few a step mostly reads weights. */
 const JOINABLE_TOKENS = 32;
 
+/** A row from its request to its last token. */
 export class Row implements WaitingRow {
   readonly request: RowRequest;
   readonly sampler: RowSampler;

@@ -4,6 +4,7 @@ import type { RowRequest } from './messages.js';
 import { combine, type RowAdapter, selectionKey } from './row-adapter.js';
 import { type AdapterSpan, activationPoint, spansOf } from './row-spans.js';
 
+/** The selections that rows use now. */
 export class Selections {
   readonly #adapters: ReadonlyMap<string, BoundAdapter>;
   /** By key, with the number of spans that use it. */

@@ -65,7 +65,7 @@ async function openFolder(dir: string): Promise<ModelSource> {
 }
 
 /** A JSON object, or undefined where the file is missing. Throws MODEL_INVALID for anything else. */
-export async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
+async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');

@@ -85,7 +85,7 @@ const STEPS: readonly ((db: Kysely<RegistryTables>) => Promise<void>)[] = [
 ];
 
 /** Versions of the schema. */
-export const SCHEMA_VERSION = STEPS.length;
+const SCHEMA_VERSION = STEPS.length;
 
 /**
  * Creates the tables or brings them up to date, in the transaction that `db` is.

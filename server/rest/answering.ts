@@ -15,7 +15,7 @@ import { booleanText } from './query.js';
 import { sendStream } from './streaming.js';
 
 /** `x-synchronous: false` asks for a token instead of an answer. */
-export const SYNCHRONOUS = 'x-synchronous';
+const SYNCHRONOUS = 'x-synchronous';
 /** A token, in a request that fetches. */
 export const STARTING_TOKEN = 'x-starting-token';
 /** Most pieces that a fetch wants. */

@@ -20,7 +20,7 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
 };
 
 /** Body of an error answer. */
-export function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
+function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
   const modelMissing = error.reason === 'MODEL_NOT_FOUND' && surface === 'inference';
   return {
     code: statusOf(error),

@@ -5,7 +5,7 @@ import { invalidField } from './fields.js';
 import { header } from './headers.js';
 
 /** Names of fields and parameters that were not used, so that a misspelt one is not lost in silence. */
-export const IGNORED_HEADER = 'x-loramux-ignored';
+const IGNORED_HEADER = 'x-loramux-ignored';
 
 /** Query parameters that the inference routes read. */
 const QUERY = new Set(['adapter', 'model_name', 'model_version']);

@@ -5,7 +5,7 @@ import { invalidField } from './fields.js';
 import { integerText, singleValues } from './query.js';
 
 /** Largest page, and the default. */
-export const MAX_PAGE = 100;
+const MAX_PAGE = 100;
 
 /** `limit`: 1 to 100; anything outside of it counts as 100, as in DJL Serving. */
 export function pageLimit(text: string | undefined): number {

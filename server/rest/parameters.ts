@@ -15,7 +15,7 @@ import {
 } from './fields.js';
 
 /** DJL's LMI default of `max_new_tokens`. */
-export const DEFAULT_MAX_NEW_TOKENS = 30;
+const DEFAULT_MAX_NEW_TOKENS = 30;
 
 /** What `parameters` asks for. */
 export interface RestParameters {

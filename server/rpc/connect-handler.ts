@@ -16,7 +16,7 @@ import { withPlainMessage } from './status-message.js';
 import { unknownProcedure } from './unknown-procedure.js';
 
 /** Default of {@link ConnectHandlerOptions.readMaxBytes}. */
-export const DEFAULT_READ_MAX_BYTES = 4 * 1024 * 1024;
+const DEFAULT_READ_MAX_BYTES = 4 * 1024 * 1024;
 
 /** Settings of the handler that main hands to the listener. */
 export interface ConnectHandlerOptions extends RpcOptions {

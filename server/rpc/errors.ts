@@ -5,7 +5,7 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from '../../gen/go
 import { AppError, type ErrorReason, type ErrorSpec } from '../errors.js';
 
 /** `google.rpc.ErrorInfo.domain` of every error of this server. */
-export const ERROR_DOMAIN = 'loramux';
+const ERROR_DOMAIN = 'loramux';
 
 const CODES: Readonly<Record<ErrorSpec['code'], Code>> = {
   invalid_argument: Code.InvalidArgument,

@@ -224,7 +224,7 @@ export function versionOf(entry: AdapterEntry, digest: string): string {
 }
 
 /** True if `given` is the digest, or its first 8 or more digits. */
-export function sameDigest(digest: string, given: string): boolean {
+function sameDigest(digest: string, given: string): boolean {
   return given.length >= MIN_DIGITS && digest.startsWith(given.toLowerCase());
 }
 

@@ -27,7 +27,7 @@ function unknownAdapters(names: readonly string[], registry: AdapterRegistry, mo
 }
 
 /** The refusal of an adapter whose load failed for good. */
-export function failedAdapter(entry: AdapterEntry): AppError {
+function failedAdapter(entry: AdapterEntry): AppError {
   return new AppError('ADAPTER_FAILED', `adapter ${JSON.stringify(entry.name)} failed to load: ${entry.error}`, {
     metadata: { adapter: entry.name, model: entry.model },
   });

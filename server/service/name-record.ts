@@ -4,6 +4,7 @@ import type { OpenedModel } from './model-description.js';
 import type { RegisteredModel } from './registered-model.js';
 import type { CallContext } from './types.js';
 
+/** Claims the name for a model that is to be kept, and gives it back where the model is not registered after all. */
 export class NameRecord {
   readonly #kept: KeptModels;
   readonly #model: RegisteredModel;

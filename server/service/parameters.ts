@@ -23,12 +23,13 @@ export const DEFAULT_PARAMETERS: GenerationParameters = {
 /** Most alternatives that an input may ask log-probabilities of. */
 export const MAX_LOGPROBS = 256;
 /** Most alternatives that an input may ask of each prompt token. */
-export const MAX_PROMPT_LOGPROBS = 32;
+const MAX_PROMPT_LOGPROBS = 32;
 /** Most answers to one input. */
-export const MAX_SAMPLES = 128;
-/** Most ids with a bias, and the largest bias to either side. */
-export const MAX_LOGIT_BIASES = 1024;
-export const MAX_LOGIT_BIAS = 100;
+const MAX_SAMPLES = 128;
+/** Most ids with a bias. */
+const MAX_LOGIT_BIASES = 1024;
+/** The largest bias to either side. */
+const MAX_LOGIT_BIAS = 100;
 const MAX_STOPS = 64;
 const MAX_STOP_TOKEN_IDS = 1024;
 

@@ -5,7 +5,7 @@ import { AppError } from '../errors.js';
 export const PRIORITY_HEADER = 'x-priority';
 
 /** Bounds of priorities; 0 is that of requests that name none. */
-export const PRIORITIES = { lowest: -100, highest: 100 } as const;
+const PRIORITIES = { lowest: -100, highest: 100 } as const;
 
 /** The header's value. Throws INVALID_REQUEST for anything but a whole number within {@link PRIORITIES}. */
 export function readPriority(text: string | undefined | null): number | undefined {

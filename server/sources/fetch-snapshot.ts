@@ -77,7 +77,7 @@ function partialId({ path, size, version }: RemoteFile, { origin }: FetchJob): s
 }
 
 /** Downloads one file of the origin into the cache's contents. */
-export async function fetchBlob(
+async function fetchBlob(
   file: RemoteFile,
   job: RunningJob,
   onBytes: (bytes: number) => void,

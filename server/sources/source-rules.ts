@@ -54,7 +54,7 @@ function parseRule(pattern: string): Rule {
 }
 
 /** True for the names of this machine, with or without a port. */
-export function isLoopbackHost(host: string): boolean {
+function isLoopbackHost(host: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i.test(host);
 }
 

@@ -47,7 +47,7 @@ export type Source = FolderSource | S3Source | HubSource | ArchiveSource;
 export type RemoteSource = Exclude<Source, FolderSource>;
 
 /** Kinds of archives, by the end of the URL's path. */
-export const ARCHIVE_NAME = /\.(tar\.gz|tgz|tar|zip)$/i;
+const ARCHIVE_NAME = /\.(tar\.gz|tgz|tar|zip)$/i;
 
 const BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 const HUB_PART = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;

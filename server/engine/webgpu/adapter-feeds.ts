@@ -17,6 +17,7 @@ const KEPT = 4;
 
 type Feeds = Record<string, ort.Tensor>;
 
+/** What the adapters of a step feed into the graph. */
 export class AdapterFeeds {
   readonly #device: GpuDevice;
   readonly #graph: GpuGraph;

@@ -29,6 +29,7 @@ interface Entry {
   used: number;
 }
 
+/** The adapters whose arrays are in the memory of the device. */
 export class AdapterResidency {
   readonly #device: GpuDevice;
   readonly #groups: readonly LinearGroup[];

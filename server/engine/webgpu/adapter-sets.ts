@@ -38,6 +38,7 @@ export interface AdapterSet {
   readonly joined: boolean;
 }
 
+/** Sets of adapters whose ranks lie side by side. */
 export class AdapterSets {
   readonly #device: GpuDevice;
   readonly #residency: AdapterResidency;

@@ -48,6 +48,7 @@ type Parts = Pick<
   'device' | 'queue' | 'caches' | 'pages' | 'residency' | 'sets' | 'attention' | 'picks' | 'weights'
 >;
 
+/** A model on a device: its sessions and weights. */
 export class GpuModel {
   readonly device: GpuDevice;
   readonly queue: GpuQueue;

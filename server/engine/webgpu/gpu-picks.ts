@@ -4,6 +4,7 @@ import { buildPicksGraph, PICK_COLUMNS, picksNames } from '../../model/webgpu/pi
 import type { LargestLogits } from '../backend.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 
+/** Finds the largest logits of rows. */
 export class GpuPicks {
   readonly #session: GpuSession;
   readonly #vocabSize: number;

@@ -1,6 +1,6 @@
 /**
- * Rows' keys and values on the device, whole rows side by side. What the engine asks of a store is carried out in order by a queue that starts at
- * once; steps wait for it. A store whose memory could not be had fails at the step that needs it.
+ * Rows' keys and values on the device, whole rows side by side. What the engine asks of a store is carried out in order by
+ * a queue that starts at once; steps wait for it. A store whose memory could not be had fails at the step that needs it.
  */
 import { cacheNames } from '../../model/webgpu/gpu-attention.js';
 import type { GpuGraph } from '../../model/webgpu/gpu-graph.js';
@@ -12,6 +12,7 @@ import type { GpuQueue } from './gpu-queue.js';
 import type { Step } from './gpu-step.js';
 import { placeFeeds } from './place-feeds.js';
 
+/** Keys and values of rows, side by side in caches of their own. */
 export class GpuStore implements DeviceStore {
   readonly #device: GpuDevice;
   readonly #caches: GpuCaches;

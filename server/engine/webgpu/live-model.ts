@@ -10,6 +10,7 @@ import { GpuModel, type GpuModelOptions } from './gpu-model.js';
 /** Pauses between attempts: a driver that was reset, or a machine that woke up, may need some seconds. */
 const REOPEN_PAUSES_MS: readonly number[] = [250, 750, 2000];
 
+/** A model on a device that is opened again when it fails. */
 export class LiveModel {
   readonly #folder: ModelFolder;
   readonly #options: GpuModelOptions;

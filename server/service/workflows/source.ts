@@ -71,7 +71,7 @@ export function isDefinition(place: string): boolean {
 }
 
 /** The absolute path of a `file:` URI or path. Throws MODEL_SOURCE_INVALID for anything else. */
-export function urlPath(url: string): string {
+function urlPath(url: string): string {
   const fail = (what: string) => new AppError('MODEL_SOURCE_INVALID', `url ${JSON.stringify(url)}: ${what}`);
   if (url === '' || url.includes('\0')) throw fail('it is no path');
   if (/^file:/i.test(url)) {
