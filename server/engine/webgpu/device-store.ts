@@ -5,6 +5,7 @@ import type { RowStore } from '../backend.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
 import type { Step } from './gpu-step.js';
 
+/** A store as a runner of the device sees it. */
 export interface DeviceStore extends RowStore {
   /** The device that holds it: after a restart it is not the model's any more. */
   readonly device: GpuDevice;
@@ -22,6 +23,7 @@ export interface DeviceStore extends RowStore {
   logits(width: number): Promise<GpuTensor>;
 }
 
+/** What a step is fed of a store, and what of it the step writes in place. */
 export interface StoreBindings {
   readonly feeds: Record<string, ort.Tensor>;
   readonly fetches: Record<string, ort.Tensor>;

@@ -31,6 +31,7 @@ interface PoolSessions {
   readonly grow: GpuSession;
 }
 
+/** Pages, counts of their holders, and the tensors that they lie in. */
 export class PagePool {
   /** Bytes of a page, all layers together. */
   readonly pageBytes: number;

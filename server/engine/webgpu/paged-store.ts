@@ -12,6 +12,7 @@ import { type PagePlace, type PagePool, SCRATCH } from './page-pool.js';
 
 const pagesFor = (positions: number): number => Math.ceil(positions / PAGE);
 
+/** Keys and values of rows as lists of pages. */
 export class PagedStore implements DeviceStore {
   readonly device: GpuDevice;
   readonly #pool: PagePool;
