@@ -1,5 +1,5 @@
 /** Threads of the process: how a module of the project is started in one, from sources and from the compiled copy alike. */
-import { Worker, type WorkerOptions } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from 'node:worker_threads';
 
 /**
  * The address of a module that lies beside another one.
@@ -20,7 +20,40 @@ export function startThread(
   data: object = {},
   options: Omit<WorkerOptions, 'workerData'> = {},
 ): Worker {
-  return new Worker(new URL('./thread.mjs', import.meta.url), { ...options, workerData: { ...data, module } });
+  const { port1: end, port2: ends } = new MessageChannel();
+  const worker = new Worker(new URL('./thread.mjs', import.meta.url), {
+    ...options,
+    workerData: { ...data, module, ends },
+    transferList: [...(options.transferList ?? []), ends],
+  });
+  ways.set(worker, end);
+  return worker;
+}
+
+/** How running threads are told to end. */
+const ways = new WeakMap<Worker, MessagePort>();
+const ending = new Set<Promise<void>>();
+
+/**
+ * Ends a thread as soon as it comes back to its event loop; resolves when it is gone. `terminate()` may come in the middle of
+ * a call of native code that cannot be left (onnxruntime's), and the whole process would be aborted.
+ */
+export async function endThread(worker: Worker): Promise<void> {
+  // -1: it is gone already.
+  if (worker.threadId === -1) return;
+  const gone = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+  ending.add(gone);
+  ways.get(worker)!.postMessage('end');
+  await gone;
+  ending.delete(gone);
+}
+
+/**
+ * Resolves when every thread is gone that {@link endThread} was called for, as a process that exits cuts them off, too; at
+ * once while a native call holds one.
+ */
+export async function threadsEnded(): Promise<void> {
+  if (held.size === 0) await Promise.all(ending);
 }
 
 const held = new Set<Worker>();

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { yieldCores } from '../adapters/yield-cores.js';
 import { openModelFolder } from '../model/model-folder.js';
-import { firstMessage, startThread } from '../threads.js';
+import { endThread, firstMessage, startThread } from '../threads.js';
 import type { KeptFile } from './converted-weights.js';
 import { makePacked } from './packed-weights.js';
 
@@ -20,7 +20,7 @@ interface PackOptions {
 export async function packWeights(options: PackOptions, signal?: AbortSignal): Promise<KeptFile | undefined> {
   const worker = startThread(import.meta.url, { pack: options });
   worker.unref();
-  const stop = () => void worker.terminate();
+  const stop = () => void endThread(worker);
   signal?.addEventListener('abort', stop, { once: true });
   if (signal?.aborted) stop();
   const packed = await firstMessage<KeptFile | undefined>(worker);

@@ -2,7 +2,7 @@
 import type { Worker } from 'node:worker_threads';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
-import { moduleBeside, noteHeld, startThread } from '../threads.js';
+import { endThread, moduleBeside, noteHeld, startThread } from '../threads.js';
 import { checkPositions, checkQueue } from './admission.js';
 import type { KeptWeights } from './converted-weights.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
@@ -27,6 +27,9 @@ interface Waiting<T> {
   /** Nobody waits for it any more. */
   abandoned?: boolean;
 }
+
+/** How long a thread may take to give back what it has before it is ended without. [ms] */
+const CLOSE_MS = 5000;
 
 /** Of an engine that has done nothing. */
 export const NO_STATS: EngineStats = {
@@ -67,6 +70,8 @@ export async function startEngine(
   try {
     await engine.ready;
   } catch (error) {
+    // It may be in the middle of opening a session, which nothing ends.
+    if (signal?.aborted) await endThread(worker);
     signal?.throwIfAborted();
     throw error;
   } finally {
@@ -111,7 +116,7 @@ export class WorkerEngine implements Engine {
     this.#watch = new StallWatch({
       marks,
       timeoutMs: limits.stepTimeoutMs ?? 0,
-      pending: () => this.#listeners.size + this.#loads.size + this.#unloads.size > 0,
+      pending: () => this.#closing || this.#listeners.size + this.#loads.size + this.#unloads.size > 0,
       changed: () => this.#stallChanged(),
     });
     let settle: { resolve(): void; reject(error: Error): void } | undefined;
@@ -213,16 +218,16 @@ export class WorkerEngine implements Engine {
     return live > known ? { ...this.#stats, waitingRows: live - this.#stats.runningRows } : this.#stats;
   }
 
-  /** Ends the worker at once, whatever it is doing; its rows count as cancelled. */
+  /** Ends the worker as soon as it can be ended; its rows end at once, and count as cancelled. */
   stop(): void {
     this.#closing = true;
     this.abandon('it was stopped');
   }
 
-  /** Ends the worker at once because of a fault elsewhere. */
+  /** The same because of a fault elsewhere. */
   abandon(message: string): void {
     this.#die(message);
-    void this.#worker.terminate();
+    void endThread(this.#worker);
   }
 
   async close(): Promise<void> {
@@ -231,10 +236,12 @@ export class WorkerEngine implements Engine {
     this.#send({ type: 'cancel', ids: [...this.#listeners.keys()] });
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
     this.#send({ type: 'close' });
-    await Promise.race([exited, new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
-    const ended = this.#worker.terminate();
+    this.#watch.expect();
+    await Promise.race([exited, new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
+    const ended = endThread(this.#worker);
     // A thread that a native call holds cannot be ended.
-    if (this.stalled === undefined) await ended;
+    const stalled = new Promise<void>((resolve) => this.onStall(resolve));
+    if (this.stalled === undefined) await Promise.race([ended, stalled]);
   }
 
   #send(message: Exclude<ToEngine, { type: 'submit' }>): void {

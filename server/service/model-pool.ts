@@ -4,6 +4,7 @@
  */
 import { realPathOf } from '../adapters/real-path.js';
 import { AppError } from '../errors.js';
+import { threadsEnded } from '../threads.js';
 import type { LoadModelOptions } from './load-model.js';
 import type { ModelUses } from './model-uses.js';
 import type { LoadedModel } from './ports.js';
@@ -71,7 +72,7 @@ export class ModelPool {
       loaded = await orAborted(pooled.loading, signal);
     } catch (error) {
       pooled.leases -= 1;
-      if (pooled.leases === 0) pooled.stop.abort(error);
+      if (pooled.leases === 0) this.#stop(key, pooled, error);
       throw error;
     }
     let held = true;
@@ -96,6 +97,17 @@ export class ModelPool {
       }),
     );
     this.#pooled.clear();
+    await threadsEnded();
+  }
+
+  /** Ends a load that nobody waits for. Who wants the model again meanwhile gets another load, after this one. */
+  #stop(key: string, pooled: Pooled, reason: unknown): void {
+    pooled.stop.abort(reason);
+    const ended = pooled.loading.then(
+      ({ close }) => close(),
+      () => {},
+    );
+    pooled.closing ??= ended.finally(() => this.#pooled.delete(key));
   }
 
   #start(key: string, options: LoadModelOptions): Pooled {

@@ -10,6 +10,8 @@ import { startEngine } from '../../server/engine/worker-engine.js';
 import { AppError } from '../../server/errors.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
+import { threadsEnded } from '../../server/threads.js';
+
 import { GOLDEN } from './golden-model.js';
 
 const row = (overrides: Partial<EngineRow> = {}): EngineRow => ({
@@ -148,4 +150,38 @@ describe('engine worker', async () => {
       (error) => error instanceof AppError && error.reason === 'MODEL_INVALID' && error.message.includes('config.json'),
     );
   });
+});
+
+test('engines that are given up in the middle of steps, or of opening sessions, do not abort the process', async () => {
+  const options = {
+    ...{ modelDir: `${GOLDEN}models/llama`, dtype: 'fp32' as const, threads: 1, lora: true },
+    limits: { maxBatch: 4, prefillChunk: 16, kvBytes: 4000 * POSITION },
+  };
+  for (let round = 0; round < 5; round += 1) {
+    const engine = await startEngine(options, { maxQueue: 20 });
+    const ends: EndEvent[] = [];
+    let tokens = 0;
+    const token = () => {
+      tokens += 1;
+      if (tokens === 8 * (round + 1)) engine.stop();
+    };
+    const listeners = Array.from({ length: 4 }, () => ({ token, end: (end: EndEvent) => void ends.push(end) }));
+    engine.submit(
+      listeners.map(() => row({ maxNewTokens: 240 })),
+      listeners,
+    );
+    await engine.stopped;
+    assert.deepEqual(
+      ends.map(({ cause }) => cause),
+      listeners.map(() => 'cancelled'),
+    );
+  }
+  for (let ms = 60; ms < 240; ms += 40) {
+    const ends = AbortSignal.timeout(ms);
+    await startEngine(options, { maxQueue: 20 }, ends).then(
+      (engine) => engine.close(),
+      (error: Error) => assert.equal(error.name, 'TimeoutError'),
+    );
+  }
+  await threadsEnded();
 });
