@@ -196,6 +196,16 @@ export class AdapterRegistry {
     return entry;
   }
 
+  /** Takes all names out. Returns every entry that was in use, those of versions too. */
+  clear(): AdapterEntry[] {
+    const all = [...this.entries.values(), ...this.held.values()];
+    for (const entry of all) this.end(entry);
+    this.entries.clear();
+    this.held.clear();
+    this.aliasMap.clear();
+    return all;
+  }
+
   /** Takes out and returns the held entries that no alias leads to any more. */
   dropUnused(): AdapterEntry[] {
     const used = new Set<string>();

@@ -136,8 +136,7 @@ export class WorkerEngine implements Engine {
   }
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
-    if (!this.alive) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`);
-    if (this.stalled !== undefined) throw stallError(this.stalled);
+    this.#requireOpen();
     checkQueue(this.#listeners.size, rows.length, this.#limits.maxQueue);
     checkPositions(rows, this.maxPositions);
     const submittedAt = clock();
@@ -152,6 +151,14 @@ export class WorkerEngine implements Engine {
     }));
   }
 
+  /** Throws ENGINE_FAILED, ENGINE_STALLED where the thread takes nothing. */
+  #requireOpen(): void {
+    // One that is being closed reads no messages any more.
+    const failure = this.alive && this.#closing ? 'it was closed' : this.failure;
+    if (failure !== undefined) throw new AppError('ENGINE_FAILED', `the engine has stopped: ${failure}`);
+    if (this.stalled !== undefined) throw stallError(this.stalled);
+  }
+
   /** Sends the rows that wait for it. Everything else that is sent comes behind them. */
   #sendRows(): void {
     if (this.#unsent.length === 0) return;
@@ -160,9 +167,8 @@ export class WorkerEngine implements Engine {
     if (this.alive) this.#worker.postMessage({ type: 'submit', rows } satisfies ToEngine);
   }
 
-  load(adapter: BoundAdapter): Promise<void> {
-    if (!this.alive) return Promise.reject(new AppError('ENGINE_FAILED', `the engine has stopped: ${this.failure}`));
-    if (this.stalled !== undefined) return Promise.reject(stallError(this.stalled));
+  async load(adapter: BoundAdapter): Promise<void> {
+    this.#requireOpen();
     const loaded = inLine(this.#loads, adapter.digest);
     this.#sendRows();
     this.#worker.postMessage({ type: 'load', adapter } satisfies ToEngine, transferables(adapter));

@@ -10,6 +10,7 @@ import {
   findEntry,
   freeUnused,
   registryOf,
+  requireSame,
   versionOf,
 } from './adapter-core.js';
 import type { Resolved } from './adapter-leases.js';
@@ -90,6 +91,7 @@ export async function setAlias(
       const fresh = { targets, createdAt: before?.createdAt ?? now, updatedAt: now };
       const note = { action: 'alias', detail: { targets } };
       const revision = await core.book.commit(registry, { model, name }, aliasRecord(fresh), note, call);
+      requireSame(core, model, registry);
       const alias = { ...fresh, name, revision };
       registry.putAlias(alias);
       freeUnused(core, registry);

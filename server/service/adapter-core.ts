@@ -153,13 +153,23 @@ export function freeUnused(core: AdapterCore, registry: AdapterRegistry): void {
   for (const dropped of registry.dropUnused()) core.loader.forget(dropped);
 }
 
+/** MODEL_NOT_FOUND, of a model that was there when the request came. */
+export function gone(model: string): AppError {
+  return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`, {
+    metadata: { model },
+  });
+}
+
 /** The names of a model. */
 export function registryOf(core: AdapterCore, model: string): AdapterRegistry {
   const registry = core.registries.get(model);
-  if (registry === undefined) {
-    throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`);
-  }
+  if (registry === undefined) throw gone(model);
   return registry;
+}
+
+/** Throws MODEL_NOT_FOUND where the model went since its names were these, though another may have come by its name. */
+export function requireSame(core: AdapterCore, model: string, registry: AdapterRegistry): void {
+  if (core.registries.get(model) !== registry) throw gone(model);
 }
 
 /** The entry of a name. Throws ADAPTER_NOT_FOUND with near names. */

@@ -5,7 +5,16 @@ import { AppError } from '../errors.js';
 import { RegistryConflict } from '../registry/types.js';
 import { redactSource } from '../sources/source.js';
 import { codeOf, codeRefusal, type StartedCode, startCode } from './adapter-code.js';
-import { type AdapterCore, checkedName, checkSource, exists, newEntry, point, registryOf } from './adapter-core.js';
+import {
+  type AdapterCore,
+  checkedName,
+  checkSource,
+  exists,
+  newEntry,
+  point,
+  registryOf,
+  requireSame,
+} from './adapter-core.js';
 import { canceled, loadFailure } from './adapter-leases.js';
 import { recordOf } from './adapter-records.js';
 import type { CallContext, CreateAdapterRequest } from './types.js';
@@ -92,7 +101,7 @@ async function store(
   const { model, name } = entry;
   // Another process may have registered the name while this one read the files.
   if (registry.get(name) !== undefined || registry.alias(name) !== undefined) throw exists(model, name);
-  if (core.registries.get(model) !== registry) registryOf(core, model);
+  requireSame(core, model, registry);
   const record = recordOf(entry);
   const note = { action: 'create', digestAfter: record.digest, detail: { source: redactSource(record.source) } };
   try {
@@ -100,6 +109,7 @@ async function store(
   } catch (error) {
     throw error instanceof RegistryConflict ? exists(model, name) : error;
   }
+  requireSame(core, model, registry);
   entry.versions = record.versions;
   point(core, registry, entry);
 }

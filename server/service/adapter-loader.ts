@@ -8,6 +8,7 @@ import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
 import { moduleOf } from './adapter-code.js';
+import { gone } from './adapter-core.js';
 import { LeaseSets } from './lease-sets.js';
 import type { ServedModel } from './served-models.js';
 
@@ -240,7 +241,8 @@ export class AdapterLoader {
 
   private model(entry: AdapterEntry): ServedModel {
     const model = this.models.get(entry.model);
-    if (model === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(entry.model)} is gone`);
+    // Another model may have its name by now.
+    if (model === undefined || (model.pool ?? entry.model) !== entry.pool) throw gone(entry.model);
     return model;
   }
 
@@ -249,7 +251,13 @@ export class AdapterLoader {
     const { engine } = this.model(entry);
     const { pool } = entry;
     return {
-      load: (adapter) => engine.load(adapter),
+      load: async (adapter) => {
+        await engine.load(adapter).catch((error: unknown) => {
+          // An engine that was closed is no fault of it.
+          this.model(entry);
+          throw error;
+        });
+      },
       unload: async (digest) => {
         await engine.unload(digest);
         this.watch.onContent?.(pool, digest);

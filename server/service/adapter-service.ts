@@ -10,7 +10,7 @@ import { localSources, type SourceResolver } from '../sources/source-resolver.js
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';
 import { AdapterBook } from './adapter-book.js';
 import { type AdapterCode, type CodeOf, codeOfName } from './adapter-code.js';
-import { type AdapterCore, type AdapterLog, findEntry, infoOf, notFound, registryOf } from './adapter-core.js';
+import { type AdapterCore, type AdapterLog, findEntry, gone, infoOf, notFound, registryOf } from './adapter-core.js';
 import { createAdapter } from './adapter-create.js';
 import { deleteAdapter } from './adapter-delete.js';
 import { eventPage } from './adapter-events.js';
@@ -153,13 +153,13 @@ export class Adapters implements AdapterService, AdapterLeases {
     const registry = this.registries.get(name);
     this.served.delete(name);
     this.registries.delete(name);
-    for (const entry of [...(registry?.values() ?? [])]) {
-      registry!.remove(entry.name);
+    const aliases = [...(registry?.aliases() ?? [])];
+    for (const entry of registry?.clear() ?? []) {
       this.core.loader.forget(entry);
       this.core.code?.forget(name, entry.name);
       this.core.journal.changed(name, entry.name);
     }
-    for (const alias of registry?.aliases() ?? []) this.core.journal.changed(name, alias.name);
+    for (const alias of aliases) this.core.journal.changed(name, alias.name);
   }
 
   /**
@@ -289,8 +289,10 @@ export class Adapters implements AdapterService, AdapterLeases {
     given: string,
     selections: readonly AdapterSelection[],
     signal: AbortSignal,
+    engine?: object,
   ): Promise<readonly SelectionLease[]> {
     const model = this.core.models.name(given);
+    if (engine !== undefined && this.served.get(model)!.engine !== engine) throw gone(model);
     if (selections.some((selection) => selection.length > 0)) this.core.models.withLora(model);
     const registry = registryOf(this.core, model);
     const names = { model, registry, resolve: (name: string) => resolveName(this.core, model, name) };

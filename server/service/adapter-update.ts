@@ -1,6 +1,6 @@
 /** Changing a registered adapter: the new content is read and loaded first, then the name changes in one step. */
 import { isDeepStrictEqual } from 'node:util';
-import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import { type AdapterEntry, type AdapterRegistry, digestOf } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
@@ -13,6 +13,7 @@ import {
   newEntry,
   point,
   registryOf,
+  requireSame,
   versionOf,
 } from './adapter-core.js';
 import { checkPin, named, noteModule } from './adapter-create.js';
@@ -34,6 +35,7 @@ export async function updateAdapter(
 ): Promise<AdapterEntry> {
   core.models.withLora(model);
   const name = request.name.normalize('NFC');
+  const registry = registryOf(core, model);
   const before = findEntry(core, model, name);
   if (request.source !== undefined && request.digest !== undefined) {
     const description = 'cannot be given with source: the one takes an earlier version, the other a new one';
@@ -56,7 +58,12 @@ export async function updateAdapter(
       started = await startCode(core.code, { ...(content ?? before), options });
     }
     if (call.signal.aborted) throw canceled(call.signal);
-    const entry = await core.book.change(model, name, () => change(core, model, request, content, call), refresh);
+    const entry = await core.book.change(
+      model,
+      name,
+      () => change(core, registry, before, request, content, call),
+      refresh,
+    );
     if (entry.module) started?.take(codeOf(entry, entry.module));
     started = undefined;
     if (content !== undefined) noteModule(core, entry);
@@ -95,12 +102,14 @@ function settings(entry: AdapterEntry, request: UpdateAdapterRequest) {
 /** The step itself: from what the name is now, whoever has changed it since the request began. */
 async function change(
   core: AdapterCore,
-  model: string,
+  registry: AdapterRegistry,
+  { model }: AdapterEntry,
   request: UpdateAdapterRequest,
   content: AdapterEntry | undefined,
   call: CallContext,
 ): Promise<AdapterEntry> {
-  const registry = registryOf(core, model);
+  // What was read for one engine is nothing to another.
+  requireSame(core, model, registry);
   const current = findEntry(core, model, request.name);
   checkExpected(current, request.expectedDigest);
   const { preload, pin, options } = settings(current, request);
@@ -131,6 +140,7 @@ async function change(
   };
   const note = { action: 'update', digestBefore: digestOf(current), digestAfter: record.digest, detail };
   next.revision = await core.book.commit(registry, next, record, note, call);
+  requireSame(core, model, registry);
   next.versions = record.versions;
   point(core, registry, next);
   core.log.info({ model, adapter: next.name, ...note, detail: undefined, ...detail }, 'adapter updated');

@@ -1,13 +1,14 @@
 /** Answers requests: plans the rows, runs them in the model's engine, and hands out results or a stream of events. */
 import { stallError } from '../engine/stall-watch.js';
 import { AppError } from '../errors.js';
+import { gone } from './adapter-core.js';
 import { type Candidate, pickBest } from './best-of.js';
 import { EventChannel } from './event-channel.js';
 import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { abortError, type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
-import type { InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
+import type { CallContext, InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
 
 /** Bounds of requests. */
 export interface InferenceLimits {
@@ -63,6 +64,17 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     }
   };
 
+  /** Starts the rows. A model that was unregistered meanwhile is gone; that its engine was closed is no failure of it. */
+  const start = async (model: LoadedModel, rows: PlannedRow[], call: CallContext, sink: RunSink) => {
+    try {
+      return await startRun(model, leases, rows, call, sink, ended);
+    } catch (error) {
+      const { name } = model.info;
+      const closed = error instanceof AppError && error.reason === 'ENGINE_FAILED';
+      throw closed && models.get(name)?.engine !== model.engine ? gone(name) : error;
+    }
+  };
+
   return {
     async predict(request, call) {
       const { model, rows, leave } = await plan(request, false, call.signal);
@@ -77,7 +89,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
           done: () => resolve(pickBest(rows, candidates)),
           failed: reject,
         };
-        startRun(model, leases, rows, call, sink, ended).catch(reject);
+        start(model, rows, call, sink).catch(reject);
       }).finally(leave);
     },
 
@@ -102,7 +114,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
           channel.fail(error);
         },
       };
-      run = await startRun(model, leases, rows, call, sink, ended).catch((error: unknown) => {
+      run = await start(model, rows, call, sink).catch((error: unknown) => {
         leave?.();
         throw error;
       });

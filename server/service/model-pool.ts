@@ -11,7 +11,7 @@ import type { LoadedModel } from './ports.js';
 
 /** A held engine. */
 export interface PooledModel {
-  /** Equal for leases of one engine. */
+  /** Equal for leases of one engine; another one that runs the same later has another. */
   readonly key: string;
   /** The model under the name that the lease was taken for. */
   readonly model: LoadedModel;
@@ -23,6 +23,7 @@ export interface PooledModel {
 export type LoadModel = (options: LoadModelOptions, signal: AbortSignal) => Promise<LoadedModel>;
 
 interface Pooled {
+  readonly id: number;
   readonly loading: Promise<LoadedModel>;
   readonly stop: AbortController;
   leases: number;
@@ -40,6 +41,7 @@ export class ModelPool {
   readonly #uses: ModelUses;
   readonly #drainMs: number;
   readonly #pooled = new Map<string, Pooled>();
+  #started = 0;
 
   /** @param drainMs how long the end of an engine waits for running answers before it cancels them */
   constructor(load: LoadModel, uses: ModelUses, drainMs: number) {
@@ -77,7 +79,7 @@ export class ModelPool {
     }
     let held = true;
     return {
-      key,
+      key: `${key} ${pooled.id}`,
       model: named(loaded, options.name),
       release: async () => {
         if (!held) return;
@@ -112,7 +114,8 @@ export class ModelPool {
 
   #start(key: string, options: LoadModelOptions): Pooled {
     const stop = new AbortController();
-    const pooled: Pooled = { loading: this.#load(options, stop.signal), stop, leases: 0 };
+    this.#started += 1;
+    const pooled: Pooled = { id: this.#started, loading: this.#load(options, stop.signal), stop, leases: 0 };
     this.#pooled.set(key, pooled);
     pooled.loading.then(
       // Those who waited may all have left while the load came to its end.

@@ -20,6 +20,7 @@ const base = await goldenBase('llama');
 const call = { requestId: 'test', signal: new AbortController().signal };
 const BYTES = 2 * 2 * (48 + 48) * 4;
 writeAdapter(join(dir, 'a0'), {}, 1);
+writeAdapter(join(dir, 'a1'), {}, 2);
 cpSync(join(dir, 'a0'), join(dir, 'twin'), { recursive: true });
 
 function setup() {
@@ -40,7 +41,7 @@ function setup() {
     reader: { read: prepareAdapter, validate: validateAdapter, close: async () => {} },
   });
   service.addModel('second', model('engine'));
-  return { engine, service };
+  return { engine, model, service };
 }
 
 async function settle(): Promise<void> {
@@ -81,6 +82,49 @@ describe('a model that is removed', () => {
     lease!.release();
     await settle();
     assert.equal(engine.bytes, 0);
+  });
+
+  it('takes along the versions that only aliases lead to, pinned ones too', async () => {
+    const { engine, service } = setup();
+    const first = await service.create({ model: 'second', name: 'a', source: 'a0', pin: true }, call);
+    await service.update({ model: 'second', name: 'a', source: 'a1' }, call);
+    const targets = [{ adapter: 'a', digest: first.digest }];
+    await service.setAlias({ model: 'second', name: 'stable', targets }, call);
+    const [lease] = await service.acquire('second', [[{ name: 'stable', weight: 1 }]], call.signal);
+    lease!.release();
+    service.removeModel('second');
+    await settle();
+    assert.equal(engine.bytes, 0);
+  });
+
+  it('is what everyone is told whose adapter was being read for it, also where another model has its name by now', async () => {
+    const { engine, model, service } = setup();
+    const again = () => {
+      service.removeModel('second');
+      service.addModel('second', model('other'));
+    };
+    const created = service.create({ model: 'second', name: 'b', source: 'a1' }, call);
+    again();
+    await assert.rejects(created, failsWith('MODEL_NOT_FOUND'));
+    await service.create({ model: 'second', name: 'a', source: 'a0' }, call);
+    const updated = service.update({ model: 'second', name: 'a', source: 'a1' }, call);
+    again();
+    await assert.rejects(updated, failsWith('MODEL_NOT_FOUND'));
+    await service.create({ model: 'second', name: 'c', source: 'a0' }, call);
+    assert.equal((await service.list({ model: 'second' })).adapters.length, 1);
+    await settle();
+    assert.equal(engine.bytes, BYTES);
+  });
+
+  it('does not lend the adapters of another model that has its name by now', async () => {
+    const { engine, model, service } = setup();
+    service.removeModel('second');
+    const other = { ...model('other'), engine: new MemoryEngine() };
+    service.addModel('second', other);
+    await service.create({ model: 'second', name: 'a', source: 'a0' }, call);
+    const ask = (on: MemoryEngine) => service.acquire('second', [[{ name: 'a', weight: 1 }]], call.signal, on);
+    await assert.rejects(ask(engine), failsWith('MODEL_NOT_FOUND'));
+    (await ask(other.engine))[0]!.release();
   });
 
   it('refuses an adapter whose registration was under way', async () => {

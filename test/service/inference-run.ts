@@ -26,7 +26,7 @@ export function setup(limits: InferenceLimits = { maxInputs: 64 }) {
       'every lease is released exactly once',
     );
   };
-  return { model, engine: model.engine, leases, service, call, settled, ends };
+  return { model, models, engine: model.engine, leases, service, call, settled, ends };
 }
 
 export const text = (value: string): PredictInput => ({ prompt: { kind: 'text', text: value } });

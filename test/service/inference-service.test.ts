@@ -265,3 +265,26 @@ describe('refusals', () => {
     assert.throws(() => models.resolve('twoo'), failsWith('MODEL_NOT_FOUND', /near names: two/));
   });
 });
+
+describe('a model that is unregistered, and its engine closed, before the rows of a request are there', () => {
+  const gone = () => {
+    const one = setup();
+    one.leases.meanwhile = () => {
+      one.models.clear();
+      void one.engine.close();
+    };
+    return one;
+  };
+
+  it('is not found', async () => {
+    const { service, call, settled } = gone();
+    await assert.rejects(service.predict({ inputs: [text('a')] }, call()), failsWith('MODEL_NOT_FOUND'));
+    await settled();
+  });
+
+  it('is not found by streams', async () => {
+    const { service, call, settled } = gone();
+    await assert.rejects(service.stream({ inputs: [text('a')] }, call()), failsWith('MODEL_NOT_FOUND'));
+    await settled();
+  });
+});

@@ -2,6 +2,7 @@
 import type { Engine, EngineRow, RowHandle, RowListener } from '../../server/engine/engine.js';
 import type { EndEvent, EngineStats } from '../../server/engine/messages.js';
 import { NO_STATS } from '../../server/engine/worker-engine.js';
+import { AppError } from '../../server/errors.js';
 
 interface Running {
   readonly id: number;
@@ -47,6 +48,7 @@ export class MemoryEngine implements Engine {
   }
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {
+    if (!this.alive) throw new AppError('ENGINE_FAILED', 'the engine has stopped');
     this.submitted.push(...rows);
     return rows.map((row, at) => {
       const running: Running = { id: this.#nextId++, row, listener: listeners[at]!, generated: [], cancelled: false };
@@ -153,7 +155,11 @@ export class MemoryEngine implements Engine {
 
   async load(): Promise<void> {}
   async unload(): Promise<void> {}
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.alive = false;
+    this.#tellStopped();
+    for (const row of this.#rows.splice(0)) this.#end(row, 'cancelled');
+  }
 
   stats(): EngineStats {
     return { ...NO_STATS, runningRows: this.#rows.length };

@@ -36,4 +36,17 @@ describe('the pool of engines', () => {
     await (await second).release();
     assert.equal(pool.size, 0);
   });
+
+  it('tells engines that run the same one after the other apart: the second has none of the adapters of the first', async () => {
+    const pool = new ModelPool(async ({ name }) => memoryModel(name), new ModelUses(), 0);
+    const { signal } = new AbortController();
+    const first = await pool.lease(OPTIONS, signal);
+    const other = await pool.lease({ ...OPTIONS, name: 'n' }, signal);
+    assert.equal(other.key, first.key);
+    await first.release();
+    await other.release();
+    const second = await pool.lease(OPTIONS, signal);
+    assert.notEqual(second.key, first.key);
+    await second.release();
+  });
 });
