@@ -116,6 +116,7 @@ export class AdapterRegistry {
   private readonly contents = new Map<string, Set<AdapterEntry>>();
   /** Revisions of the stored records, of removed names too. */
   private readonly revisions = new Map<string, number>();
+  private readonly removed = new Set<string>();
 
   get(name: string): AdapterEntry | undefined {
     return this.entries.get(name);
@@ -231,8 +232,17 @@ export class AdapterRegistry {
   }
 
   setRevision(name: string, revision: number): void {
-    if (revision === 0) this.revisions.delete(name);
-    else this.revisions.set(name, revision);
+    if (revision !== 0) this.revisions.set(name, revision);
+    else if (this.revisions.delete(name)) this.removed.add(name);
+  }
+
+  /** True where the record of a name went after the last {@link forgetRemoved}: what is told of it may be older than that. */
+  wasRemoved(name: string): boolean {
+    return this.removed.has(name);
+  }
+
+  forgetRemoved(): void {
+    this.removed.clear();
   }
 
   values(): Iterable<AdapterEntry> {

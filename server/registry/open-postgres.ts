@@ -34,9 +34,12 @@ export async function openPostgres(url: string, onError: (error: unknown) => voi
     keepAlive: true,
     application_name: 'loramux',
   };
-  const pool = new pg.Pool({ ...settings, max: 4 });
-  pool.on('error', onError); // A connection that breaks while idle; the next query opens another.
-  const db = new Kysely<RegistryTables>({ dialect: new PostgresDialect({ pool }) });
+  const connect = (max: number) => {
+    const pool = new pg.Pool({ ...settings, max });
+    pool.on('error', onError); // A connection that breaks while idle; the next query opens another.
+    return new Kysely<RegistryTables>({ dialect: new PostgresDialect({ pool }) });
+  };
+  const db = connect(4);
   try {
     await db.transaction().execute(async (transaction) => {
       await lockSchema(transaction);
@@ -47,7 +50,7 @@ export async function openPostgres(url: string, onError: (error: unknown) => voi
     throw unusable(`the registry ${place} cannot be opened`, error);
   }
   const listener = new Listener(settings, () => store.wake(), onError);
-  const store: SqlStore = new SqlStore(db, {
+  const store: SqlStore = new SqlStore(db, connect(2), {
     place,
     pollMs: POLL_MS,
     announce: async (transaction, revision) => {

@@ -34,7 +34,9 @@ export async function openSqlite(
     chmodSync(file, 0o600);
     await db.transaction().execute(migrate);
     for (const pragma of pragmas) await database.exec(`pragma ${pragma}`);
-    return new SqlStore(db, { place: file, pollMs: POLL_MS, onError });
+    // Beside the write-ahead log readers wait for no writer.
+    const reads = new Kysely<RegistryTables>({ dialect: libsqlDialect(new Database(file, {})) });
+    return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, onError });
   } catch (error) {
     await db?.destroy().catch(() => {});
     throw unusable(`the registry ${file} cannot be opened`, error);

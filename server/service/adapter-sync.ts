@@ -153,19 +153,24 @@ export class AdapterSync {
   }
 
   private async applyAll(changes: readonly FollowedChange[]): Promise<void> {
+    const { book, registries } = this.core;
     for (const change of changes) {
       const { kind, scope: model, name } = change.key;
-      if (kind !== ADAPTER_KIND || !this.core.registries.has(model)) continue;
-      await this.core.book.exclusive(model, name, async () => {
+      const revision = registries.get(model)?.revisionOf(name);
+      if (kind !== ADAPTER_KIND || revision === undefined) continue;
+      // What this process did itself: changes of names that are being changed here must not hold up all others.
+      if (change.revision <= revision || (revision === 0 && change.record === undefined)) continue;
+      await book.exclusive(model, name, async () => {
         // What was deleted here after it was looked up has no revision any more to compare with.
-        const unknown = this.core.registries.get(model)?.revisionOf(name) === 0;
-        if (unknown && change.record !== undefined) {
-          const now = await this.core.book.get(model, name);
+        if (registries.get(model)?.wasRemoved(name) && change.record !== undefined) {
+          const now = await book.get(model, name);
           if (now?.revision !== change.record.revision) return;
         }
         this.take(model, name, change);
       });
     }
+    // What is looked up from now on is later than that.
+    for (const registry of registries.values()) registry.forgetRemoved();
   }
 
   private take(model: string, name: string, change: Pick<FollowedChange, 'record' | 'revision'>): void {

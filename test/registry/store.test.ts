@@ -129,6 +129,24 @@ function contract(name: string, make: () => Promise<TestDatabase>, skip: string 
       assert.ok(!seen.some(({ key: { name } }) => name === 'd'), 'a stopped follower is not called');
     });
 
+    it('is read, and followed, while writes wait for another process', { timeout: 60_000 }, async (t) => {
+      const on = await database(t);
+      if (on.block === undefined) return t.skip('nobody else writes to it');
+      const store = await opened(t, on);
+      await store.write([put('a', 1)], author);
+      const unblock = await on.block();
+      const writes = Array.from({ length: 8 }, (_, i) => store.write([put(`b${i}`, i)], author));
+      const { seen, stop, until } = followed(store);
+      t.after(stop);
+      await until(() => seen.length > 0);
+      assert.equal((await store.get(key('a')))?.body, 1);
+      assert.equal((await store.list('adapter')).records.length, 1);
+      assert.equal((await store.events({ limit: 9 })).length, 1);
+      await unblock();
+      await Promise.all(writes);
+      await until(() => seen.length > 8);
+    });
+
     it('opens once where several processes open a new one at the same time', async (t) => {
       const on = await database(t);
       const stores = await Promise.all([1, 2, 3].map(() => on.open()));

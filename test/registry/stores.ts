@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Database from 'libsql/promise';
 import pg from 'pg';
 import { openPostgres } from '../../server/registry/open-postgres.js';
 import { openSqlite } from '../../server/registry/open-sqlite.js';
@@ -19,6 +20,8 @@ export interface TestDatabase {
   /** For `--registry` or `--state-dir`. */
   readonly place: string;
   open(): Promise<RegistryStore>;
+  /** Keeps all writers waiting, as a process does that is writing, until what it returns is called. */
+  block?(): Promise<() => Promise<unknown>>;
   drop(): Promise<void>;
 }
 
@@ -31,6 +34,11 @@ export async function sqliteDatabase(): Promise<TestDatabase> {
   return {
     place: dir,
     open: () => openSqlite(dir, onError),
+    block: async () => {
+      const writer = new Database(join(dir, 'registry.db'), {});
+      await writer.exec('begin immediate');
+      return async () => writer.close();
+    },
     drop: async () => rmSync(dir, { recursive: true }),
   };
 }
@@ -48,6 +56,13 @@ export async function postgresDatabase(): Promise<TestDatabase> {
     place,
     // A listener that is cut off tells so; that is what some tests do.
     open: () => openPostgres(place, () => {}),
+    block: async () => {
+      const writer = new pg.Client(place);
+      await writer.connect();
+      await writer.query('begin');
+      await writer.query('update loramux_head set revision = revision');
+      return () => writer.end();
+    },
     drop: () => admin(`drop database ${name} with (force)`),
   };
 }
