@@ -6,6 +6,7 @@
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { RequestHandler } from './exchange.js';
 import { type AnyRequest, type AnyResponse, assignRequestId, dropConnectionHeaders } from './exchange.js';
 import { sniff } from './sniff.js';
@@ -42,6 +43,8 @@ export interface Listener {
   close(graceMs: number, beforeCut?: () => void): Promise<void>;
 }
 
+/** Turns of the event loop in which a connection is taken, its first bytes are read, and its request is begun. */
+const READ_TURNS = 3;
 /** How often header timeouts are checked, and idle connections looked for while closing. */
 const CHECK_MS = 250;
 /** HTTP/2: what a client gets to end its request once the answer is complete. */
@@ -119,8 +122,10 @@ export function createListener(options: ListenerOptions): Listener {
     async close(graceMs, beforeCut) {
       closing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of undecided) socket.destroy();
       for (const session of sessions) session.close();
+      // What has arrived by now is read first: on a process that was busy a connection with a request looks idle.
+      for (let turns = 0; turns < READ_TURNS; turns += 1) await nextTurn();
+      for (const socket of undecided) socket.destroy();
       const closeIdle = (): void => h1.closeIdleConnections();
       closeIdle();
       const idle = setInterval(closeIdle, CHECK_MS);

@@ -62,6 +62,23 @@ describe('shutdown', () => {
     assert.equal(server.services.activeRows(), 0);
   });
 
+  it('answers requests that had arrived and were not read yet', async () => {
+    const server = await startServer();
+    const ask =
+      'POST /grpc.health.v1.Health/Check HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}';
+    const kept = await openRaw(server.port);
+    kept.socket.write(ask);
+    await once(kept.socket, 'data');
+    const fresh = await openRaw(server.port);
+    // The server has taken the connection, and read nothing of it.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    for (const { socket } of [kept, fresh]) socket.write(ask);
+    await server.close(20_000, () => assert.fail('nothing had to be cut'));
+    await Promise.all([kept.closed, fresh.closed]);
+    assert.equal(kept.received().match(/ 200 OK/g)?.length, 2);
+    assert.equal(fresh.received().match(/ 200 OK/g)?.length, 1);
+  });
+
   it('cuts what does not end by itself', async () => {
     const server = await startServer();
     const client = createClient(InferenceService, createGrpcTransport({ baseUrl: server.baseUrl }));
