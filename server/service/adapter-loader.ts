@@ -77,17 +77,18 @@ export class AdapterLoader {
   async lease(entry: AdapterEntry, options: LoadOptions = {}): Promise<ResidentLease> {
     const { summary } = entry;
     const known = this.loads.get(entry);
+    let waited = false;
     try {
       const held = summary && this.residency.join({ pool: entry.pool, digest: summary.digest });
       if (held !== undefined) return await held;
       if (known !== undefined) {
         // It may be waiting behind others for room that this caller's set keeps from them.
         if (this.sets.isFirst(entry)) this.residency.look();
+        waited = this.patient.has(known);
         return (await known).again();
       }
     } catch (error) {
       // Who began that load may not have waited for room; this caller does.
-      const waited = known !== undefined && this.patient.has(known);
       if (waited || !options.waitMs || !isExhausted(error)) throw error;
       return this.lease(entry, options);
     }
@@ -157,8 +158,9 @@ export class AdapterLoader {
       this.watch.onContent?.(entry.pool, adapter.digest);
     } catch (error) {
       room?.release();
-      // Its bytes are known now, so that it can wait without them.
-      if (isExhausted(error) && room === undefined && options.waitMs && entry.summary) return this.load(entry, options);
+      // Its bytes are known now, so that it can wait without them. With room of its own it had joined a load of equal
+      // content that has none, and does not wait.
+      if (isExhausted(error) && options.waitMs && entry.summary) return this.load(entry, options);
       throw error;
     }
     entry.loadedAt = Date.now();

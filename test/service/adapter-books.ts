@@ -75,6 +75,14 @@ export function setup(
 export const BYTES = 2 * 2 * (48 + 48) * 4;
 for (let i = 0; i < 5; i += 1) writeAdapter(join(dir, `a${i}`), {}, 1 + i);
 cpSync(join(dir, 'a0'), join(dir, 'twin'), { recursive: true });
+/** Of half as many bytes. */
+writeAdapter(join(dir, 'half'), {
+  config: { r: 1 },
+  tensors: {
+    ...pair('model.layers.0.self_attn.q_proj', 1, 48, 48),
+    ...pair('model.layers.1.self_attn.q_proj', 1, 48, 48),
+  },
+});
 writeAdapter(join(dir, 'broken'), { tensors: pair('model.layers.0.self_attn.q_proj', 2, 48, 48) });
 
 /** Lets releases and unloads settle. */

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
+import { prepareAdapter } from '../../server/adapters/prepare-adapter.js';
+import { validateAdapter } from '../../server/adapters/validate-adapter.js';
 import type { AppError } from '../../server/errors.js';
 import { pair, writeAdapter } from '../adapters/adapter-files.js';
 import { failsWith } from '../app-error.js';
@@ -250,4 +252,52 @@ describe('leases', () => {
     await settle();
     assert.equal(engine.loaded.size, 0, 'no lease is left to keep it');
   });
+});
+
+it('a row is not refused the memory that it has because a registration of equal content finds none', async () => {
+  const gates: (() => void)[] = [];
+  let gated = false;
+  const reader = {
+    read: async (...[request, on]: Parameters<typeof prepareAdapter>) => {
+      const read = await prepareAdapter(request, on);
+      if (gated) await new Promise<void>((resolve) => gates.push(resolve));
+      return read;
+    },
+    validate: validateAdapter,
+    close: async () => {},
+  };
+  // Beside the row's there is only room for the small one.
+  const { service, engine } = setup(BYTES + BYTES / 2, { roomWaitMs: 60_000, reader });
+  await service.create({ name: 'a', source: 'a0' }, call());
+  await service.create({ name: 'b', source: 'a1' }, call());
+  await service.create({ name: 'half', source: 'half' }, call());
+  gated = true;
+  const row = service.acquire('m', select('a'), forever);
+  while (gates.length < 1) await settle();
+  const unload = engine.unload.bind(engine);
+  let goOn = () => {};
+  const going = new Promise<void>((going) => {
+    engine.unload = async (digest) => {
+      going();
+      await new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
+      await unload(digest);
+    };
+  });
+  const other = service.acquire('m', select('b'), forever);
+  await going;
+  engine.unload = unload;
+  const created = service.create({ name: 'c', source: 'twin' }, call()).catch(() => {});
+  while (gates.length < 2) await settle();
+  // The registration finds that another row waits before it; meanwhile the first row comes with the same content.
+  gated = false;
+  for (const at of [1, 0]) {
+    gates[at]!();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  goOn();
+  (await other)[0]!.release();
+  (await row)[0]!.release();
+  await created;
 });
