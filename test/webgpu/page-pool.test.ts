@@ -116,6 +116,18 @@ describe('pages of rows', () => {
     some.release();
   });
 
+  test('every page that is taken lies in the pool, the last ones before it grows too', async () => {
+    const taken: number[] = [];
+    for (let count = 0; count < 40; count += 1) {
+      const page = pool.take();
+      taken.push(page);
+      await queue.drained();
+      for (const tensor of Object.values(pool.feeds)) assert.ok(page < tensor.dims[0]!, `page ${page}`);
+    }
+    assert.equal(new Set([SCRATCH, ...taken]).size, 41);
+    for (const page of taken) pool.drop(page);
+  });
+
   test('the pool grows while rows are in it, and gives every page back', async () => {
     const long = store(2);
     const values = Array.from({ length: 40 * PAGE }, (_, i) => 1 + (i % 60_000));

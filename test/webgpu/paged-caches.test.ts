@@ -81,6 +81,25 @@ describe('keys and values in pages on WebGPU', { skip: noHalf }, () => {
     for (const { digest } of adapters) engine.unload(digest);
   });
 
+  test('rows that the pool has to grow for answer as they do alone', async () => {
+    const adapter = await bind('all-r8');
+    const engine = await loop([adapter], { maxBatch: 24, prefillChunk: 64 });
+    const one = (i: number) =>
+      row(i % 2 === 0 ? undefined : adapter, { promptIds: longPrompt(40 + i), maxNewTokens: 12 });
+    const alone: number[][] = [];
+    for (let i = 0; i < 9; i += 1) alone.push((await run(engine, [one(i)]))[0]!.tokens);
+    let most = 0;
+    const together = await run(
+      engine,
+      Array.from({ length: 9 }, (_, i) => one(i)),
+      () => {
+        most = Math.max(most, held());
+      },
+    );
+    assert.ok(most > 16, `${most} pages`);
+    for (const [i, { tokens }] of together.entries()) assert.deepEqual(tokens, alone[i], `row ${i}`);
+  });
+
   test('rows with a common prefix have the pages of it once, and answer the same', async () => {
     const adapter = await bind('all-r8');
     const engine = await loop([adapter], { prefixBytes: 1 << 24 });

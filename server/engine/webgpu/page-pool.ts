@@ -77,7 +77,7 @@ export class PagePool {
     });
     for (let i = 0; i < tensors; i += 1)
       pool.#tensors.push(await device.zeros('float16', [LEAST_GROWTH, PAGE, kvHeads, headDim]));
-    pool.#addFree(1, LEAST_GROWTH);
+    pool.#addFree(SCRATCH + 1, LEAST_GROWTH - 1);
     return pool;
   }
 
@@ -94,6 +94,9 @@ export class PagePool {
   /** The pools of all layers as a step takes them: to be called when the queue is drained. Throws what failed. */
   get feeds(): Record<string, GpuTensor> {
     if (this.#failure !== undefined) throw this.#failure;
+    // What lies behind the pool is written and read without an error.
+    if (this.#tensors.some(({ dims }) => dims[0] !== this.#holders.length))
+      throw new Error('the pool is not as large as its pages');
     return Object.fromEntries(this.#names.map((name, i) => [name, this.#tensors[i]!]));
   }
 
