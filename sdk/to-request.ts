@@ -31,6 +31,7 @@ function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K]
 function parameters(value: GenerationParameters | undefined): ParametersMessage | undefined {
   if (value === undefined) return undefined;
   refuseAdapters(value, 'parameters');
+  refuseUnknown(value);
   const { stop = [], stopTokenIds = [], logitBias = {}, ...scalars } = value;
   // A text can be spread too: its letters would be the stops.
   for (const [name, list] of Object.entries({ stop, stopTokenIds })) {
@@ -43,6 +44,22 @@ function parameters(value: GenerationParameters | undefined): ParametersMessage 
     stopTokenIds: [...stopTokenIds],
     logitBias: { ...logitBias },
   });
+}
+
+/** Parameters by their names without case and `_`, in which other APIs differ. */
+const PARAMETERS = new Map(GenerationParametersSchema.fields.map(({ localName }) => [plain(localName), localName]));
+
+function plain(name: string): string {
+  return name.toLowerCase().replaceAll('_', '');
+}
+
+/** @throws TypeError for a parameter that does not exist: passed over, it would be missed in silence */
+function refuseUnknown(value: GenerationParameters): void {
+  for (const [name, one] of Object.entries(value)) {
+    const right = PARAMETERS.get(plain(name)) ?? (plain(name) === 'maxtokens' ? 'maxNewTokens' : undefined);
+    if (one === undefined || right === name) continue;
+    throw new TypeError(`parameters have no field ${name}${right === undefined ? '' : `; ${right} would be right`}`);
+  }
 }
 
 function input(value: PredictInput): InputMessage {
@@ -81,7 +98,7 @@ function isRequest(params: PredictParams): params is PredictRequest {
 /**
  * Makes the message of a request in any of the forms that users may write.
  *
- * @throws TypeError for an input without a prompt, or with two, and for a misplaced name of an adapter
+ * @throws TypeError for an input without a prompt, or with two, an unknown parameter, and a misplaced name of an adapter
  */
 export function toRequest(params: PredictParams): RequestMessage {
   const request: PredictRequest = isRequest(params) ? params : { inputs: params };

@@ -38,7 +38,10 @@ export function readParameters(value: unknown): RestParameters {
     let found: T | undefined;
     for (const name of names) {
       if (!left.has(name)) continue;
-      found ??= read(left.get(name), `parameters.${name}`);
+      const value = read(left.get(name), `parameters.${name}`);
+      if (found !== undefined && value !== undefined && value !== found)
+        throw invalidField(`parameters.${name}`, `must be what ${names[0]} is, which is another name of it`);
+      found ??= value;
       left.delete(name);
     }
     return found;

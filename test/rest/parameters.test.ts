@@ -80,6 +80,11 @@ test('several answers and the prompt’s tokens have their place in the details'
   const { details, generation } = readParameters({ decoder_input_details: true });
   assert.deepEqual([details, generation.promptLogprobs], [true, 0]);
   assert.equal(readParameters({ num_return_sequences: 4 }).generation.n, 4);
+  assert.equal(readParameters({ n: 4, num_return_sequences: 4 }).generation.n, 4);
+  assert.throws(
+    () => readParameters({ n: 2, num_return_sequences: 4 }),
+    /parameters.num_return_sequences must be what n is, which is another name of it/,
+  );
 });
 
 test('unknown names are told, not dropped in silence', () => {

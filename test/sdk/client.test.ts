@@ -126,6 +126,19 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
       assert.equal(server.services.requests.length, 0);
     });
 
+    it('sends no request with parameters that do not exist, and says which were meant', async (t) => {
+      const server = await startServer();
+      t.after(() => server.close());
+      const client = connect(server.baseUrl);
+      const predict = (parameters: object) => client.predict({ inputs: [{ text: 'one', parameters }] });
+      await assert.rejects(predict({ max_new_tokens: 5 }), /no field max_new_tokens; maxNewTokens would be right/);
+      await assert.rejects(predict({ maxTokens: 5 }), /no field maxTokens; maxNewTokens would be right/);
+      await assert.rejects(predict({ temprature: 0 }), /no field temprature$/);
+      assert.equal(server.services.requests.length, 0);
+      await predict({ maxNewTokens: 5, temperature: undefined, top_p: undefined });
+      assert.equal(server.services.requests.length, 1);
+    });
+
     it('does not wait for a retry that its deadline does not allow', async () => {
       const server = await startServer();
       server.services.fail = new AppError('QUEUE_FULL', 'full', { retryAfterMs: 30_000 });
