@@ -32,16 +32,16 @@ function smallPackage(t: TestContext, text: string): string {
     const installed = join(root, 'node_modules', name);
     if (statSync(installed, { throwIfNoEntry: false })) symlinkSync(installed, join(place, 'node_modules', name));
   }
-  for (const name of ['thread.mjs', 'source-lines.mjs'])
+  for (const name of ['thread.mjs', 'threads.ts', 'source-lines.mjs'])
     cpSync(join(root, 'server', name), join(place, 'server', name));
   writeFileSync(join(place, 'package.json'), JSON.stringify({ version: '1', type: 'module' }));
   writeFileSync(
     join(place, 'server/main.ts'),
     [
-      "import { Worker } from 'node:worker_threads';",
       "import { text } from './text.js';",
-      "const module = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url).href;",
-      "const worker = new Worker(new URL('./thread.mjs', import.meta.url), { workerData: { module } });",
+      "import { moduleBeside, startThread } from './threads.js';",
+      '',
+      "const worker = startThread(moduleBeside(import.meta.url, 'worker'));",
       "worker.once('message', (stack: string) => {",
       '  const fault = new Error() as Error & { stack: string };',
       '  console.log(JSON.stringify({ text, args: process.argv.slice(2), from: import.meta.url, stack, own: fault.stack }));',
