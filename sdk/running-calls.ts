@@ -1,6 +1,8 @@
 /** A call that can be cancelled by its caller and by its client. */
 export interface RunningCall {
   readonly signal: AbortSignal;
+  /** Aborts the signal. */
+  cancel(reason?: unknown): void;
   /** Says that the call is over. */
   end(): void;
 }
@@ -18,6 +20,7 @@ export class RunningCalls {
     this.#controllers.add(controller);
     return {
       signal: controller.signal,
+      cancel: (reason) => controller.abort(reason),
       end: () => {
         this.#controllers.delete(controller);
         outer?.removeEventListener('abort', abort);

@@ -17,7 +17,6 @@ export type OpenStream = (
  * The events can be iterated once; {@link tee} gives two iterations.
  */
 export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable {
-  readonly #controller = new AbortController();
   readonly #call: RunningCall;
   readonly #source: Promise<AsyncIterator<StreamEvent>>;
   /** Place of each input's first answer among all answers. */
@@ -33,17 +32,14 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
   /** Used by the client; `answers` has the number of answers to each input. */
   constructor(open: OpenStream, answers: readonly number[], call: RunningCall) {
     this.#call = call;
-    const outer = call.signal;
     this.#firsts = answers.map((_, input) => answers.slice(0, input).reduce((sum, n) => sum + n, 0));
     this.#answerCount = answers.reduce((sum, n) => sum + n, 0);
-    if (outer.aborted) this.#controller.abort(outer.reason);
-    else outer.addEventListener('abort', this.#onOuterAbort, { once: true });
-    this.#source = open(this.#controller.signal, (id) => {
+    this.#source = open(call.signal, (id) => {
       this.#requestId = id;
     });
     this.#source.catch(() => {}); // reported to whoever reads, and nobody has to
-    this.#controller.signal.addEventListener('abort', () => this.#drain().catch(() => {}), { once: true });
-    if (this.#controller.signal.aborted) this.#drain().catch(() => {});
+    call.signal.addEventListener('abort', () => this.#drain().catch(() => {}), { once: true });
+    if (call.signal.aborted) this.#drain().catch(() => {});
   }
 
   /** Id of the request in the log of the server; undefined until the server has answered. */
@@ -58,7 +54,7 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
 
   /** Cancels the request. */
   abort(reason?: unknown): void {
-    this.#controller.abort(reason);
+    this.#call.cancel(reason);
   }
 
   /** The events, once. */
@@ -102,8 +98,6 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
     this.#leave();
   }
 
-  readonly #onOuterAbort = (): void => this.#controller.abort(this.#call.signal.reason);
-
   #assertOneAnswer(method: string): void {
     if (this.#answerCount !== 1) {
       throw new TypeError(`${method} is for requests with one answer; this one has ${this.#answerCount}`);
@@ -116,7 +110,7 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
 
   #leave(): void {
     if (this.#done) return;
-    this.#controller.abort();
+    this.#call.cancel();
     this.#end(
       new AbortedError('the stream was left before its end', {
         reason: 'CANCELED',
@@ -135,7 +129,6 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
   #end(error?: LoramuxError): void {
     this.#done = true;
     this.#error = error;
-    this.#call.signal.removeEventListener('abort', this.#onOuterAbort);
     this.#call.end();
   }
 
@@ -147,7 +140,7 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
       if (result.done) {
         // After an abort the end may be read elsewhere first; it is not the end of the answer.
         const complete = Object.keys(this.#results).length === this.#answerCount;
-        if (this.#controller.signal.aborted && !complete) throw this.#controller.signal.reason;
+        if (this.#call.signal.aborted && !complete) throw this.#call.signal.reason;
         this.#end();
         return undefined;
       }
@@ -157,7 +150,7 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
       else this.#partial[place] = (this.#partial[place] ?? '') + event.text;
       return event;
     } catch (thrown) {
-      const error = this.#error ?? toLoramuxError(thrown, this.#controller.signal);
+      const error = this.#error ?? toLoramuxError(thrown, this.#call.signal);
       this.#end(error);
       throw error;
     }
