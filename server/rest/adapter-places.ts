@@ -2,7 +2,6 @@
  * The places of a request that can name adapters, read once for all who judge them. DJL Serving knows four (contract:
  * header, body, query, custom attributes); the model field of its other dialects may name an adapter as well.
  */
-
 import type { FastifyRequest } from 'fastify';
 import { CUSTOM_ATTRIBUTES, IDENTIFIER_HEADER } from '../service/adapter-names.js';
 import type { ModelInfo } from '../service/types.js';

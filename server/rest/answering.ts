@@ -1,5 +1,4 @@
 /** The ways to answer a request: whole, as a stream, or later, to be fetched by a token. */
-
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';

@@ -1,5 +1,4 @@
 /** Requests to a model whose custom handler answers: passed on as they came, answered as the handler says. */
-
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';

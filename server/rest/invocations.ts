@@ -1,5 +1,4 @@
 /** The inference routes: `/invocations`, `/predictions/{model}`, `/models/{model}/invoke`, `/v1/chat/completions`. */
-
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';

@@ -1,5 +1,4 @@
 /** Which model a request means that names none in its path. */
-
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
