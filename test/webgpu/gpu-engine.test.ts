@@ -21,7 +21,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
   after(() => opened.close());
 
   const NAMES = ['all-r8', 'qv-r4', 'patterns', 'layer2'];
-  const { bind, row, greedy, loop } = goldenRows(() => opened);
+  const { bind, row, greedy, loop, crowd } = goldenRows(() => opened);
 
   test('an adapter that overflows leaves its neighbours alone', async () => {
     const [good, other] = [await bind('all-r8'), await bind('qv-r4')];
@@ -35,23 +35,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
   });
 
   test('rows that arrive, leave and are cancelled between steps change nobody else', async () => {
-    const adapters = await Promise.all(NAMES.map(bind));
-    const engine = await loop(adapters, { maxBatch: 4 });
-    const rows = [...adapters, undefined, ...adapters].map((adapter, i) =>
-      row(adapter, {
-        promptIds: opened.model.promptIds(i % 2 === 0 ? 'p0' : 'p1'),
-        arrives: (i * 3) % 7,
-        maxNewTokens: 3 + (i % 5),
-        ...(i % 4 === 3 && { cancelled: ((i * 3) % 7) + 2 }),
-      }),
-    );
-    const outcomes = await run(engine, rows);
-    for (const [i, { tokens, end }] of outcomes.entries()) {
-      const name = i === 4 ? null : NAMES[i < 4 ? i : i - 5]!;
-      assert.ok(end!.cause === 'length' || end!.cause === 'cancelled', end!.message);
-      assert.deepEqual(tokens, greedy(name, i % 2 === 0 ? 'p0' : 'p1').slice(0, tokens.length), `row ${i}`);
-    }
-    for (const { digest } of adapters) engine.unload(digest);
+    await crowd(NAMES);
   });
 
   test('prefixes that rows share are copied on the device and answer the same', async () => {

@@ -2,6 +2,7 @@
  * Golden models on the WebGPU provider. SwiftShader is enough: `VK_ICD_FILENAMES` names the vk_swiftshader_icd.json of
  * Debian's chromium-common. Without a Vulkan device that the provider accepts, tests skip with the reason.
  */
+import assert from 'node:assert/strict';
 import type { BoundAdapter } from '../../server/adapters/types.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import { EngineLoop, type LoopLimits } from '../../server/engine/engine-loop.js';
@@ -10,7 +11,7 @@ import { GpuRunner } from '../../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
 import type { GraphVariant } from '../../server/model/graph-sites.js';
 import { type GoldenModel, openGolden } from '../engine/golden-model.js';
-import { GREEDY, LIMITS, type TestRow } from '../engine/loop-run.js';
+import { GREEDY, LIMITS, run, type TestRow } from '../engine/loop-run.js';
 
 /** Why GPU tests are skipped here; false = they run. */
 export const noGpu: string | false = await supportsHalf().then(
@@ -65,21 +66,39 @@ export async function openGpuGolden(
 
 /** What tests of rows do with an opened model: read its adapters, describe rows, know their tokens, run them. */
 export function goldenRows(opened: () => GpuGolden) {
-  return {
-    bind: (name: string) => opened().model.adapter(opened().model.golden.adapters[name]!.path),
-    row: (adapter: BoundAdapter | undefined, more: Partial<TestRow> = {}): TestRow => ({
-      promptIds: opened().model.promptIds('p0'),
-      selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
-      sampling: GREEDY,
-      maxNewTokens: 6,
-      arrives: 0,
-      ...more,
-    }),
-    greedy: (name: string | null, prompt = 'p0') => opened().model.expected(name)[prompt]!.greedy,
-    loop: async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
-      const engine = new EngineLoop(opened().runner, { ...LIMITS, ...limits });
-      for (const adapter of adapters) await engine.load(adapter);
-      return engine;
-    },
+  const bind = (name: string) => opened().model.adapter(opened().model.golden.adapters[name]!.path);
+  const row = (adapter: BoundAdapter | undefined, more: Partial<TestRow> = {}): TestRow => ({
+    promptIds: opened().model.promptIds('p0'),
+    selection: adapter === undefined ? [] : [{ digest: adapter.digest, weight: 1 }],
+    sampling: GREEDY,
+    maxNewTokens: 6,
+    arrives: 0,
+    ...more,
+  });
+  const greedy = (name: string | null, prompt = 'p0') => opened().model.expected(name)[prompt]!.greedy;
+  const loop = async (adapters: readonly BoundAdapter[], limits: Partial<LoopLimits> = {}) => {
+    const engine = new EngineLoop(opened().runner, { ...LIMITS, ...limits });
+    for (const adapter of adapters) await engine.load(adapter);
+    return engine;
   };
+  /** Rows of the adapters, the base, and the adapters again arrive, leave and are cancelled: each gets its own tokens. */
+  const crowd = async (names: readonly string[]): Promise<void> => {
+    const adapters = await Promise.all(names.map(bind));
+    const engine = await loop(adapters, { maxBatch: 4 });
+    const rows = [...adapters, undefined, ...adapters].map((adapter, i) =>
+      row(adapter, {
+        promptIds: opened().model.promptIds(i % 2 === 0 ? 'p0' : 'p1'),
+        arrives: (i * 3) % 7,
+        maxNewTokens: 3 + (i % 5),
+        ...(i % 4 === 3 && { cancelled: ((i * 3) % 7) + 2 }),
+      }),
+    );
+    for (const [i, { tokens, end }] of (await run(engine, rows)).entries()) {
+      const name = [...names, null, ...names][i]!;
+      assert.ok(end!.cause === 'length' || end!.cause === 'cancelled', end!.message);
+      assert.deepEqual(tokens, greedy(name, i % 2 === 0 ? 'p0' : 'p1').slice(0, tokens.length), `row ${i}`);
+    }
+    for (const { digest } of adapters) engine.unload(digest);
+  };
+  return { bind, row, greedy, loop, crowd };
 }

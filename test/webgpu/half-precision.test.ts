@@ -11,14 +11,13 @@ import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { BoundAdapter } from '../../server/adapters/types.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
-import { combine, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { chooseFloats } from '../../server/engine/webgpu/choose-floats.js';
 import { GpuRunner } from '../../server/engine/webgpu/gpu-runner.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
-import { decodeTogether } from '../engine/decode-together.js';
-import { GOLDEN_MODELS, type GoldenModel, logitError } from '../engine/golden-model.js';
+import { GOLDEN_MODELS, type GoldenModel } from '../engine/golden-model.js';
 import { GREEDY, LIMITS, run } from '../engine/loop-run.js';
+import { worstErrors } from './golden-errors.js';
 import { openGpuGolden } from './gpu-golden.js';
 
 const DEMO = fileURLToPath(new URL('../../models/demo/', import.meta.url));
@@ -37,25 +36,7 @@ describe('16-bit floats on the processor provider', () => {
   for (const name of GOLDEN_MODELS) {
     test(`${name}: base and adapters are within what 16 bits hold, alone and in a mixed batch`, async () => {
       const { model, runner, close } = await openGpuGolden(name, { precision: HALF, provider: 'cpu' });
-      const { vocabSize } = runner.spec;
-      const prompts = model.golden.prompts.filter(({ token_ids }) => token_ids.length > 2);
-      const rows: { ids: readonly number[]; adapter: RowAdapter; name: string; last: Float32Array }[] = [];
-      const worst = { alone: 0, batch: 0 };
-      for (const [i, [adapterName, adapter]] of (await adaptersOf(model)).entries()) {
-        if (adapter !== undefined) await runner.load(adapter);
-        const selection = combine(adapter === undefined ? [] : [{ adapter, weight: 1 }]);
-        const { id, token_ids: ids } = prompts[i % prompts.length]!;
-        const wanted = model.expected(adapterName)[id]!;
-        const store = runner.createStore(1, ids.length);
-        const computed = await runner.prefill(ids, 0, store, selection, [...ids.keys()]);
-        store.release();
-        worst.alone = Math.max(worst.alone, await logitError(model, wanted, computed));
-        const reference = await model.tensors.readFloat32((wanted.logits ?? wanted.last)!);
-        rows.push({ ids, adapter: selection, name: adapterName ?? 'base', last: reference.subarray(-vocabSize) });
-      }
-      for (const [at, logits] of (await decodeTogether(runner, rows)).entries())
-        for (const [token, value] of logits.entries())
-          worst.batch = Math.max(worst.batch, Math.abs(value - rows[at]!.last[token]!));
+      const worst = await worstErrors({ model, runner }, await adaptersOf(model));
       assert.ok(worst.alone <= TOLERANCE && worst.batch <= TOLERANCE, JSON.stringify(worst));
       await close();
     });

@@ -6,10 +6,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { countDispatches, shortened } from '../../bench/gpu-dispatches.js';
 import type { BoundAdapter } from '../../server/adapters/types.js';
-import { combine, type RowAdapter } from '../../server/engine/row-adapter.js';
-import { decodeTogether } from '../engine/decode-together.js';
-import { logitError } from '../engine/golden-model.js';
 import { run } from '../engine/loop-run.js';
+import { worstErrors } from './golden-errors.js';
 import { type GpuGolden, goldenRows, loseDevice, noHalf, openGpuGolden } from './half-device.js';
 
 const HALF = { half: true, bits: undefined } as const;
@@ -25,7 +23,7 @@ describe('keys and values in pages on WebGPU', { skip: noHalf }, () => {
   });
   after(() => opened.close());
 
-  const { bind, row, greedy, loop } = goldenRows(() => opened);
+  const { bind, row, loop, crowd } = goldenRows(() => opened);
   const longPrompt = (length: number) => {
     const { model } = opened;
     return Array.from({ length }, (_, i) => model.promptIds('p0')[i % model.promptIds('p0').length]!);
@@ -37,48 +35,15 @@ describe('keys and values in pages on WebGPU', { skip: noHalf }, () => {
   });
 
   test('base and adapters are within what 16 bits hold of PyTorch, alone and in a mixed batch', async () => {
-    const { model, runner } = opened;
-    const prompts = model.golden.prompts.filter(({ token_ids }) => token_ids.length > 2);
-    const rows: { ids: readonly number[]; adapter: RowAdapter; last: Float32Array }[] = [];
-    const worst = { alone: 0, batch: 0 };
-    for (const [i, name] of [null, ...NAMES].entries()) {
-      const adapter = name === null ? undefined : await bind(name);
-      if (adapter !== undefined) await runner.load(adapter);
-      const selection = combine(adapter === undefined ? [] : [{ adapter, weight: 1 }]);
-      const { id, token_ids: ids } = prompts[i % prompts.length]!;
-      const wanted = model.expected(name)[id]!;
-      const store = runner.createStore(1, ids.length);
-      const computed = await runner.prefill(ids, 0, store, selection, [...ids.keys()]);
-      store.release();
-      worst.alone = Math.max(worst.alone, await logitError(model, wanted, computed));
-      const reference = await model.tensors.readFloat32((wanted.logits ?? wanted.last)!);
-      rows.push({ ids, adapter: selection, last: reference.subarray(-runner.spec.vocabSize) });
-    }
-    for (const [at, logits] of (await decodeTogether(runner, rows)).entries())
-      for (const [token, value] of logits.entries())
-        worst.batch = Math.max(worst.batch, Math.abs(value - rows[at]!.last[token]!));
+    const adapters = await Promise.all(NAMES.map(async (name) => [name, await bind(name)] as const));
+    const worst = await worstErrors(opened, [[null, undefined], ...adapters]);
     assert.ok(worst.alone <= TOLERANCE && worst.batch <= TOLERANCE, JSON.stringify(worst));
     assert.equal(held(), 0);
   });
 
   test('rows that arrive, leave and are cancelled between steps change nobody else, and leave no page behind', async () => {
-    const adapters = await Promise.all(NAMES.map(bind));
-    const engine = await loop(adapters, { maxBatch: 4 });
-    const rows = [...adapters, undefined, ...adapters].map((adapter, i) =>
-      row(adapter, {
-        promptIds: opened.model.promptIds(i % 2 === 0 ? 'p0' : 'p1'),
-        arrives: (i * 3) % 7,
-        maxNewTokens: 3 + (i % 5),
-        ...(i % 4 === 3 && { cancelled: ((i * 3) % 7) + 2 }),
-      }),
-    );
-    for (const [i, { tokens, end }] of (await run(engine, rows)).entries()) {
-      const name = i === 3 ? null : NAMES[i < 3 ? i : i - 4]!;
-      assert.ok(end!.cause === 'length' || end!.cause === 'cancelled', end!.message);
-      assert.deepEqual(tokens, greedy(name, i % 2 === 0 ? 'p0' : 'p1').slice(0, tokens.length), `row ${i}`);
-    }
+    await crowd(NAMES);
     assert.equal(held(), 0);
-    for (const { digest } of adapters) engine.unload(digest);
   });
 
   test('rows that the pool has to grow for answer as they do alone', async () => {

@@ -7,37 +7,17 @@ import * as ort from 'onnxruntime-node';
 import { GraphBuilder, type Value } from '../../model/onnx-graph.js';
 import { float } from '../../model/onnx-messages.js';
 import { elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
-import {
-  agrees,
-  type Heads,
-  LONG_BLOCKS,
-  positionsOf,
-  SCALE,
-  SHORT,
-  SHORT_BLOCKS,
-  type TrialBlock,
-} from './attention-trial.js';
+import { agrees, type Heads, mostTokens, positionsOf, SCALE, type TrialBlock } from './attention-trial.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 
-/** What of the kernels can be used. */
-export interface AttentionKernels {
-  /** False: none; attention is made of primitive operators. */
-  readonly usable: boolean;
-  /** Most new tokens of a row in one run. */
-  readonly maxTokens: number;
-}
-
-/** Runs blocks through the kernels with the model's heads and compares with the host's arithmetic. */
-export async function checkAttention(
-  device: GpuDevice,
-  heads: Heads,
-  precision: GpuPrecision,
-): Promise<AttentionKernels> {
-  if (heads.headDim % 8 !== 0) return { usable: false, maxTokens: Number.POSITIVE_INFINITY };
+/**
+ * Runs blocks through the kernels with the model's heads and compares with the host's arithmetic.
+ * @returns most new tokens of a row in one run; 0 = the kernels are of no use
+ */
+export async function checkAttention(device: GpuDevice, heads: Heads, precision: GpuPrecision): Promise<number> {
+  if (heads.headDim % 8 !== 0) return 0;
   const session = await device.session(attentionGraph(heads, precision), false);
-  const right = (blocks: readonly number[]) => computes(device, session, heads, precision, blocks);
-  if (!(await right(SHORT_BLOCKS))) return { usable: false, maxTokens: Number.POSITIVE_INFINITY };
-  return { usable: true, maxTokens: (await right(LONG_BLOCKS)) ? Number.POSITIVE_INFINITY : SHORT };
+  return mostTokens((blocks) => computes(device, session, heads, precision, blocks));
 }
 
 function attentionGraph({ queryHeads, kvHeads, headDim }: Heads, precision: GpuPrecision): Uint8Array {

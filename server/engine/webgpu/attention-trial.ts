@@ -7,10 +7,10 @@ export type Heads = Pick<DecoderSpec, 'queryHeads' | 'kvHeads' | 'headDim'>;
 export const SCALE = 0.3;
 
 /** The most new tokens for which the provider takes its kernels for short blocks. */
-export const SHORT = 31;
+const SHORT = 31;
 /** Blocks of new tokens that follow each other in a row. */
-export const SHORT_BLOCKS: readonly number[] = [20, SHORT, 1, 8];
-export const LONG_BLOCKS: readonly number[] = [40, 1, 33];
+const SHORT_BLOCKS: readonly number[] = [20, SHORT, 1, 8];
+const LONG_BLOCKS: readonly number[] = [40, 1, 33];
 
 const TOLERANCE = { float32: 1e-4, float16: 2e-2 } as const;
 
@@ -25,6 +25,15 @@ export interface TrialBlock {
 
 /** Positions that the blocks take together. */
 export const positionsOf = (blocks: readonly number[]): number => blocks.reduce((sum, tokens) => sum + tokens, 0);
+
+/**
+ * Most new tokens of a row in one run of a kernel; 0 = it is of no use.
+ * @param right whether it gives what it should for blocks that follow each other in a row
+ */
+export async function mostTokens(right: (blocks: readonly number[]) => Promise<boolean>): Promise<number> {
+  if (!(await right(SHORT_BLOCKS))) return 0;
+  return (await right(LONG_BLOCKS)) ? Number.POSITIVE_INFINITY : SHORT;
+}
 
 /**
  * Whether a kernel gives what it should for blocks that follow each other in a row.

@@ -38,10 +38,10 @@ async function plain(
   precision: GpuPrecision,
   whyNot: string,
 ): Promise<AttentionChoice> {
-  const { usable, maxTokens } = await checkAttention(device, spec, precision);
-  const attention = usable ? `its kernels, ${atOnce(maxTokens)}` : 'primitive operators';
-  const form = usable ? 'kernel' : 'primitive';
-  return { form, maxTokens, how: `attention by ${attention}, keys and values row by row${whyNot}` };
+  const most = await checkAttention(device, spec, precision);
+  const how = (attention: string) => `attention by ${attention}, keys and values row by row${whyNot}`;
+  if (most > 0) return { form: 'kernel', maxTokens: most, how: how(`its kernels, ${atOnce(most)}`) };
+  return { form: 'primitive', maxTokens: Number.POSITIVE_INFINITY, how: how('primitive operators') };
 }
 
 /** The choice of pages, or why they are none. */

@@ -5,7 +5,7 @@ import type { DecoderSpec } from '../../model/spec.js';
 import { elementBytes, elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
 import type { Stretch } from '../backend.js';
 import { int64 } from '../step-inputs.js';
-import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
+import { emitZeros, type GpuDevice, type GpuSession, type GpuTensor } from './gpu-device.js';
 
 /** The sessions that do it, for one model. Tensors are [slots, kvHeads, capacity, headDim], two a layer. */
 export class GpuCaches {
@@ -57,9 +57,7 @@ export class GpuCaches {
       reshape.input('length', 'int64', [1]),
       reshape.ints([2]),
     ]);
-    const zero = reshape.scalar(0);
-    const value = precision.half ? reshape.op('Cast', [zero], { to: 10 }) : zero;
-    const rest = reshape.op('Expand', [value, reshape.input('rest', 'int64', [4])]);
+    const rest = emitZeros(reshape, type, reshape.input('rest', 'int64', [4]));
     const grown = reshape.op('Concat', [kept, rest], { axis: 2 });
     reshape.output(grown, type, ['to.slots', kvHeads, 'to.capacity', headDim]);
     return new GpuCaches(
@@ -142,18 +140,15 @@ export class GpuCaches {
 
   /** [kvHeads * count, 3]: places of a stretch, head by head. */
   #places(slot: number, from: number, count: number): ort.Tensor {
-    return placesTensor(this.kvHeads * count, (i) => [slot, Math.floor(i / count), from + (i % count)]);
+    return placesTensor(this.kvHeads * count, 3, (i) => [slot, Math.floor(i / count), from + (i % count)]);
   }
 }
 
-/** int64 [count, 3] of (slot, kv head, position); written as 32-bit words, since a BigInt each would be slow. */
-export function placesTensor(count: number, at: (i: number) => readonly [number, number, number]): ort.Tensor {
-  const words = new Int32Array(count * 6); // little-endian; all values are small and not negative
+/** int64 [count, width] of places; written as 32-bit words, since a BigInt each would be slow. */
+export function placesTensor(count: number, width: number, at: (i: number) => readonly number[]): ort.Tensor {
+  const words = new Int32Array(count * width * 2); // little-endian; all values are small and not negative
   for (let i = 0; i < count; i += 1) {
-    const [slot, head, position] = at(i);
-    words[i * 6] = slot;
-    words[i * 6 + 2] = head;
-    words[i * 6 + 4] = position;
+    for (const [axis, value] of at(i).entries()) words[(i * width + axis) * 2] = value;
   }
-  return new ort.Tensor('int64', new BigInt64Array(words.buffer), [count, 3]);
+  return new ort.Tensor('int64', new BigInt64Array(words.buffer), [count, width]);
 }

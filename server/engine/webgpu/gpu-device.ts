@@ -4,7 +4,7 @@
  * garbage collector.
  */
 import * as ort from 'onnxruntime-node';
-import { GraphBuilder } from '../../model/onnx-graph.js';
+import { GraphBuilder, type Value } from '../../model/onnx-graph.js';
 import type { DataTypeName } from '../../model/onnx-messages.js';
 import type { GpuTensorData } from '../../model/webgpu/gpu-weights.js';
 import { int64 } from '../step-inputs.js';
@@ -137,9 +137,7 @@ export class GpuDevice {
   /** A buffer of zeros. */
   async zeros(type: 'float32' | 'float16', dims: readonly number[]): Promise<GpuTensor> {
     const session = await this.#helper(`zeros.${type}`, (graph) => {
-      const zero = graph.scalar(0);
-      const value = type === 'float16' ? graph.op('Cast', [zero], { to: 10 }) : zero;
-      graph.output(graph.op('Expand', [value, graph.input('shape', 'int64', ['rank'])]), type, ['any']);
+      graph.output(emitZeros(graph, type, graph.input('shape', 'int64', ['rank'])), type, ['any']);
     });
     const [buffer] = Object.values(await session.run({ shape: int64(dims) }));
     return this.adopt(buffer!);
@@ -209,4 +207,10 @@ export class GpuDevice {
     }
     return helper;
   }
+}
+
+/** Zeros of a shape, a 1-D int64 value. */
+export function emitZeros(graph: GraphBuilder, type: 'float32' | 'float16', shape: Value): Value {
+  const zero = graph.scalar(0);
+  return graph.op('Expand', [type === 'float16' ? graph.op('Cast', [zero], { to: 10 }) : zero, shape]);
 }

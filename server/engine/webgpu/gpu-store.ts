@@ -8,40 +8,35 @@ import type { Stretch } from '../backend.js';
 import { type DeviceStore, StepLogits, type StoreBindings } from './device-store.js';
 import type { GpuCaches } from './gpu-caches.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
-import type { GpuQueue } from './gpu-queue.js';
+import { type GpuQueue, GpuWork } from './gpu-queue.js';
 import type { Step } from './gpu-step.js';
 import { placeFeeds } from './place-feeds.js';
 
 /** Keys and values of rows, side by side in caches of their own. */
 export class GpuStore implements DeviceStore {
-  readonly #device: GpuDevice;
+  readonly device: GpuDevice;
   readonly #caches: GpuCaches;
-  readonly #queue: GpuQueue;
+  readonly #work: GpuWork;
   #slots: number;
   #capacity: number;
   #tensors: GpuTensor[] = [];
   readonly #logits: StepLogits;
-  #failure: Error | undefined;
 
   constructor(device: GpuDevice, caches: GpuCaches, queue: GpuQueue, slots: number, capacity: number) {
     this.#slots = slots;
-    this.#device = device;
+    this.device = device;
     this.#caches = caches;
-    this.#queue = queue;
+    this.#work = new GpuWork(queue);
     this.#capacity = capacity;
     this.#logits = new StepLogits(device);
-    this.#do(async () => {
+    this.#work.add(async () => {
       this.#tensors = await caches.allocate(slots, capacity);
     });
   }
 
-  get device(): GpuDevice {
-    return this.#device;
-  }
-
   get broken(): 'lost' | 'failed' | undefined {
-    if (this.#device.closed) return 'lost';
-    return this.#failure === undefined ? undefined : 'failed';
+    if (this.device.closed) return 'lost';
+    return this.#work.failure === undefined ? undefined : 'failed';
   }
 
   get slots(): number {
@@ -58,7 +53,7 @@ export class GpuStore implements DeviceStore {
 
   /** Keys of layer 0, values of layer 0, keys of layer 1, ...: to be called when the queue is drained. Throws what failed. */
   get tensors(): readonly GpuTensor[] {
-    if (this.#failure !== undefined) throw this.#failure;
+    this.#work.check();
     return this.#tensors;
   }
 
@@ -81,7 +76,7 @@ export class GpuStore implements DeviceStore {
   }
 
   async logits(width: number): Promise<GpuTensor> {
-    if (this.#failure !== undefined) throw this.#failure;
+    this.#work.check();
     return this.#logits.of(this.#slots, width);
   }
 
@@ -94,31 +89,18 @@ export class GpuStore implements DeviceStore {
   reshape(slots: number, capacity: number, sources: readonly (number | undefined)[], length: number): void {
     this.#slots = slots;
     this.#capacity = capacity;
-    this.#do(() => this.#caches.reshape(this.#tensors, capacity, sources, length));
+    this.#work.add(() => this.#caches.reshape(this.#tensors, capacity, sources, length));
   }
 
   copyStretch(stretch: Stretch, target: GpuStore, targetSlot: number, targetFrom: number): void {
-    target.#do(() => this.#caches.copyStretch(this.tensors, stretch, target.#tensors, targetSlot, targetFrom));
+    target.#work.add(() => this.#caches.copyStretch(this.tensors, stretch, target.#tensors, targetSlot, targetFrom));
   }
 
   release(): void {
-    this.#queue.add(async () => {
-      for (const tensor of this.#tensors) this.#device.free(tensor);
+    this.#work.end('the store was released', () => {
+      for (const tensor of this.#tensors) this.device.free(tensor);
       this.#logits.free();
       this.#tensors = [];
-      this.#failure ??= new Error('the store was released');
-    });
-  }
-
-  /** Queues work on this store; the first failure is kept, and what follows is skipped. */
-  #do(work: () => Promise<void>): void {
-    this.#queue.add(async () => {
-      if (this.#failure !== undefined) return;
-      try {
-        await work();
-      } catch (error) {
-        this.#failure = error as Error;
-      }
     });
   }
 }

@@ -3,13 +3,14 @@
  * holds which. Several rows may hold a page that none of them writes to any more. Who holds what is known at once; what the
  * device has to do for it is queued, in order, and steps wait for it.
  */
-import * as ort from 'onnxruntime-node';
+import type * as ort from 'onnxruntime-node';
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { PAGE, poolNames } from '../../model/webgpu/paged-attention.js';
 import { int64 } from '../step-inputs.js';
-import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
-import type { GpuQueue } from './gpu-queue.js';
+import { placesTensor } from './gpu-caches.js';
+import { emitZeros, type GpuDevice, type GpuSession, type GpuTensor } from './gpu-device.js';
+import { type GpuQueue, GpuWork } from './gpu-queue.js';
 
 /** What free slots write to and nobody reads. */
 export const SCRATCH = 0;
@@ -36,7 +37,7 @@ export class PagePool {
   /** Bytes of a page, all layers together. */
   readonly pageBytes: number;
   readonly #device: GpuDevice;
-  readonly #queue: GpuQueue;
+  readonly #work: GpuWork;
   readonly #dims: readonly [kvHeads: number, headDim: number];
   readonly #names: readonly string[];
   readonly #sessions: PoolSessions;
@@ -44,11 +45,10 @@ export class PagePool {
   readonly #holders: number[] = [1];
   readonly #free: number[] = [];
   #tensors: GpuTensor[] = [];
-  #failure: Error | undefined;
 
   private constructor(device: GpuDevice, queue: GpuQueue, spec: DecoderSpec, sessions: PoolSessions) {
     this.#device = device;
-    this.#queue = queue;
+    this.#work = new GpuWork(queue);
     this.#dims = [spec.kvHeads, spec.headDim];
     this.#names = spec.layers.flatMap((_, layer) => [poolNames.keys(layer), poolNames.values(layer)]);
     this.pageBytes = this.#names.length * PAGE * spec.kvHeads * spec.headDim * BYTES_PER_VALUE;
@@ -68,7 +68,7 @@ export class PagePool {
       copy.output(`out.${i}`, 'float16', dims('pages'));
     }
     const grow = new GraphBuilder();
-    const zeros = grow.op('Expand', [grow.op('Cast', [grow.scalar(0)], { to: 10 }), grow.input('more', 'int64', [4])]);
+    const zeros = emitZeros(grow, 'float16', grow.input('more', 'int64', [4]));
     const grown = grow.op('Concat', [grow.input('old', 'float16', dims('pages')), zeros], { axis: 0 });
     grow.output(grown, 'float16', dims('grown'));
     const pool = new PagePool(device, queue, spec, {
@@ -83,7 +83,7 @@ export class PagePool {
 
   /** Why nothing can be read from it any more; absent = it is whole. */
   get failure(): Error | undefined {
-    return this.#failure;
+    return this.#work.failure;
   }
 
   /** Pages that are held, the scratch page not counted. */
@@ -93,7 +93,7 @@ export class PagePool {
 
   /** The pools of all layers as a step takes them: to be called when the queue is drained. Throws what failed. */
   get feeds(): Record<string, GpuTensor> {
-    if (this.#failure !== undefined) throw this.#failure;
+    this.#work.check();
     // What lies behind the pool is written and read without an error.
     if (this.#tensors.some(({ dims }) => dims[0] !== this.#holders.length))
       throw new Error('the pool is not as large as its pages');
@@ -128,7 +128,7 @@ export class PagePool {
   /** Copies positions; no place may be among both. */
   copy(from: readonly PagePlace[], to: readonly PagePlace[]): void {
     if (from.length === 0) return;
-    this.#do(async () => {
+    this.#work.add(async () => {
       const feeds: Record<string, ort.Tensor> = { from: placesOf(from), to: placesOf(to) };
       const fetches: Record<string, ort.Tensor> = {};
       for (const [i, tensor] of this.#tensors.entries()) {
@@ -144,7 +144,7 @@ export class PagePool {
     const pages = Math.max(LEAST_GROWTH, before >> 2);
     this.#addFree(before, pages);
     // One tensor after the other, so that little is held twice.
-    this.#do(async () => {
+    this.#work.add(async () => {
       for (const [i, old] of this.#tensors.entries()) {
         const more = int64([pages, PAGE, ...this.#dims]);
         const [grown] = Object.values(await this.#sessions.grow.run({ old, more }));
@@ -161,22 +161,9 @@ export class PagePool {
       this.#free.push(page);
     }
   }
-
-  /** Queues work on the pages. After a failure nobody knows what they hold, so nothing follows it. */
-  #do(work: () => Promise<void>): void {
-    this.#queue.add(async () => {
-      if (this.#failure !== undefined) return;
-      try {
-        await work();
-      } catch (error) {
-        this.#failure = error as Error;
-      }
-    });
-  }
 }
 
 /** int64 [count, 2] of (page, offset). */
 function placesOf(places: readonly PagePlace[]): ort.Tensor {
-  const numbers = BigInt64Array.from(places.flatMap(({ page, offset }) => [BigInt(page), BigInt(offset)]));
-  return new ort.Tensor('int64', numbers, [places.length, 2]);
+  return placesTensor(places.length, 2, (i) => [places[i]!.page, places[i]!.offset]);
 }

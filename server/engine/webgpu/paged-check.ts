@@ -2,8 +2,8 @@
 import * as ort from 'onnxruntime-node';
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import { emitPagedAttention, PAGE, pageInputs, poolNames } from '../../model/webgpu/paged-attention.js';
-import { agrees, type Heads, LONG_BLOCKS, SCALE, SHORT, SHORT_BLOCKS } from './attention-trial.js';
-import type { GpuDevice, GpuTensor } from './gpu-device.js';
+import { agrees, type Heads, mostTokens, SCALE } from './attention-trial.js';
+import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 
 /** The row's pages in order, among more: neighbours do not follow one another. */
 const TABLE = [3, 1, 4, 2];
@@ -24,26 +24,34 @@ export async function checkPaged(
   const windows = [...(all ? [] : [undefined]), ...(some ? [WINDOW] : [])];
   let most = Number.POSITIVE_INFINITY;
   for (const window of windows) {
-    if (!(await computes(device, heads, window, SHORT_BLOCKS))) return 0;
-    if (!(await computes(device, heads, window, LONG_BLOCKS))) most = SHORT;
+    const session = await device.session(attentionGraph(heads, window), false);
+    most = Math.min(most, await mostTokens((blocks) => computes(device, session, heads, window, blocks)));
   }
   return most;
 }
 
-async function computes(
-  device: GpuDevice,
-  heads: Heads,
-  window: number | undefined,
-  blocks: readonly number[],
-): Promise<boolean> {
+/** Name of the trial's output, [tokens, queryHeads * headDim]. */
+const OUTPUT = 'output';
+
+function attentionGraph(heads: Heads, window: number | undefined): Uint8Array {
   const { queryHeads, kvHeads, headDim } = heads;
   const graph = new GraphBuilder();
   const fresh = (name: string, count: number) =>
     graph.op('Cast', [graph.input(name, 'float32', ['tokens', count * headDim])], { to: 10 });
   const given = [fresh('q', queryHeads), fresh('k', kvHeads), fresh('v', kvHeads)] as const;
   const attended = emitPagedAttention(graph, heads, { scale: SCALE, window }, 0, given);
-  const output = graph.output(graph.op('Cast', [attended], { to: 1 }), 'float32', ['tokens', queryHeads * headDim]);
-  const session = await device.session(graph.finish('paged-check'), false);
+  graph.output(graph.named(OUTPUT, 'Cast', [attended], { to: 1 }), 'float32', ['tokens', queryHeads * headDim]);
+  return graph.finish('paged-check');
+}
+
+async function computes(
+  device: GpuDevice,
+  session: GpuSession,
+  heads: Heads,
+  window: number | undefined,
+  blocks: readonly number[],
+): Promise<boolean> {
+  const { kvHeads, headDim } = heads;
   const pools: GpuTensor[] = [];
   try {
     for (let side = 0; side < 2; side += 1) pools.push(await device.zeros('float16', [POOL, PAGE, kvHeads, headDim]));
@@ -63,9 +71,9 @@ async function computes(
           [pageInputs.table]: int32(TABLE, [1, TABLE.length]),
           [pageInputs.bounds]: int32([tokens, past + tokens], [2]),
         },
-        { [output]: null },
+        { [OUTPUT]: null },
       );
-      return outputs[output]!.data as Float32Array;
+      return outputs[OUTPUT]!.data as Float32Array;
     });
   } finally {
     for (const pool of pools) device.free(pool);

@@ -30,7 +30,7 @@ export function placeFeeds(
     feeds.total = new ort.Tensor('int32', Int32Array.of(Math.max(...last) + 1), [1]);
   }
   if (graph.inputs.has('places')) {
-    feeds.places = placesTensor(batch * sequence * kvHeads, (i) => {
+    feeds.places = placesTensor(batch * sequence * kvHeads, 3, (i) => {
       const token = Math.floor(i / kvHeads);
       const slot = Math.floor(token / sequence);
       return [slot, i % kvHeads, lengths[slot]! + (token % sequence)];
