@@ -1,5 +1,6 @@
 /** Puts an adapter's tensors into the form that the engine applies: transposed, scaled, with gains and bias deltas. */
 
+import { forEachArray } from './adapter-arrays.js';
 import type { AdapterText } from './adapter-text.js';
 import type { BaseCheck } from './base-identity.js';
 import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.js';
@@ -107,25 +108,6 @@ async function embeddingPair(parts: ModuleParts, input: AssemblyInput): Promise<
 function tokenRows(ids: readonly number[], values: Float32Array): Map<number, Float32Array> {
   const width = values.length / ids.length;
   return new Map(ids.map((id, i) => [id, values.slice(i * width, (i + 1) * width)]));
-}
-
-/** Calls `visit` with every array of an adapter. */
-export function forEachArray(adapter: Omit<BoundAdapter, 'bytes'>, visit: (values: Float32Array) => void): void {
-  for (const linear of adapter.linears) {
-    for (const values of [linear.a, linear.b, linear.gain, linear.biasDelta, linear.replaced]) {
-      if (values !== undefined) visit(values);
-    }
-  }
-  const { embedding } = adapter;
-  for (const values of [embedding?.lora?.a, embedding?.lora?.b, embedding?.lora?.gain, embedding?.replaced]) {
-    if (values !== undefined) visit(values);
-  }
-  for (const map of [embedding?.rows, adapter.norms, adapter.normBiases, adapter.headRows]) {
-    for (const values of map?.values() ?? []) visit(values);
-  }
-  for (const own of [adapter.vocabulary, adapter.vocabulary?.before]) {
-    for (const values of [own?.rows, own?.bias]) if (values !== undefined) visit(values);
-  }
 }
 
 /** Builds the adapter from its parts; numbers that overflow are noted in `input.faults`. */

@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { AppError } from '../errors.js';
-import { forEachArray } from './assemble.js';
+import { buffersOf } from './adapter-arrays.js';
 import type { ReadingTools } from './bind.js';
 import { OwnHash } from './content-hash.js';
 import { callDirectly } from './file-calls.js';
@@ -14,7 +14,7 @@ import { KnownForms } from './known-forms.js';
 import { plainError } from './plain-error.js';
 import { prepareAdapter } from './prepare-adapter.js';
 import type { FromReader, ToReader } from './reader-messages.js';
-import type { AdapterBase, BoundAdapter } from './types.js';
+import type { AdapterBase } from './types.js';
 import { validateAdapter } from './validate-adapter.js';
 import { Windows } from './windows.js';
 import { yieldCores } from './yield-cores.js';
@@ -65,14 +65,6 @@ function baseOf(message: ToReader & { readonly type: 'read' | 'validate' }): Ada
   // The same object as long as it is the same base: what is known is known of it.
   if (message.base !== undefined) base = { ...message.base, readWeight };
   return base!;
-}
-
-function buffersOf(adapter: BoundAdapter): ArrayBuffer[] {
-  const buffers = new Set<ArrayBuffer>();
-  forEachArray(adapter, ({ buffer }) => {
-    if (buffer instanceof ArrayBuffer) buffers.add(buffer);
-  });
-  return [...buffers];
 }
 
 port.on('message', (message: ToReader) => {

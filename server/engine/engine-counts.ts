@@ -2,6 +2,26 @@
 import type { BoundAdapter } from '../adapters/types.js';
 import type { EngineStats } from './messages.js';
 
+/** Of an engine that has done nothing. */
+export const NO_STATS: EngineStats = {
+  runningRows: 0,
+  waitingRows: 0,
+  prefillSteps: 0,
+  decodeSteps: 0,
+  prefillTokens: 0,
+  decodeTokens: 0,
+  cachedTokens: 0,
+  preemptions: 0,
+  guessesAccepted: 0,
+  guessesRejected: 0,
+  kvBytes: 0,
+  prefixBytes: 0,
+  adaptersLoaded: 0,
+  adapterBytes: 0,
+  runMs: 0,
+  overheadMs: 0,
+};
+
 /** Counters of a loop, which it raises itself. */
 export class EngineCounts {
   prefillSteps = 0;

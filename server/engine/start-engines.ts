@@ -1,10 +1,12 @@
 /** Starts the engine threads of a model, so that they share one packed form of its weights where the cache can hold it. */
+import { endThread, moduleBeside, startThread } from '../threads.js';
 import type { KeptFile, KeptWeights } from './converted-weights.js';
 import type { Engine } from './engine.js';
 import { EnginePool } from './engine-pool.js';
 import { packWeights } from './pack-thread.js';
+import { StepMarks } from './step-marks.js';
 import type { TeamPlace, WorkerOptions } from './worker.js';
-import { type EngineLimits, startEngine, type WorkerEngine } from './worker-engine.js';
+import { type EngineLimits, WorkerEngine } from './worker-engine.js';
 
 /** A lone thread's weights are packed for the next start this long after it is ready: first requests go first. [ms] */
 const SETTLE_MS = 1500;
@@ -73,4 +75,33 @@ function packLater(options: WorkerOptions, engine: WorkerEngine): void {
     clearTimeout(timer);
     ends.abort();
   });
+}
+
+/**
+ * Starts the worker and resolves once the model is ready. Throws MODEL_INVALID with the worker's message.
+ * @param signal ends the attempt when it aborts
+ */
+export async function startEngine(
+  options: WorkerOptions,
+  limits: EngineLimits,
+  signal?: AbortSignal,
+): Promise<WorkerEngine> {
+  signal?.throwIfAborted();
+  const marks = new StepMarks();
+  const data = { options: { ...options, marks: marks.memory } };
+  const worker = startThread(moduleBeside(import.meta.url, 'worker'), data);
+  const engine = new WorkerEngine(worker, limits, marks);
+  const stop = () => engine.stop();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    await engine.ready;
+  } catch (error) {
+    // It may be in the middle of opening a session, which nothing ends.
+    if (signal?.aborted) await endThread(worker);
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+  return engine;
 }

@@ -11,7 +11,7 @@ import { openBackend } from '../../server/engine/open-backend.js';
 import { packWeights } from '../../server/engine/pack-thread.js';
 import { findPacked, makePacked } from '../../server/engine/packed-weights.js';
 import { BASE_ROW } from '../../server/engine/row-adapter.js';
-import { startEngine } from '../../server/engine/worker-engine.js';
+import { startEngine } from '../../server/engine/start-engines.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { linearGroups } from '../../server/model/spec.js';
 import { GOLDEN } from './golden-model.js';

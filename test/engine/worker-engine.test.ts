@@ -6,7 +6,7 @@ import { flattenReplaced } from '../../server/adapters/flatten.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { EngineRow } from '../../server/engine/engine.js';
 import type { EndEvent } from '../../server/engine/messages.js';
-import { startEngine } from '../../server/engine/worker-engine.js';
+import { startEngine } from '../../server/engine/start-engines.js';
 import { AppError } from '../../server/errors.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';

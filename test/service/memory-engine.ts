@@ -1,7 +1,7 @@
 /** An engine in memory: its tokens depend on the row alone, its steps are asynchronous, its rows can be counted. */
 import type { Engine, EngineRow, RowHandle, RowListener } from '../../server/engine/engine.js';
+import { NO_STATS } from '../../server/engine/engine-counts.js';
 import type { EndEvent, EngineStats } from '../../server/engine/messages.js';
-import { NO_STATS } from '../../server/engine/worker-engine.js';
 import { AppError } from '../../server/errors.js';
 
 interface Running {
