@@ -5,23 +5,21 @@
 import * as ort from 'onnxruntime-node';
 import type { BoundAdapter } from '../adapters/types.js';
 import { type DecoderGraph, maskInput } from '../model/decoder-graph.js';
-import type { GraphVariant } from '../model/graph-sites.js';
 import type { DecoderSpec } from '../model/spec.js';
 import type { DecodeSlot, LargestLogits, PrefillSlot, StepBackend } from './backend.js';
 import type { KeptWeights } from './converted-weights.js';
 import type { DecoderSession } from './decoder-session.js';
 import type { EmbeddingTable } from './embedding-table.js';
+import { GraphSessions, type SessionOpener } from './graph-sessions.js';
 import { KvStore } from './kv-store.js';
-import { type LoraInputs, SharedFeeds, SlotFeeds, WORTH_PIECES } from './lora-feeds.js';
-import { type Beside, PairedSession } from './paired-session.js';
-import { BASE_ROW, needsFullGraph, type RowAdapter } from './row-adapter.js';
+import { LoraChoice } from './lora-choice.js';
+import { WORTH_PIECES } from './lora-feeds.js';
+import { BASE_ROW, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
-import { embedded, type StepTokens, variantFor } from './step-tokens.js';
+import { embedded, type StepTokens } from './step-tokens.js';
 
 /** Past positions are fed in multiples of this, so that shapes, masks and sums change rarely. */
 const PAST_BLOCK = 32;
-
-const NO_LORA: LoraInputs = { variant: 'base', groups: 1, feeds: {} };
 
 /** Everything a run needs besides the adapter inputs; its tokens are in the order [sequence, batch]. */
 interface Step extends StepTokens {
@@ -45,38 +43,14 @@ interface StepOutputs {
 
 const LOGITS = (graph: DecoderGraph): readonly string[] => [graph.logits];
 
-/** A session and the adapter inputs of one selection that were made for it. */
-interface Opened {
-  readonly session: PairedSession;
-  readonly shared: SharedFeeds;
-}
-
-/** How a runner opens the sessions that it was not given. */
-export interface SessionOpener {
-  /** True: adapters may come. */
-  readonly lora: boolean;
-  /** See {@link StepBackend.kept}. */
-  readonly kept?: KeptWeights | undefined;
-  open(variant: GraphVariant): Promise<DecoderSession>;
-  /** The graph of pieces, if one more session costs little memory now; absent = rows of many selections do without it. */
-  openPieces?(): Promise<DecoderSession | undefined>;
-  /** Whether other engine threads are at work, and the session for steps beside them; absent = there are none. */
-  readonly beside?: Beside;
-  openNarrow?(variant: GraphVariant): Promise<DecoderSession>;
-}
-
 /** Runs steps of one model on the CPU. Not re-entrant: one step at a time. */
 export class StepRunner implements StepBackend {
   readonly spec: DecoderSpec;
   readonly guessesPay = true;
   readonly #table: EmbeddingTable;
-  readonly #sessions = new Map<GraphVariant, Opened>();
-  readonly #worthPieces: number;
-  /** Each group of rows keeps its own, or groups that take turns would write theirs anew every step. */
-  readonly #slotFeeds = new WeakMap<KvStore, SlotFeeds>();
-  readonly #opener: SessionOpener | undefined;
-  readonly #opening = new Map<GraphVariant, Promise<void>>();
-  #othersExpected = false;
+  readonly #sessions: GraphSessions;
+  readonly #lora: LoraChoice;
+  readonly kept: KeptWeights | undefined;
   /** Milliseconds spent inside onnxruntime. */
   runMs = 0;
   headInputs: Float32Array | undefined;
@@ -94,14 +68,11 @@ export class StepRunner implements StepBackend {
     worthPieces = WORTH_PIECES,
   ) {
     this.spec = spec;
-    this.#worthPieces = worthPieces;
+    this.kept = opener?.kept;
     this.#table = table;
-    this.#opener = opener;
+    this.#sessions = new GraphSessions(opener);
+    this.#lora = new LoraChoice(this.#sessions, worthPieces);
     for (const session of sessions) this.addSession(session);
-  }
-
-  get kept(): KeptWeights | undefined {
-    return this.#opener?.kept;
   }
 
   get positionBytes(): number {
@@ -111,14 +82,7 @@ export class StepRunner implements StepBackend {
 
   /** Makes another graph variant available. */
   addSession(session: DecoderSession): void {
-    const paired = new PairedSession(session, this.#opener?.beside);
-    const { graph } = session;
-    this.#sessions.set(graph.variant, { session: paired, shared: new SharedFeeds(graph) });
-  }
-
-  /** True once a session of that variant is there. */
-  hasSession(variant: GraphVariant): boolean {
-    return this.#sessions.has(variant);
+    this.#sessions.add(session);
   }
 
   /** Floats of keys per position and layer. */
@@ -130,47 +94,16 @@ export class StepRunner implements StepBackend {
     return new KvStore(this.spec.layers.length, this.kvWidth, slots, capacity);
   }
 
-  /** Opens the graphs that the adapter needs, if they are not open yet. */
-  async load(adapter: BoundAdapter): Promise<void> {
-    await this.#open('lora');
-    if (!needsFullGraph(adapter)) return;
-    if (this.#opener === undefined && !this.hasSession('full')) throw new Error('the full graph is not open');
-    await this.#open('full');
+  load(adapter: BoundAdapter): Promise<void> {
+    return this.#sessions.openFor(adapter);
   }
 
-  /** Opens one session that is likely to be needed; false when there is none left to open. */
-  async openAhead(): Promise<boolean> {
-    if (this.#opener?.lora && !this.hasSession('lora')) {
-      await this.#open('lora');
-      return true;
-    }
-    const pieces = this.hasSession('pieces') ? undefined : await this.#opener?.openPieces?.();
-    if (pieces !== undefined) {
-      this.addSession(pieces);
-      return true;
-    }
-    for (const [variant, { session }] of this.#othersExpected ? this.#sessions : []) {
-      if (!session.wantsNarrow) continue;
-      session.addNarrow(await this.#opener!.openNarrow!(variant));
-      return true;
-    }
-    return false;
+  openAhead(): Promise<boolean> {
+    return this.#sessions.openAhead();
   }
 
   expectOthers(): void {
-    this.#othersExpected = true;
-  }
-
-  async #open(variant: GraphVariant): Promise<void> {
-    if (this.#opener === undefined || this.hasSession(variant)) return;
-    const opening =
-      this.#opening.get(variant) ?? this.#opener.open(variant).then((session) => this.addSession(session));
-    this.#opening.set(variant, opening);
-    try {
-      await opening;
-    } finally {
-      this.#opening.delete(variant);
-    }
+    this.#sessions.othersExpected = true;
   }
 
   /**
@@ -262,7 +195,7 @@ export class StepRunner implements StepBackend {
 
   /** Drops references to adapter arrays. */
   unload(): void {
-    for (const { shared } of this.#sessions.values()) shared.clear();
+    this.#lora.clear();
   }
 
   /** Nothing to do: sessions go with the thread. */
@@ -280,8 +213,8 @@ export class StepRunner implements StepBackend {
     const { shape, positions, lengths, adapters } = step;
     const { kvHeads, queryHeads, headDim, hiddenSize, layers, ropes } = this.spec;
     const live = adapters.filter((_, slot) => lengths[slot]! >= 0);
-    const lora = this.#loraInputs(store, step, live);
-    const { session } = this.#opened(lora.variant);
+    const lora = this.#lora.inputs(store, step, live);
+    const session = this.#sessions.of(lora.variant);
     const { graph } = session;
     const rows = graph.grouped ? [lora.groups, positions.length / lora.groups] : [positions.length];
     const feeds: Record<string, ort.Tensor> = {
@@ -312,28 +245,6 @@ export class StepRunner implements StepBackend {
       integers: (name) => Array.from(outputs[name]!.data as BigInt64Array, Number),
       layers: graph.keys.map((name, layer) => ({ keys: floats(name), values: floats(graph.values[layer]!) })),
     };
-  }
-
-  /** What the rows' adapters are for the smallest graph that can serve them. */
-  #loraInputs(store: KvStore, { lengths, adapters }: Step, live: readonly RowAdapter[]): LoraInputs {
-    const variant = variantFor(live);
-    const { session, shared } = this.#opened(variant);
-    if (variant === 'base') return NO_LORA;
-    if (live.every(({ key }) => key === live[0]!.key)) return shared.of(live[0]!);
-    const feeds = this.#slotFeeds.get(store) ?? new SlotFeeds(this.#worthPieces);
-    this.#slotFeeds.set(store, feeds);
-    const pieces = variant === 'lora' ? this.#sessions.get('pieces') : undefined;
-    return feeds.of(
-      adapters.map((adapter, slot) => (lengths[slot]! < 0 ? undefined : adapter)),
-      session.graph,
-      pieces?.session.graph,
-    );
-  }
-
-  #opened(variant: GraphVariant): Opened {
-    const opened = this.#sessions.get(variant);
-    if (opened === undefined) throw new Error(`a row needs the ${variant} graph, which this engine did not open`);
-    return opened;
   }
 }
 
