@@ -25,6 +25,12 @@ export class StepCosts implements Costs {
   prefilled(tokens: number, ms: number): void {
     if (tokens >= FEWEST_TOKENS) this.prefillMsPerToken = mean(this.prefillMsPerToken, ms / tokens);
   }
+
+  /** What was measured says nothing of the steps to come. */
+  forget(): void {
+    this.decodeMs = undefined;
+    this.prefillMsPerToken = undefined;
+  }
 }
 
 function mean(old: number | undefined, fresh: number): number {
