@@ -1,4 +1,4 @@
-// The server's sources as JavaScript, made once per state of the sources and kept: starting costs no translation then.
+// The sources as JavaScript, made once per state of the sources and kept: starting costs no translation then.
 //
 // A compiled copy lies below node_modules/.cache in a folder named by a digest of everything it is made from, so that
 // edited sources are another copy, never a stale one. It is made in a folder of its own, flushed and renamed, so that
@@ -6,9 +6,12 @@
 import { createHash, randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 
 /** What the server consists of. All of it keeps its place relative to the rest, so that modules find one another. */
-const FOLDERS = ['server', 'gen', 'sdk'];
+const SERVER = ['server', 'gen', 'sdk'];
+/** What the tests consist of besides. Theirs is the `import.meta.url` of the source: they read files that lie beside it. */
+const TESTS = ['bench', 'scripts', 'test'];
 /** Copies that nobody started for this long go, when another one is made. */
 const UNUSED_MS = 48 * 3_600_000;
 /** A copy in use is marked this often: modules are loaded from it, and threads started, as long as the server runs. */
@@ -17,10 +20,11 @@ const MARK_MS = 3_600_000;
 /**
  * The folder of the compiled copy that equals the sources, made if there is none.
  * @param {string} root folder of the package
+ * @param {{ tests?: boolean }} options `tests`: of the server and the tests
  * @returns {Promise<string>} its path; rejects where it can neither be found nor made
  */
-export async function compiled(root) {
-  const sources = readSources(root);
+export async function compiled(root, { tests = false } = {}) {
+  const sources = readSources(root, tests ? [...SERVER, ...TESTS] : SERVER);
   const cache = path.join(root, 'node_modules', '.cache', 'loramux');
   const folder = path.join(cache, digestOf(root, sources));
   if (!fs.existsSync(folder)) await make(root, sources, cache, folder);
@@ -29,10 +33,9 @@ export async function compiled(root) {
 }
 
 /** [path below the root, contents], sorted. */
-function readSources(root) {
-  return FOLDERS.flatMap((top) =>
-    fs.readdirSync(path.join(root, top), { recursive: true }).map((name) => path.join(top, name)),
-  )
+function readSources(root, folders) {
+  return folders
+    .flatMap((top) => fs.readdirSync(path.join(root, top), { recursive: true }).map((name) => path.join(top, name)))
     .filter((name) => /(?<!\.d)\.(ts|mjs)$/.test(name) && !/(^|[\\/])(node_modules|dist)[\\/]/.test(name))
     .sort()
     .map((name) => [name, fs.readFileSync(path.join(root, name))]);
@@ -53,36 +56,53 @@ function digestOf(root, sources) {
 }
 
 async function make(root, sources, cache, folder) {
-  const { build, stop } = await import('esbuild');
   const temporary = `${folder}.${randomUUID()}.tmp`;
   fs.mkdirSync(cache, { recursive: true });
   removeUnused(cache);
   try {
-    const { outputFiles } = await build({
-      entryPoints: sources.filter(([name]) => name.endsWith('.ts')).map(([name]) => path.join(root, name)),
-      outbase: root,
-      outdir: folder,
-      platform: 'node',
-      format: 'esm',
-      target: 'node20',
-      sourcemap: 'linked',
-      sourcesContent: false,
-      logLevel: 'silent',
-      write: false,
-    });
-    if (path.basename(folder) !== digestOf(root, readSources(root))) throw new Error('the sources changed meanwhile');
-    const files = outputFiles.map(({ path: place, contents }) => [path.relative(folder, place), contents]);
-    const scripts = sources.filter(([name]) => name.endsWith('.mjs'));
-    for (const [name, contents] of [...files, ...scripts, ['package.json', packageFile(root)]]) {
-      const place = path.join(temporary, name);
-      fs.mkdirSync(path.dirname(place), { recursive: true });
-      fs.writeFileSync(place, contents, { flush: true });
-    }
+    const files = [...(await translate(root, sources, folder)), ['package.json', packageFile(root)]];
+    for (const name of new Set(files.map(([name]) => path.dirname(name))))
+      fs.mkdirSync(path.join(temporary, name), { recursive: true });
+    // All at once: one after the other, each would wait for the disk by itself.
+    await Promise.all(
+      files.map(([name, contents]) => fs.promises.writeFile(path.join(temporary, name), contents, { flush: true })),
+    );
     fs.renameSync(temporary, folder);
   } catch (error) {
     fs.rmSync(temporary, { recursive: true, force: true });
     // Another start has made the same copy meanwhile.
     if (!fs.existsSync(folder)) throw error;
+  }
+}
+
+/** The files of the copy in `folder`: [path below it, contents]. */
+async function translate(root, sources, folder) {
+  const { transform, stop } = await import('esbuild');
+  const module = async ([name, text]) => {
+    const source = path.join(root, name);
+    const made = name.replace(/\.ts$/, '.js');
+    const { code, map } = await transform(text, {
+      loader: 'ts',
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      sourcemap: 'external',
+      sourcesContent: false,
+      sourcefile: path.relative(path.dirname(path.join(folder, name)), source).replaceAll(path.sep, '/'),
+      define: TESTS.includes(name.split(path.sep)[0])
+        ? { 'import.meta.url': JSON.stringify(pathToFileURL(source).href) }
+        : {},
+      logLevel: 'silent',
+    });
+    return [
+      [made, `${code}//# sourceMappingURL=${path.basename(made)}.map\n`],
+      [`${made}.map`, map],
+    ];
+  };
+  try {
+    const scripts = sources.filter(([name]) => name.endsWith('.mjs'));
+    const modules = await Promise.all(sources.filter(([name]) => name.endsWith('.ts')).map(module));
+    return [...modules.flat(), ...scripts];
   } finally {
     // Else its process stays beside the server for as long as that runs.
     await stop();

@@ -1,11 +1,11 @@
-// Runs Node with TypeScript support as a child that behaves as if it were this process: signals in, exit code out.
+// Runs Node as a child that behaves as if it were this process: signals in, exit code out.
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { onOrphaned } from './orphan.mjs';
 
-/** Starts `node --import tsx ...args`; this process ends as the child does. */
+/** Starts `node ...args`; this process ends as the child does. */
 export function runNode(args, options = {}) {
-  const child = spawn(process.execPath, ['--import', resolveTsx(), ...args], { stdio: 'inherit', ...options });
+  const child = spawn(process.execPath, args, { stdio: 'inherit', ...options });
   let told = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
@@ -21,14 +21,4 @@ export function runNode(args, options = {}) {
     process.exit(1);
   });
   child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
-}
-
-/** Resolved from here, so that the working directory of the caller does not matter. */
-function resolveTsx() {
-  try {
-    return import.meta.resolve('tsx');
-  } catch {
-    console.error('the dependencies of loramux are not installed; run npm ci in its folder');
-    process.exit(1);
-  }
 }

@@ -10,11 +10,11 @@ import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
 
 async function start(t: TestContext, ...flags: string[]): Promise<{ code: number; said: string }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', ...flags]);
+  const child = spawn(process.execPath, [MAIN, 'serve', ...flags]);
   t.after(() => child.kill('SIGKILL'));
   const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
   return { code, said };
@@ -76,7 +76,7 @@ test('the first process of a container ends by a signal while it loads', { skip 
   const cache = await mkdtemp(join(tmpdir(), 'loramux-start-'));
   t.after(() => rm(cache, { recursive: true }));
   const serve = [MAIN, 'serve', '--port', '0', '--model', 'org/name', '--hub-endpoint', hub, '--cache-dir', cache];
-  const inside = ['--pid', '--fork', '--kill-child', process.execPath, '--import', 'tsx', ...serve];
+  const inside = ['--pid', '--fork', '--kill-child', process.execPath, ...serve];
   const child = spawn('unshare', inside, { stdio: 'ignore' });
   t.after(() => child.kill('SIGKILL'));
   const [socket] = (await once(silent, 'connection')) as [net.Socket];
@@ -89,7 +89,7 @@ test('the first process of a container ends by a signal while it loads', { skip 
 
 test('a server goes on, and ends when it is told to, when nobody reads what it writes any more', async (t) => {
   for (const early of [true, false]) {
-    const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'serve', '--port', '0', '--state-dir', 'none']);
+    const child = spawn(process.execPath, [MAIN, 'serve', '--port', '0', '--state-dir', 'none']);
     t.after(() => child.kill('SIGKILL'));
     if (early) child.stderr.destroy();
     let said = '';

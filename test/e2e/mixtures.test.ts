@@ -4,10 +4,10 @@ import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { GOLDEN, type GoldenFile } from '../engine/golden-model.js';
-import { startServer } from '../rest/served.js';
+import { spawnServer, startServer } from '../rest/served.js';
 
 const MAIN = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 const golden = JSON.parse(readFileSync(`${GOLDEN}golden/llama/golden.json`, 'utf8')) as GoldenFile;
@@ -27,8 +27,14 @@ const ids = (answer: { details: { tokens: { id: number }[] } }) => answer.detail
 const sums = golden.weighted.filter(({ combination_type }) => combination_type === 'cat');
 
 describe('mixtures', () => {
-  test('different weighted sums in one batch are each the exact sum', async (t) => {
-    const url = await startServer(t, MODEL);
+  let url: string;
+  let stop: () => Promise<void>;
+  before(async () => {
+    ({ url, stop } = await spawnServer(MODEL));
+  });
+  after(() => stop());
+
+  test('different weighted sums in one batch are each the exact sum', async () => {
     const mixes = sums.map(({ adapters, weights }) => adapters.map((name, i) => ({ name, weight: weights[i] })));
     const { json } = await invoke(url, { inputs: [...mixes.map(() => text), text], adapters: [...mixes, ''] });
     const answers = json as { details: { tokens: { id: number }[] } }[];
@@ -36,8 +42,7 @@ describe('mixtures', () => {
     assert.deepEqual(ids(answers.at(-1)!), golden.base.p0!.greedy);
   });
 
-  test('a weight of zero is the base, and two opposite weights are too', async (t) => {
-    const url = await startServer(t, MODEL);
+  test('a weight of zero is the base, and two opposite weights are too', async () => {
     const opposite = [
       { name: 'all-r8', weight: 0.5 },
       { name: 'mlp-r16', weight: 0 },
@@ -48,8 +53,7 @@ describe('mixtures', () => {
     assert.notDeepEqual(ids(half!), golden.base.p0!.greedy);
   });
 
-  test('a weight beyond the range of floats is told, and no fault of the server', async (t) => {
-    const url = await startServer(t, MODEL);
+  test('a weight beyond the range of floats is told, and no fault of the server', async () => {
     for (const adapters of [
       { name: 'all-r8', weight: 1e300 },
       [{ name: 'all-r8', weight: -1e39 }, { name: 'mlp-r16' }],
@@ -61,8 +65,7 @@ describe('mixtures', () => {
     }
   });
 
-  test('what replaces or rescales weights is refused in a mixture, and answers alone', async (t) => {
-    const url = await startServer(t, MODEL);
+  test('what replaces or rescales weights is refused in a mixture, and answers alone', async () => {
     for (const name of ['dora', 'save-lmhead', 'save-embed-norm', 'tokens']) {
       for (const mix of [
         [{ name, weight: 0.5 }],

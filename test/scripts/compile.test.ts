@@ -16,7 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -120,4 +120,28 @@ test('a fault in the sources is told with its place', async (t) => {
   const place = smallPackage(t, 'one');
   writeFileSync(join(place, 'server/text.ts'), 'export const text = ;\n');
   await assert.rejects(start(place), /server\/text\.ts:1:20/);
+});
+
+test('a copy with the tests has its own server, and in tests the addresses of the sources', async (t) => {
+  const place = smallPackage(t, 'one');
+  for (const folder of ['bench', 'test']) mkdirSync(join(place, folder));
+  writeFileSync(
+    join(place, 'test/some.ts'),
+    [
+      "import { text } from '../server/text.js';",
+      "export const all = [text, import.meta.url, 'import.meta.url', new Error().stack];",
+      '',
+    ].join('\n'),
+  );
+  const script = [
+    `import { compiled } from ${JSON.stringify(pathToFileURL(join(place, 'scripts/compile.mjs')).href)};`,
+    `const copy = await compiled(${JSON.stringify(place)}, { tests: true });`,
+    "await import(copy + '/server/source-lines.mjs');",
+    "console.log(JSON.stringify((await import(copy + '/test/some.js')).all));",
+  ];
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script.join('\n')]);
+  const [text, url, words, stack] = JSON.parse(stdout) as string[];
+  const source = join(place, 'test/some.ts');
+  assert.deepEqual([text, url, words], ['one', pathToFileURL(source).href, 'import.meta.url']);
+  assert.ok(stack!.includes(`${source}:2:63`), stack);
 });
