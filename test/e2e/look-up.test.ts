@@ -4,6 +4,7 @@ import { after, describe, test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { InferenceService } from '../../gen/loramux/v1/inference_pb.js';
+import { GOLDEN } from '../engine/golden-model.js';
 import { lines, postJson } from '../rest/http.js';
 import { spawnServer } from '../rest/served.js';
 import { eventually } from '../rpc/start-server.js';
@@ -48,7 +49,8 @@ function assertSame(got: unknown, wanted: unknown, what: string): void {
 }
 
 describe('look-up on a served model', async () => {
-  const flags = ['--log-level', 'error', '--threads', '1', '--dtype', 'fp32'];
+  const folders = ['--model', `${GOLDEN}models/llama`, '--adapters', `${GOLDEN}adapters/llama`];
+  const flags = ['--log-level', 'error', '--threads', '1', '--dtype', 'fp32', ...folders];
   const plain = await spawnServer([...flags, '--lookup-tokens', '0']);
   after(plain.stop);
   const guessing = await spawnServer([...flags, '--lookup-tokens', '8']);
@@ -59,7 +61,7 @@ describe('look-up on a served model', async () => {
     const line = text.split('\n').find((one) => one.startsWith(name))!;
     return Number(line.split(' ').at(-1));
   };
-  const accepted = () => metric('loramux_lookup_tokens_total{model="demo",outcome="accepted"}');
+  const accepted = () => metric('loramux_lookup_tokens_total{model="llama",outcome="accepted"}');
 
   /** Runs the work; asserts that guesses came true meanwhile. */
   const whileGuessing = async (work: () => Promise<void>): Promise<void> => {
@@ -82,7 +84,7 @@ describe('look-up on a served model', async () => {
     logit_bias: Object.fromEntries(ids.map((id) => [id, 90])),
   };
   const sampled = (seed: number, more: object = {}) => ({ ...base, seed, ...more });
-  const answer = async (parameters: object, adapters = 'pirate'): Promise<Answer> => {
+  const answer = async (parameters: object, adapters = 'all-r8'): Promise<Answer> => {
     const [got, wanted] = [guessing, plain].map(({ url }) => invoke(url, { inputs: PROMPT, adapters, parameters }));
     const [one, other] = [JSON.parse(await got!) as Answer, JSON.parse(await wanted!) as Answer];
     assertSame(one, other, JSON.stringify(parameters));
@@ -102,7 +104,7 @@ describe('look-up on a served model', async () => {
   for (const [what, parameters] of Object.entries(rules)) {
     test(`answers with details are the same: ${what}`, () =>
       whileGuessing(async () => {
-        for (const seed of seeds) await answer(sampled(seed, parameters), seed % 2 === 0 ? 'pirate' : '');
+        for (const seed of seeds) await answer(sampled(seed, parameters), seed % 2 === 0 ? 'all-r8' : '');
       }));
   }
 
@@ -131,7 +133,7 @@ describe('look-up on a served model', async () => {
   test('streams have the same lines and events, token by token', () =>
     whileGuessing(async () => {
       for (const seed of seeds) {
-        const body = { inputs: PROMPT, adapters: 'pirate', stream: true, parameters: sampled(seed, { logprobs: 2 }) };
+        const body = { inputs: PROMPT, adapters: 'all-r8', stream: true, parameters: sampled(seed, { logprobs: 2 }) };
         const [got, wanted] = await Promise.all([guessing, plain].map(({ url }) => invoke(url, body)));
         assertSame(lines(got!), lines(wanted!), `seed ${seed}`);
         const chat = { ...{ messages: [{ role: 'user', content: PROMPT }], stream: true, max_tokens: 40, seed } };
@@ -158,7 +160,7 @@ describe('look-up on a served model', async () => {
             ...{ logitBias: base.logit_bias, frequencyPenalty: 0.2, stop: ['é a b'] },
           };
           const prompt = { case: 'text' as const, value: PROMPT };
-          const adapters = { case: 'adapter' as const, value: 'pirate' };
+          const adapters = { case: 'adapter' as const, value: 'all-r8' };
           const request = { inputs: [{ prompt, adapters }], parameters, returnTokens: true };
           const [got, wanted] = await Promise.all(clients.map((client) => client.predict(request)));
           assert.ok(got!.results[0]!.tokens.length > 0);
@@ -182,11 +184,11 @@ describe('look-up on a served model', async () => {
     whileGuessing(async () => {
       for (const seed of seeds) {
         const leaving = new AbortController();
-        const parameters = sampled(seed, { max_new_tokens: 900 });
+        const parameters = sampled(seed, { max_new_tokens: 200 });
         const response = await fetch(`${guessing.url}/invocations`, {
           method: 'POST',
           headers: { 'content-type': 'application/json' },
-          body: JSON.stringify({ inputs: PROMPT, adapters: 'pirate', stream: true, parameters }),
+          body: JSON.stringify({ inputs: PROMPT, adapters: 'all-r8', stream: true, parameters }),
           signal: leaving.signal,
         });
         const reader = response.body!.getReader();
@@ -194,6 +196,7 @@ describe('look-up on a served model', async () => {
         leaving.abort();
         await eventually(async () => (await metric('loramux_running_rows')) === 0, 'the row is gone');
       }
+      assert.equal(await metric('loramux_rows_total{model="llama",finish_reason="cancelled"}'), seeds.length);
       await answer(sampled(1));
     }));
 });
