@@ -6,7 +6,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { bundle, translate } from './translate.mjs';
 
 /** What the server consists of. All of it keeps its place relative to the rest, so that modules find one another. */
 const SERVER = ['server', 'gen', 'sdk'];
@@ -47,8 +47,11 @@ function digestOf(root, sources) {
   const hash = createHash('sha256').update(`${root}\0`);
   const makers = [
     new URL(import.meta.url),
+    new URL('./translate.mjs', import.meta.url),
     path.join(root, 'package.json'),
     path.join(root, 'node_modules/esbuild/package.json'),
+    // Of the dependencies, which a copy of the server holds.
+    ...installedBy(root),
   ];
   for (const file of makers) hash.update(fs.readFileSync(file)).update('\0');
   for (const [name, text] of sources) hash.update(`${name}\0${text.length}\0`).update(text);
@@ -60,7 +63,7 @@ async function make(root, sources, cache, folder) {
   fs.mkdirSync(cache, { recursive: true });
   removeUnused(cache);
   try {
-    const files = [...(await translate(root, sources, folder)), ['package.json', packageFile(root)]];
+    const files = await filesOf(root, sources, folder);
     for (const name of new Set(files.map(([name]) => path.dirname(name))))
       fs.mkdirSync(path.join(temporary, name), { recursive: true });
     // All at once: one after the other, each would wait for the disk by itself.
@@ -75,38 +78,21 @@ async function make(root, sources, cache, folder) {
   }
 }
 
+/** Where npm says what it has installed; without that, nobody would notice that dependencies have become others. */
+function installedBy(root) {
+  const list = path.join(root, 'node_modules/.package-lock.json');
+  return fs.existsSync(list) ? [list] : [];
+}
+
 /** The files of the copy in `folder`: [path below it, contents]. */
-async function translate(root, sources, folder) {
-  const { transform, stop } = await import('esbuild');
-  const module = async ([name, text]) => {
-    const source = path.join(root, name);
-    const made = name.replace(/\.ts$/, '.js');
-    const { code, map } = await transform(text, {
-      loader: 'ts',
-      platform: 'node',
-      format: 'esm',
-      target: 'node20',
-      sourcemap: 'external',
-      sourcesContent: false,
-      sourcefile: path.relative(path.dirname(path.join(folder, name)), source).replaceAll(path.sep, '/'),
-      define: TESTS.includes(name.split(path.sep)[0])
-        ? { 'import.meta.url': JSON.stringify(pathToFileURL(source).href) }
-        : {},
-      logLevel: 'silent',
-    });
-    return [
-      [made, `${code}//# sourceMappingURL=${path.basename(made)}.map\n`],
-      [`${made}.map`, map],
-    ];
-  };
-  try {
-    const scripts = sources.filter(([name]) => name.endsWith('.mjs'));
-    const modules = await Promise.all(sources.filter(([name]) => name.endsWith('.ts')).map(module));
-    return [...modules.flat(), ...scripts];
-  } finally {
-    // Else its process stays beside the server for as long as that runs.
-    await stop();
-  }
+async function filesOf(root, sources, folder) {
+  const ofTests = ([name]) => TESTS.includes(name.split(path.sep)[0]);
+  const typed = sources.filter(([name]) => name.endsWith('.ts'));
+  // A test imports some modules, each test others.
+  const made = sources.some(ofTests)
+    ? await translate(root, typed, folder, (name) => ofTests([name]))
+    : await bundle(root, typed, folder, installedBy(root).length > 0);
+  return [...made, ...sources.filter(([name]) => name.endsWith('.mjs')), ['package.json', packageFile(root)]];
 }
 
 /** That of the package, and where the package lies from here. */

@@ -24,7 +24,9 @@ function inSource(place, url, line, column) {
   if (!url.startsWith(copy)) return place;
   const { originalSource, originalLine, originalColumn } = mapOf(url)?.findEntry(line - 1, column - 1) ?? {};
   if (originalSource === undefined) return place;
-  return `${fileURLToPath(new URL(originalSource, url))}:${originalLine + 1}:${originalColumn + 1}`;
+  const source = fileURLToPath(new URL(originalSource, url));
+  // Of a dependency the maps know no more than the file.
+  return /[\\/]node_modules[\\/]/.test(source) ? source : `${source}:${originalLine + 1}:${originalColumn + 1}`;
 }
 
 Error.prepareStackTrace = (error, frames) => {

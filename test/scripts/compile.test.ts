@@ -145,3 +145,31 @@ test('a copy with the tests has its own server, and in tests the addresses of th
   assert.deepEqual([text, url, words], ['one', pathToFileURL(source).href, 'import.meta.url']);
   assert.ok(stack!.includes(`${source}:2:63`), stack);
 });
+
+test('a copy holds dependencies until npm installs others, and stack traces name their files', async (t) => {
+  const place = smallPackage(t, 'one');
+  const folder = join(place, 'node_modules/dependency');
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'package.json'), '{"main":"main.js"}');
+  writeFileSync(
+    join(place, 'server/text.ts'),
+    "import { answer } from 'dependency';\nexport const text: string = answer(() => new Error().stack!);\n",
+  );
+  const install = (version: string) => {
+    writeFileSync(join(folder, 'main.js'), `\n\nexports.answer = (of) => '${version} ' + of() + __filename;\n`);
+    writeFileSync(join(place, 'node_modules/.package-lock.json'), JSON.stringify({ version }));
+  };
+  install('1.0');
+  const { text, from } = await start(place);
+  assert.match(text, /^1\.0 Error/);
+  assert.ok(text.includes(`${join(place, 'server/text.ts')}:2:42`), text);
+  assert.ok(text.includes(`(${join(folder, 'main.js')})`), text);
+  rmSync(folder, { recursive: true });
+  assert.equal((await start(place)).text, text, 'it needs them no more');
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'package.json'), '{"main":"main.js"}');
+  install('1.1');
+  const later = await start(place);
+  assert.match(later.text, /^1\.1 Error/);
+  assert.notEqual(later.from, from);
+});
