@@ -10,17 +10,18 @@ import { supportsHalf } from '../../server/engine/webgpu/half-support.js';
 import { allNorms } from '../../server/model/spec.js';
 import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { allGroups } from '../../server/model/webgpu/linear-groups.js';
+import { openGolden } from '../engine/golden-model.js';
 import { LIMITS, run } from '../engine/loop-run.js';
 import { FP32, type GpuGolden, goldenRows, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
 
 describe('rows on WebGPU', { skip: noGpu }, () => {
   let opened: GpuGolden;
   before(async () => {
-    opened = await openGpuGolden('qwen3');
+    opened = await openGpuGolden('llama');
   });
   after(() => opened.close());
 
-  const NAMES = ['all-r8', 'qv-r4', 'patterns', 'layer2'];
+  const NAMES = ['all-r8', 'qv-r4', 'patterns', 'layer1'];
   const { bind, row, greedy, loop, crowd } = goldenRows(() => opened);
 
   test('an adapter that overflows leaves its neighbours alone', async () => {
@@ -59,7 +60,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
     const groups = allGroups(spec);
     const probe = new AdapterResidency(device, groups, FP32, Number.POSITIVE_INFINITY);
     const budget = Math.max(...adapters.map((adapter) => probe.bytesOf(adapter)));
-    const small = await openGpuGolden('qwen3', { adapterBytes: budget });
+    const small = await openGpuGolden('llama', { adapterBytes: budget });
     try {
       const engine = new EngineLoop(small.runner, LIMITS);
       for (const adapter of adapters) await engine.load(adapter);
@@ -88,9 +89,9 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
     await assert.rejects(tight.load(largest), /takes \d+ bytes on the device, more than/);
   });
 
-  test('1,000 requests leave no buffer behind: answered, cancelled, failed, and with a device lost among them', async () => {
+  test('400 requests leave no buffer behind: answered, cancelled, failed, and with a device lost among them', async () => {
     // What a request takes and gives back is the same in every layer, and SwiftShader is slow: one is enough.
-    const small = await openGpuGolden('qwen3', {}, 1);
+    const small = await openGpuGolden('llama', {}, 1);
     try {
       const whole = await Promise.all(NAMES.slice(0, 2).map(bind));
       const adapters: BoundAdapter[] = whole.map((adapter) => ({
@@ -122,8 +123,8 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
       await run(engine, requests(30, 0));
       const before = await usage();
       const causes = new Map<string, number>();
-      for (let done = 0; done < 1000; done += 50) {
-        if (done === 500) {
+      for (let done = 0; done < 400; done += 50) {
+        if (done === 200) {
           assert.deepEqual(await usage(), before);
           await loseDevice(small.runner, 'lora');
         }
@@ -132,7 +133,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
       }
       assert.deepEqual(await usage(), before);
       assert.equal(small.runner.restarts, 1);
-      for (const cause of ['length', 'cancelled', 'error']) assert.ok((causes.get(cause) ?? 0) >= 40, cause);
+      for (const cause of ['length', 'cancelled', 'error']) assert.ok((causes.get(cause) ?? 0) >= 16, cause);
       for (const { digest } of adapters) engine.unload(digest);
     } finally {
       await small.close();
@@ -142,7 +143,8 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
   test('graphs with 16-bit floats and with weights in blocks run wholly on the device', async () => {
     // Opening a session is refused if a node would run on the processor; running one needs shader-f16.
     const device = new GpuDevice();
-    const { folder } = opened.model;
+    const model = await openGolden('qwen3', []);
+    const { folder } = model;
     const small = new Map<string, Float32Array>();
     for (const { weight } of allNorms(folder.spec)) small.set(weight, await folder.checkpoint.readFloat32(weight));
     for (const variant of ['base', 'full'] as const) {
@@ -150,6 +152,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
         await device.session(buildGpuGraph(folder.spec, variant, { half: true, bits }, small).bytes, false);
     }
     await device.close();
+    await model.close();
   });
 
   test('precision follows the settings and what the device can do, and says why', async () => {

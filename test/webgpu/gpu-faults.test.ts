@@ -12,7 +12,7 @@ import { type GpuGolden, goldenRows, LOST, loseDevice, noGpu, openGpuGolden } fr
 describe('faults of a WebGPU device', { skip: noGpu }, () => {
   let opened: GpuGolden;
   before(async () => {
-    opened = await openGpuGolden('qwen3', { adapterBytes: Number.POSITIVE_INFINITY });
+    opened = await openGpuGolden('llama', { adapterBytes: Number.POSITIVE_INFINITY });
   });
   after(() => opened.close());
 
@@ -164,7 +164,7 @@ describe('faults of a WebGPU device', { skip: noGpu }, () => {
   });
 
   test('a device that cannot be opened again is at its end: everything is refused at once, and nothing hangs', async () => {
-    const broken = await openGpuGolden('qwen3', { reopenPausesMs: [0] });
+    const broken = await openGpuGolden('llama', { reopenPausesMs: [0] });
     const { runner, model } = broken;
     const engine = new EngineLoop(runner, LIMITS);
     const adapter = await bind('all-r8');
