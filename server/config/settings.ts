@@ -217,7 +217,8 @@ export const SETTINGS = z.object({
   }),
   graceMs: integer(0, 3_600_000, {
     value: 'MS',
-    description: 'How long running requests may go on after SIGTERM, SIGINT or SIGHUP before they are cancelled.',
+    description:
+      'How long running requests may go on after SIGTERM, SIGINT or SIGHUP, or when their model is unregistered, before they end with an error.',
     default: '30000',
   }),
   maxQueue: integer(1, 1_000_000, {

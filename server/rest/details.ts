@@ -6,7 +6,6 @@ const FINISH_REASONS: Readonly<Record<FinishReason, string>> = {
   eos: 'eos_token',
   stop: 'stop_sequence',
   length: 'length',
-  cancelled: 'abort',
 };
 
 /** A generated token; `log_prob` is the natural logarithm of its probability in the raw distribution. */

@@ -9,7 +9,6 @@ export const OPENAI_FINISH: Readonly<Record<FinishReason, string>> = {
   eos: 'stop',
   stop: 'stop',
   length: 'length',
-  cancelled: 'abort',
 };
 
 /** What a body asked for that shapes its answer. */

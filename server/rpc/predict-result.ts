@@ -11,7 +11,6 @@ const FINISH_REASONS: Readonly<Record<FinishReason, FinishReasonMessage>> = {
   eos: FinishReasonMessage.EOS,
   stop: FinishReasonMessage.STOP,
   length: FinishReasonMessage.LENGTH,
-  cancelled: FinishReasonMessage.CANCELLED,
 };
 
 function token({ id, text, logprob, top, special }: TokenInfo): MessageInitShape<typeof TokenSchema> {

@@ -64,14 +64,18 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
     }
   };
 
-  /** Starts the rows. A model that was unregistered meanwhile is gone; that its engine was closed is no failure of it. */
+  /** What a request is told. A model that was unregistered meanwhile is gone: its engine was closed, and did not fail. */
+  const told = <T>({ engine, info: { name } }: LoadedModel, error: T): T | AppError => {
+    const stopped = error instanceof AppError && error.reason === 'ENGINE_FAILED';
+    return stopped && models.get(name)?.engine !== engine ? gone(name) : error;
+  };
+
   const start = async (model: LoadedModel, rows: PlannedRow[], call: CallContext, sink: RunSink) => {
+    const failed = (error: AppError): void => sink.failed(told(model, error));
     try {
-      return await startRun(model, leases, rows, call, sink, ended);
+      return await startRun(model, leases, rows, call, { ...sink, failed }, ended);
     } catch (error) {
-      const { name } = model.info;
-      const closed = error instanceof AppError && error.reason === 'ENGINE_FAILED';
-      throw closed && models.get(name)?.engine !== model.engine ? gone(name) : error;
+      throw told(model, error);
     }
   };
 

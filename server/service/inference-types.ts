@@ -70,7 +70,7 @@ export interface TokenInfo {
 }
 
 /** Why a row ended. */
-export type FinishReason = 'eos' | 'stop' | 'length' | 'cancelled';
+export type FinishReason = 'eos' | 'stop' | 'length';
 
 /** Proof of what answered: digests are of content, so equal digests mean equal weights. */
 export interface Receipt {

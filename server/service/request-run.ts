@@ -27,7 +27,7 @@ export interface RunSink {
 }
 
 /** What ended a row: of a request that was cancelled or failed it has no result. */
-export type RowEnd = FinishReason | 'error';
+export type RowEnd = FinishReason | 'cancelled' | 'error';
 
 /** Told once of every row that an engine took, when it has ended. */
 export type RowEnded = (model: string, end: RowEnd) => void;
@@ -205,8 +205,13 @@ class Run implements RequestRun {
       this.cancel(this.#engineError(event, leases));
       return;
     }
+    if (event.cause === 'cancelled' && !answer.complete) {
+      // Nobody here asked for it: what there is of the answer must not pass for the whole.
+      this.cancel(new AppError('ENGINE_FAILED', 'the engine was closed before the answer was complete'));
+      return;
+    }
     this.#guard(() => {
-      this.#deliver(at, answer.end(event));
+      this.#deliver(at, answer.end());
       // Delivering may have ended the request: its reader was too slow.
       if (this.#over) return;
       const { meanLogprob } = answer;

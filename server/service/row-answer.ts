@@ -82,11 +82,11 @@ export class RowAnswer {
     return tokens;
   }
 
-  /** The row is over; returns the tokens that waited. */
-  end(event: EndEvent): readonly TokenInfo[] {
+  /** The row came to its end; returns the tokens that waited. */
+  end(): readonly TokenInfo[] {
     if (this.complete) return [];
     const tokens = this.#accept(this.#stream.end());
-    this.#finish ??= event.cause === 'cancelled' ? 'cancelled' : 'length';
+    this.#finish ??= 'length';
     return tokens;
   }
 

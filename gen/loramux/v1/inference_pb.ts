@@ -985,7 +985,7 @@ export enum FinishReason {
   LENGTH = 3,
 
   /**
-   * The work was cancelled before the answer was complete.
+   * Not in answers of this server: an answer that is cut short is an error.
    *
    * @generated from enum value: FINISH_REASON_CANCELLED = 4;
    */
