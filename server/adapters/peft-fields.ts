@@ -64,7 +64,7 @@ const REFUSED: Readonly<Record<string, string>> = {
 /** Initialisations that leave the base weights alone. */
 const PLAIN_INITS: ReadonlySet<string> = new Set(['gaussian', 'eva', 'orthogonal', 'mica', 'true', 'false']);
 /** Initialisations that subtract the first A and B from the base: the saved adapter is a difference to another base. */
-const CHANGED_BASE = /^(pissa|pissa_niter_\d+|olora|corda|loftq|lora_ga)$/;
+const CHANGED_BASE = /^(pissa|pissa_niter_\d+|olora|corda|lora_ga)$/;
 
 /** Configs of features that PEFT applies as soon as there is an object, if only for its defaults. */
 const ON_WHEN_EMPTY: ReadonlySet<string> = new Set([
@@ -96,6 +96,14 @@ function checkInit(value: JsonValue, faults: Faults): void {
       `adapter_config.json: init_lora_weights is ${show(value)}: the adapter was trained on base weights from which ` +
         'its first factors were subtracted; convert it to a plain LoRA (PEFT: save_pretrained with ' +
         'path_initial_model_for_weight_conversion)',
+    );
+    return;
+  }
+  if (name === 'loftq') {
+    // Its factors make up for the rounding only: PEFT's conversion would not bring the rounded weights along.
+    faults.addUnsupported(
+      `adapter_config.json: init_lora_weights is ${show(value)}: the adapter was trained on base weights that were ` +
+        'quantised for it; serve those (PEFT: get_base_model().save_pretrained), and set init_lora_weights to true',
     );
     return;
   }

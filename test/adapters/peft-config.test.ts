@@ -64,6 +64,7 @@ describe('adapter_config.json', () => {
       const error = refusal({ init_lora_weights: init });
       assert.equal(error.reason, 'ADAPTER_UNSUPPORTED', init);
       assert.match(error.message, /init_lora_weights/);
+      assert.equal(/weight_conversion/.test(error.message), !/loftq|new/.test(init), 'the remedy helps');
     }
   });
 
