@@ -57,6 +57,8 @@ export async function composeServer(
     defaultModel: managed.defaultModel,
     allowedRoots: roots,
     byteBudget: config.adapterBytes,
+    // Whoever lets more inputs wait lets their adapters wait, too.
+    maxWaiting: Math.max(1000, config.maxQueue),
     log,
     sources,
     store,

@@ -179,7 +179,12 @@ export const ERRORS = {
   ),
   ADAPTER_MEMORY_EXHAUSTED: spec('resource_exhausted', 507, true, 'The adapter does not fit the memory budget.'),
   KV_EXHAUSTED: spec('resource_exhausted', 507, true, 'The sequence does not fit the key/value memory budget.'),
-  QUEUE_FULL: spec('resource_exhausted', 503, true, 'Too many requests wait already.'),
+  QUEUE_FULL: spec(
+    'resource_exhausted',
+    503,
+    true,
+    'Too many requests wait already, for a place in the batch or for room for their adapters.',
+  ),
   SLOW_CONSUMER: spec(
     'resource_exhausted',
     503,

@@ -41,21 +41,24 @@ interface Waiter {
 
 /** How often a waiter lets smaller ones pass. */
 const MAX_OVERTAKEN = 8;
-/** Most that wait at once. */
+/** How many may wait at once, where nothing else is said. */
 const MAX_WAITING = 1000;
 
 /** The budget. */
 export class MemoryRoom {
   readonly budget: number;
   private readonly others: Evictable;
+  private readonly maxWaiting: number;
   private readonly queue: Waiter[] = [];
   private taken = 0;
   private pumping = false;
   private again = false;
 
-  constructor(budget: number, others: Evictable) {
+  /** @param maxWaiting how many may wait for room at once */
+  constructor(budget: number, others: Evictable, maxWaiting = MAX_WAITING) {
     this.budget = budget;
     this.others = others;
+    this.maxWaiting = maxWaiting;
   }
 
   /** Bytes that are taken. */
@@ -70,11 +73,12 @@ export class MemoryRoom {
 
   /**
    * Takes bytes, making room for them where that is allowed.
-   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers: at once where they can never fit, or after `waitMs`
+   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers: at once where they can never fit, or after `waitMs`;
+   * QUEUE_FULL where too many wait already
    */
   take(bytes: number, { evict = true, waitMs = 0, isFirst = () => false }: RoomOptions = {}): Promise<Room> {
     if (bytes > this.budget - this.others.pinnedBytes()) return Promise.reject(this.exhausted(bytes, 0));
-    if (this.queue.length >= MAX_WAITING) return Promise.reject(this.exhausted(bytes, 0));
+    if (waitMs > 0 && this.queue.length >= this.maxWaiting) return Promise.reject(this.tooMany());
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
       const waiter: Waiter = {
@@ -172,6 +176,11 @@ export class MemoryRoom {
     const at = this.queue.indexOf(waiter);
     if (at >= 0) this.queue.splice(at, 1);
     return at >= 0;
+  }
+
+  private tooMany(): AppError {
+    const waiting = `${this.queue.length} other adapters wait already for room in the budget of ${this.budget} bytes`;
+    return new AppError('QUEUE_FULL', waiting, { retryAfterMs: 1000 });
   }
 
   private exhausted(bytes: number, waitedMs: number): AppError {

@@ -69,9 +69,13 @@ export class Residency {
   private readonly clock = new UseClock();
   private readonly onError: (error: unknown) => void;
 
-  /** @param budget most bytes of all weights together */
-  constructor(budget: number, onError: (error: unknown) => void = () => {}) {
-    this.memory = new MemoryRoom(budget, { evict: () => this.evict(), pinnedBytes: () => this.pinnedBytes() });
+  /**
+   * @param budget most bytes of all weights together
+   * @param maxWaiting how many may wait for room at once
+   */
+  constructor(budget: number, onError: (error: unknown) => void = () => {}, maxWaiting?: number) {
+    const others = { evict: () => this.evict(), pinnedBytes: () => this.pinnedBytes() };
+    this.memory = new MemoryRoom(budget, others, maxWaiting);
     this.onError = onError;
   }
 
@@ -92,7 +96,7 @@ export class Residency {
 
   /**
    * Takes room for weights that are still to be read, so that nothing is read that then has no place.
-   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers
+   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers; QUEUE_FULL
    */
   room(bytes: number, options: RoomOptions = {}): Promise<Room> {
     return this.memory.take(bytes, options);

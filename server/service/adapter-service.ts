@@ -53,6 +53,8 @@ export interface AdapterServiceOptions {
   readonly reader?: AdapterReader | undefined;
   /** How long rows wait for memory that other rows use, in milliseconds; default 60 000. */
   readonly roomWaitMs?: number | undefined;
+  /** How many adapters may wait for such memory at once; default 1000. */
+  readonly maxWaiting?: number | undefined;
   /** Milliseconds, for what loading an adapter costs; default: the process's clock. */
   readonly now?: (() => number) | undefined;
   /** Brings remote sources here; default: only folders can be used. The service does not close it. */
@@ -83,8 +85,10 @@ export class Adapters implements AdapterService, AdapterLeases {
     this.served = new Map(options.models);
     this.registries = new Map(Array.from(options.models.keys(), (name) => [name, new AdapterRegistry()]));
     const { log } = options;
-    const residency = new Residency(options.byteBudget ?? Number.POSITIVE_INFINITY, (error) =>
-      log.warn({ err: error }, 'unloading an adapter failed'),
+    const residency = new Residency(
+      options.byteBudget ?? Number.POSITIVE_INFINITY,
+      (error) => log.warn({ err: error }, 'unloading an adapter failed'),
+      options.maxWaiting,
     );
     const reader = options.reader ?? createAdapterReader({ ready: true });
     const { sources = localSources(), roomWaitMs = ROOM_WAIT_MS } = options;

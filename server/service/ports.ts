@@ -42,7 +42,8 @@ export interface AdapterLease {
 export interface AdapterLeases {
   /**
    * Leases every adapter of every selection at once, or none: throws ADAPTER_NOT_REGISTERED naming all unknown names
-   * (metadata `adapter`, `near` = close names), ADAPTER_FAILED, LORA_DISABLED, ADAPTER_MEMORY_EXHAUSTED, MODEL_NOT_FOUND.
+   * (metadata `adapter`, `near` = close names), ADAPTER_FAILED, LORA_DISABLED, ADAPTER_MEMORY_EXHAUSTED, QUEUE_FULL,
+   * MODEL_NOT_FOUND.
    * @param engine what the rows will run on; where the name is another model's by now, it is as if it were gone
    * @returns one lease list per selection, and a release per selection (idempotent), to call when its row has ended.
    */

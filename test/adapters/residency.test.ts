@@ -133,6 +133,20 @@ describe('residency', () => {
     });
   });
 
+  it('refuses as an overload who comes when as many wait for room as may, and serves those who wait', async () => {
+    const engine = new MemoryEngine();
+    const residency = new Residency(30, () => {}, 3);
+    const lease = await residency.load('m', engine, adapter('a', 30));
+    const waiting = ['b', 'c', 'd'].map((digest) => residency.load('m', engine, adapter(digest, 20), { waitMs: 1e9 }));
+    await assert.rejects(residency.load('m', engine, adapter('e', 20), { waitMs: 1e9 }), {
+      reason: 'QUEUE_FULL',
+      message: /3 other adapters wait/,
+    });
+    lease.release();
+    for (const one of waiting) (await one).release();
+    (await residency.load('m', engine, adapter('e', 20), { waitMs: 1e9 })).release();
+  });
+
   it('lets go what is soon there again before what is not', async () => {
     const engine = new MemoryEngine();
     const residency = new Residency(30);
