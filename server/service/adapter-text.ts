@@ -57,12 +57,17 @@ export function withTexts<T extends Texts>(model: T, brought: readonly Brought[]
   const tokenizer = withAddedTokens(model.tokenizer, added);
   const ends = brought.flatMap(({ text }) => (text!.endToken === undefined ? [] : [tokenizer.idOf(text!.endToken)]));
   const eosIds = new Set([...model.eosIds, ...ends.filter((id) => id !== undefined)]);
-  const template = chat ? templateOf(model, brought) : undefined;
+  const own = chat ? templatesOf(brought) : undefined;
+  const template = own && overModel(model.chatTemplate, own);
   const same = tokenizer === model.tokenizer && eosIds.size === model.eosIds.length && template === undefined;
   if (same) return model;
   const { encodeAside: inner } = model;
   const encodeAside: EncodeAside | undefined =
-    inner && ((job, signal) => inner({ ...job, added: [added, ...job.added] }, signal));
+    inner &&
+    ((job, signal) => {
+      const over = own === undefined ? [] : [{ templates: own.templates, specialTokens: own.specialTokens }];
+      return inner({ ...job, added: [added, ...job.added], over: [...over, ...job.over] }, signal);
+    });
   return { ...model, tokenizer, encodeAside, eosIds: [...eosIds], chatTemplate: template ?? model.chatTemplate };
 }
 
@@ -92,8 +97,8 @@ function tokensOf({ tokenizer }: Texts, brought: readonly Brought[]): ExtraToken
 /** Templates are parsed once for an adapter. */
 const parsed = new WeakMap<AdapterText, { readonly model: ChatTemplate; readonly template: ChatTemplate }>();
 
-/** The template of the adapters that bring one; undefined where none does. */
-function templateOf({ chatTemplate }: Texts, brought: readonly Brought[]): ChatTemplate | undefined {
+/** What the adapters bring that have templates; undefined where none does. Two that differ are not mixed. */
+function templatesOf(brought: readonly Brought[]): AdapterText | undefined {
   const [first, ...others] = brought.filter(({ text }) => text!.templates.length > 0);
   if (first === undefined) return undefined;
   const source = (lease: Brought) => JSON.stringify(lease.text!.templates);
@@ -104,11 +109,14 @@ function templateOf({ chatTemplate }: Texts, brought: readonly Brought[]): ChatT
       `its chat template is not that of adapter ${JSON.stringify(first.name)}; send the rendered text`,
     );
   }
-  const text = first.text!;
+  return first.text;
+}
+
+function overModel(model: ChatTemplate, text: AdapterText): ChatTemplate {
   const known = parsed.get(text);
-  if (known?.model === chatTemplate) return known.template;
-  const template = overTemplates(chatTemplate, text.templates, text.specialTokens);
-  parsed.set(text, { model: chatTemplate, template });
+  if (known?.model === model) return known.template;
+  const template = overTemplates(model, text.templates, text.specialTokens);
+  parsed.set(text, { model, template });
   return template;
 }
 

@@ -1,6 +1,8 @@
 /** Messages between the main thread and the one that encodes long texts ({@link ./encode-worker.ts}). */
+import type { AdapterText } from '../adapters/adapter-text.js';
 import type { PlainError } from '../adapters/plain-error.js';
 import type { ExtraToken } from '../text/added-tokens.js';
+import type { ChatMessage } from '../text/chat-template.js';
 
 /** Where the thread finds the tokenizer. */
 export interface EncoderModel {
@@ -10,9 +12,16 @@ export interface EncoderModel {
   readonly state: string;
 }
 
+/** A chat that a template makes a text of. */
+export interface ChatText {
+  readonly messages: readonly ChatMessage[];
+  /** Name of the template; absent = the default. */
+  readonly template?: string | undefined;
+}
+
 /** A text to encode. */
 export interface EncodeJob {
-  readonly text: string;
+  readonly source: string | ChatText;
   readonly addSpecialTokens: boolean;
   /** Tokens that are of use: a text with many more is not read to its end. Infinity = it is. */
   readonly most: number;
@@ -20,6 +29,8 @@ export interface EncodeJob {
   readonly last: number | undefined;
   /** What adapters add to the model's tokenizer, one list over the other. */
   readonly added: readonly (readonly ExtraToken[])[];
+  /** The templates that adapters put over the model's, one over the other. */
+  readonly over: readonly Pick<AdapterText, 'templates' | 'specialTokens'>[];
 }
 
 /** A text's ids, or the last ones of them. */

@@ -16,7 +16,7 @@ text.catch(() => {}); // Told by the first answer.
 port.on('message', async (job: EncodeJob) => {
   let answer: FromEncoder;
   try {
-    answer = { type: 'done', encoded: encodeJob((await text).tokenizer, job) };
+    answer = { type: 'done', encoded: encodeJob(await text, job) };
   } catch (thrown) {
     answer = { type: 'failed', error: plainError(thrown) };
   }

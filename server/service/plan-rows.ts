@@ -4,10 +4,17 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppError, type FieldViolation } from '../errors.js';
 import { drawnSamples } from './best-of.js';
 import { encodeJob } from './encode-job.js';
-import type { EncodedText } from './encode-messages.js';
+import type { EncodedText, EncodeJob } from './encode-messages.js';
 import { mergeParameters, parameterViolations } from './parameters.js';
 import type { LoadedModel } from './ports.js';
-import type { AdapterSelection, GenerationParameters, PredictInput, PredictRequest, Prompt } from './types.js';
+import type {
+  AdapterSelection,
+  ChatMessage,
+  GenerationParameters,
+  PredictInput,
+  PredictRequest,
+  Prompt,
+} from './types.js';
 
 /** One sample of an input, checked and encoded. */
 export interface PlannedRow {
@@ -170,7 +177,9 @@ function selectionViolations(selection: AdapterSelection, path: string): FieldVi
 }
 
 /** Longer texts are encoded in a thread of their own, in characters: here they would hold everybody up noticeably. */
-const LONG_TEXT = 65_536;
+const LONG_TEXT = 32_768;
+/** What rendering a message takes, as the encoding of so many characters. */
+const MESSAGE_CHARS = 64;
 
 /** The ids of a prompt that are used. */
 async function encode(
@@ -183,14 +192,30 @@ async function encode(
     const { tokenIds: ids } = prompt;
     return { ids: last === undefined ? ids : ids.slice(-last), count: ids.length, whole: true };
   }
-  const isText = prompt.kind === 'text';
-  const text = isText ? prompt.text : model.chatTemplate.render(prompt.messages, true, prompt.template);
   // A template writes the special tokens itself; and the last tokens of a prompt are known once all of it is read.
+  const addSpecialTokens = prompt.kind === 'text';
   const most = last === undefined ? model.info.contextLength : Number.POSITIVE_INFINITY;
-  const job = { text, addSpecialTokens: isText, most, last, added: [] };
-  const { encodeAside } = model;
-  if (encodeAside !== undefined && text.length > LONG_TEXT) return encodeAside(job, signal);
-  return encodeJob(model.tokenizer, job);
+  const jobOf = (source: EncodeJob['source']): EncodeJob => ({
+    ...{ source, addSpecialTokens, most, last, added: [], over: [] },
+  });
+  const { encodeAside = async (job) => encodeJob(model, job) } = model;
+  if (prompt.kind === 'chat') {
+    const { messages, template } = prompt;
+    if (isLong(messages)) return encodeAside(jobOf({ messages, template }), signal);
+  }
+  const text = prompt.kind === 'text' ? prompt.text : model.chatTemplate.render(prompt.messages, true, prompt.template);
+  // A template may make much of little.
+  return text.length > LONG_TEXT ? encodeAside(jobOf(text), signal) : encodeJob(model, jobOf(text));
+}
+
+/** True for a chat that takes too long to be rendered here. */
+function isLong(messages: readonly ChatMessage[]): boolean {
+  let size = messages.length * MESSAGE_CHARS;
+  for (const { role, content } of messages) {
+    if (size > LONG_TEXT) break;
+    size += role.length + content.length;
+  }
+  return size > LONG_TEXT;
 }
 
 function promptTextOf(prompt: Prompt, promptIds: readonly number[], cut: boolean, { tokenizer }: LoadedModel): string {

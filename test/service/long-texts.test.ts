@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { withTexts } from '../../server/service/adapter-text.js';
 import { EncodeThread } from '../../server/service/encode-thread.js';
 import { createInferenceService } from '../../server/service/inference-service.js';
 import { createModelService } from '../../server/service/model-service.js';
+import { mergeParameters } from '../../server/service/parameters.js';
+import { readPrompt } from '../../server/service/plan-rows.js';
 import { withAddedTokens } from '../../server/text/added-tokens.js';
 import { loadTokenizer } from '../../server/text/hf-tokenizer.js';
 import { failsWith } from '../app-error.js';
@@ -71,7 +74,7 @@ for (const name of NAMES) {
       const added = round % 3 === 0 ? [extra] : [];
       const whole = added.reduce(withAddedTokens, tokenizer).encode(content, addSpecialTokens);
       for (const last of [1, 7, 60, undefined]) {
-        const job = { text: content, addSpecialTokens, most: Number.POSITIVE_INFINITY, last, added };
+        const job = { source: content, addSpecialTokens, most: Number.POSITIVE_INFINITY, last, added, over: [] };
         const { ids, count } = await thread.encode(job);
         assert.deepEqual(ids, last === undefined ? whole : whole.slice(-last), JSON.stringify(content));
         assert.equal(count, whole.length);
@@ -98,6 +101,35 @@ test('others are answered while the last tokens of a long prompt are looked for'
   assert.deepEqual([result!.text, result!.usage], [same!.text, same!.usage]);
 });
 
+test('a chat that is long, or has many messages, is rendered there, by the template that it would have here', async (t) => {
+  const { model, service } = served(t);
+  const many = Array.from({ length: 600 }, (_, i) => ({
+    role: i % 2 === 0 ? 'user' : 'assistant',
+    content: `say ${i}`,
+  }));
+  const ownText = {
+    ...{ tokens: [], specialTokens: {} },
+    templates: [{ name: 'default', template: '{% for one in messages %}<{{ one.content }}>{% endfor %}' }],
+  };
+  for (const messages of [many, [{ role: 'user', content: long }]]) {
+    for (const own of [model, withTexts(model, [{ name: 'own', text: ownText }], true)]) {
+      const ids = model.tokenizer.encode(own.chatTemplate.render(messages, true), false).slice(-8);
+      const elsewhere = { ...own.chatTemplate, render: () => assert.fail('rendered here') };
+      const prompt = { kind: 'chat', messages } as const;
+      const { promptIds } = await readPrompt(prompt, mergeParameters(lastWords), 0, {
+        ...own,
+        chatTemplate: elsewhere,
+      });
+      assert.deepEqual(promptIds, ids);
+    }
+  }
+  const faulty = [{ role: 'user', content: 'a' }, ...many];
+  await assert.rejects(
+    service.predict({ inputs: [{ prompt: { kind: 'chat', messages: faulty, template: 'none' } }] }, forever),
+    failsWith('CHAT_TEMPLATE_FAILED'),
+  );
+});
+
 test('a long text that fits no context is refused there, too', async (t) => {
   const { service } = served(t);
   await assert.rejects(service.predict({ inputs: [text(long)] }, forever), failsWith('CONTEXT_LENGTH_EXCEEDED'));
@@ -117,7 +149,7 @@ test('a long text of a caller who left is given up, and the next one is read', a
 
 test('a model that is unloaded ends the reading', async () => {
   const thread = new EncodeThread(`${MODELS}llama`);
-  const job = { text: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [] };
+  const job = { source: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [], over: [] };
   const reading = [thread.encode(job), thread.encode(job)];
   const refused = reading.map((one) => assert.rejects(one, failsWith('SHUTTING_DOWN')));
   await thread.close();
@@ -127,7 +159,7 @@ test('a model that is unloaded ends the reading', async () => {
 
 test('a folder without a tokenizer is told by the text', async (t) => {
   const thread = threadOf(t, 'no-such-model');
-  const job = { text: 'a', addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [] };
+  const job = { source: 'a', addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [], over: [] };
   await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID'));
 });
 
@@ -138,6 +170,6 @@ test('a tokenizer that has changed on the disk encodes nothing', async (t) => {
   const thread = new EncodeThread(folder);
   t.after(() => thread.close());
   await writeFile(join(folder, 'tokenizer.json'), await readFile(join(folder, 'tokenizer.json')));
-  const job = { text: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 8, added: [] };
+  const job = { source: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 8, added: [], over: [] };
   await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID', /have changed since the model was opened/));
 });
