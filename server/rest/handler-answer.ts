@@ -12,7 +12,7 @@ import { noteFailure, sendError, statusOf, toAppError } from './errors.js';
 import type { FormField } from './form.js';
 import { header } from './headers.js';
 import type { LaterAnswers, LaterSink } from './later.js';
-import { write } from './streaming.js';
+import { takesTrailer, write } from './streaming.js';
 
 /** Headers that belong to the connection and that no handler may set. */
 const OWN = new Set(['content-length', 'transfer-encoding', 'connection', 'keep-alive', 'trailer', 'upgrade']);
@@ -52,7 +52,8 @@ export async function answerByHandler(
   }
   const { code, headers, body, receipts } = answer;
   const streams = typeof body === 'object' && !(body instanceof Uint8Array);
-  const told = streams ? { trailer: ADAPTER_HEADER } : receiptHeaders(receipts);
+  const trailer = takesTrailer(reply.raw, code) ? { trailer: ADAPTER_HEADER } : {};
+  const told = streams ? trailer : receiptHeaders(receipts);
   for (const [name, value] of Object.entries({ ...headers, ...told })) reply.header(name, value);
   reply.code(code);
   if (body === undefined || typeof body === 'string') reply.send(body);

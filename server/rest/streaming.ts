@@ -10,7 +10,8 @@ import { noteFailure, toAppError } from './errors.js';
 
 /**
  * Answers with the events as `renderer` writes them. Throws only before the first event, so that the caller can still
- * answer with a status; later failures become the stream's last line. The receipts follow as a trailer.
+ * answer with a status; later failures become the stream's last line. The receipts follow as a trailer,
+ * where the protocol has one.
  * @param gone aborts when the client leaves
  */
 export async function sendStream(
@@ -23,7 +24,8 @@ export async function sendStream(
   let next = iterator.next();
   await next;
   const raw = reply.raw;
-  reply.header('content-type', renderer.contentType).header('trailer', ADAPTER_HEADER);
+  reply.header('content-type', renderer.contentType);
+  if (takesTrailer(raw, 200)) reply.header('trailer', ADAPTER_HEADER);
   reply.hijack();
   for (const [name, value] of Object.entries(reply.getHeaders())) {
     if (value !== undefined) raw.setHeader(name, value);
@@ -52,6 +54,14 @@ export async function sendStream(
     iterator.return?.().catch(() => {});
     if (!gone.aborted) raw.end();
   }
+}
+
+/**
+ * True where an answer may announce a trailer: Node throws where the body does not end in one, and nothing would be sent.
+ * HTTP/1.0, which many a proxy speaks to its servers, has none, nor have answers without a body.
+ */
+export function takesTrailer({ req }: ServerResponse, status: number): boolean {
+  return (req.httpVersionMajor > 1 || req.httpVersionMinor > 0) && status !== 204 && status !== 304;
 }
 
 /** True where the promise settles before the event loop turns, that is, without waiting for a further step. */

@@ -1,9 +1,10 @@
-/** Streams of handlers that fail after they have begun. */
+/** Streams of handlers that fail after they have begun, or that are sent where no trailer can be. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { openRaw } from '../listener/raw-client.js';
 import { startServer } from '../rest/served.js';
 
 test('a failure is a line of its own, whatever was sent before it', async (t) => {
@@ -38,4 +39,27 @@ export const handle = (input) => {
   assert.equal(await answer(lines, ['é']), `é\n${failure}\n`);
   assert.equal(await answer('text/event-stream', ['data: half']), `data: half\n\ndata: ${failure}\n\n`);
   assert.equal(await answer('text/event-stream', ['data: whole\n\n']), `data: whole\n\ndata: ${failure}\n\n`);
+});
+
+test('a stream ends where its answer can have no trailer: over HTTP/1.0, and without a body', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'loramux-untrailed-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'serving.properties'), 'option.entryPoint=handler.mjs\n');
+  writeFileSync(
+    join(folder, 'handler.mjs'),
+    `import { output } from '@loramux/sdk/handler';
+export const handle = (input) => {
+  const { code } = input.getAsJson();
+  return output({ code, body: (async function* () { yield 'one '; yield 'two'; })() });
+};
+`,
+  );
+  const url = await startServer(t, ['--model', folder, '--log-level', 'silent']);
+  const body = JSON.stringify({ code: 200 });
+  const { socket, received, closed } = await openRaw(Number(new URL(url).port));
+  socket.write(`POST /invocations HTTP/1.0\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+  await closed;
+  assert.match(received(), /^HTTP\/1\.\d 200 .*\r\n\r\none two$/s);
+  const empty = await fetch(`${url}/invocations`, { method: 'POST', body: JSON.stringify({ code: 204 }) });
+  assert.deepEqual([empty.status, await empty.text()], [204, '']);
 });

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { AppError } from '../../server/errors.js';
 import { createRestApp } from '../../server/rest/app.js';
+import { openRaw } from '../listener/raw-client.js';
 import { lines, postJson, serve, until } from './http.js';
 import { memoryServices } from './memory-services.js';
 
@@ -99,6 +100,17 @@ test('server-sent events on Accept, and the receipt as a trailer', async (t) => 
   assert.equal(events.length, 2);
   for (const event of events) assert.ok(JSON.parse(event.replace(/^data: /, '')).token);
   assert.match(response.trailers['x-loramux-adapter']!, /^two@[0-9a-f]{16}$/);
+});
+
+test('a client of HTTP/1.0 has a stream to its end, by the close of the connection', async (t) => {
+  const url = await serve(t, memoryServices());
+  const body = JSON.stringify({ inputs: 'x', adapters: 'two', stream: true, parameters: { max_new_tokens: 3 } });
+  const { socket, received, closed } = await openRaw(Number(new URL(url).port));
+  socket.write(`POST /invocations HTTP/1.0\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+  await closed;
+  const [head, text] = received().split('\r\n\r\n') as [string, string];
+  assert.match(head, /^HTTP\/1\.\d 200 /);
+  assert.equal(lines(text).length, 3);
 });
 
 test('a failure before the first token is a status, one after it is the last line', async (t) => {
