@@ -6,21 +6,52 @@ export const IDENTIFIER_HEADER = 'x-amzn-sagemaker-adapter-identifier';
 /** Header with the attributes that platforms pass on: `key=value` parts, split at ";". */
 export const CUSTOM_ATTRIBUTES = 'x-amzn-sagemaker-custom-attributes';
 
-/** Without case, `_`, `-` and `[]`, in which spellings differ. */
+/** Without case, `_`, `-` and `[]`, in which spellings differ, and without the `x-` of headers. */
 const ADAPTER_NAMES = new Set([
   ...['adapter', 'adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],
+  ...['adaptersource', 'adapterweights', 'activeadapter', 'activeadapters', 'mergedadapters', 'loramuxadapter'],
   ...['lora', 'loras', 'loraid', 'loraname', 'lorapath', 'lorarequest', 'loraadapter', 'loraadapters'],
+  ...['loraintid', 'lorataskid', 'lorauid', 'lorauids', 'loraweights', 'loramodule', 'loramodules'],
 ]);
 
 /** Whether a field, parameter or header of that name looks like an adapter's: passed over, the base model would answer. */
 export function looksLikeAdapter(name: string): boolean {
-  return ADAPTER_NAMES.has(name.toLowerCase().replace(/[_\-[\]]/g, ''));
+  return ADAPTER_NAMES.has(
+    name
+      .toLowerCase()
+      .replace(/^x[_-]/, '')
+      .replace(/[_\-[\]]/g, ''),
+  );
 }
+
+/** Other attributes that choose what answers. */
+const CHOOSING = new Set(['model_name', 'model_version']);
 
 /** The `key=value` parts of {@link CUSTOM_ATTRIBUTES}, trimmed, keys in lower case. */
 export function customAttributes(header: string | undefined): [key: string, value: string][] {
-  return (header ?? '').split(';').flatMap((part): [string, string][] => {
+  const parts = (header ?? '').split(';').flatMap(withoutJoints);
+  return parts.flatMap((part): [string, string][] => {
     const at = part.indexOf('=');
-    return at < 0 ? [] : [[part.slice(0, at).trim().toLowerCase(), part.slice(at + 1).trim()]];
+    return at < 0 ? [] : [[keyOf(part), part.slice(at + 1).trim()]];
   });
+}
+
+const keyOf = (part: string): string =>
+  part
+    .slice(0, Math.max(part.indexOf('='), 0))
+    .trim()
+    .toLowerCase();
+
+/**
+ * HTTP joins a header's lines with commas, which values may hold as well: a comma ends a part only where a choice follows,
+ * which must not be lost in the value before it.
+ */
+function withoutJoints(part: string): string[] {
+  const pieces: string[] = [];
+  for (const piece of part.split(',')) {
+    const key = keyOf(piece);
+    if (pieces.length === 0 || looksLikeAdapter(key) || CHOOSING.has(key)) pieces.push(piece);
+    else pieces[pieces.length - 1] += `,${piece}`;
+  }
+  return pieces;
 }

@@ -98,7 +98,16 @@ test('custom attributes are split and trimmed as the original does', () => {
   assert.equal(customAttribute('trace=abc; adapter = fr ;x', 'adapter'), 'fr');
   assert.equal(customAttribute('Adapter=', 'adapter'), '');
   assert.equal(customAttribute('adapters=fr', 'adapter'), undefined);
+  assert.equal(customAttribute('trace=a,b=c', 'trace'), 'a,b=c');
   assert.equal(customAttribute(undefined, 'adapter'), undefined);
+});
+
+test('custom attributes in several lines, which HTTP joins with commas, are all there', () => {
+  assert.equal(customAttribute('trace=abc, adapter=fr', 'adapter'), 'fr');
+  assert.equal(customAttribute('trace=a,b=c,Adapter = fr; x', 'adapter'), 'fr');
+  assert.equal(customAttribute('trace=abc, adapter=fr', 'trace'), 'abc');
+  assert.equal(customAttribute('adapter=fr, model_name=m', 'model_name'), 'm');
+  assert.equal(customAttribute('adapter=a,b', 'adapter'), 'a,b');
 });
 
 test('in mode djl the first of header, body, query, custom attributes and model field decides', () => {

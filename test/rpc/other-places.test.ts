@@ -26,8 +26,10 @@ describe('an adapter that a remote call names outside of its message', () => {
         { 'X-Amzn-SageMaker-Adapter-Identifier': 'french' },
         { 'X-Amzn-SageMaker-Custom-Attributes': 'tenant=1; adapter=french' },
         { 'X-Amzn-SageMaker-Custom-Attributes': 'lora_name=french' },
+        { 'X-Amzn-SageMaker-Custom-Attributes': 'tenant=1, adapter=french' },
         { adapter: 'french' },
         { 'lora-id': 'french' },
+        { 'x-loramux-adapter': 'french' },
       ] as Record<string, string>[]) {
         const refusal = (thrown: unknown) => {
           const error = ConnectError.from(thrown);
