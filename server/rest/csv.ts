@@ -23,6 +23,9 @@ export function readCsv(text: string): Record<string, unknown> {
   if (records.length === 0) throw new AppError('INVALID_REQUEST', 'the CSV has no row after its header');
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) throw new AppError('INVALID_REQUEST', `the CSV names the column ${twice} twice`);
+  if (names.includes('adapter') && names.includes('adapters')) {
+    throw new AppError('INVALID_REQUEST', 'the CSV names the column adapters twice, once as adapter');
+  }
   return Object.fromEntries(
     names.map((name, at) => [name === 'adapter' ? 'adapters' : name, records.map((record) => record[at]!)]),
   );

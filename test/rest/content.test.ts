@@ -128,6 +128,8 @@ test('CSV has a header row and an input in each further one', async (t) => {
   assert.match(await outcome(await send('inputs\n"a\n')), /^400 the body is not valid CSV/);
   assert.match(await outcome(await send('inputs,adapters\na\n')), /^400 the body is not valid CSV/);
   assert.match(await outcome(await send('inputs,inputs\na,b\n')), /^400 the CSV names the column inputs twice/);
+  const both = await outcome(await send('inputs,adapters,adapter\na,one,two\n'));
+  assert.match(both, /^400 the CSV names the column adapters twice, once as adapter/);
 });
 
 test('bytes that are no text, and packed bodies, are refused and never answered in another form', async (t) => {
