@@ -41,15 +41,24 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The request object that a text is; undefined where it is a prompt. */
+/** Fields that no request is without, and the one that must not be lost. */
+const REQUEST_FIELDS = ['inputs', 'messages', 'prompt', 'adapters'];
+/** How a request object begins, whether it is whole or not. */
+const REQUEST_START = new RegExp(`^\\s*\\{\\s*"(${REQUEST_FIELDS.join('|')})"\\s*:`);
+
+/**
+ * The request object that a text is; undefined where it is a prompt.
+ * @throws AppError INVALID_REQUEST where it begins as a request and is broken
+ */
 export function requestObject(text: string): Record<string, unknown> | undefined {
   if (!text.trimStart().startsWith('{')) return undefined;
+  let value: unknown;
   try {
-    const value: unknown = JSON.parse(text);
-    return isObject(value) && ('inputs' in value || 'messages' in value || 'prompt' in value) ? value : undefined;
+    value = JSON.parse(text);
   } catch {
-    return undefined;
+    return REQUEST_START.test(text) ? (parseJson(text) as never) : undefined;
   }
+  return isObject(value) && REQUEST_FIELDS.some((field) => field in value) ? value : undefined;
 }
 
 function isJsonType(type: string): boolean {

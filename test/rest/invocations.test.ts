@@ -124,6 +124,14 @@ test('bodies: no content type and curl forms count as JSON, text/plain is one in
   assert.equal(plain.length, 1);
   const object = await (await send('text/plain', '{"inputs": "Hello"}')).json();
   assert.deepEqual(object, plain[0]);
+  // Taken for prompts, the base model would answer them in silence.
+  for (const broken of ['{"inputs": "Hello", "adapters": "one",}', '{ "adapters": "one", "inputs": "a"}}']) {
+    const refused = await send('text/plain', broken);
+    assert.match(((await refused.json()) as { message: string }).message, /^the body is not valid JSON: .* at line 1/);
+  }
+  const lacking = await send('text/plain', '{"adapters": "one"}');
+  assert.match(((await lacking.json()) as { message: string }).message, /^the body must have inputs/);
+  for (const prompt of ['{', '{"a": 1}', '{ braces }']) assert.equal((await send('text/plain', prompt)).status, 200);
   assert.equal((await send('image/png', 'x')).status, 400);
   const invalid = await fetch(`${url}/invocations`, { method: 'POST', body: Buffer.from([0x22, 0xff, 0x22]) });
   assert.match(((await invalid.json()) as { message: string }).message, /not valid UTF-8/);
