@@ -96,7 +96,7 @@ async function unregister(
 ): Promise<object> {
   const model = adapterModel(services, request);
   const parameters = new ManagementParameters(request);
-  const expectedDigest = parameters.text('expected_digest');
+  const expectedDigest = parameters.filled('expected_digest');
   parameters.end('expected_digest');
   const asked = { model: model.name, name, ...(expectedDigest && { expectedDigest }) };
   const info = await services.adapters.delete(asked, callContext(request, reply));
@@ -108,7 +108,7 @@ async function update(services: Services, request: FastifyRequest, reply: Fastif
   const model = adapterModel(services, request);
   const name = adapterOf(request);
   const parameters = new ManagementParameters(request);
-  const [source, digest, expectedDigest] = ['src', 'digest', 'expected_digest'].map((name) => parameters.text(name));
+  const [source, digest, expectedDigest] = ['src', 'digest', 'expected_digest'].map((name) => parameters.filled(name));
   const change = {
     model: model.name,
     name,
@@ -151,7 +151,7 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
   const source = parameters.text('src');
   if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
   if (!source) throw invalidField('src', 'is missing; give the folder with the adapter');
-  const expectedDigest = parameters.text('expected_digest');
+  const expectedDigest = parameters.filled('expected_digest');
   return {
     name,
     source,

@@ -28,6 +28,16 @@ export class ManagementParameters {
     return this.#take(name, (text) => text, textField);
   }
 
+  /**
+   * A text that changes what the call does: an empty one, as a script leaves it whose variable is not set, is refused
+   * where it would have been passed over.
+   */
+  filled(name: string): string | undefined {
+    const text = this.text(name);
+    if (text === '') throw invalidField(name, 'is empty; leave it out where it is not meant');
+    return text;
+  }
+
   /** In a body true or false, in a query the words, in any letter case. */
   boolean(name: string): boolean | undefined {
     return this.#take(name, booleanText, booleanField);

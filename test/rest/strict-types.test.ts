@@ -84,6 +84,18 @@ test('bodies of management calls have JSON types, and queries have texts', async
   const [status, told] = await ask('DELETE', '/adapters/a?expected_digets=00');
   assert.equal(status, 400);
   assert.match(told.message, /^expected_digets is no parameter of this call; there are expected_digest$/);
+  // So would one that a script left empty.
+  for (const [method, path] of [
+    ['DELETE', '/adapters/a?expected_digest='],
+    ['POST', '/adapters/a/update?src=a&expected_digest='],
+    ['POST', '/adapters/a/update?digest='],
+    ['POST', '/adapters/a/update?src='],
+    ['POST', '/adapters?name=a&src=a&replace=true&expected_digest='],
+  ] as const) {
+    const [status, told] = await ask(method, path);
+    assert.deepEqual([path, status], [path, 400]);
+    assert.match(told.message, /^(expected_digest|digest|src) is empty/);
+  }
   assert.equal((await ask('GET', '/adapters/a'))[0], 200);
 });
 
