@@ -16,7 +16,7 @@ export interface MergePart {
 
 /**
  * The folder with the parts merged in. An adapter with a vocabulary of its own, which is merged alone, makes it the model's.
- * Throws ADAPTER_UNSUPPORTED for what has no merged form.
+ * Throws ADAPTER_UNSUPPORTED for what has no merged form, ADAPTER_OVERFLOW where weights leave the range of floats.
  */
 export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]): Promise<ModelFolder> {
   for (const { adapter } of parts) {
@@ -49,7 +49,17 @@ export async function mergeInto(folder: ModelFolder, parts: readonly MergePart[]
   }
   mergeNorms(spec, parts, changed);
   if (vocabulary !== undefined) spec = await resizeHead(folder, spec, vocabulary, changed);
+  for (const [name, values] of changed) requireFinite(name, values);
   return { ...folder, spec, checkpoint: withChanges(folder.checkpoint, changed, spec.hiddenSize) };
+}
+
+/** No answer of a model with an infinite weight can be computed. */
+function requireFinite(name: string, values: Float32Array): void {
+  let poison = 0;
+  for (const value of values) poison += value * 0;
+  if (poison === 0) return;
+  const why = 'the adapters, or the weights that they are given, are too large';
+  throw new AppError('ADAPTER_OVERFLOW', `merged, ${name} leaves the range of floats: ${why}`);
 }
 
 /** The head with the outputs of the vocabulary: those of the base that it keeps, then its own. */

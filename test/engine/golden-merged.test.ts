@@ -84,6 +84,17 @@ describe('merging', async () => {
     }
   });
 
+  test('a weight that takes the model out of the range of floats is refused, not served', async () => {
+    const adapter = await model.adapter(model.golden.adapters['qv-r4']!.path);
+    await assert.rejects(
+      mergeInto(model.folder, [{ adapter, weight: 1e300 }]),
+      (error) =>
+        error instanceof AppError &&
+        error.reason === 'ADAPTER_OVERFLOW' &&
+        /_proj\.weight leaves the range of floats/.test(error.message),
+    );
+  });
+
   test('an activated adapter has no merged form and is refused', async () => {
     const adapter = await model.adapter(model.golden.adapters.alora!.path);
     await assert.rejects(
