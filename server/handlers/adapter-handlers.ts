@@ -7,7 +7,8 @@ import type { AdapterCode, CodeOf, StartedCode } from '../service/adapter-code.j
 import type { HandlerAnswer } from '../service/handler-types.js';
 import type { CallContext, InferenceService } from '../service/types.js';
 import { inputOf } from './adapter-input.js';
-import { HandlerHost, type HandlerLimits, type HostLog } from './host.js';
+import type { HandlerLog } from './handler-thread.js';
+import { HandlerHost, type HandlerLimits } from './host.js';
 
 /** What the service is made of. */
 export interface AdapterHandlersOptions {
@@ -20,7 +21,7 @@ export interface AdapterHandlersOptions {
   readonly inference: InferenceService;
   /** True where a model has a handler of its own, which then answers for its adapters. */
   readonly ownHandler: (model: string) => boolean;
-  readonly log: HostLog;
+  readonly log: HandlerLog;
 }
 
 interface Running {

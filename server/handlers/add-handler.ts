@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { OpenedHandler, OpenedModel } from '../service/model-description.js';
 import type { AdapterService, ModelInfo } from '../service/types.js';
 import type { HandlerModels } from './handler-models.js';
-import type { HostLog } from './host.js';
+import type { HandlerLog } from './handler-thread.js';
 
 /**
  * Starts it and tells it of the adapters that lie in the model's folder. Where the handler stands alone, each sub-folder
@@ -17,7 +17,7 @@ export async function addHandler(
   loaded: Pick<AdapterService, 'list'>,
   name: string,
   { options, adapterFolders, handler }: OpenedModel & { readonly handler: OpenedHandler },
-  log: HostLog,
+  log: HandlerLog,
 ): Promise<ModelInfo> {
   const { folder, entryPoint, properties, alone, callMs } = handler;
   const { loraEnabled } = options;

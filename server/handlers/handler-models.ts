@@ -7,7 +7,8 @@ import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/h
 import type { CallContext, InferenceService, ModelInfo } from '../service/types.js';
 import { AdapterHandlers } from './adapter-handlers.js';
 import { HandlerAdapters } from './handler-adapters.js';
-import { HandlerHost, type HandlerLimits, type HostLog } from './host.js';
+import type { HandlerLog } from './handler-thread.js';
+import { HandlerHost, type HandlerLimits } from './host.js';
 
 /** A model with a handler. */
 export interface HandlerModel {
@@ -30,7 +31,7 @@ export interface HandlerModelsOptions {
   readonly limits: HandlerLimits;
   /** What handlers generate with. */
   readonly inference: InferenceService;
-  readonly log: HostLog;
+  readonly log: HandlerLog;
   /** Adapters that may bring handlers. */
   readonly adapters: {
     readonly folders: readonly string[];

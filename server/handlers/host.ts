@@ -1,12 +1,10 @@
-/** The main thread's end of a handler's thread: calls, streams, time limits, and a new thread when one is lost. */
-import type { Worker } from 'node:worker_threads';
+/** The main thread's end of a handler: which thread runs its calls, and a new one, told of the adapters, when one is lost. */
 import type { InputParts } from '../../sdk/handler-input.js';
 import { AppError } from '../errors.js';
-import type { CallContext, InferenceService, Receipt } from '../service/types.js';
-import { moduleBeside, startThread } from '../threads.js';
-import { HostGenerations } from './host-generations.js';
-import type { FromHandler, HandlerFunction, HandlerWorkerOptions, ToHandler } from './messages.js';
-import { PieceQueue } from './piece-queue.js';
+import type { CallContext, InferenceService } from '../service/types.js';
+import { HandlerCalls, type HostAnswer } from './handler-calls.js';
+import { type HandlerLog, HandlerThread } from './handler-thread.js';
+import type { HandlerFunction, HandlerWorkerOptions } from './messages.js';
 
 /** Bounds of a handler. */
 export interface HandlerLimits {
@@ -23,52 +21,27 @@ export interface HostOptions extends HandlerWorkerOptions {
   readonly inference: InferenceService | undefined;
   /** Registrations that a new thread must know before it takes calls. */
   readonly registrations: () => Iterable<InputParts>;
-  readonly log: HostLog;
+  readonly log: HandlerLog;
 }
 
-/** The part of a logger that is used. */
-export interface HostLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
-
-/** What a call came to. */
-export interface HostAnswer {
-  readonly code: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string | Uint8Array | AsyncIterable<string | Uint8Array> | undefined;
-  /** Of what was generated for it; more may come while the body is a stream. */
-  readonly receipts: readonly Receipt[];
-}
-
-/** How long a thread may take to say that it still runs, once a call is late. */
-const PONG_MS = 1000;
-/** Time for a module to be loaded. */
-const START_MS = 60_000;
 /** A thread that could not be started is not tried again before this time. */
 const RETRY_MS = 1000;
 
-interface Call {
-  readonly fn: HandlerFunction;
-  settle(answer: HostAnswer): void;
-  fail(error: AppError): void;
-  readonly queue: PieceQueue;
-  readonly receipts: readonly Receipt[];
-  timer: NodeJS.Timeout | undefined;
-  streaming: boolean;
+/** The thread that is there, and what it works on. */
+interface Running {
+  readonly thread: HandlerThread;
+  readonly calls: HandlerCalls;
+  /** True once it takes calls of others than the host. */
+  up: boolean;
 }
 
 /** One handler. */
 export class HandlerHost {
   readonly #options: HostOptions;
-  readonly #calls = new Map<number, Call>();
-  readonly #generations: HostGenerations;
-  #worker: Worker | undefined;
+  #running: Running | undefined;
   #functions: ReadonlySet<HandlerFunction> = new Set();
-  #ready: Promise<void> | undefined;
+  #ready: Promise<HandlerCalls> | undefined;
   #failedAt = Number.NEGATIVE_INFINITY;
-  #nextId = 1;
-  #pong = (): void => {};
   /** Why no thread is started any more. */
   #closed: AppError | undefined;
   #idle = (): void => {};
@@ -77,18 +50,12 @@ export class HandlerHost {
 
   constructor(options: HostOptions) {
     this.#options = options;
-    this.#generations = new HostGenerations(options, (message) => this.#send(message));
-  }
-
-  /** True while a thread is there that takes calls. */
-  get alive(): boolean {
-    return this.#worker !== undefined;
   }
 
   /** Starts the thread. Throws MODEL_INVALID where the module cannot be loaded or has no `handle`. */
   async start(): Promise<void> {
     try {
-      await this.#thread();
+      await this.#calls();
     } catch (thrown) {
       const { message } = AppError.from(thrown);
       throw new AppError('MODEL_INVALID', message, { cause: thrown });
@@ -106,21 +73,21 @@ export class HandlerHost {
    *   CANCELED
    */
   async call(fn: HandlerFunction, input: InputParts, context: CallContext): Promise<HostAnswer> {
+    let answer: Promise<HostAnswer>;
     this.#waiting++;
     try {
-      await this.#thread();
-    } catch (error) {
+      const calls = await this.#calls();
+      answer = calls.run(fn, input, context);
+    } finally {
       this.#waiting--;
-      if (!this.busy) this.#idle();
-      throw error;
+      this.#look();
     }
-    this.#waiting--;
-    return this.#call(fn, input, context);
+    return answer;
   }
 
   /** True while calls run, or wait for a thread. */
   get busy(): boolean {
-    return this.#calls.size + this.#waiting > 0;
+    return this.#waiting + (this.#running?.calls.size ?? 0) > 0;
   }
 
   /** Resolves when no call runs, at the latest after `withinMs`. */
@@ -138,243 +105,107 @@ export class HandlerHost {
   /** Ends the thread; what still runs fails with the reason. */
   async close(why = new AppError('SHUTTING_DOWN', 'the server is shutting down')): Promise<void> {
     this.#closed = why;
-    const worker = this.#worker;
-    this.#lose(why);
-    await worker?.terminate();
+    const running = this.#running;
+    if (running === undefined) return;
+    this.#lose(running, why);
+    await running.thread.end();
   }
 
-  #call(fn: HandlerFunction, input: InputParts, { requestId, signal }: CallContext): Promise<HostAnswer> {
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) {
-        reject(canceled());
-        return;
-      }
-      const cancel = (error: AppError): void => {
-        this.#send({ type: 'cancel', id, message: error.message });
-        this.#end(id, error);
-      };
-      const onAbort = (): void => cancel(canceled());
-      const queue = new PieceQueue(
-        (pieces) => {
-          this.#send({ type: 'more', id, pieces });
-          this.#watch(id);
-        },
-        () => cancel(canceled()),
-      );
-      const over = (): void => signal.removeEventListener('abort', onAbort);
-      this.#calls.set(id, {
-        fn,
-        queue,
-        receipts: this.#generations.open(id, { requestId, signal }),
-        timer: undefined,
-        streaming: false,
-        settle: (answer) => {
-          if (!(answer.body instanceof PieceQueue)) over();
-          resolve(answer);
-        },
-        fail: (error) => {
-          over();
-          reject(error);
-        },
-      });
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#watch(id);
-      this.#send({ type: 'call', id, function: fn, input: plain(input), requestId });
-    });
-  }
-
-  #receive(message: FromHandler): void {
-    switch (message.type) {
-      case 'answer': {
-        const call = this.#calls.get(message.id);
-        if (call === undefined) return;
-        const { code, headers, body } = message;
-        const streaming = typeof body === 'object' && 'stream' in body;
-        call.streaming = streaming;
-        call.settle({ code, headers, body: streaming ? call.queue : body, receipts: call.receipts });
-        if (streaming) this.#watch(message.id);
-        else this.#end(message.id);
-        return;
-      }
-      case 'piece':
-        this.#watch(message.id);
-        this.#calls.get(message.id)?.queue.push(message.data);
-        return;
-      case 'end':
-        this.#end(message.id);
-        return;
-      case 'error':
-        this.#end(message.id, failed(message.message, message.status));
-        return;
-      case 'generate':
-      case 'pull':
-      case 'leave':
-        this.#generations.receive(message);
-        return;
-      case 'pong':
-        this.#pong();
-    }
-  }
-
-  /** A call is over: with an error, or with all that it had to say. */
-  #end(id: number, error?: AppError): void {
-    const call = this.#calls.get(id);
-    if (call === undefined) return;
-    this.#calls.delete(id);
-    clearTimeout(call.timer);
-    this.#generations.close(id);
-    if (error === undefined) call.queue.end();
-    else {
-      call.fail(error);
-      call.queue.fail(error);
-    }
+  /** Tells whoever waits for the last call. */
+  #look(): void {
     if (!this.busy) this.#idle();
   }
 
-  /** Starts the time of a call anew. */
-  #watch(id: number): void {
-    const call = this.#calls.get(id);
-    if (call === undefined) return;
-    clearTimeout(call.timer);
-    call.timer = setTimeout(() => void this.#late(id), this.#options.limits.callMs);
-  }
-
   /** A call is late. A thread that still answers loses this call only; one that does not is replaced. */
-  async #late(id: number): Promise<void> {
-    const { callMs } = this.#options.limits;
-    const error = new AppError('HANDLER_TIMEOUT', `the handler did not answer within ${callMs} ms`);
-    const worker = this.#worker;
-    this.#send({ type: 'cancel', id, message: error.message });
-    const answers = await new Promise<boolean>((resolve) => {
-      const timer = setTimeout(() => resolve(false), PONG_MS);
-      this.#pong = () => {
-        clearTimeout(timer);
-        resolve(true);
-      };
-      this.#send({ type: 'ping' });
-    });
-    this.#end(id, error);
-    if (answers || worker === undefined || worker !== this.#worker) return;
+  async #late(running: Running, id: number, error: AppError): Promise<void> {
+    const answers = await running.thread.answers();
+    running.calls.end(id, error);
+    if (answers || running !== this.#running) return;
     this.#options.log.warn({ model: this.#options.model }, 'the handler no longer answers; it is started anew');
-    this.#lose(new AppError('HANDLER_CRASHED', 'the handler was ended because another call of it did not end'));
-    void worker.terminate();
+    this.#lose(
+      running,
+      new AppError('HANDLER_CRASHED', 'the handler was ended because another call of it did not end'),
+    );
+    void running.thread.end();
     this.#restart();
   }
 
   /** The thread is gone: nothing of it will answer. */
-  #lose(error: AppError): void {
-    this.#worker = undefined;
+  #lose(running: Running, error: AppError): void {
+    if (running === this.#running) this.#forget();
+    running.calls.endAll(error);
+  }
+
+  #forget(): void {
+    this.#running = undefined;
     this.#ready = undefined;
-    for (const id of [...this.#calls.keys()]) this.#end(id, error);
   }
 
   #restart(): void {
-    if (this.#closed === undefined) this.#thread().catch(() => {});
+    if (this.#closed === undefined) this.#calls().catch(() => {});
   }
 
-  /** The thread that runs, or a new one. */
-  #thread(): Promise<void> {
+  /** Calls of the thread that runs, or of a new one. */
+  #calls(): Promise<HandlerCalls> {
     this.#ready ??= this.#start();
     return this.#ready;
   }
 
-  async #start(): Promise<void> {
-    const { limits, inference: _, registrations, log, ...options } = this.#options;
-    if (this.#closed !== undefined) throw this.#closed;
+  async #start(): Promise<HandlerCalls> {
     // A module that cannot be loaded would otherwise be tried at every request.
     const wait = this.#failedAt + RETRY_MS - performance.now();
-    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
-    const worker = startThread(
-      moduleBeside(import.meta.url, 'worker'),
-      { options },
-      {
-        resourceLimits: { maxOldGenerationSizeMb: Math.max(8, Math.ceil(limits.memoryBytes / 2 ** 20)) },
-        stdout: true,
-        stderr: true,
-      },
-    );
-    this.#worker = worker;
-    const { model, adapter, entryPoint } = options;
-    const fields = { model, ...(adapter !== undefined && { adapter }), handler: entryPoint };
-    worker.stdout.on('data', (data: Buffer) => log.info(fields, data.toString().trimEnd()));
-    worker.stderr.on('data', (data: Buffer) => log.warn(fields, data.toString().trimEnd()));
-    let up = false;
+    if (wait > 0 && this.#closed === undefined) await new Promise((resolve) => setTimeout(resolve, wait));
+    if (this.#closed !== undefined) throw this.#closed;
+    const running = this.#begin();
+    this.#running = running;
     try {
-      await new Promise<void>((resolve, reject) => {
-        const lost = (error: AppError): void => {
-          reject(error);
-          if (this.#worker !== worker) return;
-          log.warn({ ...fields, reason: error.reason }, error.message);
-          this.#lose(error);
-          // A module that ends its thread while it is loaded is tried again when it is called, not over and over.
-          if (up) this.#restart();
-        };
-        const late = setTimeout(() => {
-          reject(new AppError('HANDLER_TIMEOUT', `the handler did not start within ${START_MS} ms`));
-          void worker.terminate();
-        }, START_MS);
-        worker.on('message', (message: FromHandler) => {
-          if (message.type === 'ready') {
-            clearTimeout(late);
-            this.#functions = new Set(message.functions);
-            up = true;
-            resolve();
-          } else if (message.type === 'failed') {
-            clearTimeout(late);
-            reject(
-              new AppError('HANDLER_CRASHED', `the handler ${options.entryPoint} cannot be loaded: ${message.message}`),
-            );
-          } else if (this.#worker === worker) this.#receive(message);
-        });
-        worker.on('error', (error) => lost(crash(error)));
-        worker.on('exit', (code) => {
-          clearTimeout(late);
-          lost(new AppError('HANDLER_CRASHED', `the thread of the handler ended with code ${code}`));
-        });
-      });
-      for (const input of registrations()) await this.#replay(input);
+      this.#functions = await running.thread.loaded;
+      running.up = true;
+      for (const input of this.#options.registrations()) {
+        await this.#replay(running, input);
+        if (this.#running !== running) return this.#calls();
+      }
     } catch (error) {
       this.#failedAt = performance.now();
-      if (this.#worker === worker) {
-        this.#worker = undefined;
-        this.#ready = undefined;
-        void worker.terminate();
-      }
+      if (this.#running === running) this.#forget();
+      void running.thread.end();
       throw error;
     }
+    return running.calls;
+  }
+
+  #begin(): Running {
+    const { limits, inference, registrations: _, log, ...options } = this.#options;
+    const thread = new HandlerThread(options, limits.memoryBytes, log, {
+      message: (message) => calls.receive(message),
+      lost: (error) => {
+        this.#lose(running, error);
+        // A module that ends its thread while it is loaded is tried again when it is called, not over and over.
+        if (running.up) this.#restart();
+      },
+    });
+    const { model, adapter } = options;
+    const calls: HandlerCalls = new HandlerCalls({
+      ...{ model, adapter, inference, callMs: limits.callMs },
+      send: (message) => thread.send(message),
+      late: (id, error) => void this.#late(running, id, error),
+      over: () => this.#look(),
+    });
+    const running: Running = { thread, calls, up: false };
+    return running;
   }
 
   /** Tells a new thread of an adapter; a refusal is the adapter's own matter. */
-  async #replay(input: InputParts): Promise<void> {
+  async #replay({ calls }: Running, input: InputParts): Promise<void> {
     if (!this.has('registerAdapter')) return;
     const call = { requestId: 'restart', signal: new AbortController().signal };
-    await this.#call('registerAdapter', input, call).catch((error: AppError) =>
-      this.#options.log.warn({ model: this.#options.model, err: error }, 'the handler refused an adapter that it had'),
-    );
+    await calls
+      .run('registerAdapter', input, call)
+      .catch((error: AppError) =>
+        this.#options.log.warn(
+          { model: this.#options.model, err: error },
+          'the handler refused an adapter that it had',
+        ),
+      );
   }
-
-  #send(message: ToHandler): void {
-    this.#worker?.postMessage(message);
-  }
-}
-
-function crash(error: Error & { code?: unknown }): AppError {
-  if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
-    return new AppError('HANDLER_OUT_OF_MEMORY', 'the handler ran out of memory; it is started anew');
-  }
-  return new AppError('HANDLER_CRASHED', `the handler crashed: ${error.message}`, { cause: error });
-}
-
-function failed(message: string, status: number | undefined): AppError {
-  return new AppError('HANDLER_FAILED', message, status === undefined ? {} : { metadata: { status: String(status) } });
-}
-
-function canceled(): AppError {
-  return new AppError('CANCELED', 'the client went away');
-}
-
-/** What can be sent to another thread. */
-function plain({ properties, content }: InputParts): InputParts {
-  return { properties: [...properties], content };
 }

@@ -3,7 +3,9 @@ import { realPathOf } from '../adapters/real-path.js';
 import { AppError } from '../errors.js';
 import type { CallContext } from '../service/types.js';
 import type { FunctionSource, WorkflowFunction, WorkflowFunctions } from '../service/workflows/functions.js';
-import { HandlerHost, type HandlerLimits, type HostAnswer, type HostLog } from './host.js';
+import type { HostAnswer } from './handler-calls.js';
+import type { HandlerLog } from './handler-thread.js';
+import { HandlerHost, type HandlerLimits } from './host.js';
 
 /** What the service is made of. */
 export interface WorkflowFunctionsOptions {
@@ -12,7 +14,7 @@ export interface WorkflowFunctionsOptions {
   readonly limits: HandlerLimits;
   /** How long a function that no workflow needs any more may finish what it answers. */
   readonly drainMs: number;
-  readonly log: HostLog;
+  readonly log: HandlerLog;
 }
 
 interface Shared {

@@ -5,7 +5,8 @@ import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { InputParts } from '../../sdk/handler-input.js';
 import { AppError } from '../../server/errors.js';
-import { HandlerHost, type HostAnswer, type HostOptions } from '../../server/handlers/host.js';
+import type { HostAnswer } from '../../server/handlers/handler-calls.js';
+import { HandlerHost, type HostOptions } from '../../server/handlers/host.js';
 
 const CALL = { requestId: 'r-1', signal: new AbortController().signal };
 const input = (text: string, properties: [string, string][] = []): InputParts => ({
