@@ -34,6 +34,8 @@ export class HandlerThread {
   readonly #worker: Worker;
   /** True: nobody needs to be told of its end. */
   #over = false;
+  /** What all who asked for a sign of life wait for; absent = nobody does. */
+  #asked: Promise<boolean> | undefined;
   #pong = (): void => {};
 
   /** @param memoryBytes its heap */
@@ -90,14 +92,17 @@ export class HandlerThread {
 
   /** True where the thread still comes round to messages. */
   answers(): Promise<boolean> {
-    return new Promise((resolve) => {
+    this.#asked ??= new Promise<boolean>((resolve) => {
       const timer = setTimeout(() => resolve(false), PONG_MS);
       this.#pong = () => {
         clearTimeout(timer);
         resolve(true);
       };
       this.send({ type: 'ping' });
+    }).finally(() => {
+      this.#asked = undefined;
     });
+    return this.#asked;
   }
 
   /** Ends it, whatever it does. */

@@ -178,6 +178,23 @@ test('a call that never ends is failed after its time; a thread that hangs is re
   assert.equal((await host.call('handle', input('x'), CALL)).body, '1', 'the thread is a new one');
 });
 
+test('calls that are late together are lost alone: the thread that still answers stays', async (t) => {
+  const host = await started(
+    t,
+    `let calls = 0;
+     export async function handle(input) {
+       calls++;
+       if (input.getAsString() === 'forget') await new Promise(() => {});
+       return String(calls);
+     }`,
+    { limits: { callMs: 300, memoryBytes: 64 * 1024 * 1024 } },
+  );
+  const late = await Promise.allSettled(['forget', 'forget'].map((text) => host.call('handle', input(text), CALL)));
+  const reasons = late.map((one) => reason((one as PromiseRejectedResult).reason));
+  assert.deepEqual(reasons, ['HANDLER_TIMEOUT', 'HANDLER_TIMEOUT']);
+  assert.equal((await host.call('handle', input('x'), CALL)).body, '3', 'the thread is the same');
+});
+
 test('a handler that needs too much memory is ended and started anew', async (t) => {
   const host = await started(
     t,
