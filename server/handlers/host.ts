@@ -31,7 +31,7 @@ const RETRY_MS = 1000;
 interface Running {
   readonly thread: HandlerThread;
   readonly calls: HandlerCalls;
-  /** True once it takes calls of others than the host. */
+  /** True once it knows the adapters and takes calls. */
   up: boolean;
 }
 
@@ -42,6 +42,8 @@ export class HandlerHost {
   #functions: ReadonlySet<HandlerFunction> = new Set();
   #ready: Promise<HandlerCalls> | undefined;
   #failedAt = Number.NEGATIVE_INFINITY;
+  /** What a thread was told of adapters when it was lost: another one that is told the same would be lost, too. */
+  readonly #fatal = new Set<string>();
   /** Why no thread is started any more. */
   #closed: AppError | undefined;
   #idle = (): void => {};
@@ -122,27 +124,22 @@ export class HandlerHost {
     running.calls.end(id, error);
     if (answers || running !== this.#running) return;
     this.#options.log.warn({ model: this.#options.model }, 'the handler no longer answers; it is started anew');
-    this.#lose(
-      running,
-      new AppError('HANDLER_CRASHED', 'the handler was ended because another call of it did not end'),
-    );
     void running.thread.end();
-    this.#restart();
+    const lost = 'the handler was ended because another call of it did not end';
+    this.#lose(running, new AppError('HANDLER_CRASHED', lost));
   }
 
   /** The thread is gone: nothing of it will answer. */
   #lose(running: Running, error: AppError): void {
     if (running === this.#running) this.#forget();
     running.calls.endAll(error);
+    // A module that ends its thread while it is loaded is tried again when it is called, not over and over.
+    if (running.up && this.#closed === undefined) this.#calls().catch(() => {});
   }
 
   #forget(): void {
     this.#running = undefined;
     this.#ready = undefined;
-  }
-
-  #restart(): void {
-    if (this.#closed === undefined) this.#calls().catch(() => {});
   }
 
   /** Calls of the thread that runs, or of a new one. */
@@ -160,11 +157,15 @@ export class HandlerHost {
     this.#running = running;
     try {
       this.#functions = await running.thread.loaded;
-      running.up = true;
       for (const input of this.#options.registrations()) {
+        const told = JSON.stringify(input.properties);
+        if (this.#fatal.has(told)) continue;
         await this.#replay(running, input);
-        if (this.#running !== running) return this.#calls();
+        if (this.#running === running) continue;
+        this.#fatal.add(told);
+        return this.#calls();
       }
+      running.up = true;
     } catch (error) {
       this.#failedAt = performance.now();
       if (this.#running === running) this.#forget();
@@ -178,11 +179,7 @@ export class HandlerHost {
     const { limits, inference, registrations: _, log, ...options } = this.#options;
     const thread = new HandlerThread(options, limits.memoryBytes, log, {
       message: (message) => calls.receive(message),
-      lost: (error) => {
-        this.#lose(running, error);
-        // A module that ends its thread while it is loaded is tried again when it is called, not over and over.
-        if (running.up) this.#restart();
-      },
+      lost: (error) => this.#lose(running, error),
     });
     const { model, adapter } = options;
     const calls: HandlerCalls = new HandlerCalls({

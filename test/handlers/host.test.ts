@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -193,6 +193,34 @@ test('calls that are late together are lost alone: the thread that still answers
   const reasons = late.map((one) => reason((one as PromiseRejectedResult).reason));
   assert.deepEqual(reasons, ['HANDLER_TIMEOUT', 'HANDLER_TIMEOUT']);
   assert.equal((await host.call('handle', input('x'), CALL)).body, '3', 'the thread is the same');
+});
+
+test('an adapter that ends each thread that is told of it is left out of new threads', async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'loramux-starts-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const starts = path.join(folder, 'starts');
+  const adapters: InputParts[] = [];
+  const host = await started(
+    t,
+    `import { appendFileSync } from 'node:fs';
+     appendFileSync(${JSON.stringify(starts)}, 'x');
+     const known = [];
+     export const registerAdapter = (input) => {
+       if (input.getProperty('name') === 'fr') process.exit(3);
+       if (input.getProperty('name') === 'de') for (;;);
+       known.push(input.getProperty('name'));
+     };
+     export async function handle(input) {
+       if (input.getAsString() === 'exit') process.exit(3);
+       return known.join();
+     }`,
+    { registrations: () => adapters, limits: { callMs: 300, memoryBytes: 64 * 1024 * 1024 } },
+  );
+  for (const name of ['it', 'fr', 'de', 'es']) adapters.push({ properties: [['name', name]], content: [] });
+  await assert.rejects(host.call('handle', input('exit'), CALL), { reason: 'HANDLER_CRASHED' });
+  assert.equal((await host.call('handle', input('list'), CALL)).body, 'it,es');
+  assert.equal((await host.call('handle', input('list'), CALL)).body, 'it,es');
+  assert.equal(readFileSync(starts).length, 4, 'the first thread, two that were lost, and the one that answers');
 });
 
 test('a handler that needs too much memory is ended and started anew', async (t) => {
