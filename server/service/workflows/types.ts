@@ -35,6 +35,14 @@ export interface WorkflowInfo {
   readonly createdAt: number;
 }
 
+/** What identifies a workflow; the version '' is one, too. */
+export type WorkflowKey = Pick<WorkflowInfo, 'name' | 'version'>;
+
+/** `name`, or `name/version`. */
+export function workflowId({ name, version }: WorkflowKey): string {
+  return version === '' ? name : `${name}/${version}`;
+}
+
 /** Where a workflow's definition comes from. */
 export type WorkflowSource =
   /** A file, or a folder that holds workflow.json, workflow.yml or workflow.yaml; absolute path or `file:` URI. */

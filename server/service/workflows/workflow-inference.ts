@@ -1,7 +1,7 @@
 /** Answers for workflows: what a workflow comes to, whole or as a stream. */
 import type { CallContext, InferenceService, PredictEvent, PredictRequest, PredictResult } from '../types.js';
+import type { Workflow } from './workflow-registry.js';
 import { WorkflowRun } from './workflow-run.js';
-import type { Workflow } from './workflow-service.js';
 
 /**
  * The same service, which also takes names of workflows as `model`, with or without `/version`.

@@ -10,7 +10,7 @@ import type {
   Prompt,
 } from '../types.js';
 import type { Call, Value } from './calls.js';
-import type { Workflow } from './workflow-service.js';
+import type { Workflow } from './workflow-registry.js';
 
 type ModelValue = Extract<Value, { kind: 'model' }>;
 type FunctionValue = Extract<Value, { kind: 'function' }>;

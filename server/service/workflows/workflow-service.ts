@@ -1,37 +1,28 @@
-/** Registers workflows: loads their models and adapters, or shares what is there; all of it or nothing. */
+/** Registers workflows: loads what they need, or shares what is there, all of it or nothing; keeps them in the registry. */
 import { z } from 'zod';
-import { nearNames } from '../../adapters/adapter-names.js';
 import { AppError } from '../../errors.js';
 import type { AdapterLog } from '../adapter-service.js';
 import type { Changes } from '../changes.js';
 import type { KeptRecord, KeptRecords } from '../kept-records.js';
-import type { ModelManager } from '../model-manager.js';
 import type { CallContext } from '../types.js';
-import { AdapterClaims, type WorkflowAdapters } from './adapter-claims.js';
-import type { Call, Plan } from './calls.js';
 import type { WorkflowDefinition } from './definition.js';
-import type { WorkflowFunction, WorkflowFunctions } from './functions.js';
 import { definitionFile, isDefinition, readDefinition } from './source.js';
-import type { WorkflowAdapter, WorkflowInfo, WorkflowModel, WorkflowService, WorkflowSource } from './types.js';
+import { type WorkflowInfo, type WorkflowService, type WorkflowSource, workflowId } from './types.js';
+import { type Parts, type PartsOptions, type PartsOrigin, WorkflowParts } from './workflow-parts.js';
+import { type Workflow, WorkflowRegistry, workflowOf } from './workflow-registry.js';
 
 /** What the service is made of. */
-export interface WorkflowServiceOptions {
-  readonly models: Pick<ModelManager, 'retain' | 'release'>;
-  readonly adapters: WorkflowAdapters;
+export interface WorkflowServiceOptions extends PartsOptions {
   /** True: a model that was registered by itself has the name. */
   readonly taken: (name: string) => boolean;
   /** Folders that definitions may be read from while the server runs. */
   readonly roots: readonly string[];
   /** Where workflows that are registered while the server runs are kept; absent = nowhere. */
   readonly kept?: KeptRecords | undefined;
-  /** True: the model was registered by itself, so its adapters may be somebody else's. */
-  readonly direct: (model: string) => boolean;
   /** Age from which an adapter without its workflow is left over, in milliseconds; default 0. */
   readonly leftoverMs?: number | undefined;
   /** Told whenever a workflow comes or goes; absent = nobody is. */
   readonly changes?: Changes | undefined;
-  /** Runs functions that workflows bring; absent = workflows with functions are refused. */
-  readonly functions?: WorkflowFunctions | undefined;
   readonly log: AdapterLog;
 }
 
@@ -46,58 +37,35 @@ const savedWorkflow = z.object({
 export type SavedWorkflow = z.infer<typeof savedWorkflow>;
 
 /** How a registration comes about. */
-interface Registration {
-  readonly startup?: boolean;
-  /** Keep it in the registry. */
-  readonly keep?: boolean;
-  /** What was kept, and the revision of its record, where it is registered again. */
-  readonly saved?: SavedWorkflow;
+interface Registration extends PartsOrigin {
+  /** Revision of its record, where it is registered again. */
   readonly revision?: number;
-}
-
-/** A registered workflow with what its calls need. */
-export interface Workflow {
-  readonly info: WorkflowInfo;
-  /** What is called, with local names of models. */
-  readonly plan: Plan;
-  /** Its calls of models, in order, with served names. */
-  readonly calls: readonly Call[];
-  /** The name that a model is served under. */
-  servedAs(local: string): string;
-  readonly functions: ReadonlyMap<string, WorkflowFunction>;
-  /** Revision that its record was written with; absent = it is not kept. */
-  readonly revision?: number | undefined;
 }
 
 /** The registered workflows. */
 export class Workflows implements WorkflowService {
   readonly #options: WorkflowServiceOptions;
-  readonly #claims: AdapterClaims;
-  /** Versions by name, newest last. */
-  readonly #registered = new Map<string, Workflow[]>();
-  /** Ids whose registration is under way. */
-  readonly #reserved = new Set<string>();
+  readonly #parts: WorkflowParts;
+  readonly #registry = new WorkflowRegistry();
 
   constructor(options: WorkflowServiceOptions) {
     this.#options = options;
-    this.#claims = new AdapterClaims(options.adapters);
+    this.#parts = new WorkflowParts(options);
   }
 
-  /** The workflow that answers for a name: the version asked for, else the newest; undefined = none of that name. */
-  find(name: string, version?: string): Workflow | undefined {
-    const versions = this.#registered.get(name);
-    return version === undefined ? versions?.at(-1) : versions?.find(({ info }) => info.version === version);
+  /** The workflow that answers for a name; undefined = none of that name. */
+  find(name: string): Workflow | undefined {
+    return this.#registry.find(name);
   }
 
   /** The workflow of a name, or of `name/version`. */
   byId(id: string): Workflow | undefined {
-    const [name, version] = id.split('/', 2);
-    return this.find(name!, version);
+    return this.#registry.byId(id);
   }
 
   /** True when a workflow has the name, in any version. */
   has(name: string): boolean {
-    return this.#registered.has(name);
+    return this.#registry.has(name);
   }
 
   /** True where a folder or file that the server was started with is a workflow. */
@@ -107,30 +75,15 @@ export class Workflows implements WorkflowService {
 
   /** Names of the workflows that the server was started with. */
   startupNames(): string[] {
-    const names = [...this.#registered.values()].flat().filter(({ info }) => info.startup);
-    return [...new Set(names.map(({ info }) => info.name))];
+    return this.#registry.startupNames();
   }
 
   list(): readonly WorkflowInfo[] {
-    const key = ({ name, version }: WorkflowInfo) => `${name}\0${version}`;
-    return [...this.#registered.values()]
-      .flat()
-      .map(({ info }) => info)
-      .sort((a, b) => (key(a) < key(b) ? -1 : 1));
+    return this.#registry.list();
   }
 
   get(name: string, version?: string): readonly WorkflowInfo[] {
-    const versions = [...(this.#registered.get(name) ?? [])].reverse().map(({ info }) => info);
-    const found = version === undefined ? versions : versions.filter((info) => info.version === version);
-    if (found.length > 0) return found;
-    const known = versions.map((info) => info.version || 'none').join(', ');
-    const near = nearNames(name, this.#registered.keys());
-    const hint =
-      versions.length > 0 ? `; versions: ${known}` : near.length > 0 ? `; near names: ${near.join(', ')}` : '';
-    const what = version === undefined ? 'is registered' : `has version ${JSON.stringify(version)}`;
-    throw new AppError('WORKFLOW_NOT_FOUND', `no workflow ${JSON.stringify(name)} ${what}${hint}`, {
-      metadata: { workflow: name, ...(near.length > 0 && versions.length === 0 && { near: near.join(',') }) },
-    });
+    return this.#registry.get(name, version).map(({ info }) => info);
   }
 
   async register(source: WorkflowSource, call: CallContext): Promise<WorkflowInfo> {
@@ -178,11 +131,11 @@ export class Workflows implements WorkflowService {
         if (now?.revision === revision) await this.#bringBack(record);
         return;
       }
-      const workflow = this.byId(id);
-      if (workflow === undefined || workflow.info.startup || this.#reserved.has(id)) return;
+      const workflow = this.#registry.byId(id);
+      if (workflow === undefined || workflow.info.startup || this.#registry.isReserved(id)) return;
       // It was registered again since.
       if (workflow.revision === undefined || workflow.revision > revision) return;
-      this.#forget([workflow.info]);
+      this.#forget([workflow]);
       await this.#free(workflow, callOf('follow')).catch((error: unknown) =>
         this.#options.log.warn({ workflow: id, err: error }, 'unregistering failed'),
       );
@@ -193,18 +146,18 @@ export class Workflows implements WorkflowService {
   async #removeLeftovers(records: readonly KeptRecord[]): Promise<void> {
     const { adapters, leftoverMs = 0, log } = this.#options;
     const owned = records.flatMap(({ body }) => savedWorkflow.safeParse(body).data?.owned ?? []);
-    const leftovers = { owned: new Set([...owned, ...this.#claims.names()]), olderThanMs: leftoverMs };
+    const leftovers = { owned: new Set([...owned, ...this.#parts.adapterNames()]), olderThanMs: leftoverMs };
     await adapters
       .removeLeftovers(leftovers, callOf('restore'))
       .catch((error: unknown) => log.warn({ err: error }, 'adapters that workflows left are not looked for'));
   }
 
   async #bringBack({ name: id, body, revision }: KeptRecord): Promise<void> {
-    if (this.byId(id) !== undefined || this.#reserved.has(id)) return;
+    if (this.#registry.byId(id) !== undefined || this.#registry.isReserved(id)) return;
     try {
-      const saved = savedWorkflow.parse(body);
-      const definition = await readDefinition({ kind: 'text', text: saved.definition }, []);
-      await this.#register(definition, callOf('restore'), { saved, revision });
+      const { definition: text, owned } = savedWorkflow.parse(body);
+      const definition = await readDefinition({ kind: 'text', text }, []);
+      await this.#register(definition, callOf('restore'), { owned, revision });
     } catch (error) {
       const why = error instanceof AppError ? error.message : String(error);
       this.#options.log.warn({ workflow: id, err: error }, `the kept workflow ${id} is not served: ${why}`);
@@ -212,27 +165,21 @@ export class Workflows implements WorkflowService {
   }
 
   async unregister(name: string, version: string | undefined, call: CallContext): Promise<readonly WorkflowInfo[]> {
-    const infos = this.get(name, version);
-    const workflows = this.#workflowsOf(infos);
-    for (const info of infos) if (!info.startup) await this.#options.kept?.delete(idOf(info), call);
-    this.#forget(infos);
+    const workflows = this.#registry.get(name, version);
+    for (const { info } of workflows) if (!info.startup) await this.#options.kept?.delete(workflowId(info), call);
+    this.#forget(workflows);
     await Promise.all(workflows.map((workflow) => this.#free(workflow, call)));
     this.#options.log.info({ workflow: name, version }, 'workflow unregistered');
-    return infos;
+    return workflows.map(({ info }) => info);
   }
 
-  #workflowsOf(infos: readonly WorkflowInfo[]): Workflow[] {
-    return infos.flatMap((info) => this.#registered.get(info.name)?.filter((one) => one.info === info) ?? []);
-  }
-
-  /** Takes versions of one name away. */
-  #forget(infos: readonly WorkflowInfo[]): void {
-    for (const { name } of infos.slice(0, 1)) {
-      const left = (this.#registered.get(name) ?? []).filter(({ info }) => !infos.includes(info));
-      if (left.length > 0) this.#registered.set(name, left);
-      else this.#registered.delete(name);
-    }
+  #forget(workflows: readonly Workflow[]): void {
+    for (const workflow of workflows) this.#registry.remove(workflow);
     this.#options.changes?.notify();
+  }
+
+  #free({ info, functions }: Workflow, call: CallContext): Promise<void> {
+    return this.#parts.free(info, { ...info, functions }, call);
   }
 
   async #register(
@@ -240,48 +187,37 @@ export class Workflows implements WorkflowService {
     call: CallContext,
     registration: Registration,
   ): Promise<WorkflowInfo> {
-    const { startup = false, keep = false } = registration;
+    const { keep = false, startup = false } = registration;
     const { name, version } = definition;
-    const id = idOf(definition);
     this.#checkFree(definition);
-    this.#reserved.add(id);
-    const models: WorkflowModel[] = [];
-    const adapters: WorkflowAdapter[] = [];
-    const functions = new Map<string, WorkflowFunction>();
+    this.#registry.reserve(definition);
     try {
       for (const warning of definition.warnings) this.#options.log.warn({ workflow: name }, warning);
-      await this.#open(definition, functions);
-      await this.#acquire(definition, registration, models, adapters, call);
-      call.signal.throwIfAborted();
-      const served = new Map(models.map((model) => [model.local, model.served]));
-      const servedAs = (local: string) => served.get(local)!;
-      const { plan } = definition;
-      const calls = plan.calls.map((one) => ({ ...one, model: servedAs(one.model) }));
-      const info: WorkflowInfo = {
-        name,
-        version,
-        models,
-        adapters,
-        calls: callTexts(plan, servedAs),
-        definition: definition.json,
-        startup,
-        createdAt: Date.now(),
-      };
-      const owned = adapters.filter((adapter) => this.#claims.isOwned(adapter)).map((adapter) => adapter.name);
-      const saved: SavedWorkflow = { definition: definition.json, owned };
-      const readable = (body: unknown) => savedWorkflow.safeParse(body).success;
-      const revision = keep ? await this.#options.kept?.create(id, saved, call, readable) : registration.revision;
-      const workflow: Workflow = { info, plan, calls, servedAs, functions, revision };
-      this.#registered.set(name, [...(this.#registered.get(name) ?? []), workflow]);
+      const parts = await this.#parts.acquire(definition, registration, call);
+      const workflow = workflowOf(definition, parts, startup);
+      const revision = keep ? await this.#keep(workflow, parts, call) : registration.revision;
+      this.#registry.add({ ...workflow, revision });
       this.#options.changes?.notify();
       this.#options.log.info({ workflow: name, version }, 'workflow registered');
-      return info;
+      return workflow.info;
     } catch (error) {
-      await this.#free({ info: { name, version, models, adapters }, functions }, call);
-      if (keep) void this.#bringBackNow(id);
+      if (keep) void this.#bringBackNow(workflowId(definition));
       throw error;
     } finally {
-      this.#reserved.delete(id);
+      this.#registry.unreserve(definition);
+    }
+  }
+
+  /** Keeps the workflow where it is to be kept; where that fails, its parts are given back. */
+  async #keep(workflow: Workflow, parts: Parts, call: CallContext): Promise<number | undefined> {
+    const { info } = workflow;
+    const saved: SavedWorkflow = { definition: info.definition, owned: this.#parts.ownedOf(parts) };
+    const readable = (body: unknown) => savedWorkflow.safeParse(body).success;
+    try {
+      return await this.#options.kept?.create(workflowId(info), saved, call, readable);
+    } catch (error) {
+      await this.#parts.free(info, parts, call);
+      throw error;
     }
   }
 
@@ -292,80 +228,13 @@ export class Workflows implements WorkflowService {
   }
 
   /** Throws WORKFLOW_EXISTS, MODEL_EXISTS. */
-  #checkFree({ name, version }: WorkflowDefinition): void {
-    const id = idOf({ name, version });
-    if (this.find(name, version) !== undefined || this.#reserved.has(id)) {
-      throw new AppError('WORKFLOW_EXISTS', `workflow ${JSON.stringify(id)} is registered already`, {
-        metadata: { workflow: name, version },
-      });
-    }
-    if (this.#options.taken(name)) {
+  #checkFree(definition: WorkflowDefinition): void {
+    this.#registry.checkFree(definition);
+    if (this.#options.taken(definition.name)) {
+      const { name } = definition;
       throw new AppError('MODEL_EXISTS', `a model ${JSON.stringify(name)} is registered already`);
     }
   }
-
-  /** Fills `models` and `adapters` as it gets them, so that a failure knows what to give back. */
-  async #acquire(
-    definition: WorkflowDefinition,
-    { startup, keep, saved }: Registration,
-    models: WorkflowModel[],
-    adapters: WorkflowAdapter[],
-    call: CallContext,
-  ): Promise<void> {
-    const user = { workflow: definition.name, id: idOf(definition) };
-    for (const [local, { url, overrides }] of definition.models) {
-      const served = await this.#options.models.retain(user, local, url, overrides, call.signal);
-      models.push({ local, served, url });
-    }
-    const served = new Map(models.map((model) => [model.local, model.served]));
-    for (const [name, { model, source, ...rest }] of definition.adapters) {
-      const adapter = { name, model: served.get(model)!, source };
-      // The registry may have brought back what this workflow registered before.
-      const own = saved ? saved.owned.includes(name) : startup && !this.#options.direct(adapter.model);
-      const request = { ...adapter, ...rest, ...(keep && { workflow: user.id }) };
-      await this.#claims.claim(request, call, own ? (saved ? 'keep' : 'replace') : undefined);
-      adapters.push(adapter);
-    }
-  }
-
-  /** Starts the functions; fills the map as it gets them, so that a failure knows what to give back. */
-  async #open({ name: workflow, functions }: WorkflowDefinition, opened: Map<string, WorkflowFunction>): Promise<void> {
-    for (const [name, { module, properties }] of functions) {
-      if (this.#options.functions === undefined) {
-        throw new AppError('WORKFLOW_INVALID', `workflow ${workflow} brings functions, which are not run here`);
-      }
-      opened.set(name, await this.#options.functions.open({ workflow, name, module, properties }));
-    }
-  }
-
-  async #free(
-    {
-      info: workflow,
-      functions,
-    }: Pick<Workflow, 'functions'> & {
-      readonly info: Pick<WorkflowInfo, 'name' | 'version' | 'models' | 'adapters'>;
-    },
-    call: CallContext,
-  ): Promise<void> {
-    await Promise.all([...functions.values()].map((one) => one.release()));
-    for (const adapter of workflow.adapters) await this.#claims.release(adapter, call);
-    const served = new Set(workflow.models.map((model) => model.served));
-    await Promise.all([...served].map((model) => this.#options.models.release(idOf(workflow), model)));
-  }
-}
-
-/** What is told of the calls, in order. */
-function callTexts({ order }: Plan, servedAs: (local: string) => string): string[] {
-  return order.map((value) => {
-    if (value.kind === 'function') return `function ${value.name}`;
-    const { model, adapter } = value.call;
-    return adapter === undefined ? servedAs(model) : `adapter ${adapter} of ${servedAs(model)}`;
-  });
-}
-
-/** `name`, or `name/version`. */
-function idOf({ name, version }: { readonly name: string; readonly version: string }): string {
-  return version === '' ? name : `${name}/${version}`;
 }
 
 function callOf(requestId: string): CallContext {
