@@ -1,28 +1,15 @@
 /**
  * Files of remote sources, kept by content. `blobs/<sha256>` holds each content once; `snapshots/<key>/` holds what one
- * source had, as hard links to blobs, and appears only when it is complete. Bytes are bounded: what was used longest ago
- * and is not in use goes first. Several processes may share the folder.
+ * source had, as hard links to blobs, and appears only when it is complete. Several processes may share the folder.
  */
 import { randomUUID } from 'node:crypto';
-import {
-  link,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  statfs,
-  utimes,
-  writeFile,
-} from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { AppError } from '../errors.js';
 import { makeFolder } from '../folders.js';
-import { beginHeartbeat, type Heartbeat, isAlive } from './heartbeat-file.js';
+import { cacheError } from './cache-error.js';
+import { CacheRoom } from './cache-room.js';
 import { SourceChanged } from './origin.js';
+import { SnapshotMarks } from './snapshot-marks.js';
 
 /** A file of a snapshot. */
 export interface CachedFile {
@@ -50,16 +37,13 @@ export interface HeldSnapshot {
 
 const MANIFEST = 'manifest.json';
 const FILES = 'files';
-/** Age after which left-overs of processes that ended count as such. */
-const LEFT_OVER_MS = 60 * 60 * 1000;
-const KEEP_PARTIAL_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** The cache in one folder. */
 export class ContentCache {
-  readonly root: string;
-  private readonly maxBytes: number;
-  /** Snapshots held by this process: key -> number of holders and the mark for other processes. */
-  private readonly held = new Map<string, { count: number; mark: Promise<Heartbeat | undefined> }>();
+  /** Its bytes. */
+  readonly room: CacheRoom;
+  private readonly root: string;
+  private readonly marks: SnapshotMarks;
 
   /**
    * @param root folder of its own, made when it is first used
@@ -67,16 +51,21 @@ export class ContentCache {
    */
   constructor(root: string, maxBytes: number) {
     this.root = root;
-    this.maxBytes = maxBytes;
+    this.marks = new SnapshotMarks(join(root, 'marks'));
+    this.room = new CacheRoom(root, maxBytes, {
+      byLastUse: () => this.byLastUse(),
+      isHeld: (key) => this.marks.isHeld(key),
+      discard: (key) => this.discard(key),
+    });
   }
 
-  /** Makes the folders. Throws what {@link diskError} makes of it where that is not possible. */
+  /** Makes the folders. Throws what {@link cacheError} makes of it where that is not possible. */
   async prepare(): Promise<void> {
     for (const folder of ['blobs', 'snapshots', 'partial', 'locks', 'marks', 'tmp']) {
       try {
         makeFolder(join(this.root, folder));
       } catch (error) {
-        throw this.diskError(error);
+        throw cacheError(error);
       }
     }
   }
@@ -112,7 +101,7 @@ export class ContentCache {
   /** Holds a snapshot if it is there and whole; otherwise what is left of it goes. */
   async hold(key: string): Promise<HeldSnapshot | undefined> {
     const folder = join(this.root, 'snapshots', key);
-    const drop = await this.mark(key);
+    const drop = await this.marks.hold(key);
     try {
       const manifest = JSON.parse(await readFile(join(folder, MANIFEST), 'utf8')) as Manifest;
       let bytes = 0;
@@ -194,93 +183,7 @@ export class ContentCache {
     }
   }
 
-  /**
-   * Removes what was used longest ago until `bytes` more fit.
-   * @throws AppError SOURCE_CACHE_FULL with the numbers
-   */
-  async makeRoom(bytes: number, label: string): Promise<void> {
-    if (bytes > this.maxBytes) throw this.full(bytes, 0, label);
-    await this.sweepLeftOvers();
-    let used = await this.usedBytes();
-    if (used + bytes > this.maxBytes) {
-      for (const key of await this.byLastUse()) {
-        if (used + bytes <= this.maxBytes) break;
-        if (await this.isHeld(key)) continue;
-        await this.discard(key);
-        used = await this.usedBytes();
-      }
-    }
-    if (used + bytes > this.maxBytes) throw this.full(bytes, used, label);
-    const disk = await statfs(this.root);
-    const free = disk.bavail * disk.bsize;
-    if (free < bytes) {
-      throw new AppError('SOURCE_CACHE_FULL', `${label} needs ${bytes} bytes; the disk of the cache has ${free} free`, {
-        metadata: { needed: String(bytes), free: String(free) },
-      });
-    }
-  }
-
-  /** Bytes of all contents and partial downloads. */
-  async usedBytes(): Promise<number> {
-    let bytes = 0;
-    for (const folder of ['blobs', 'partial']) {
-      for (const { size } of await this.entries(folder)) bytes += size;
-    }
-    return bytes;
-  }
-
-  /** What a failure of the disk means, with numbers where there are any. */
-  diskError(error: unknown): AppError {
-    if (error instanceof AppError) return error;
-    const { code, syscall } = error as NodeJS.ErrnoException;
-    if (code === 'ENOSPC' || code === 'EDQUOT') {
-      return new AppError('SOURCE_CACHE_FULL', 'the disk of the cache is full', { cause: error });
-    }
-    if (syscall === undefined) return AppError.from(error);
-    const message = `the cache of remote files cannot be used (${code}); --cache-dir names its folder`;
-    return new AppError('INTERNAL', message, { cause: error });
-  }
-
-  private full(needed: number, used: number, label: string): AppError {
-    return new AppError(
-      'SOURCE_CACHE_FULL',
-      `${label} needs ${needed} bytes; of the cache's ${this.maxBytes} bytes ${used} are taken by what is in use`,
-      { metadata: { needed: String(needed), used: String(used), budget: String(this.maxBytes) } },
-    );
-  }
-
-  /** Counts a holder; the first one marks the snapshot for other processes. */
-  private async mark(key: string): Promise<() => void> {
-    let entry = this.held.get(key);
-    if (entry === undefined) {
-      entry = { count: 0, mark: beginHeartbeat(join(this.root, 'marks', `${key}.${randomUUID()}`)) };
-      this.held.set(key, entry);
-    }
-    entry.count += 1;
-    const { mark } = entry;
-    const counted = entry;
-    await mark;
-    let holds = true;
-    return () => {
-      if (!holds) return;
-      holds = false;
-      counted.count -= 1;
-      if (counted.count > 0) return;
-      this.held.delete(key);
-      void mark.then((heartbeat) => heartbeat?.end()).catch(() => {});
-    };
-  }
-
-  private async isHeld(key: string): Promise<boolean> {
-    if (this.held.has(key)) return true;
-    for (const name of await readdir(join(this.root, 'marks'))) {
-      if (!name.startsWith(`${key}.`)) continue;
-      if (await isAlive(join(this.root, 'marks', name))) return true;
-      await rm(join(this.root, 'marks', name), { force: true });
-    }
-    return false;
-  }
-
+  /** Keys of all snapshots, the one used longest ago first. */
   private async byLastUse(): Promise<string[]> {
     const found: { key: string; used: number }[] = [];
     for (const key of await readdir(join(this.root, 'snapshots'))) {
@@ -291,35 +194,6 @@ export class ContentCache {
       found.push({ key, used });
     }
     return found.sort((x, y) => x.used - y.used).map(({ key }) => key);
-  }
-
-  private async entries(folder: string): Promise<{ path: string; size: number; links: number; ageMs: number }[]> {
-    const found = [];
-    for (const name of await readdir(join(this.root, folder))) {
-      const path = join(this.root, folder, name);
-      // Of a link itself: it is as old as it is, whatever it leads to.
-      const entry = await lstat(path).catch(() => undefined);
-      if (entry === undefined) continue;
-      // Linking and unlinking change ctime only; content that was just taken in counts as new by either.
-      const ageMs = Date.now() - Math.max(entry.mtimeMs, entry.ctimeMs);
-      found.push({ path, size: entry.size, links: entry.nlink, ageMs });
-    }
-    return found;
-  }
-
-  /** Removes what processes left that ended in the middle. */
-  private async sweepLeftOvers(): Promise<void> {
-    for (const { path, links, ageMs } of await this.entries('blobs')) {
-      if (links === 1 && ageMs > LEFT_OVER_MS) await rm(path, { force: true });
-    }
-    for (const [folder, age] of [
-      ['tmp', LEFT_OVER_MS],
-      ['partial', KEEP_PARTIAL_MS],
-    ] as const) {
-      for (const { path, ageMs } of await this.entries(folder)) {
-        if (ageMs > age) await rm(path, { recursive: true, force: true });
-      }
-    }
   }
 }
 

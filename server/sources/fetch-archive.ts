@@ -22,7 +22,7 @@ export async function fetchArchive(source: ArchiveSource, key: string, job: Runn
     const totalBytes = file!.size;
     checkSize(totalBytes, job);
     const archive = cache.partialPath(source.sha256);
-    await cache.makeRoom(totalBytes - (await cache.partialBytes([source.sha256])), origin.label);
+    await cache.room.make(totalBytes - (await cache.partialBytes([source.sha256])), origin.label);
     let bytes = 0;
     await downloadFile(origin, file!, archive, {
       ...job,
@@ -39,7 +39,7 @@ export async function fetchArchive(source: ArchiveSource, key: string, job: Runn
         folder,
         async (entries) => {
           const chosen = wantedFiles(entries, kind, origin.label);
-          await cache.makeRoom(sizeOf(chosen), origin.label);
+          await cache.room.make(sizeOf(chosen), origin.label);
           return chosen;
         },
         { maxBytes: job.maxBytes, maxEntries: MAX_ENTRIES },

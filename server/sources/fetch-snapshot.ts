@@ -102,7 +102,7 @@ export async function fetchSnapshot(files: readonly RemoteFile[], key: string, j
   checkSize(totalBytes, job);
   await asOnlyOne(key, job, async () => {
     const begun = await cache.partialBytes(wanted.map((file) => partialId(file, job)));
-    await cache.makeRoom(totalBytes - begun, origin.label);
+    await cache.room.make(totalBytes - begun, origin.label);
     let bytes = 0;
     const fetched = [];
     for (const file of wanted) {

@@ -9,6 +9,7 @@ import type { S3Client } from '@aws-sdk/client-s3';
 import { checkInside } from '../adapters/source.js';
 import { AppError } from '../errors.js';
 import { archiveOrigin } from './archive-origin.js';
+import { cacheError } from './cache-error.js';
 import { ContentCache, type HeldSnapshot } from './content-cache.js';
 import { type FetchJob, fetchSnapshot, snapshotKey } from './fetch-snapshot.js';
 import { findInHubCache } from './hub-cache.js';
@@ -135,7 +136,7 @@ class Resolver implements SourceResolver {
         });
       }
       request.signal?.throwIfAborted();
-      throw this.cache.diskError(error);
+      throw cacheError(error);
     }
   }
 

@@ -76,7 +76,7 @@ describe('the cache of remote files', () => {
     assert.ok(!existsSync(more.path), 'a went, although b was used longer ago: b is in use');
     assert.ok(existsSync(held.path));
     const cache = new ContentCache(join(cacheDir, 'sources'), cacheBytes);
-    assert.ok((await cache.usedBytes()) <= cacheBytes);
+    assert.ok((await cache.room.usedBytes()) <= cacheBytes);
     await assert.rejects(open(a), {
       reason: 'SOURCE_CACHE_FULL',
       message: /needs \d+ bytes; of the cache's 70000 bytes \d+ are taken by what is in use/,
