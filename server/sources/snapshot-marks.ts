@@ -22,7 +22,11 @@ export class SnapshotMarks {
     this.folder = folder;
   }
 
-  /** Counts a holder; the first one marks the snapshot for other processes. @returns ends it; idempotent */
+  /**
+   * Counts a holder; the first one marks the snapshot for other processes. Throws what the file system throws; then nothing
+   * is held.
+   * @returns ends it; idempotent
+   */
   async hold(key: string): Promise<() => void> {
     let entry = this.held.get(key);
     if (entry === undefined) {
@@ -32,9 +36,8 @@ export class SnapshotMarks {
     entry.count += 1;
     const { mark } = entry;
     const counted = entry;
-    await mark;
     let holds = true;
-    return () => {
+    const drop = (): void => {
       if (!holds) return;
       holds = false;
       counted.count -= 1;
@@ -42,6 +45,13 @@ export class SnapshotMarks {
       this.held.delete(key);
       void mark.then((heartbeat) => heartbeat?.end()).catch(() => {});
     };
+    try {
+      await mark;
+    } catch (error) {
+      drop();
+      throw error;
+    }
+    return drop;
   }
 
   /** True where this process or a living one holds the snapshot; marks of others go. */

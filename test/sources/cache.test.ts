@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   symlinkSync,
   truncateSync,
   utimesSync,
@@ -136,6 +137,17 @@ describe('the cache of remote files', () => {
       assert.deepEqual(readdirSync(join(cacheDir, 'sources', folder)), []);
     assert.deepEqual(readdirSync(partial), [], 'the partial file that could not be written is gone');
     (await open(source)).release();
+  });
+
+  it('marks what could not be marked before, once the disk takes marks again', async () => {
+    const folder = sandbox.folder();
+    const cache = new ContentCache(folder, 1000);
+    await cache.prepare();
+    const aside = join(folder, 'aside');
+    renameSync(join(folder, 'marks'), aside);
+    await assert.rejects(cache.hold('key'), { code: 'ENOENT' });
+    renameSync(aside, join(folder, 'marks'));
+    assert.equal(await cache.hold('key'), undefined, 'it is not there, which can be told again');
   });
 
   it('continues what a killed server began', async () => {
