@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { manageModels } from './compose/models.js';
 import type { Surfaces } from './compose/surfaces.js';
-import type { ServeConfig } from './config/parse.js';
+import type { ServeConfig } from './config/serve-config.js';
 import type { GraphicsHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { handledServices, refuseHandled } from './handlers/handled-services.js';

@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { servedBase } from '../adapters/base-identity.js';
 import type { ModelSource } from '../config/model-folder.js';
 import { type FoundModel, modelsOfStore, openModelUrl } from '../config/open-model.js';
-import type { ServeConfig } from '../config/parse.js';
+import type { ServeConfig } from '../config/serve-config.js';
 import { DTYPES } from '../config/settings.js';
 import { SUPPORTED_FEATURES } from '../engine/features.js';
 import type { GraphicsHardware } from '../engine/webgpu/choose-device.js';

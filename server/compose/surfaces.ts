@@ -1,6 +1,6 @@
 /** What callers reach: HTTP/JSON and RPC behind one listener. Its libraries load beside the engines, see `compose.ts`. */
 import type { Logger } from 'pino';
-import type { ServeConfig } from '../config/parse.js';
+import type { ServeConfig } from '../config/serve-config.js';
 import { withCors } from '../listener/cors.js';
 import { createListener, type Listener } from '../listener/listener.js';
 import type { Metrics } from '../observe/metrics.js';

@@ -1,7 +1,7 @@
 /** Which code is the operator's: handlers of models, and functions of workflows. */
 import path from 'node:path';
 import { isBelow, realPathOf } from '../adapters/real-path.js';
-import type { ServeConfig } from '../config/parse.js';
+import type { ServeConfig } from '../config/serve-config.js';
 
 /**
  * True for what lies in a folder that the operator named for models or workflows, links followed, and in no folder of

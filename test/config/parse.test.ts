@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { ConfigError } from '../../server/config/config-error.js';
-import { parseInvocation, type ServeConfig } from '../../server/config/parse.js';
+import { parseInvocation } from '../../server/config/parse.js';
+import type { ServeConfig } from '../../server/config/serve-config.js';
 import { SETTING_ENTRIES } from '../../server/config/settings.js';
 
 let root: string;
