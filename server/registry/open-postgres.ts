@@ -37,6 +37,8 @@ export async function openPostgres(url: string, onError: (error: unknown) => voi
   const connect = (max: number) => {
     const pool = new pg.Pool({ ...settings, max });
     pool.on('error', onError); // A connection that breaks while idle; the next query opens another.
+    // In use, but between two queries, it has no other listener, and the error would be nobody's. The next query fails.
+    pool.on('connect', (client) => client.on('error', () => {}));
     return new Kysely<RegistryTables>({ dialect: new PostgresDialect({ pool }) });
   };
   const db = connect(4);

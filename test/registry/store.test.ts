@@ -253,4 +253,33 @@ describe('a Postgres server that cuts every connection', { skip: NO_POSTGRES }, 
     await until((all) => all.some(({ key: { name } }) => name === 'after'));
     await stop();
   });
+
+  it('while changes are written tells the writers alone, whatever the connections were doing', async (t) => {
+    const on = await postgresDatabase();
+    const store = await on.open();
+    const client = new pg.Client(on.place);
+    await client.connect();
+    let cutting = true;
+    t.after(async () => {
+      cutting = false;
+      await Promise.all([client.end(), store.close()]);
+      await on.drop();
+    });
+    const write = async (name: string) => {
+      while (cutting)
+        await store.write([put(name, 1)], author).catch(({ reason }: AppError) => {
+          assert.equal(reason, 'REGISTRY_UNAVAILABLE');
+        });
+    };
+    const writers = ['a', 'b', 'c'].map(write);
+    for (let cuts = 0; cuts < 60; cuts += 1) {
+      await client.query(
+        'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+      );
+      // Between the queries of a transaction, too.
+      await new Promise((resolve) => setTimeout(resolve, cuts % 15));
+    }
+    cutting = false;
+    await Promise.all(writers);
+  });
 });
