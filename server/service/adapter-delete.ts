@@ -7,13 +7,14 @@ import type { AdapterInfo, CallContext } from './types.js';
 
 /**
  * Removes a name. One that lies in a folder of the start is remembered as removed, so that it stays away.
+ * @param request `createdAt`: only what was registered then; what has come in its place is not found
  * @param refresh brings a name up to date with the registry, after another process has changed it
  * @returns the adapter as it was
  */
 export async function deleteAdapter(
   core: AdapterCore,
   model: string,
-  request: { readonly name: string; readonly expectedDigest?: string | undefined },
+  request: { readonly name: string; readonly expectedDigest?: string | undefined; readonly createdAt?: number },
   call: CallContext,
   refresh: (model: string, name: string) => Promise<void>,
 ): Promise<AdapterInfo> {
@@ -22,6 +23,9 @@ export async function deleteAdapter(
     const registry = registryOf(core, model);
     const entry = findEntry(core, model, name);
     checkExpected(entry, request.expectedDigest);
+    if (request.createdAt !== undefined && request.createdAt !== entry.createdAt) {
+      throw new AppError('ADAPTER_NOT_FOUND', `another adapter has the name ${JSON.stringify(name)} now`);
+    }
     const alias = [...registry.aliases()].find(({ targets }) => targets.some(({ adapter }) => adapter === name));
     if (alias !== undefined) {
       throw new AppError(

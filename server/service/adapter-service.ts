@@ -248,7 +248,10 @@ export class Adapters implements AdapterService, AdapterLeases {
     return infoOf(this.core, await updateAdapter(this.core, model, request, call, this.refresh), true);
   }
 
-  async delete(request: OfName & { expectedDigest?: string | undefined }, call: CallContext): Promise<AdapterInfo> {
+  async delete(
+    request: OfName & { expectedDigest?: string | undefined; createdAt?: number },
+    call: CallContext,
+  ): Promise<AdapterInfo> {
     return deleteAdapter(this.core, this.core.models.name(request.model), request, call, this.refresh);
   }
 

@@ -113,6 +113,22 @@ describe('models at run time', () => {
     assert.deepEqual((await ask(`${url}/models/base`)).json[0].models[0].workflows ?? [], []);
   });
 
+  test('a workflow leaves an adapter that a client has registered in the place of its own', async (t) => {
+    const url = await startServer(t, ['--log-level', 'error', '--model', `demo=${DEMO}`]);
+    const template = (adapter: string) =>
+      query({ template: 'adapter', adapter, url: 'adapters/pirate', model: 'demo' });
+    for (const name of ['own', 'deleted']) {
+      assert.equal((await ask(`${url}/workflows?${template(name)}`, 'POST')).status, 200);
+    }
+    assert.equal((await ask(`${url}/adapters/own/update?pin=true`, 'POST')).status, 200);
+    assert.equal((await ask(`${url}/adapters/deleted`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${url}/adapters?name=deleted&src=adapters/shout`, 'POST')).status, 200);
+    for (const [name, left] of Object.entries({ own: 404, deleted: 200 })) {
+      assert.equal((await ask(`${url}/workflows/${name}`, 'DELETE')).status, 200);
+      assert.deepEqual([name, (await ask(`${url}/adapters/${name}`)).status], [name, left]);
+    }
+  });
+
   test('a model that comes again has the adapters of its folder again, whatever was removed before', async (t) => {
     const dir = scratch(t);
     cpSync(DEMO, dir, { recursive: true });

@@ -4,7 +4,9 @@ import type { Leftovers } from '../adapter-leftovers.js';
 import type { AdapterService, CallContext, CreateAdapterRequest } from '../types.js';
 
 /** The part of adapter management that workflows need. */
-export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get' | 'delete'> & {
+export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get'> & {
+  /** Deletes what was registered at that time; what a client has put in its place since is not found. */
+  delete(adapter: { model: string; name: string; createdAt: number }, call: CallContext): Promise<unknown>;
   /** Deletes what workflows registered that are no longer there. */
   removeLeftovers(leftovers: Leftovers, call: CallContext): Promise<void>;
 };
@@ -12,8 +14,8 @@ export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get' | 'delete'>
 interface Claim {
   count: number;
   readonly source: string;
-  /** False: it was registered by somebody else, and stays. */
-  owned: boolean;
+  /** When it was registered; undefined: by somebody else, and it stays. */
+  createdAt: number | undefined;
   /** Settles when the registration is over. */
   ready: Promise<void>;
 }
@@ -32,7 +34,7 @@ export class AdapterClaims {
 
   /** True while workflows have registered the adapter, so that it goes with the last of them. */
   isOwned(claimed: { readonly model: string; readonly name: string }): boolean {
-    return this.#claims.get(keyOf(claimed))?.owned ?? false;
+    return this.#claims.get(keyOf(claimed))?.createdAt !== undefined;
   }
 
   /**
@@ -52,7 +54,7 @@ export class AdapterClaims {
       known.count += 1;
       return;
     }
-    const claim: Claim = { count: 1, source: request.source, owned: true, ready: Promise.resolve() };
+    const claim: Claim = { count: 1, source: request.source, createdAt: undefined, ready: Promise.resolve() };
     claim.ready = this.#register(request, claim, call, adopt);
     this.#claims.set(key, claim);
     try {
@@ -76,8 +78,10 @@ export class AdapterClaims {
     claim.count -= 1;
     if (claim.count > 0) return;
     this.#claims.delete(key);
-    // It may be gone already: deleted by a client, or with its model. Where an alias leads to it, it stays.
-    if (claim.owned) await this.#adapters.delete({ model: claimed.model, name: claimed.name }, call).catch(ifStays);
+    // It may be gone already: deleted or replaced by a client, or with its model. Where an alias leads to it, it stays.
+    const { createdAt } = claim;
+    if (createdAt === undefined) return;
+    await this.#adapters.delete({ model: claimed.model, name: claimed.name, createdAt }, call).catch(ifStays);
   }
 
   async #register(
@@ -87,16 +91,14 @@ export class AdapterClaims {
     adopt: 'keep' | 'replace' | undefined,
   ): Promise<void> {
     try {
-      await this.#adapters.create(request, call);
+      claim.createdAt = (await this.#adapters.create(request, call)).createdAt;
     } catch (error) {
       if (!(error instanceof AppError) || error.reason !== 'ADAPTER_EXISTS') throw error;
-      const { source } = await this.#adapters.get({ model: request.model, name: request.name });
-      if (adopt === 'keep') return;
-      if (source !== request.source) {
-        if (adopt === undefined) throw taken(request, source);
-        await this.#adapters.create({ ...request, replace: true }, call);
-      }
-      claim.owned = adopt !== undefined;
+      const { source, createdAt } = await this.#adapters.get({ model: request.model, name: request.name });
+      if (adopt !== undefined) claim.createdAt = createdAt;
+      if (adopt === 'keep' || source === request.source) return;
+      if (adopt === undefined) throw taken(request, source);
+      await this.#adapters.create({ ...request, replace: true }, call);
     }
   }
 }
