@@ -5,7 +5,7 @@ import { fileState } from '../adapters/file-state.js';
 import { AppError } from '../errors.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { loadTokenizer, makeTokenizer } from '../text/hf-tokenizer.js';
-import { loadChatTemplate, makeChatTemplate } from '../text/jinja-template.js';
+import { loadChatTemplate, MORE_TEMPLATES, makeChatTemplate } from '../text/jinja-template.js';
 import { namedSpecialTokens } from '../text/tokenizer-files.js';
 import type { LoadedModel } from './ports.js';
 
@@ -43,6 +43,9 @@ export async function openText(path: string, state: string): Promise<Text> {
   );
 }
 
+/** Files, and the folder, that a model's text is made from. */
+const TEXT_FILE = new RegExp(`\\.(json|gguf|jinja)$|^${MORE_TEMPLATES}$`);
+
 /**
  * What the file system says of the files that a model's text is made from: equal ones mean that nobody has changed any.
  * Never throws: what cannot be looked at is in that state.
@@ -50,7 +53,9 @@ export async function openText(path: string, state: string): Promise<Text> {
 export function textState(path: string): string {
   try {
     const isFolder = statSync(path).isDirectory();
-    const names = isFolder ? readdirSync(path).filter((name) => /\.(json|gguf)$/.test(name)) : [''];
+    const names = isFolder ? readdirSync(path).filter((name) => TEXT_FILE.test(name)) : [''];
+    const more = names.includes(MORE_TEMPLATES) ? readdirSync(join(path, MORE_TEMPLATES)) : [];
+    names.push(...more.map((name) => join(MORE_TEMPLATES, name)));
     const states = names.sort().map((name) => `${name}:${fileState(statSync(join(path, name), { bigint: true }))}`);
     return states.join('\n');
   } catch (error) {

@@ -7,7 +7,8 @@ import type { ChatMessage, ChatTemplate } from './chat-template.js';
 import { type JsonObject, namedSpecialTokens, readJsonObject, readTextFile } from './tokenizer-files.js';
 
 const TEMPLATE_FILE = 'chat_template.jinja';
-const MORE_FOLDER = 'additional_chat_templates';
+/** Folder of a model's named templates. */
+export const MORE_TEMPLATES = 'additional_chat_templates';
 const DEFAULT = 'default';
 const CONFIG_FILE = 'tokenizer_config.json';
 
@@ -37,12 +38,12 @@ export async function loadChatTemplate(modelDir: string): Promise<ChatTemplate> 
 
 /** Named templates in files of their own, as transformers saves several. */
 async function readMore(modelDir: string): Promise<{ name: string; template: string }[]> {
-  const names = await readdir(join(modelDir, MORE_FOLDER)).catch(() => []);
+  const names = await readdir(join(modelDir, MORE_TEMPLATES)).catch(() => []);
   const files = names.filter((name) => name.endsWith('.jinja')).sort();
   return Promise.all(
     files.map(async (name) => ({
       name: name.slice(0, -'.jinja'.length),
-      template: (await readTextFile(join(modelDir, MORE_FOLDER), name)) ?? '',
+      template: (await readTextFile(join(modelDir, MORE_TEMPLATES), name)) ?? '',
     })),
   );
 }

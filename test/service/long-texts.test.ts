@@ -1,6 +1,6 @@
 /** Texts that would hold up the thread of all requests are encoded in another one. */
 import assert from 'node:assert/strict';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -163,13 +163,18 @@ test('a folder without a tokenizer is told by the text', async (t) => {
   await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID'));
 });
 
-test('a tokenizer that has changed on the disk encodes nothing', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'loramux-texts-'));
-  t.after(() => rm(folder, { recursive: true }));
-  await cp(`${MODELS}llama`, folder, { recursive: true });
-  const thread = new EncodeThread(folder);
-  t.after(() => thread.close());
-  await writeFile(join(folder, 'tokenizer.json'), await readFile(join(folder, 'tokenizer.json')));
-  const job = { source: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 8, added: [], over: [] };
-  await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID', /have changed since the model was opened/));
-});
+for (const file of ['tokenizer.json', 'chat_template.jinja', 'additional_chat_templates/tools.jinja']) {
+  test(`a model whose ${file} has changed on the disk encodes nothing`, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'loramux-texts-'));
+    t.after(() => rm(folder, { recursive: true }));
+    await cp(`${MODELS}llama`, folder, { recursive: true });
+    await mkdir(join(folder, 'additional_chat_templates'));
+    for (const name of ['chat_template.jinja', 'additional_chat_templates/tools.jinja'])
+      await writeFile(join(folder, name), 'x');
+    const thread = new EncodeThread(folder);
+    t.after(() => thread.close());
+    await writeFile(join(folder, file), await readFile(join(folder, file)));
+    const job = { source: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 8, added: [], over: [] };
+    await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID', /have changed since the model was opened/));
+  });
+}
