@@ -15,7 +15,27 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 export async function serve(args) {
   process.argv = [process.argv[0], path.join(root, 'bin', 'loramux.mjs'), ...args];
   if (process.env.npm_lifecycle_event) endWithNpm();
-  await import(await entry());
+  try {
+    await import(await entry());
+  } catch (error) {
+    if (!isOutOfFiles(error)) throw error;
+    console.error(
+      `loramux: this process may not open enough files (${error.code}); allow it more, for example by: ulimit -n 4096`,
+    );
+    process.exit(2);
+  }
+}
+
+/** Fewer open files are not enough for a start. */
+const FEW_FILES = 160;
+
+/**
+ * Modules are read many at once, so a low limit of open files ends the start before the server can tell. A package that
+ * cannot be looked at is then one that is not found.
+ */
+function isOutOfFiles(error) {
+  if (error?.code === 'EMFILE' || error?.code === 'ENFILE') return true;
+  return Number(process.report.getReport().userLimits?.open_files?.soft) < FEW_FILES;
 }
 
 /** Takes the end of npm for a signal, unless a signal came already: two mean "at once". */
@@ -37,7 +57,8 @@ async function entry() {
     const server = pathToFileURL(path.join(await compiled(root), 'server'));
     await import(`${server}/source-lines.mjs`);
     return `${server}/main.js`;
-  } catch {
+  } catch (error) {
+    if (isOutOfFiles(error)) throw error;
     // Sources that have a fault, for one: this says where it is.
     await translate();
     return pathToFileURL(path.join(root, 'server', 'main.ts')).href;

@@ -22,6 +22,8 @@ export interface Machine {
     /** Of the process's cgroup and those above it; absent = none. */
     readonly limit?: number | undefined;
   };
+  /** Files and connections that a process may have open; absent = no limit, or the system does not tell. */
+  readonly openFiles?: number | undefined;
 }
 
 /** Names as the kernel has them, x64 and ARM. */
@@ -55,7 +57,14 @@ export function describeMachine(platform: string, architecture: string, root = '
       free: available === undefined ? freemem() : Number(available) * 1024,
       limit: memoryLimit(root),
     },
+    openFiles: openFiles(root),
   };
+}
+
+function openFiles(root: string): number | undefined {
+  const limits = read(join(root, 'proc/self/limits'));
+  const soft = limits?.match(/^Max open files\s+(\d+)/m)?.[1];
+  return soft === undefined ? undefined : Number(soft);
 }
 
 /** The least of the limits of the process's cgroup and of those that hold it, of either version. */

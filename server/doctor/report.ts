@@ -53,6 +53,7 @@ export function renderReport(report: DoctorReport): string {
     ['instructions', processor.instructionSets?.join(' ') ?? 'cannot be read on this system'],
     ['int8', byteProducts(report.weightBytes)],
     ['memory', `${size(memory.total)}, ${size(memory.free)} free${memoryLimit(memory.limit)}`],
+    ['open files', openFilesLine(machine.openFiles)],
     ['providers', providers.map(({ name, bundled }) => (bundled ? name : `${name} (not bundled)`)).join(', ')],
     ['graphics', report.graphics.join('; ') || 'no hardware found'],
     ['WebGPU', gpuLine(report.gpu)],
@@ -93,6 +94,16 @@ function gpuLine(gpu: GpuFindings): string {
     `subgroups ${yes(gpu.subgroups)}`,
     `storage buffers a shader ${buffers}`,
   ].join(', ');
+}
+
+/** A start takes about 200; every connection is one more, and every file of a model. */
+const LOW_OPEN_FILES = 1024;
+
+function openFilesLine(limit: number | undefined): string {
+  if (limit === undefined) return 'no limit that is known';
+  return limit < LOW_OPEN_FILES
+    ? `at most ${limit}, which is LOW: a start takes about 200, a connection one (ulimit -n 4096)`
+    : `at most ${limit}`;
 }
 
 const yes = (value: boolean | undefined): string => (value === undefined ? 'not told' : value ? 'yes' : 'no');

@@ -17,10 +17,16 @@ import { createLogger } from '../../server/observe/logger.js';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Runs the command. */
-function doctor(...flags: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const args = [join(root, 'bin/loramux.mjs'), 'doctor', ...flags];
+const doctor = (...flags: string[]) => doctorOf([process.execPath], ...flags);
+
+/** @param node what runs a script */
+function doctorOf(
+  [command, ...before]: readonly string[],
+  ...flags: string[]
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const args = [...before, join(root, 'bin/loramux.mjs'), 'doctor', ...flags];
   return new Promise((resolve) => {
-    execFile(process.execPath, args, { cwd: root }, (error, stdout, stderr) =>
+    execFile(command!, args, { cwd: root }, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
     );
   });
@@ -39,6 +45,16 @@ test('reports the machine and a self-test that passes', async () => {
   for (const speed of Object.values(report.selfTest.tokensPerSecond)) assert.ok(speed > 0);
   if (!report.gpu.opened) assert.match(report.gpu.fault, /^[^/]/);
   else assert.equal(report.floats?.floats, report.gpu.half ? 'fp16' : 'fp32');
+});
+
+test('tells of a limit of open files that is low', async () => {
+  const { code, stdout } = await doctorOf(
+    ['sh', '-c', 'ulimit -n 300; exec "$@"', 'sh', process.execPath],
+    '--device',
+    'cpu',
+  );
+  assert.equal(code, 0, stdout);
+  assert.match(stdout, /^open files +at most 300, which is LOW/m);
 });
 
 test('refuses a device, and a place for keys and values, that do not exist', async () => {
@@ -92,6 +108,10 @@ test('memory and processor limits are the least of all cgroups above the process
   };
   file('proc/cpuinfo', 'processor\t: 0\nflags\t\t: fpu avx2 fma avx512_vnni md_clear\n');
   file('proc/meminfo', 'MemTotal: 100 kB\nMemAvailable: 64 kB\n');
+  file(
+    'proc/self/limits',
+    'Limit  Soft Limit  Hard Limit  Units\nMax open files            256                  256                  files\n',
+  );
   file('proc/self/cgroup', '0::/pods/one\n');
   file('sys/fs/cgroup/pods/memory.max', '4096\n');
   file('sys/fs/cgroup/pods/one/memory.max', 'max\n');
@@ -99,6 +119,7 @@ test('memory and processor limits are the least of all cgroups above the process
   const second = describeMachine('linux', 'x64', folder);
   assert.deepEqual(second.processor.instructionSets, ['avx2', 'fma', 'avx512_vnni']);
   assert.deepEqual([second.memory.free, second.memory.limit, second.processor.limit], [65_536, 4096, 1.5]);
+  assert.equal(second.openFiles, 256);
 
   file('proc/self/cgroup', '5:cpu,cpuacct:/a\n4:memory:/a/b\n');
   file('sys/fs/cgroup/memory/a/memory.limit_in_bytes', '8192\n');
