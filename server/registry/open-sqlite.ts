@@ -1,5 +1,5 @@
 /** The registry in a file of a state folder. */
-import { chmodSync } from 'node:fs';
+import { accessSync, chmodSync, constants, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Kysely } from 'kysely';
 import Database from 'libsql/promise';
@@ -28,6 +28,7 @@ export async function openSqlite(
     makeFolder(stateDir);
     const database = new Database(file, {});
     db = new Kysely<RegistryTables>({ dialect: libsqlDialect(database) });
+    await whenFree(() => requireOwn(database));
     // A commit is on the disk before it is acknowledged, and a crash at any time leaves whole transactions only.
     await whenFree(() => database.exec('pragma journal_mode = wal'));
     await database.exec('pragma synchronous = full');
@@ -39,6 +40,42 @@ export async function openSqlite(
     return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, onError });
   } catch (error) {
     await db?.destroy().catch(() => {});
-    throw unusable(`the registry ${file} cannot be opened`, error);
+    throw unusable(
+      `the registry ${file} cannot be opened`,
+      new Error(`${reasonOf(file, error)}; ${REMEDY}`, { cause: error }),
+    );
   }
+}
+
+const REMEDY = 'put that right, move it away, or name another folder by --state-dir (none keeps nothing)';
+
+/** Nothing is written into the database of another program. */
+async function requireOwn(database: Database): Promise<void> {
+  const tables = await database.prepare("select name from sqlite_master where type = 'table'");
+  const names = ((await tables.all()) as { name: string }[]).map(({ name }) => name);
+  if (names.length === 0 || names.some((name) => name.startsWith('loramux_'))) return;
+  throw new Error(`it is the database of another program, with the tables ${names.slice(0, 5).join(', ')}`);
+}
+
+/** What SQLite says in numbers and in words of its own. */
+const REASONS: readonly (readonly [RegExp, string])[] = [
+  [/NOTADB|not a database/, 'it is no SQLite database'],
+  [/CORRUPT|malformed/, 'it is damaged'],
+  [/READONLY|readonly/, 'it cannot be written to'],
+  [/FULL|disk is full/, 'its disk is full'],
+];
+
+/** Why the file cannot be used, as far as can be found out. */
+function reasonOf(file: string, error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const known = REASONS.find(([words]) => words.test(`${code} ${message}`));
+  if (known !== undefined) return known[1];
+  try {
+    if (statSync(file).isDirectory()) return 'it is a folder';
+    accessSync(file, constants.R_OK | constants.W_OK);
+  } catch (thrown) {
+    const { code: system, message: said } = thrown as NodeJS.ErrnoException;
+    if (system === 'EACCES' || system === 'EPERM' || system === 'EROFS') return said;
+  }
+  return message;
 }
