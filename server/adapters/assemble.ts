@@ -3,7 +3,7 @@
 import { forEachArray } from './adapter-arrays.js';
 import type { AdapterText } from './adapter-text.js';
 import type { BaseCheck } from './base-identity.js';
-import { type BindingPlan, baseTensorName, type SlotUse } from './binding-plan.js';
+import { type BindingPlan, baseTensorName } from './binding-plan.js';
 import { doraGain } from './dora.js';
 import type { Faults } from './faults.js';
 import { adapterFeatures, configWarnings } from './features.js';
@@ -11,6 +11,7 @@ import { checkOverflow } from './overflow.js';
 import { isResized, splitVocabulary } from './own-vocabulary.js';
 import type { PeftConfig } from './peft-config.js';
 import type { ModuleParts } from './read-parts.js';
+import type { SlotUse } from './slot-use.js';
 import { transpose } from './transpose.js';
 import type { AdapterBase, BoundAdapter, BoundEmbedding, BoundLinear } from './types.js';
 

@@ -2,7 +2,7 @@
  * Reads an adapter's tensors: each is read once, and while its bytes are at hand they are hashed, checked, converted and
  * put where they stay. What is hashed is what is used.
  */
-import { type BindingPlan, baseTensorName, type Slot, type SlotUse, tensorLabel } from './binding-plan.js';
+import { type BindingPlan, baseTensorName, type Slot, tensorLabel } from './binding-plan.js';
 import type { ContentHash } from './content-hash.js';
 import { DigestLines } from './digest.js';
 import type { Faults } from './faults.js';
@@ -10,6 +10,7 @@ import { checkOverflow } from './overflow.js';
 import { isResized } from './own-vocabulary.js';
 import type { SafetensorsSet } from './safetensors-set.js';
 import { Slabs, unwrittenFloats } from './slabs.js';
+import type { SlotUse } from './slot-use.js';
 import { convertToFloat32, DTYPE_BITS, type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
 import type { TensorPiece } from './tensor-windows.js';
 import { transposeStored } from './transpose-stored.js';
