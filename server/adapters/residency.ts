@@ -3,9 +3,10 @@
  * digest, however many names point to it; a lease keeps it where it is; what is neither leased nor pinned makes room
  * for others: what is seldom used, is large, and is soon there again goes first.
  */
+import { ContentNames } from './content-names.js';
 import { MemoryRoom, type Room, type RoomOptions } from './memory-room.js';
 import type { BoundAdapter } from './types.js';
-import { NEVER_USED, UseClock } from './use-clock.js';
+import { wasteOf } from './use-clock.js';
 
 /** What holds the weights: the part of an engine that loads and unloads them. */
 export interface AdapterHost {
@@ -52,21 +53,11 @@ export interface LoadOptions extends RoomOptions {
   readonly reloadMs?: number | undefined;
 }
 
-/** What is known of content that is held or not, while names point to it. */
-interface Named {
-  /** How many names, and how many of them are pinned. */
-  refs: number;
-  pins: number;
-  /** See {@link UseClock.used}. */
-  uses: number;
-}
-
 /** The adapters that are held. */
 export class Residency {
   private readonly memory: MemoryRoom;
   private readonly residents = new Map<string, Resident>();
-  private readonly names = new Map<string, Named>();
-  private readonly clock = new UseClock();
+  private readonly names = new ContentNames();
   private readonly onError: (error: unknown) => void;
 
   /**
@@ -115,19 +106,12 @@ export class Residency {
 
   /** Notes that a name points to the content. */
   retain(key: ResidentKey, pinned: boolean): void {
-    const names = this.names.get(id(key)) ?? { refs: 0, pins: 0, uses: NEVER_USED };
-    names.refs += 1;
-    names.pins += pinned ? 1 : 0;
-    this.names.set(id(key), names);
+    this.names.add(id(key), pinned);
   }
 
   /** Notes that a name no longer points there; content without names goes when its last lease ends. */
   forget(key: ResidentKey, pinned: boolean): void {
-    const names = this.names.get(id(key));
-    if (names === undefined) return;
-    names.refs -= 1;
-    names.pins -= pinned ? 1 : 0;
-    if (names.refs <= 0) this.names.delete(id(key));
+    if (!this.names.remove(id(key), pinned)) return;
     this.sweep(id(key));
     this.memory.changed();
   }
@@ -185,13 +169,7 @@ export class Residency {
 
   private use(key: string, resident: Resident): void {
     resident.leases += 1;
-    this.note(key);
-  }
-
-  /** A use counts when it begins and when it ends: what served a long stream was used lately. */
-  private note(key: string): void {
-    const names = this.names.get(key);
-    if (names !== undefined) names.uses = this.clock.used(names.uses, this.residents.size);
+    this.names.noteUse(key, this.residents.size);
   }
 
   private async lease(key: string, resident: Resident): Promise<ResidentLease> {
@@ -218,7 +196,8 @@ export class Residency {
 
   private drop(key: string, resident: Resident): void {
     resident.leases -= 1;
-    this.note(key);
+    // A use counts when it begins and when it ends: what served a long stream was used lately.
+    this.names.noteUse(key, this.residents.size);
     this.sweep(key);
     if (resident.leases === 0) this.memory.changed();
   }
@@ -247,9 +226,8 @@ export class Residency {
     for (const [key, resident] of this.residents) {
       if (resident.state === 'unloading') return resident.gone; // Its bytes are on their way back: wait for them first.
       if (resident.state !== 'ready' || resident.leases > 0) continue;
-      const names = this.names.get(key);
-      if (names !== undefined && names.pins > 0) continue;
-      const waste = wasteOf(resident, names?.uses ?? NEVER_USED);
+      if (this.names.isPinned(key)) continue;
+      const waste = wasteOf(resident, this.names.usesOf(key));
       if (worst === undefined || waste > worst.waste) worst = { key, resident, waste };
     }
     return worst && this.unload(worst.key, worst.resident);
@@ -258,7 +236,7 @@ export class Residency {
   private pinnedBytes(except?: ReadonlySet<string>): number {
     let bytes = 0;
     for (const [key, resident] of this.residents) {
-      if (except?.has(key) !== true && (this.names.get(key)?.pins ?? 0) > 0) bytes += resident.bytes;
+      if (except?.has(key) !== true && this.names.isPinned(key)) bytes += resident.bytes;
     }
     return bytes;
   }
@@ -281,14 +259,6 @@ export class Residency {
       });
     return resident.gone;
   }
-}
-
-/**
- * Bytes it occupies, over its uses and what it would cost to bring it back; a logarithm to base 2. Times are taken by powers
- * of four, so that equal adapters go by their uses alone whatever noise their load times have.
- */
-function wasteOf({ bytes, reloadMs }: Resident, uses: number): number {
-  return Math.log2(Math.max(1, bytes)) - uses - 2 * Math.round(Math.log2(Math.max(1, reloadMs)) / 2);
 }
 
 /** Digests hold no space, so different keys have different ids. */

@@ -30,3 +30,12 @@ export class UseClock {
     return Math.log2(2 ** (uses - this.now) + 1) + this.now;
   }
 }
+
+/**
+ * What it costs to hold something: bytes that it occupies, over its uses and the time to bring it back; a logarithm to base
+ * 2. Times are taken by powers of four, so that equal things go by their uses alone whatever noise their load times have.
+ * @param uses as {@link UseClock.used} counts them
+ */
+export function wasteOf(held: { readonly bytes: number; readonly reloadMs: number }, uses: number): number {
+  return Math.log2(Math.max(1, held.bytes)) - uses - 2 * Math.round(Math.log2(Math.max(1, held.reloadMs)) / 2);
+}
