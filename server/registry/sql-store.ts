@@ -2,7 +2,8 @@
 import type { Kysely, Transaction } from 'kysely';
 import { AppError } from '../errors.js';
 import { Follower } from './follower.js';
-import type { EventTable, RecordTable, RegistryTables } from './schema.js';
+import { eventOf, eventRow, recordOf } from './rows.js';
+import type { RegistryTables } from './schema.js';
 import {
   type ChangeAuthor,
   type EventQuery,
@@ -219,42 +220,4 @@ async function apply(db: Transaction<RegistryTables>, change: RecordChange, revi
     .values({ ...key, body: text, revision })
     .onConflict((conflict) => conflict.columns(['kind', 'scope', 'name']).doUpdateSet({ body: text, revision }))
     .execute();
-}
-
-function recordOf({ kind, scope, name, body, revision }: RecordTable): StoredRecord {
-  return { kind, scope, name, body: JSON.parse(body), revision };
-}
-
-function eventRow(
-  { key, note }: RecordChange,
-  author: ChangeAuthor,
-  revision: number,
-  ordinal: number,
-  at: number,
-): EventTable {
-  return {
-    revision,
-    ordinal,
-    kind: key.kind,
-    scope: key.scope,
-    name: key.name,
-    action: note.action,
-    at,
-    actor: author.actor,
-    request_id: author.requestId,
-    digest_before: note.digestBefore ?? null,
-    digest_after: note.digestAfter ?? null,
-    detail: note.detail === undefined ? null : JSON.stringify(note.detail),
-  };
-}
-
-function eventOf(row: EventTable): StoredEvent {
-  const { revision, ordinal, kind, scope, name, action, at, actor } = row;
-  return {
-    ...{ revision, ordinal, kind, scope, name, action, at, actor },
-    requestId: row.request_id,
-    ...(row.digest_before === null ? {} : { digestBefore: row.digest_before }),
-    ...(row.digest_after === null ? {} : { digestAfter: row.digest_after }),
-    ...(row.detail === null ? {} : { detail: JSON.parse(row.detail) as Record<string, unknown> }),
-  };
 }
