@@ -2,7 +2,7 @@
  * From the steps of a definition to the values that make an answer. A value is the input, or what a model or function
  * makes of other values; a step that is used several times is one value, computed once for a request.
  */
-import type { Fail, Path } from './definition.js';
+import type { Fail, Path } from './document.js';
 
 /** One call of a model. */
 export interface Call {

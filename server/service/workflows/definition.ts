@@ -1,9 +1,8 @@
-/** A workflow's definition, read: `workflow.json`, or the same as YAML. Everything wrong with it is told with its place. */
+/** A workflow's definition: what its fields mean. Everything wrong with it is told with its place. */
 import { isAbsolute, resolve } from 'node:path';
-import { type Document, isMap, isNode, LineCounter, parseDocument } from 'yaml';
-import { AppError } from '../../errors.js';
 import type { ModelOverrides } from '../management.js';
 import { BUILT_IN, compileCalls, type Plan } from './calls.js';
+import { type Fail, type Fields, isObject, type Path, readDocument } from './document.js';
 
 /** A model that a workflow uses. */
 export interface ModelReference {
@@ -45,22 +44,16 @@ export interface WorkflowDefinition {
   readonly json: string;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-/** Place of a value: keys and indices from the top. */
-export type Path = readonly (string | number)[];
-
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const KNOWN = ['name', 'version', 'models', 'functions', 'configs', 'workflow'];
-/** Longest definition that is read, in characters. */
-const MAX_LENGTH = 1024 * 1024;
-
 /**
+ * Reads a definition.
  * @param origin what messages call the definition: a file's path, or for example "the body"
  * @param dir the folder of the file, for `{model_dir}` and for paths that begin with "./"; absent = there is none
  * @throws AppError WORKFLOW_INVALID
  */
 export function parseDefinition(text: string, origin: string, dir?: string): WorkflowDefinition {
-  const { top, fail } = read(text, origin, dir);
+  const { top, fail } = readDocument(text, origin, dir);
   const warnings = Object.keys(top)
     .filter((key) => !KNOWN.includes(key))
     .map((key) => `${origin}: ${key} is not known and is ignored`);
@@ -110,69 +103,9 @@ export function parseDefinition(text: string, origin: string, dir?: string): Wor
   return { name, version, models, functions, adapters, plan, warnings, json };
 }
 
-/** Refuses the definition, at a place in it. */
-export type Fail = (path: Path, problem: string) => never;
-
-function read(text: string, origin: string, dir: string | undefined): { top: Fields; fail: Fail } {
-  const refuse = (where: string, problem: string, field = ''): never => {
-    const message = `${origin}: ${where}${where === '' ? '' : ' '}${problem}`;
-    throw new AppError('WORKFLOW_INVALID', message, { violations: [{ field, description: problem }] });
-  };
-  if (text.length > MAX_LENGTH) refuse('', `holds ${text.length} characters; at most ${MAX_LENGTH} are read`);
-  const lines = new LineCounter();
-  let document: Document;
-  let top: unknown;
-  try {
-    document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
-    const [error] = document.errors;
-    if (error !== undefined) {
-      const { line, col } = lines.linePos(error.pos[0]);
-      refuse(`line ${line} column ${col}:`, error.message);
-    }
-    top = document.toJS({ maxAliasCount: 100 });
-  } catch (thrown) {
-    if (thrown instanceof AppError) throw thrown;
-    return refuse('', `cannot be read: ${(thrown as Error).message}`);
-  }
-  const fail: Fail = (path, problem) => {
-    const node = nearestNode(document, path);
-    const at = node?.range ? lines.linePos(node.range[0]) : undefined;
-    const name = path.map((part, i) => (typeof part === 'number' ? `[${part}]` : i === 0 ? part : `.${part}`)).join('');
-    return refuse(`${name || 'the top'}${at ? ` (line ${at.line} column ${at.col})` : ''}:`, problem, name);
-  };
-  if (!isObject(top)) return fail([], 'must be an object with name, models and workflow');
-  return { top: located(top, dir) as Fields, fail };
-}
-
-/** The node at a path, or of the innermost part of it that is there. */
-function nearestNode(document: Document, path: Path) {
-  for (let depth = path.length; depth >= 0; depth -= 1) {
-    const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
-    if (isNode(node) && !(depth === 0 && isMap(node) && path.length > 0)) return node;
-  }
-  return undefined;
-}
-
-/** Fills `{model_dir}` in, and makes paths that begin with "./" or "../" absolute. */
-function located(value: unknown, dir: string | undefined): unknown {
-  if (dir === undefined) return value;
-  if (typeof value === 'string') {
-    return /^\.\.?[\\/]/.test(value) ? resolve(dir, value) : value.replaceAll('{model_dir}', dir);
-  }
-  if (Array.isArray(value)) return value.map((entry) => located(entry, dir));
-  if (!isObject(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, located(entry, dir)]));
-}
-
-function isObject(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function fieldsAt(value: unknown, path: Path, fail: Fail, each: (key: string, value: unknown) => void): string[] {
+function fieldsAt(value: unknown, path: Path, fail: Fail, each: (key: string, value: unknown) => void): void {
   if (!isObject(value)) fail(path, value === undefined ? 'is missing' : 'must be an object');
-  const entries = Object.entries(value as Fields);
-  for (const [key, entry] of entries) each(key, entry);
-  return entries.map(([key]) => key);
+  for (const [key, entry] of Object.entries(value as Fields)) each(key, entry);
 }
 
 function nameAt(value: unknown, path: Path, fail: Fail): string {
