@@ -1,7 +1,8 @@
 /** The pages that are generated from tables in the code, so that they cannot drift from it. */
 import { READABLE_TYPES } from '../server/adapters/gguf/dequantise.js';
 import { BASE_ARCHITECTURES } from '../server/adapters/gguf/tensor-names.js';
-import { type EffectiveKey, IGNORED_KEYS, type IgnoredKeys, SERVING_KEYS } from '../server/config/serving-keys.js';
+import { IGNORED_KEYS, type IgnoredKeys } from '../server/config/ignored-keys.js';
+import { type EffectiveKey, SERVING_KEYS } from '../server/config/serving-keys.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
 import { ERRORS } from '../server/errors.js';
 import { renderPerformance } from './render-performance.js';

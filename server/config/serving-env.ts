@@ -1,5 +1,6 @@
 /** Keys of a `serving.properties` that come from the environment, as DJL Serving's containers take them. */
-import { IGNORED_KEYS, KEY_NAMES, SERVING_KEYS } from './serving-keys.js';
+import { IGNORED_KEYS, KEY_NAMES } from './ignored-keys.js';
+import { SERVING_KEYS } from './serving-keys.js';
 import { SETTING_ENTRIES, type SettingKey } from './settings.js';
 
 /** The environment's value of a key; it counts where the file of a model does not have the key. */

@@ -2,13 +2,12 @@
 import { getProperties } from 'properties-file';
 import { nearNames } from '../adapters/adapter-names.js';
 import { ConfigError } from './config-error.js';
+import { IGNORED_KEYS, KEY_NAMES } from './ignored-keys.js';
 import type { ServingEnvironment } from './serving-env.js';
 import {
   type EffectiveKey,
   HALF_TYPES,
-  IGNORED_KEYS,
   INT8_WAYS,
-  KEY_NAMES,
   SERVING_KEYS,
   type ServingKeyName,
   type ServingValues,

@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
 import { ConfigError } from '../../server/config/config-error.js';
+import { IGNORED_KEYS, KEY_NAMES } from '../../server/config/ignored-keys.js';
 import { parseInvocation } from '../../server/config/parse.js';
 import type { ServeConfig } from '../../server/config/serve-config.js';
 import { servingEnvironment } from '../../server/config/serving-env.js';
-import { type EffectiveKey, IGNORED_KEYS, KEY_NAMES, SERVING_KEYS } from '../../server/config/serving-keys.js';
+import { type EffectiveKey, SERVING_KEYS } from '../../server/config/serving-keys.js';
 import { readServingProperties } from '../../server/config/serving-properties.js';
 
 const root = mkdtempSync(path.join(tmpdir(), 'loramux-serving-'));
