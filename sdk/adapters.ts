@@ -1,18 +1,18 @@
 import type { Client, CallOptions as ConnectCallOptions } from '@connectrpc/connect';
 import type { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
-import { AliasesResource } from './aliases.js';
-import { VersionConflictError } from './errors.js';
-import { fromAdapter, fromLogEntry, fromReport } from './from-adapter.js';
-import { PagedList } from './pagination.js';
 import type {
   Adapter,
   AdapterEvent,
   AdapterLogEntry,
   AdapterReport,
-  CallOptions,
   CreateAdapterParams,
   UpdateAdapterParams,
-} from './types.js';
+} from './adapter-types.js';
+import { AliasesResource } from './aliases.js';
+import { VersionConflictError } from './errors.js';
+import { fromAdapter, fromLogEntry, fromReport } from './from-adapter.js';
+import { PagedList } from './pagination.js';
+import type { CallOptions } from './types.js';
 import { type WatchOptions, watchAdapters } from './watch.js';
 
 /** Runs one call with the client's options: `idempotent` calls may be repeated after a broken connection. */

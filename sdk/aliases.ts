@@ -1,8 +1,9 @@
 import type { Client } from '@connectrpc/connect';
 import type { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
+import type { Alias, AliasTarget } from './adapter-types.js';
 import type { RunCall } from './adapters.js';
 import { fromAlias } from './from-adapter.js';
-import type { Alias, AliasTarget, CallOptions } from './types.js';
+import type { CallOptions } from './types.js';
 
 /** `client.adapters.aliases`: names that lead to adapters. */
 export class AliasesResource {

@@ -7,8 +7,8 @@ import {
   type ValidateAdapterResponse,
   type WatchAdaptersResponse,
 } from '../gen/loramux/v1/adapters_pb.js';
+import type { Adapter, AdapterEvent, AdapterLogEntry, AdapterReport, AdapterState, Alias } from './adapter-types.js';
 import { known } from './from-message.js';
-import type { Adapter, AdapterEvent, AdapterLogEntry, AdapterReport, AdapterState, Alias } from './types.js';
 
 const STATES: Readonly<Record<AdapterStateMessage, AdapterState | undefined>> = {
   [AdapterStateMessage.UNSPECIFIED]: undefined,

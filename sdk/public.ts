@@ -1,4 +1,17 @@
 /** What both entries of the package export. */
+
+export type {
+  Adapter,
+  AdapterEvent,
+  AdapterLogEntry,
+  AdapterReport,
+  AdapterState,
+  AdapterVersion,
+  Alias,
+  AliasTarget,
+  CreateAdapterParams,
+  UpdateAdapterParams,
+} from './adapter-types.js';
 export { AdaptersResource } from './adapters.js';
 export { AliasesResource } from './aliases.js';
 export { type ClientOptions, TransportClient } from './client.js';
@@ -34,18 +47,9 @@ export { ModelsResource } from './models.js';
 export { type Page, PagedList } from './pagination.js';
 export { TokenStream } from './token-stream.js';
 export type {
-  Adapter,
   AdapterChoice,
-  AdapterEvent,
-  AdapterLogEntry,
-  AdapterReport,
-  AdapterState,
-  AdapterVersion,
-  Alias,
-  AliasTarget,
   CallOptions,
   ChatMessage,
-  CreateAdapterParams,
   FinishReason,
   GenerationParameters,
   PredictInput,
@@ -57,7 +61,6 @@ export type {
   Receipt,
   StreamEvent,
   Token,
-  UpdateAdapterParams,
   WeightedAdapter,
 } from './types.js';
 export { WorkflowsResource } from './workflows.js';

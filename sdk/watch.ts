@@ -1,10 +1,10 @@
 import { type Client, Code, ConnectError } from '@connectrpc/connect';
 import type { AdapterService } from '../gen/loramux/v1/adapters_pb.js';
+import type { AdapterEvent } from './adapter-types.js';
 import { ConnectionError, toLoramuxError, UnavailableError } from './errors.js';
 import { fromWatch } from './from-adapter.js';
 import { type ResolvedOptions, sleep } from './retry.js';
 import type { RunningCalls } from './running-calls.js';
-import type { AdapterEvent } from './types.js';
 
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5000;
