@@ -26,7 +26,7 @@ export async function serve(args) {
   }
 }
 
-/** Fewer open files are not enough for a start. */
+/** With fewer open files a start may fail, where it runs the sources. */
 const FEW_FILES = 160;
 
 /**

@@ -96,13 +96,13 @@ function gpuLine(gpu: GpuFindings): string {
   ].join(', ');
 }
 
-/** A start takes about 200; every connection is one more, and every file of a model. */
+/** A start takes about 60; every connection is one more, and every file of a model. */
 const LOW_OPEN_FILES = 1024;
 
 function openFilesLine(limit: number | undefined): string {
   if (limit === undefined) return 'no limit that is known';
   return limit < LOW_OPEN_FILES
-    ? `at most ${limit}, which is LOW: a start takes about 200, a connection one (ulimit -n 4096)`
+    ? `at most ${limit}, which is LOW: a start takes about 60, a connection one (ulimit -n 4096)`
     : `at most ${limit}`;
 }
 
