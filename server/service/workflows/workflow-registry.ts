@@ -64,6 +64,12 @@ export class WorkflowRegistry {
     return this.find(name!, version);
   }
 
+  /** The workflow that has exactly this id: a name alone is that of the one without a version. */
+  exactly(id: string): Workflow | undefined {
+    const [name, version = ''] = id.split('/', 2);
+    return this.find(name!, version);
+  }
+
   /** True when a workflow has the name, in any version. */
   has(name: string): boolean {
     return this.#versions.has(name);
@@ -129,11 +135,14 @@ export class WorkflowRegistry {
     this.#versions.set(name, [...(this.#versions.get(name) ?? []), workflow]);
   }
 
-  /** Takes a version away; without effect where it is gone. */
-  remove(workflow: Workflow): void {
+  /** Takes a version away. @returns false where that was done already */
+  remove(workflow: Workflow): boolean {
     const { name } = workflow.info;
-    const left = (this.#versions.get(name) ?? []).filter((one) => one !== workflow);
+    const versions = this.#versions.get(name) ?? [];
+    if (!versions.includes(workflow)) return false;
+    const left = versions.filter((one) => one !== workflow);
     if (left.length > 0) this.#versions.set(name, left);
     else this.#versions.delete(name);
+    return true;
   }
 }

@@ -131,12 +131,11 @@ export class Workflows implements WorkflowService {
         if (now?.revision === revision) await this.#bringBack(record);
         return;
       }
-      const workflow = this.#registry.byId(id);
+      const workflow = this.#registry.exactly(id);
       if (workflow === undefined || workflow.info.startup || this.#registry.isReserved(id)) return;
       // It was registered again since.
       if (workflow.revision === undefined || workflow.revision > revision) return;
-      this.#forget([workflow]);
-      await this.#free(workflow, callOf('follow')).catch((error: unknown) =>
+      await this.#remove([workflow], callOf('follow')).catch((error: unknown) =>
         this.#options.log.warn({ workflow: id, err: error }, 'unregistering failed'),
       );
     });
@@ -153,7 +152,7 @@ export class Workflows implements WorkflowService {
   }
 
   async #bringBack({ name: id, body, revision }: KeptRecord): Promise<void> {
-    if (this.#registry.byId(id) !== undefined || this.#registry.isReserved(id)) return;
+    if (this.#registry.exactly(id) !== undefined || this.#registry.isReserved(id)) return;
     try {
       const { definition: text, owned } = savedWorkflow.parse(body);
       const definition = await readDefinition({ kind: 'text', text }, []);
@@ -167,19 +166,16 @@ export class Workflows implements WorkflowService {
   async unregister(name: string, version: string | undefined, call: CallContext): Promise<readonly WorkflowInfo[]> {
     const workflows = this.#registry.get(name, version);
     for (const { info } of workflows) if (!info.startup) await this.#options.kept?.delete(workflowId(info), call);
-    this.#forget(workflows);
-    await Promise.all(workflows.map((workflow) => this.#free(workflow, call)));
+    await this.#remove(workflows, call);
     this.#options.log.info({ workflow: name, version }, 'workflow unregistered');
     return workflows.map(({ info }) => info);
   }
 
-  #forget(workflows: readonly Workflow[]): void {
-    for (const workflow of workflows) this.#registry.remove(workflow);
+  /** Takes workflows away and gives back what they had. One that is gone has given it back: it may be somebody else's now. */
+  async #remove(workflows: readonly Workflow[], call: CallContext): Promise<void> {
+    const removed = workflows.filter((workflow) => this.#registry.remove(workflow));
     this.#options.changes?.notify();
-  }
-
-  #free({ info, functions }: Workflow, call: CallContext): Promise<void> {
-    return this.#parts.free(info, { ...info, functions }, call);
+    await Promise.all(removed.map(({ info, functions }) => this.#parts.free(info, { ...info, functions }, call)));
   }
 
   async #register(
