@@ -3,16 +3,22 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { openRaw } from '../listener/raw-client.js';
 import { startServer } from '../rest/served.js';
 
-test('a failure is a line of its own, whatever was sent before it', async (t) => {
+/** Starts a server whose only model is this handler. @returns its URL */
+function serve(t: TestContext, handler: string): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'loramux-failing-'));
   t.after(() => rmSync(folder, { recursive: true }));
   writeFileSync(join(folder, 'serving.properties'), 'option.entryPoint=handler.mjs\n');
-  writeFileSync(
-    join(folder, 'handler.mjs'),
+  writeFileSync(join(folder, 'handler.mjs'), handler);
+  return startServer(t, ['--model', folder, '--log-level', 'silent']);
+}
+
+test('a failure is a line of its own, whatever was sent before it', async (t) => {
+  const url = await serve(
+    t,
     `import { output } from '@loramux/sdk/handler';
 export const handle = (input) => {
   const { type, pieces } = input.getAsJson();
@@ -24,7 +30,6 @@ export const handle = (input) => {
 };
 `,
   );
-  const url = await startServer(t, ['--model', folder, '--log-level', 'silent']);
   const answer = async (type: string, pieces: unknown[]) => {
     const response = await fetch(`${url}/invocations`, { method: 'POST', body: JSON.stringify({ type, pieces }) });
     assert.equal(response.status, 200);
@@ -42,11 +47,8 @@ export const handle = (input) => {
 });
 
 test('a stream ends where its answer can have no trailer: over HTTP/1.0, and without a body', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'loramux-untrailed-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  writeFileSync(join(folder, 'serving.properties'), 'option.entryPoint=handler.mjs\n');
-  writeFileSync(
-    join(folder, 'handler.mjs'),
+  const url = await serve(
+    t,
     `import { output } from '@loramux/sdk/handler';
 export const handle = (input) => {
   const { code } = input.getAsJson();
@@ -54,7 +56,6 @@ export const handle = (input) => {
 };
 `,
   );
-  const url = await startServer(t, ['--model', folder, '--log-level', 'silent']);
   const body = JSON.stringify({ code: 200 });
   const { socket, received, closed } = await openRaw(Number(new URL(url).port));
   socket.write(`POST /invocations HTTP/1.0\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
