@@ -1,5 +1,4 @@
 /** What both entries of the package export. */
-
 export type {
   Adapter,
   AdapterEvent,

@@ -1,6 +1,7 @@
 /** Puts a server together from its configuration: models, services, both surfaces, one listener. */
 import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
+import { MAX_WAITING } from './adapters/memory-room.js';
 import { manageModels } from './compose/models.js';
 import type { Surfaces } from './compose/surfaces.js';
 import type { ServeConfig } from './config/serve-config.js';
@@ -58,7 +59,7 @@ export async function composeServer(
     allowedRoots: roots,
     byteBudget: config.adapterBytes,
     // Whoever lets more inputs wait lets their adapters wait, too.
-    maxWaiting: Math.max(1000, config.maxQueue),
+    maxWaiting: Math.max(MAX_WAITING, config.maxQueue),
     log,
     sources,
     store,

@@ -42,7 +42,7 @@ interface Waiter {
 /** How often a waiter lets smaller ones pass. */
 const MAX_OVERTAKEN = 8;
 /** How many may wait at once, where nothing else is said. */
-const MAX_WAITING = 1000;
+export const MAX_WAITING = 1000;
 
 /** The budget. */
 export class MemoryRoom {

@@ -54,9 +54,10 @@ export function requestObject(text: string): Record<string, unknown> | undefined
   if (!text.trimStart().startsWith('{')) return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(text);
-  } catch {
-    return REQUEST_START.test(text) ? (parseJson(text) as never) : undefined;
+    value = parseJson(text);
+  } catch (error) {
+    if (REQUEST_START.test(text)) throw error;
+    return undefined;
   }
   return isObject(value) && REQUEST_FIELDS.some((field) => field in value) ? value : undefined;
 }
