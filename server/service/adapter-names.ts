@@ -1,28 +1,13 @@
 /** The names under which callers, their platforms, and other servers tell adapters. */
+import { looksLikeAdapter } from '../../sdk/adapter-names.js';
+
+export { looksLikeAdapter };
 
 /** Header in which SageMaker's platform tells the adapter of a request. */
 export const IDENTIFIER_HEADER = 'x-amzn-sagemaker-adapter-identifier';
 
 /** Header with the attributes that platforms pass on: `key=value` parts, split at ";". */
 export const CUSTOM_ATTRIBUTES = 'x-amzn-sagemaker-custom-attributes';
-
-/** Without case, `_`, `-` and `[]`, in which spellings differ, and without the `x-` of headers. */
-const ADAPTER_NAMES = new Set([
-  ...['adapter', 'adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],
-  ...['adaptersource', 'adapterweights', 'activeadapter', 'activeadapters', 'mergedadapters', 'loramuxadapter'],
-  ...['lora', 'loras', 'loraid', 'loraname', 'lorapath', 'lorarequest', 'loraadapter', 'loraadapters'],
-  ...['loraintid', 'lorataskid', 'lorauid', 'lorauids', 'loraweights', 'loramodule', 'loramodules'],
-]);
-
-/** Whether a field, parameter or header of that name looks like an adapter's: passed over, the base model would answer. */
-export function looksLikeAdapter(name: string): boolean {
-  return ADAPTER_NAMES.has(
-    name
-      .toLowerCase()
-      .replace(/^x[_-]/, '')
-      .replace(/[_\-[\]]/g, ''),
-  );
-}
 
 /** Other attributes that choose what answers. */
 const CHOOSING = new Set(['model_name', 'model_version']);

@@ -86,6 +86,9 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
         { inputs: 'one', parameters: { loraName: 'fr' } },
         { inputs: 'one', lora_adapters: ['fr'] },
         { inputs: 'one', adapterIds: ['fr'] },
+        { inputs: 'one', activeAdapters: ['fr'] },
+        { inputs: [{ text: 'one', lora_int_id: 1 }] },
+        { inputs: 'one', Adapter: 'fr' },
       ]) {
         await assert.rejects(
           client.predict(params as never),
