@@ -1,7 +1,8 @@
 /** Request bodies: bytes in, JSON value or plain text out, by content type. */
 import { AppError } from '../errors.js';
 import { readCsv } from './csv.js';
-import { locateJsonFault } from './json-position.js';
+import { locateJsonFault, positionOf } from './json-position.js';
+import { findRepeatedKey } from './repeated-keys.js';
 
 /** A body as it was sent. */
 export type Body =
@@ -24,7 +25,11 @@ export function decodeBody(raw: unknown, contentType: string | undefined): Body 
   }
   if (type === 'text/csv') return { kind: 'json', value: readCsv(text) };
   const isForm = type === 'application/x-www-form-urlencoded';
-  if (isForm ? text.trimStart().startsWith('{') : isJsonType(type)) return { kind: 'json', value: parseJson(text) };
+  if (isForm ? text.trimStart().startsWith('{') : isJsonType(type)) {
+    const value = parseJson(text);
+    refuseRepeatedKeys(text);
+    return { kind: 'json', value };
+  }
   throw new AppError(
     'INVALID_REQUEST',
     `content type ${type} is not served here; send application/json, text/plain, text/csv or, to the inference routes, a form`,
@@ -48,7 +53,7 @@ const REQUEST_START = new RegExp(`^\\s*\\{\\s*"(${REQUEST_FIELDS.join('|')})"\\s
 
 /**
  * The request object that a text is; undefined where it is a prompt.
- * @throws AppError INVALID_REQUEST where it begins as a request and is broken
+ * @throws AppError INVALID_REQUEST where it begins as a request and is broken, or a key stands twice
  */
 export function requestObject(text: string): Record<string, unknown> | undefined {
   if (!text.trimStart().startsWith('{')) return undefined;
@@ -59,7 +64,9 @@ export function requestObject(text: string): Record<string, unknown> | undefined
     if (REQUEST_START.test(text)) throw error;
     return undefined;
   }
-  return isObject(value) && REQUEST_FIELDS.some((field) => field in value) ? value : undefined;
+  if (!isObject(value) || !REQUEST_FIELDS.some((field) => field in value)) return undefined;
+  refuseRepeatedKeys(text);
+  return value;
 }
 
 function isJsonType(type: string): boolean {
@@ -99,4 +106,20 @@ function parseJson(text: string): unknown {
       cause,
     });
   }
+}
+
+/**
+ * @param text valid JSON
+ * @param what the text in the message
+ * @throws AppError INVALID_REQUEST where an object of it has a key twice: which one was meant cannot be known
+ */
+export function refuseRepeatedKeys(text: string, what = 'the body'): void {
+  const repeated = findRepeatedKey(text);
+  if (repeated === undefined) return;
+  const { line, column } = positionOf(text, repeated.at);
+  const key = JSON.stringify(repeated.key.slice(0, 60));
+  throw new AppError(
+    'INVALID_REQUEST',
+    `${what} has the key ${key} twice in one object, the second time at line ${line} column ${column}; send it once`,
+  );
 }

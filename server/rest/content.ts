@@ -1,7 +1,7 @@
 /** What an inference request carries in its body, whatever the content type: one request object or text. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
-import { type Body, decodeBody, decodeText, requestObject, typeOf } from './body.js';
+import { type Body, decodeBody, decodeText, refuseRepeatedKeys, requestObject, typeOf } from './body.js';
 import { type FormField, isFormType, readForm } from './form.js';
 
 /** Fields of a form that speak about the request and are no part of its body. */
@@ -89,8 +89,9 @@ function requestOf(fields: readonly FormField[]): Record<string, unknown> {
 }
 
 function parseField(name: string, text: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (cause) {
     // A prompt may begin with a bracket; what must be JSON may not be anything else.
     if (LIST_FIELDS.has(name)) return text;
@@ -98,4 +99,6 @@ function parseField(name: string, text: string): unknown {
     if (VALUE_FIELDS.has(name)) return text;
     throw new AppError('INVALID_REQUEST', `the field ${name} of the form is not valid JSON`, { cause });
   }
+  refuseRepeatedKeys(text, `the field ${name} of the form`);
+  return value;
 }

@@ -28,10 +28,14 @@ export function locateJsonFault(text: string): JsonFault {
     return { line: 1, column: 1, problem: 'not valid JSON' };
   } catch (thrown) {
     const fault = thrown as Fault;
-    const before = text.slice(0, fault.at);
-    const line = before.split('\n').length;
-    return { line, column: fault.at - (before.lastIndexOf('\n') + 1) + 1, problem: fault.message };
+    return { ...positionOf(text, fault.at), problem: fault.message };
   }
+}
+
+/** Line and column of an index into a text, both from 1. */
+export function positionOf(text: string, at: number): { readonly line: number; readonly column: number } {
+  const before = text.slice(0, at);
+  return { line: before.split('\n').length, column: at - before.lastIndexOf('\n') };
 }
 
 type Expected = 'value' | 'value or ]' | 'key' | 'key or }' | 'comma' | 'end';
