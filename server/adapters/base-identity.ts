@@ -2,6 +2,7 @@
  * Whether an adapter says that it was trained on the base that is served. Names are all there is to compare: shapes and
  * vocabulary are checked elsewhere, always. Folders and hub names of one model differ in everything but the last part.
  */
+import type { Faults } from './faults.js';
 import type { AdapterBase } from './types.js';
 
 /** What to do when the names differ: refuse, note a warning, or nothing. */
@@ -15,6 +16,14 @@ export function foreignBase(named: string, base: AdapterBase): string | undefine
   const served = [base.nameOrPath, ...base.aliases].map(lastPart).filter((name) => name !== '');
   if (wanted === '' || served.includes(wanted)) return undefined;
   return `the config names the base ${JSON.stringify(named)}, served is ${JSON.stringify(base.nameOrPath)}`;
+}
+
+/** Where the names differ that is a fault of its own, or what may be behind others. */
+export function noteForeign(named: string, base: AdapterBase, check: BaseCheck, faults: Faults): void {
+  const foreign = check === 'off' ? undefined : foreignBase(named, base);
+  if (foreign === undefined) return;
+  if (check === 'strict') faults.add(`adapter_config.json: ${foreign}`);
+  else faults.explain(foreign);
 }
 
 /**

@@ -5,7 +5,7 @@
 import { AppError } from '../errors.js';
 import type { AdapterText } from './adapter-text.js';
 import { assembleAdapter } from './assemble.js';
-import { type BaseCheck, foreignBase } from './base-identity.js';
+import { type BaseCheck, noteForeign } from './base-identity.js';
 import { type BindingPlan, planBinding } from './binding-plan.js';
 import { checkCombinations } from './combinations.js';
 import { type ContentHash, OwnHash } from './content-hash.js';
@@ -65,8 +65,7 @@ export async function bindAdapter(
 ): Promise<BoundAdapter> {
   const faults = new Faults();
   const { baseCheck = 'warn' } = options;
-  const foreign = baseCheck === 'strict' ? foreignBase(config.baseModel, base) : undefined;
-  if (foreign !== undefined) faults.add(`adapter_config.json: ${foreign}`);
+  noteForeign(config.baseModel, base, baseCheck, faults);
   const known = options.tools?.known?.plan(files.tensors, config, base);
   const plan = known ?? planBinding(files.tensors, config, base, faults);
   if (known === undefined) checkCombinations(config, plan.promised, plan.tokens, plan.base, faults);

@@ -11,6 +11,7 @@ const MAX_LISTED = 8;
 export class Faults {
   private readonly invalid: string[] = [];
   private readonly unsupported: string[] = [];
+  private cause: string | undefined;
 
   /** Notes a fault: the adapter is broken or does not fit. */
   add(what: string): void {
@@ -22,14 +23,20 @@ export class Faults {
     this.unsupported.push(what);
   }
 
+  /** What may be behind all that does not fit; told before it, and nothing by itself. */
+  explain(cause: string | undefined): void {
+    this.cause = cause;
+  }
+
   /** Number of faults noted. */
   get count(): number {
     return this.invalid.length + this.unsupported.length;
   }
 
-  /** Everything noted, unsupported features first. */
+  /** Everything noted: what may be behind it, unsupported features, then what is broken or does not fit. */
   get all(): readonly string[] {
-    return [...this.unsupported, ...this.invalid];
+    const cause = this.cause === undefined || this.invalid.length === 0 ? [] : [this.cause];
+    return [...cause, ...this.unsupported, ...this.invalid];
   }
 
   /**
@@ -38,11 +45,12 @@ export class Faults {
    */
   check(): void {
     if (this.count === 0) return;
-    const { all } = this;
+    const all = [...this.unsupported, ...this.invalid];
     const listed = all.slice(0, MAX_LISTED).join('; ');
     const rest = all.length > MAX_LISTED ? `; and ${all.length - MAX_LISTED} more, which a validation lists` : '';
     const reason = this.invalid.length > 0 ? 'ADAPTER_INVALID' : 'ADAPTER_UNSUPPORTED';
+    const cause = this.cause === undefined || this.invalid.length === 0 ? '' : `${this.cause}; `;
     const head = all.length === 1 ? '' : `${all.length} faults: `;
-    throw new AppError(reason, `${head}${listed}${rest}`, { metadata: { faults: String(all.length) } });
+    throw new AppError(reason, `${cause}${head}${listed}${rest}`, { metadata: { faults: String(all.length) } });
   }
 }

@@ -3,6 +3,7 @@
  * and how much memory it would take. Faults of the adapter are part of the report, never thrown.
  */
 import { AppError, type ErrorReason } from '../errors.js';
+import { noteForeign } from './base-identity.js';
 import type { ReadingTools } from './bind.js';
 import { planBinding } from './binding-plan.js';
 import { Faults } from './faults.js';
@@ -63,6 +64,7 @@ export async function validateAdapter(
 async function describeTensors(request: ReadRequest, base: AdapterBase, faults: Faults): Promise<TensorReport[]> {
   const { files, config } = await openAdapter(request.folder, base, request.roots);
   try {
+    noteForeign(config.baseModel, base, request.baseCheck ?? 'warn', faults);
     const plan = planBinding(files.tensors, config, base, faults);
     const slots = new Map(plan.slots.map((slot) => [slot.tensor.name, slot]));
     return [...files.tensors.values()].map(({ label, name, dtype, shape, bytes }) => {

@@ -6,6 +6,8 @@ import { after, describe, test } from 'node:test';
 import { foreignBase, servedBase } from '../../server/adapters/base-identity.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import type { AdapterBase } from '../../server/adapters/types.js';
+import { validateAdapter } from '../../server/adapters/validate-adapter.js';
+import { SUPPORTED_FEATURES } from '../../server/engine/features.js';
 import { AppError } from '../../server/errors.js';
 import { openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
@@ -64,6 +66,21 @@ describe('base identity', async () => {
       (error) =>
         error instanceof AppError && error.reason === 'ADAPTER_INVALID' && /org\/another-model/.test(error.message),
     );
+  });
+
+  test('an adapter of another model that does not fit is told first whose it is', async () => {
+    const other = `${GOLDEN}adapters/qwen2/all-r8`;
+    const cause = /^the config names the base "[^"]*qwen2[^"]*", served is "[^"]*"/;
+    for (const baseCheck of ['warn', 'off'] as const) {
+      const wanted = baseCheck === 'warn' ? new RegExp(`${cause.source}; \\d+ faults: `) : /^\d+ faults: /;
+      await assert.rejects(readAdapterFolder(other, base, { baseCheck }), {
+        reason: 'ADAPTER_INVALID',
+        message: wanted,
+      });
+      const request = { folder: other, roots: [other], supportedFeatures: SUPPORTED_FEATURES, baseCheck };
+      const { faults } = await validateAdapter(request, base);
+      assert.equal(cause.test(faults[0]!), baseCheck === 'warn');
+    }
   });
 
   test('the name that the model is served under counts, and so does no name at all', async () => {
