@@ -79,7 +79,12 @@ export const ERRORS = {
     true,
     'The model is registered, but it is still loading, or it failed to load; its description tells which.',
   ),
-  MODEL_SOURCE_INVALID: spec('not_found', 404, false, 'There is no model, or no workflow, at the url.'),
+  MODEL_SOURCE_INVALID: spec(
+    'not_found',
+    404,
+    false,
+    'There is no model, or no workflow, at the url: nothing at all, or a folder without a config.json.',
+  ),
   MODEL_SOURCE_FORBIDDEN: spec(
     'permission_denied',
     400,
@@ -175,7 +180,7 @@ export const ERRORS = {
     'failed_precondition',
     400,
     false,
-    'The model folder is broken, or needs something that the engine does not implement.',
+    'There is a model, but it is broken, or needs something that the engine does not implement.',
   ),
   ADAPTER_MEMORY_EXHAUSTED: spec('resource_exhausted', 507, true, 'The adapter does not fit the memory budget.'),
   KV_EXHAUSTED: spec('resource_exhausted', 507, true, 'The sequence does not fit the key/value memory budget.'),

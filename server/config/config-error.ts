@@ -8,6 +8,9 @@ export class ConfigError extends Error {
   }
 }
 
+/** There is nothing at the place that was named. */
+export class NothingThere extends ConfigError {}
+
 /** What a file system refuses (a link that goes round, no permission) is a fault of the path that was named. */
 export function asConfigError(error: unknown): unknown {
   if (!(error instanceof Error) || typeof (error as NodeJS.ErrnoException).syscall !== 'string') return error;

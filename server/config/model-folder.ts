@@ -3,7 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { isBelow, realPathOf } from '../adapters/real-path.js';
 import { isRemoteUri, redactSource } from '../sources/source.js';
-import { ConfigError } from './config-error.js';
+import { ConfigError, NothingThere } from './config-error.js';
 import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
 import {
   type HandlerSource,
@@ -88,7 +88,8 @@ export function resolveModelFolder(
   if (relative === '') throw new ConfigError(`--model ${given}: no folder after the "="`);
   const place = path.resolve(cwd, relative);
   const isFile = isGgufFile(place);
-  if (!isFile && !isFolder(place)) throw new ConfigError(`--model ${given}: there is no folder or .gguf file ${place}`);
+  if (!isFile && !isFolder(place))
+    throw new NothingThere(`--model ${given}: there is no folder or .gguf file ${place}`);
   const folder = isFile ? path.dirname(place) : place;
   const properties = propertiesOf(folder, isFile, settings.environment);
   const { modelId, warnings } = modelOf(properties, place, isFile);
@@ -108,7 +109,8 @@ export function resolveModelFolder(
   const handler = handlerOf(folder, properties, noModel && modelId === undefined);
   if (noModel && !handler?.alone) {
     requireReadable(weights, `--model ${given}`);
-    throw new ConfigError(`--model ${given}: there is no model in ${weights} (config.json is missing)`);
+    const where = weights === place ? 'it' : weights;
+    throw new NothingThere(`--model ${given}: there is no model in ${where} (config.json is missing)`);
   }
   const chosen = name ?? path.basename(place).replace(/\.gguf$/i, '');
   if (servedAs === undefined && !MODEL_NAME.test(chosen)) {

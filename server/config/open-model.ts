@@ -6,7 +6,7 @@ import { checkInside } from '../adapters/source.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
-import { asConfigError, ConfigError } from './config-error.js';
+import { asConfigError, ConfigError, NothingThere } from './config-error.js';
 import { type ModelSettings, type ModelSource, resolveModelFolder } from './model-folder.js';
 import { isRemoteModel, remoteWeights, withRevision } from './remote-model.js';
 
@@ -93,8 +93,9 @@ export async function openModelUrl(
     release();
     const error = asConfigError(thrown);
     if (!(error instanceof ConfigError)) throw error;
+    const reason = error instanceof NothingThere ? 'MODEL_SOURCE_INVALID' : 'MODEL_INVALID';
     // Whoever registers it gave no flag.
-    throw new AppError('MODEL_INVALID', error.message.replace(/^--model /, ''), { cause: error });
+    throw new AppError(reason, error.message.replace(/^--model /, ''), { cause: error });
   }
 }
 

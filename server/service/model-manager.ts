@@ -99,7 +99,7 @@ export class ModelManager implements ModelManagement {
   /**
    * Registers a model that the server was started with.
    * @param opened where it was opened already
-   * @param options `keepFailed`: one that fails stays in the list, with its error
+   * @param options `keepFailed`: one that fails stays in the list, with its error, and is no failure of the call
    */
   async registerAtStart(
     url: string,
@@ -110,7 +110,8 @@ export class ModelManager implements ModelManagement {
     const { signal } = new AbortController();
     if (!keepFailed) return this.#register({ url, name }, signal, { startup: true, opened });
     await this.#register({ url, name, wait: false }, signal, { startup: true, opened });
-    await this.#find(name).ready;
+    // Told in the log where it failed.
+    await this.#find(name).ready.catch(() => {});
     return this.get(name);
   }
 

@@ -12,7 +12,7 @@ import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { Health, HealthCheckResponse_ServingStatus as Status } from '../../gen/grpc/health/v1/health_pb.js';
 import { GOLDEN } from '../engine/golden-model.js';
-import { startServer } from '../rest/served.js';
+import { spawnServer, startServer } from '../rest/served.js';
 
 const MODEL = `${GOLDEN}models/llama`;
 const ADAPTERS = `${GOLDEN}adapters/llama`;
@@ -156,6 +156,7 @@ describe('models at run time', () => {
   test('are registered, chosen and removed; faults touch nothing that runs', async (t) => {
     const dir = scratch(t);
     writeFileSync(path.join(dir, 'config.json'), '{"model_type": "llama"}');
+    mkdirSync(path.join(dir, 'empty'));
     const url = await startServer(t, [...FLAGS, '--allow-path', dir]);
     const register = (fields: Readonly<Record<string, string>>) => ask(`${url}/models?${query(fields)}`, 'POST');
 
@@ -173,6 +174,7 @@ describe('models at run time', () => {
       [{ url: MODEL, model_name: 'second' }, 409, 'MODEL_EXISTS'],
       [{ url: dir, model_name: 'broken' }, 400, 'MODEL_INVALID'],
       [{ url: `${dir}/none`, model_name: 'none' }, 404, 'MODEL_SOURCE_INVALID'],
+      [{ url: `${dir}/empty`, model_name: 'empty' }, 404, 'MODEL_SOURCE_INVALID'],
       [{ url: path.dirname(dir), model_name: 'outside' }, 400, 'MODEL_SOURCE_FORBIDDEN'],
       [{ model_name: 'none' }, 400, 'INVALID_REQUEST'],
       [{ url: MODEL, model_name: 'a b' }, 400, 'INVALID_REQUEST'],
@@ -252,7 +254,12 @@ describe('models at run time', () => {
       path.join(store, 'flow/workflow.yaml'),
       `name: flow\nmodels:\n  inner: ../good\nconfigs:\n  adapters:\n    qv: {model: inner, src: ../good/adapters/qv}\nworkflow:\n  out: [adapter, qv, in]\n`,
     );
-    const url = await startServer(t, ['--log-level', 'error', '--model-store', store]);
+    const { url, stop, output } = await spawnServer(['--log-level', 'warn', '--model-store', store]);
+    t.after(stop);
+    const told = output()
+      .split('\n')
+      .filter((line) => line.includes('"model":"bad"'));
+    assert.equal(told.length, 1, told.join('\n'));
     const wanted = await ask(`${url}/predictions/good`, 'POST', { inputs: 'a', adapters: 'qv', ...short });
     assert.equal(wanted.status, 200);
     assert.deepEqual((await ask(`${url}/predictions/flow`, 'POST', { inputs: 'a', ...short })).json, wanted.json);
