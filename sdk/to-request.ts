@@ -10,6 +10,7 @@ import {
   type PredictRequest as RequestMessage,
 } from '../gen/loramux/v1/inference_pb.js';
 import { refuseAdapters, refuseOtherNames } from './misplaced.js';
+import { giveOwnLists } from './own-lists.js';
 import type { AdapterChoice, GenerationParameters, PredictInput, PredictParams, PredictRequest } from './types.js';
 
 type Selection = { case: 'adapter'; value: string } | { case: 'selection'; value: AdapterSelection };
@@ -91,6 +92,10 @@ function input(value: PredictInput): InputMessage {
   return message;
 }
 
+/** What an input says of its own parameters; a bare text or list of ids has none. */
+const parametersOf = (value: PredictInput): GenerationParameters | undefined =>
+  typeof value === 'string' || !('parameters' in value) ? undefined : value.parameters;
+
 function isRequest(params: PredictParams): params is PredictRequest {
   return typeof params === 'object' && !Array.isArray(params);
 }
@@ -104,10 +109,12 @@ export function toRequest(params: PredictParams): RequestMessage {
   const request: PredictRequest = isRequest(params) ? params : { inputs: params };
   refuseOtherNames(request, 'a request');
   const inputs = typeof request.inputs === 'string' ? [request.inputs] : request.inputs;
+  const messages = inputs.map(input);
   const own = parameters(request.parameters);
+  if (own !== undefined) giveOwnLists(own, messages, inputs.map(parametersOf));
   return create(PredictRequestSchema, {
     model: request.model ?? '',
-    inputs: inputs.map(input),
+    inputs: messages,
     defaultAdapters: selection(request.adapter),
     ...(own && { parameters: own }),
     returnTokens: request.returnTokens ?? false,

@@ -7,6 +7,7 @@ import { toRequest } from '../../sdk/to-request.js';
 import { AppError } from '../../server/errors.js';
 import { fromRequest, wantsTokens } from '../../server/rpc/predict-request.js';
 import { assertValid } from '../../server/rpc/validation.js';
+import { mergeParameters } from '../../server/service/parameters.js';
 
 const finite = fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value + 0); // JSON has no -0
 const positive = fc.double({ min: 1e-300, noNaN: true, noDefaultInfinity: true });
@@ -46,6 +47,38 @@ describe('requests, from the SDK to the service layer', () => {
         assert.equal(wantsTokens(received)(0), all.logprobs !== undefined || own.logprobs !== undefined);
       }),
     );
+  });
+
+  it("let an input's empty lists take the place of the request's", () => {
+    const common = { stop: ['x'], stopTokenIds: [7], logitBias: { 5: 1 } };
+    const { parameters, inputs } = fromRequest(
+      toRequest({
+        inputs: [
+          'bare',
+          [1, 2],
+          { text: 'a', parameters: { stop: [], temperature: 1 } },
+          { text: 'a', parameters: { stop: ['y'], stopTokenIds: [] } },
+          { text: 'a', parameters: { logitBias: {} } },
+        ],
+        parameters: { ...common, maxNewTokens: 3 },
+      }),
+    );
+    const merged = inputs.map((one) => mergeParameters(parameters, one.parameters));
+    const biased = new Map([[5, 1]]);
+    assert.deepEqual(
+      merged.map(({ stop, stopTokenIds, logitBias, maxNewTokens }) => [stop, stopTokenIds, logitBias, maxNewTokens]),
+      [
+        [['x'], [7], biased, 3],
+        [['x'], [7], biased, 3],
+        [[], [7], biased, 3],
+        [['y'], [], biased, 3],
+        [['x'], [7], undefined, 3],
+      ],
+    );
+    // Where nothing is emptied the request says it once.
+    const plain = toRequest({ inputs: ['a', { text: 'b', parameters: { stop: ['y'] } }], parameters: common });
+    assert.deepEqual(plain.parameters?.stop, ['x']);
+    assert.equal(plain.inputs[0]!.parameters, undefined);
   });
 
   it('tell the base model from no choice', () => {
