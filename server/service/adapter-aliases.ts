@@ -11,10 +11,10 @@ import {
   freeUnused,
   registryOf,
   requireSame,
-  versionOf,
 } from './adapter-core.js';
 import type { Resolved } from './adapter-leases.js';
 import { aliasRecord } from './adapter-records.js';
+import { versionOf } from './adapter-versions.js';
 import type { AliasInfo, AliasTarget, CallContext, SetAliasRequest } from './types.js';
 
 const MAX_TARGETS = 16;

@@ -13,6 +13,8 @@ import { adapterInfo } from './adapter-info.js';
 import type { AdapterJournal } from './adapter-journal.js';
 import type { AdapterLoader } from './adapter-loader.js';
 import { type AdapterRecord, versionsOf } from './adapter-records.js';
+import { noVersion } from './adapter-versions.js';
+import { modelGone } from './model-refusals.js';
 import type { ServedModels } from './served-models.js';
 import type { AdapterInfo } from './types.js';
 
@@ -153,23 +155,16 @@ export function freeUnused(core: AdapterCore, registry: AdapterRegistry): void {
   for (const dropped of registry.dropUnused()) core.loader.forget(dropped);
 }
 
-/** MODEL_NOT_FOUND, of a model that was there when the request came. */
-export function gone(model: string): AppError {
-  return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`, {
-    metadata: { model },
-  });
-}
-
 /** The names of a model. */
 export function registryOf(core: AdapterCore, model: string): AdapterRegistry {
   const registry = core.registries.get(model);
-  if (registry === undefined) throw gone(model);
+  if (registry === undefined) throw modelGone(model);
   return registry;
 }
 
 /** Throws MODEL_NOT_FOUND where the model went since its names were these, though another may have come by its name. */
 export function requireSame(core: AdapterCore, model: string, registry: AdapterRegistry): void {
-  if (core.registries.get(model) !== registry) throw gone(model);
+  if (core.registries.get(model) !== registry) throw modelGone(model);
 }
 
 /** The entry of a name. Throws ADAPTER_NOT_FOUND with near names. */
@@ -217,47 +212,4 @@ export function infoOf(core: AdapterCore, entry: AdapterEntry, versions = false)
   const { module } = entry;
   const handler = module ? { file: module.file, refusal: codeRefusal(core.code, entry.model, module) } : undefined;
   return adapterInfo(entry, bytes, core.loader.isLoading(entry), versions, handler);
-}
-
-/** Fewest digits of a digest that may stand for it. */
-const MIN_DIGITS = 8;
-
-/** The whole digest of a version of an entry. Throws VERSION_NOT_FOUND, INVALID_REQUEST. */
-export function versionOf(entry: AdapterEntry, digest: string): string {
-  const known = versionsOf(entry).filter((one) => sameDigest(one.digest, digest));
-  if (known.length > 1) {
-    const description = `${digest} are the first digits of several versions; give more of them`;
-    throw new AppError('INVALID_REQUEST', description, { violations: [{ field: 'digest', description }] });
-  }
-  if (known[0] === undefined) throw noVersion(entry, digest);
-  return known[0].digest;
-}
-
-/** True if `given` is the digest, or its first 8 or more digits. */
-function sameDigest(digest: string, given: string): boolean {
-  return given.length >= MIN_DIGITS && digest.startsWith(given.toLowerCase());
-}
-
-function noVersion(entry: AdapterEntry, digest: string): AppError {
-  const versions = versionsOf(entry);
-  const shown = versions.slice(-5).map((one) => one.digest.slice(0, 16));
-  const had = versions.length === 0 ? 'none is known' : `it had ${shown.join(', ')}`;
-  return new AppError(
-    'VERSION_NOT_FOUND',
-    `adapter ${JSON.stringify(entry.name)} never had the version ${JSON.stringify(digest)}; ${had}`,
-    { metadata: { adapter: entry.name, model: entry.model } },
-  );
-}
-
-/** Throws VERSION_CONFLICT unless the entry has the digest that the request expects. */
-export function checkExpected(entry: AdapterEntry, expected: string | undefined): void {
-  if (expected === undefined || expected === '') return;
-  const digest = digestOf(entry);
-  if (sameDigest(digest, expected)) return;
-  throw new AppError(
-    'VERSION_CONFLICT',
-    `adapter ${JSON.stringify(entry.name)} has the digest ${digest === '' ? 'that nobody has read yet' : digest}, ` +
-      `not ${expected}`,
-    { metadata: { adapter: entry.name, model: entry.model, digest, expected } },
-  );
 }

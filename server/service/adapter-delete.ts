@@ -2,7 +2,8 @@
 import { digestOf } from '../adapters/registry.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
-import { type AdapterCore, checkExpected, findEntry, freeUnused, infoOf, registryOf } from './adapter-core.js';
+import { type AdapterCore, findEntry, freeUnused, infoOf, registryOf } from './adapter-core.js';
+import { checkExpected } from './adapter-versions.js';
 import type { AdapterInfo, CallContext } from './types.js';
 
 /**

@@ -1,41 +1,26 @@
 /** Brings a registered adapter's weights into its model's engine, when they are not there already. */
-import type { AdapterReader } from '../adapters/adapter-reader.js';
 import { folderState } from '../adapters/file-state.js';
-import type { ReadAdapter } from '../adapters/prepare-adapter.js';
-import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import type { AdapterEntry } from '../adapters/registry.js';
 import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
-import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
-import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';
-import { moduleOf } from './adapter-code.js';
-import { gone } from './adapter-core.js';
+import { AdapterFiles, type FileParts, type FileWatch } from './adapter-files.js';
 import { LeaseSets } from './lease-sets.js';
-import type { ServedModel } from './served-models.js';
+import { modelOf, type ServedModel } from './served-models.js';
 
 /** Who is told of loads, besides those who wait for them. */
-export interface LoadWatch {
-  /** A load began, came on, or ended. */
-  readonly onChange?: ((entry: AdapterEntry) => void) | undefined;
-  /** Nobody knew the entry's digest before; now its summary has it. */
-  readonly onDigest?: ((entry: AdapterEntry) => void) | undefined;
+export interface LoadWatch extends FileWatch {
   /** Content has come into an engine, or left it: all names of it are in another state. */
   readonly onContent?: ((pool: string, digest: string) => void) | undefined;
 }
 
 /** What a loader works with. */
-export interface LoaderParts {
-  readonly models: ReadonlyMap<string, ServedModel>;
-  readonly reader: AdapterReader;
+export interface LoaderParts extends FileParts {
   readonly residency: Residency;
-  readonly sources: SourceResolver;
   /** How long rows wait for memory that other rows use, in milliseconds. */
   readonly roomWaitMs: number;
   /** Milliseconds, for what a load took; default: the process's clock. */
   readonly now?: (() => number) | undefined;
 }
-
-/** Least time between two reports of a download's progress, in milliseconds. */
-const REPORT_MS = 250;
 
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {
@@ -43,18 +28,17 @@ export class AdapterLoader {
   /** Those of {@link loads} that wait for room. */
   private readonly patient = new WeakSet<Promise<ResidentLease>>();
   private readonly models: ReadonlyMap<string, ServedModel>;
-  private readonly reader: AdapterReader;
   private readonly residency: Residency;
-  private readonly sources: SourceResolver;
+  private readonly files: AdapterFiles;
   private readonly watch: LoadWatch;
   private readonly sets: LeaseSets;
   private readonly now: () => number;
 
-  constructor({ models, reader, residency, sources, roomWaitMs, now }: LoaderParts, watch: LoadWatch = {}) {
+  constructor(parts: LoaderParts, watch: LoadWatch = {}) {
+    const { models, residency, roomWaitMs, now } = parts;
     this.models = models;
-    this.reader = reader;
     this.residency = residency;
-    this.sources = sources;
+    this.files = new AdapterFiles(parts, watch);
     this.watch = watch;
     this.now = now ?? (() => performance.now());
     this.sets = new LeaseSets({
@@ -113,7 +97,7 @@ export class AdapterLoader {
    * @throws AppError of reading and binding
    */
   async inspect(entry: AdapterEntry): Promise<void> {
-    if (entry.summary === undefined) await this.read(entry);
+    if (entry.summary === undefined) await this.files.read(entry);
   }
 
   /** Leases what all the entries need where all of it is there; undefined where any is not: then nothing is leased. */
@@ -149,7 +133,7 @@ export class AdapterLoader {
     let lease: ResidentLease;
     try {
       const start = this.now();
-      const adapter = await this.read(entry);
+      const adapter = await this.files.read(entry);
       entry.progress = { stage: 'load', doneBytes: 0, totalBytes: adapter.bytes };
       this.watch.onChange?.(entry);
       const reloadMs = this.now() - start;
@@ -186,77 +170,15 @@ export class AdapterLoader {
     this.watch.onChange?.(entry);
   }
 
-  private async read(entry: AdapterEntry): Promise<BoundAdapter> {
-    const known = entry.snapshot;
-    // Before the files are read: what is changed meanwhile is another state.
-    if (entry.folder !== '') entry.folderState = await folderState(entry.folder);
-    const local = await this.fetch(entry);
-    const { adapter, summary } = await this.readFolder(entry, local).finally(() => local.release());
-    const before = digestOf(entry);
-    if (before !== '' && before !== summary.digest && known !== undefined) {
-      // What the cache has is not what it had: it is fetched again, once.
-      await this.sources.discard(known);
-      entry.snapshot = undefined;
-      return this.read(entry);
-    }
-    if (before !== '' && before !== summary.digest) {
-      throw new AppError(
-        'ADAPTER_INVALID',
-        `its files have changed since it was registered (digest ${before}, now ${summary.digest}); ` +
-          'put those back, or update it with this source to take the new ones as a new version',
-      );
-    }
-    entry.summary = summary;
-    entry.snapshot = local.snapshot;
-    if (before === '') this.watch.onDigest?.(entry);
-    return adapter;
-  }
-
-  /** Brings the entry's files to this machine. */
-  private async fetch(entry: AdapterEntry): Promise<LocalSource> {
-    const { source, folder, roots, options, snapshot } = entry;
-    const base = this.model(entry).modelDir;
-    let reported = 0;
-    return this.sources.open({
-      ...{ kind: 'adapter', base, roots, sha256: options.sha256, snapshot },
-      source: entry.fromFolder ? folder : source,
-      onProgress: ({ bytes, totalBytes }) => {
-        entry.progress = { stage: 'fetch', doneBytes: bytes, totalBytes };
-        const now = performance.now();
-        if (now - reported < REPORT_MS) return;
-        reported = now;
-        this.watch.onChange?.(entry);
-      },
-    });
-  }
-
-  private async readFolder(entry: AdapterEntry, { path: folder, roots }: LocalSource): Promise<ReadAdapter> {
-    const { supportedFeatures, baseCheck, base, maxLoraRank: maxRank } = this.model(entry);
-    entry.progress = { stage: 'read', doneBytes: 0 };
-    const maxBytes = Number.isFinite(this.residency.budget) ? this.residency.budget : undefined;
-    const wanted = { folder, roots, supportedFeatures, maxBytes, maxRank, baseCheck };
-    const read = await this.reader.read(wanted, base);
-    // Told of where the adapter is described; what cannot be looked at is no reason against the weights.
-    await moduleOf(entry).catch(() => undefined);
-    return read;
-  }
-
-  private model(entry: AdapterEntry): ServedModel {
-    const model = this.models.get(entry.model);
-    // Another model may have its name by now.
-    if (model === undefined || (model.pool ?? entry.model) !== entry.pool) throw gone(entry.model);
-    return model;
-  }
-
   /** The entry's engine, which tells when content has left it. */
   private host(entry: AdapterEntry): AdapterHost {
-    const { engine } = this.model(entry);
+    const { engine } = modelOf(this.models, entry);
     const { pool } = entry;
     return {
       load: async (adapter) => {
         await engine.load(adapter).catch((error: unknown) => {
           // An engine that was closed is no fault of it.
-          this.model(entry);
+          modelOf(this.models, entry);
           throw error;
         });
       },

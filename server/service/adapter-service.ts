@@ -1,29 +1,23 @@
 /** Adapters of all served models: managed, kept, watched, and leased to rows. */
-import { type AdapterReader, createAdapterReader } from '../adapters/adapter-reader.js';
 import { type AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
-import { Residency } from '../adapters/residency.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import { AppError } from '../errors.js';
-import { MemoryStore } from '../registry/memory-store.js';
-import type { RegistryStore } from '../registry/types.js';
-import { localSources, type SourceResolver } from '../sources/source-resolver.js';
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';
-import { AdapterBook } from './adapter-book.js';
-import { type AdapterCode, type CodeOf, codeOfName } from './adapter-code.js';
-import { type AdapterCore, type AdapterLog, findEntry, gone, infoOf, notFound, registryOf } from './adapter-core.js';
+import { type AdapterServiceOptions, assembleCore } from './adapter-assembly.js';
+import { type CodeOf, codeOfName } from './adapter-code.js';
+import { type AdapterCore, type AdapterLog, findEntry, infoOf, notFound, registryOf } from './adapter-core.js';
 import { createAdapter } from './adapter-create.js';
 import { deleteAdapter } from './adapter-delete.js';
 import { eventPage } from './adapter-events.js';
-import { AdapterJournal } from './adapter-journal.js';
 import { leaseSelections, type SelectionLease } from './adapter-leases.js';
 import { type Leftovers, removeLeftovers } from './adapter-leftovers.js';
-import { AdapterLoader } from './adapter-loader.js';
 import { AdapterSync } from './adapter-sync.js';
 import { updateAdapter } from './adapter-update.js';
 import type { AdapterHealth } from './management.js';
+import { modelGone } from './model-refusals.js';
 import { pageOf } from './name-page.js';
 import type { AdapterLeases } from './ports.js';
-import { type ServedModel, ServedModels } from './served-models.js';
+import type { ServedModel } from './served-models.js';
 import type {
   AdapterInfo,
   AdapterSelection,
@@ -36,39 +30,7 @@ import type {
   UpdateAdapterRequest,
 } from './types.js';
 
-export type { AdapterLog };
-
-/** What the service is made of. */
-export interface AdapterServiceOptions {
-  /** The models at the start; {@link Adapters.addModel} adds more. */
-  readonly models: ReadonlyMap<string, ServedModel>;
-  /** The model of requests that name none; absent = the only one there is. */
-  readonly defaultModel?: (() => string | undefined) | undefined;
-  /** Folders that adapters may be registered from, links followed. */
-  readonly allowedRoots: readonly string[];
-  /** Most bytes of adapter weights in all engines together; default no limit. */
-  readonly byteBudget?: number | undefined;
-  readonly log: AdapterLog;
-  /** How adapters are read; default: worker threads, two at a time. */
-  readonly reader?: AdapterReader | undefined;
-  /** How long rows wait for memory that other rows use, in milliseconds; default 60 000. */
-  readonly roomWaitMs?: number | undefined;
-  /** How many adapters may wait for such memory at once; default 1000. */
-  readonly maxWaiting?: number | undefined;
-  /** Milliseconds, for what loading an adapter costs; default: the process's clock. */
-  readonly now?: (() => number) | undefined;
-  /** Brings remote sources here; default: only folders can be used. The service does not close it. */
-  readonly sources?: SourceResolver | undefined;
-  /** Where names are kept; default: nowhere. The service does not close it. */
-  readonly store?: RegistryStore | undefined;
-  /** Runs code that adapters bring; default: none is run. */
-  readonly code?: AdapterCode | undefined;
-  /** 0 <= x < 1, for aliases of several targets. */
-  readonly random?: (() => number) | undefined;
-}
-
-/** How long a row waits for others' adapters to leave the memory: a few long answers. */
-const ROOM_WAIT_MS = 60_000;
+export type { AdapterLog, AdapterServiceOptions };
 
 type OfModel = { readonly model?: string | undefined };
 type OfName = OfModel & { readonly name: string };
@@ -84,51 +46,7 @@ export class Adapters implements AdapterService, AdapterLeases {
   constructor(options: AdapterServiceOptions) {
     this.served = new Map(options.models);
     this.registries = new Map(Array.from(options.models.keys(), (name) => [name, new AdapterRegistry()]));
-    const { log } = options;
-    const residency = new Residency(
-      options.byteBudget ?? Number.POSITIVE_INFINITY,
-      (error) => log.warn({ err: error }, 'unloading an adapter failed'),
-      options.maxWaiting,
-    );
-    const reader = options.reader ?? createAdapterReader({ ready: true });
-    const { sources = localSources(), roomWaitMs = ROOM_WAIT_MS } = options;
-    const journal = new AdapterJournal({
-      has: (model, name) => this.registries.get(model)?.has(name) === true,
-      info: (model, name) => {
-        const registry = this.registries.get(model);
-        const entry = registry?.get(name);
-        if (entry !== undefined) return { adapter: infoOf(this.core, entry) };
-        const alias = registry?.alias(name);
-        return alias && { alias: { ...alias, model } };
-      },
-    });
-    const loader = new AdapterLoader(
-      { models: this.served, reader, residency, sources, roomWaitMs, now: options.now },
-      {
-        onChange: ({ model, name, state }) => {
-          if (state === 'registered') journal.changed(model, name);
-        },
-        onDigest: (entry) => {
-          this.registries.get(entry.model)?.noteContent(entry);
-          if (entry.revision > 0) void this.sync.keepDigest(entry);
-        },
-        onContent: (pool, digest) => {
-          for (const [model, registry] of this.registries) {
-            for (const name of registry.namesOf(pool, digest)) journal.changed(model, name);
-          }
-        },
-      },
-    );
-    this.core = {
-      ...{ residency, reader, loader, journal, log },
-      models: new ServedModels(this.served, options.defaultModel),
-      registries: this.registries,
-      allowedRoots: options.allowedRoots,
-      sources,
-      book: new AdapterBook(options.store ?? new MemoryStore()),
-      code: options.code,
-      random: options.random ?? Math.random,
-    };
+    this.core = assembleCore(options, this.served, this.registries, (entry) => void this.sync.keepDigest(entry));
     this.sync = new AdapterSync(this.core);
     this.refresh = (model, name) => this.sync.refresh(model, name);
   }
@@ -299,7 +217,7 @@ export class Adapters implements AdapterService, AdapterLeases {
     engine?: object,
   ): Promise<readonly SelectionLease[]> {
     const model = this.core.models.name(given);
-    if (engine !== undefined && this.served.get(model)!.engine !== engine) throw gone(model);
+    if (engine !== undefined && this.served.get(model)!.engine !== engine) throw modelGone(model);
     if (selections.some((selection) => selection.length > 0)) this.core.models.withLora(model);
     const registry = registryOf(this.core, model);
     const names = { model, registry, resolve: (name: string) => resolveName(this.core, model, name) };

@@ -7,18 +7,17 @@ import { redactSource } from '../sources/source.js';
 import { codeOf, type StartedCode, startCode } from './adapter-code.js';
 import {
   type AdapterCore,
-  checkExpected,
   entryOfVersion,
   findEntry,
   newEntry,
   point,
   registryOf,
   requireSame,
-  versionOf,
 } from './adapter-core.js';
 import { checkPin, named, noteModule } from './adapter-create.js';
 import { canceled } from './adapter-leases.js';
 import { recordOf, versionsOf } from './adapter-records.js';
+import { checkExpected, versionOf } from './adapter-versions.js';
 import type { CallContext, UpdateAdapterRequest } from './types.js';
 
 /**

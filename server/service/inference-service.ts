@@ -1,9 +1,9 @@
 /** Answers requests: plans the rows, runs them in the model's engine, and hands out results or a stream of events. */
 import { stallError } from '../engine/stall-watch.js';
 import { AppError } from '../errors.js';
-import { gone } from './adapter-core.js';
 import { type Candidate, pickBest } from './best-of.js';
 import { EventChannel } from './event-channel.js';
+import { modelGone } from './model-refusals.js';
 import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
@@ -67,7 +67,7 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
   /** What a request is told. A model that was unregistered meanwhile is gone: its engine was closed, and did not fail. */
   const told = <T>({ engine, info: { name } }: LoadedModel, error: T): T | AppError => {
     const stopped = error instanceof AppError && error.reason === 'ENGINE_FAILED';
-    return stopped && models.get(name)?.engine !== engine ? gone(name) : error;
+    return stopped && models.get(name)?.engine !== engine ? modelGone(name) : error;
   };
 
   const start = async (model: LoadedModel, rows: PlannedRow[], call: CallContext, sink: RunSink) => {

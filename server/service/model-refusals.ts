@@ -31,6 +31,13 @@ export function modelNotFound(name: string, known: Iterable<string>): AppError {
   });
 }
 
+/** MODEL_NOT_FOUND, of a model that was there when the request came. */
+export function modelGone(model: string): AppError {
+  return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`, {
+    metadata: { model },
+  });
+}
+
 /** MODEL_NOT_READY, with why. */
 export function modelNotReady({ name, state, error }: RegisteredModel): AppError {
   const what = state === 'failed' ? `failed to load: ${error}` : 'is still loading';

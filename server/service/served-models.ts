@@ -3,6 +3,7 @@ import type { BaseCheck } from '../adapters/base-identity.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Engine } from '../engine/engine.js';
 import { AppError } from '../errors.js';
+import { modelGone } from './model-refusals.js';
 
 /** What the adapter service needs of a model. */
 export interface ServedModel {
@@ -20,6 +21,17 @@ export interface ServedModel {
   readonly maxLoraRank?: number | undefined;
   /** What to do with an adapter whose config names another base; default warn. */
   readonly baseCheck?: BaseCheck | undefined;
+}
+
+/** The model that an entry of an adapter was made for. Throws MODEL_NOT_FOUND where it went since. */
+export function modelOf(
+  models: ReadonlyMap<string, ServedModel>,
+  entry: { readonly model: string; readonly pool: string },
+): ServedModel {
+  const model = models.get(entry.model);
+  // Another model may have its name by now.
+  if (model === undefined || (model.pool ?? entry.model) !== entry.pool) throw modelGone(entry.model);
+  return model;
 }
 
 /** Finds served models by name. The map is live: models come and go while the server runs. */
