@@ -3,9 +3,8 @@ import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { servedBase } from '../adapters/base-identity.js';
 import type { ModelSource } from '../config/model-folder.js';
-import { type FoundModel, modelsOfStore, openModelUrl } from '../config/open-model.js';
+import { type FoundModel, openModelUrl } from '../config/open-model.js';
 import type { ServeConfig } from '../config/serve-config.js';
-import { DTYPES } from '../config/settings.js';
 import { SUPPORTED_FEATURES } from '../engine/features.js';
 import type { GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
@@ -28,6 +27,8 @@ import { type ServedHealth, servedHealth } from '../service/served-health.js';
 import { Workflows } from '../service/workflows/workflow-service.js';
 import type { SourceResolver } from '../sources/source-resolver.js';
 import { onDevice } from './device.js';
+import { openedModel } from './model-options.js';
+import { namingModel, startStore } from './start-store.js';
 import { isTrustedCode } from './trusted-code.js';
 
 /** What is made of the configuration. */
@@ -79,18 +80,12 @@ export function manageModels(
   const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides, found?: FoundModel): OpenedModel => {
-    const { path, folder, adapterFolders, warnings, handler, limits } = source;
+    const { path, folder, adapterFolders } = source;
     // A thousand workflows may open one model: every check of a path goes through all roots.
     for (const root of [join(path, 'adapters'), join(folder, 'adapters'), ...adapterFolders, ...(found?.roots ?? [])]) {
       if (!roots.includes(root)) roots.push(root);
     }
-    const options = { ...optionsOf(config, source), ...overridden(overrides) };
-    const { maxLoraRank } = limits;
-    return {
-      ...{ options, adapterFolders, warnings, maxLoraRank },
-      ...(found !== undefined && { origin: found.origin, snapshot: found.snapshot, release: found.release }),
-      ...(handler && { handler: { ...handler, folder } }),
-    };
+    return openedModel(config, source, overrides, found);
   };
   const { dtype, environment } = config;
   const modelPlaces = {
@@ -184,11 +179,11 @@ export function manageModels(
       for (const remark of config.environment.remarks) log.warn(remark);
       for (const source of config.models) {
         places.push(source.path, source.folder);
-        await manager.registerAtStart(source.folder, source.name, open(source, {})).catch(ofModel(source.name));
+        await manager.registerAtStart(source.folder, source.name, open(source, {})).catch(namingModel(source.name));
       }
       for (const { url, name, settings, cwd } of config.remoteModels) {
         const found = await openModelUrl(url, name, { ...modelPlaces, settings }, { trusted: true, cwd });
-        await manager.registerAtStart(url, name, open(found.source, {}, found)).catch(ofModel(name));
+        await manager.registerAtStart(url, name, open(found.source, {}, found)).catch(namingModel(name));
       }
       await startStore(config, manager, workflows, log);
       for (const place of config.workflows) await workflows.registerAtStart(place);
@@ -200,14 +195,6 @@ export function manageModels(
       await functions.close();
       await pool.close();
     },
-  };
-}
-
-/** Which of several models of the start is broken: not every message names a file. */
-function ofModel(name: string): (error: unknown) => never {
-  return (error) => {
-    if (!(error instanceof AppError) || error.reason !== 'MODEL_INVALID') throw error;
-    throw new AppError(error.reason, `model ${name}: ${error.message}`, { metadata: error.metadata, cause: error });
   };
 }
 
@@ -223,55 +210,4 @@ function requireTrusted({ source, release }: FoundModel, config: ServeConfig): v
     'MODEL_SOURCE_FORBIDDEN',
     `${folder} brings a custom handler, which is run only from models of the start and from --model-store`,
   );
-}
-
-function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge, limits }: ModelSource) {
-  return {
-    ...{ name, path, dtype, loraEnabled, merge },
-    deviceAdapterBytes: config.deviceAdapterBytes,
-    deviceFloats: config.deviceFloats,
-    deviceKv: config.deviceKv,
-    threads: config.threads || undefined,
-    engines: config.engines,
-    maxBatch: limits.maxBatch ?? config.maxBatch,
-    maxQueue: limits.maxQueue ?? config.maxQueue,
-    prefillChunk: config.prefillChunk,
-    lookupTokens: config.lookupTokens,
-    kvBytes: config.kvBytes,
-    stepTimeoutMs: config.stepTimeout * 1000,
-    cacheDir: config.weightCache === 'on' ? join(config.sources.cacheDir, 'converted') : undefined,
-    prefixCacheBytes: limits.prefixCaching === false ? 0 : config.prefixCacheBytes,
-  };
-}
-
-function overridden({ dtype, loraEnabled, maxBatch, maxQueue }: ModelOverrides) {
-  const known = DTYPES.find((one) => one === dtype);
-  if (dtype !== undefined && known === undefined) {
-    const description = `must be one of ${DTYPES.join(', ')}, not ${JSON.stringify(dtype)}`;
-    throw new AppError('INVALID_REQUEST', `dtype ${description}`, { violations: [{ field: 'dtype', description }] });
-  }
-  return {
-    ...(known !== undefined && { dtype: known }),
-    ...(loraEnabled !== undefined && { loraEnabled }),
-    ...(maxBatch !== undefined && { maxBatch }),
-    ...(maxQueue !== undefined && { maxQueue }),
-  };
-}
-
-/** Loads what `--load-models` asks for; a broken one is listed as failed, and the others are served. */
-async function startStore(config: ServeConfig, manager: ModelManager, workflows: Workflows, log: Logger) {
-  const { modelStore, loadModels } = config;
-  if (modelStore === undefined || /^none$/i.test(loadModels)) return;
-  const found = modelsOfStore(modelStore);
-  const wanted = /^all$/i.test(loadModels) ? [...found.keys()] : loadModels.split(',').map((name) => name.trim());
-  for (const name of wanted) {
-    const place = found.get(name);
-    if (place === undefined) {
-      throw new AppError('MODEL_SOURCE_INVALID', `--load-models: there is no ${JSON.stringify(name)} in ${modelStore}`);
-    }
-    await (workflows.isWorkflow(place)
-      ? workflows.registerAtStart(place)
-      : manager.registerAtStart(place, name, undefined, { keepFailed: true })
-    ).catch((error: unknown) => log.warn({ model: name, err: error }, `model store: ${name} is not served`));
-  }
 }

@@ -1,6 +1,6 @@
 /** Aliases: names that lead to adapters, to one of their versions, or to several by shares. */
-import type { AdapterAlias, AdapterEntry } from '../adapters/registry.js';
-import { digestOf } from '../adapters/registry.js';
+import type { AdapterAlias, AdapterEntry } from '../adapters/adapter-entry.js';
+import { digestOf } from '../adapters/adapter-entry.js';
 import { AppError } from '../errors.js';
 import {
   type AdapterCore,

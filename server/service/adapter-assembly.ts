@@ -1,6 +1,8 @@
 /** Puts the parts of adapter management together: who tells whom of what. */
+
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
 import { type AdapterReader, createAdapterReader } from '../adapters/adapter-reader.js';
-import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
+import type { AdapterRegistry } from '../adapters/registry.js';
 import { Residency } from '../adapters/residency.js';
 import { MemoryStore } from '../registry/memory-store.js';
 import type { RegistryStore } from '../registry/types.js';

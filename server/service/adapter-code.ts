@@ -1,6 +1,7 @@
 /** Modules that adapters bring: found when an adapter is registered or asked for, run by somebody else, if at all. */
+
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
 import { type AdapterModule, findAdapterModule } from '../adapters/adapter-module.js';
-import { type AdapterEntry, digestOf } from '../adapters/registry.js';
 import { AppError } from '../errors.js';
 import type { ServedModels } from './served-models.js';
 

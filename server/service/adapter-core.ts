@@ -1,7 +1,9 @@
 /** What the parts of adapter management share: models, names, memory, the stored side, and who is told. */
+
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
 import { checkAdapterName } from '../adapters/adapter-names.js';
 import type { AdapterReader } from '../adapters/adapter-reader.js';
-import { type AdapterEntry, type AdapterRegistry, digestOf } from '../adapters/registry.js';
+import type { AdapterRegistry } from '../adapters/registry.js';
 import type { Residency } from '../adapters/residency.js';
 import { openAdapterFolder, sourcePath } from '../adapters/source.js';
 import { AppError } from '../errors.js';

@@ -1,5 +1,6 @@
 /** Registering an adapter: reserved, read, loaded, stored, and only then to be found. */
-import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
+import type { AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { RegistryConflict } from '../registry/types.js';

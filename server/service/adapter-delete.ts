@@ -1,5 +1,5 @@
 /** Unregistering an adapter. */
-import { digestOf } from '../adapters/registry.js';
+import { digestOf } from '../adapters/adapter-entry.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
 import { type AdapterCore, findEntry, freeUnused, infoOf, registryOf } from './adapter-core.js';

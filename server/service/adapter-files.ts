@@ -1,8 +1,9 @@
 /** The files of registered adapters: brought to this machine, read, and held against what was registered. */
+
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
 import type { AdapterReader } from '../adapters/adapter-reader.js';
 import { folderState } from '../adapters/file-state.js';
 import type { ReadAdapter } from '../adapters/prepare-adapter.js';
-import { type AdapterEntry, digestOf } from '../adapters/registry.js';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import type { LocalSource, SourceResolver } from '../sources/source-resolver.js';

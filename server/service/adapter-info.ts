@@ -1,5 +1,5 @@
 /** What is told about a registered adapter. */
-import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
 import { redactSource } from '../sources/source.js';
 import { versionsOf } from './adapter-records.js';
 import type { AdapterInfo } from './types.js';

@@ -1,7 +1,8 @@
 /** Leases for the rows of a request: every adapter of every row, or none. */
 
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
 import { notSummable } from '../adapters/mixture.js';
-import type { AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
+import type { AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { type AdapterLoader, isPassing } from './adapter-loader.js';

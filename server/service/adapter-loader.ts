@@ -1,6 +1,7 @@
 /** Brings a registered adapter's weights into its model's engine, when they are not there already. */
+
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
 import { folderState } from '../adapters/file-state.js';
-import type { AdapterEntry } from '../adapters/registry.js';
 import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { AdapterFiles, type FileParts, type FileWatch } from './adapter-files.js';

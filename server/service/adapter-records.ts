@@ -1,7 +1,7 @@
 /** What the registry keeps of adapters: kind `adapter`, scope = the model, one record for each name. */
 import { z } from 'zod';
-import type { AdapterAlias, AdapterEntry } from '../adapters/registry.js';
-import { digestOf } from '../adapters/registry.js';
+import type { AdapterAlias, AdapterEntry } from '../adapters/adapter-entry.js';
+import { digestOf } from '../adapters/adapter-entry.js';
 
 /** Kind of the records. */
 export const ADAPTER_KIND = 'adapter';

@@ -1,5 +1,6 @@
 /** Adapters of all served models: managed, kept, watched, and leased to rows. */
-import { type AdapterEntry, AdapterRegistry } from '../adapters/registry.js';
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
+import { AdapterRegistry } from '../adapters/registry.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import { AppError } from '../errors.js';
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';

@@ -1,8 +1,8 @@
 /** Brings the names of this process in line with the registry: at start, and whenever another process changed them. */
 import { readdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
 import { checkAdapterName } from '../adapters/adapter-names.js';
-import type { AdapterEntry } from '../adapters/registry.js';
 import { scanAdapterDirectory } from '../adapters/source.js';
 import type { FollowedChange } from '../registry/types.js';
 import { type AdapterCore, entryOfRecord, freeUnused, newEntry, point } from './adapter-core.js';

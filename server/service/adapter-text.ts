@@ -8,8 +8,9 @@ import { type ExtraToken, withAddedTokens } from '../text/added-tokens.js';
 import type { ChatTemplate } from '../text/chat-template.js';
 import { overTemplates } from '../text/guarded-template.js';
 import type { EncodeAside } from './encode-messages.js';
-import { type PlannedRow, readPrompt } from './plan-rows.js';
+import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLease, LoadedModel } from './ports.js';
+import { readPrompt } from './read-prompt.js';
 
 /** A row, and the model as its adapters have it. */
 export interface FittedRow {

@@ -1,5 +1,5 @@
 /** What adapter management asks for and tells: adapters, their versions and aliases, and every change. */
-import type { AdapterProgress, AdapterVersion, AliasTarget } from '../adapters/registry.js';
+import type { AdapterProgress, AdapterVersion, AliasTarget } from '../adapters/adapter-entry.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import type { CallContext } from './inference-types.js';
 

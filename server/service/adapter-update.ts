@@ -1,6 +1,7 @@
 /** Changing a registered adapter: the new content is read and loaded first, then the name changes in one step. */
 import { isDeepStrictEqual } from 'node:util';
-import { type AdapterEntry, type AdapterRegistry, digestOf } from '../adapters/registry.js';
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
+import type { AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';

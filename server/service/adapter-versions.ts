@@ -1,5 +1,5 @@
 /** Versions of an adapter by their digests, or the first digits of those. */
-import { type AdapterEntry, digestOf } from '../adapters/registry.js';
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
 import { AppError } from '../errors.js';
 import { versionsOf } from './adapter-records.js';
 

@@ -7,7 +7,8 @@ import { modelGone } from './model-refusals.js';
 import type { ModelUses } from './model-uses.js';
 import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
-import { abortError, type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
+import { type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
+import { abortError } from './run-errors.js';
 import type { CallContext, InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
 
 /** Bounds of requests. */

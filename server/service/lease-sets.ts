@@ -2,7 +2,7 @@
  * Leases of several adapters at once, all or none. Who must wait for memory holds nothing meanwhile, except for one set at
  * a time, which others let pass: so two requests can never wait for each other's adapters.
  */
-import type { AdapterEntry } from '../adapters/registry.js';
+import type { AdapterEntry } from '../adapters/adapter-entry.js';
 import type { LoadOptions, ResidentKey, ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 

@@ -1,6 +1,7 @@
 /** What a model is described by before it is loaded: where it was found, what is kept of it, what it is called. */
 import { z } from 'zod';
 import type { LoadModelOptions } from './load-model.js';
+import type { ModelOverrides } from './management.js';
 import type { ModelInfo } from './types.js';
 
 /** A model that was found: how to load it, and what belongs to it. */
@@ -21,6 +22,17 @@ export interface OpenedModel {
   /** The custom handler that answers for it; absent = none. */
   readonly handler?: OpenedHandler | undefined;
 }
+
+/**
+ * Finds the model at a url, and fetches it; with the snapshot of an earlier time, the same content.
+ * @throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID, SOURCE_UNAVAILABLE and others of sources
+ */
+export type OpenModel = (
+  url: string,
+  name: string,
+  overrides: ModelOverrides,
+  how: { readonly signal: AbortSignal; readonly snapshot?: string | undefined },
+) => Promise<OpenedModel>;
 
 /** A custom handler, as its model's folder names it. */
 export interface OpenedHandler {

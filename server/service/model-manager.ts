@@ -2,28 +2,19 @@
 import { AppError } from '../errors.js';
 import { type KeptModel, KeptModels } from './kept-models.js';
 import type { KeptRecords } from './kept-records.js';
-import type { ModelManagement, ModelOverrides, ModelStatus, RegisterModelRequest } from './management.js';
-import { nameOf, type OpenedModel } from './model-description.js';
+import type { ModelManagement, ModelStatus, RegisterModelRequest } from './management.js';
+import { nameOf, type OpenedModel, type OpenModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
 import { modelExists, modelInUse, modelNotFound, modelNotReady, requireModelName } from './model-refusals.js';
 import { ModelServing, type ModelServingOptions } from './model-serving.js';
 import { NameRecord } from './name-record.js';
-import { type RegisteredModel, statusOf } from './registered-model.js';
+import { newModel, type RegisteredModel, statusOf } from './registered-model.js';
 import type { CallContext } from './types.js';
 import { WorkflowModels } from './workflow-models.js';
 
 /** What the manager is made of. */
 export interface ModelManagerOptions extends ModelServingOptions {
-  /**
-   * Finds the model at a url, and fetches it; with the snapshot of an earlier time, the same content.
-   * @throws MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN, MODEL_INVALID, SOURCE_UNAVAILABLE and others of sources
-   */
-  readonly open: (
-    url: string,
-    name: string,
-    overrides: ModelOverrides,
-    how: { readonly signal: AbortSignal; readonly snapshot?: string | undefined },
-  ) => Promise<OpenedModel>;
+  readonly open: OpenModel;
   /** Something else that has the name, for example a workflow; absent = nothing. */
   readonly taken?: ((name: string) => boolean) | undefined;
   /** Where models that are registered while the server runs are kept; absent = nowhere. */
@@ -200,20 +191,11 @@ export class ModelManager implements ModelManagement {
     const opening = cleared.then(
       () => opened ?? this.#options.open(url, name, overrides, { signal: stop.signal, snapshot: record?.snapshot }),
     );
-    const model: RegisteredModel = {
-      name,
-      url,
-      overrides,
-      startup,
-      createdAt: Date.now(),
-      stop,
-      workflows: new Set(workflow === undefined ? [] : [workflow]),
+    const model = newModel(name, url, {
+      ...{ overrides, startup, workflow, stop },
       revision: record?.revision,
-      direct: workflow === undefined,
-      state: 'loading',
       key: opening.then(({ options }) => poolKey(options)),
-      ready: Promise.resolve(),
-    };
+    });
     const named = new NameRecord(this.#kept, model, keep);
     const giveUp = async () => {
       await this.#remove(model);

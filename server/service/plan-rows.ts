@@ -3,38 +3,25 @@ import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppError, type FieldViolation } from '../errors.js';
 import { drawnSamples } from './best-of.js';
-import { encodeJob } from './encode-job.js';
-import type { EncodedText, EncodeJob } from './encode-messages.js';
 import { mergeParameters, parameterViolations } from './parameters.js';
 import type { LoadedModel } from './ports.js';
-import type {
-  AdapterSelection,
-  ChatMessage,
-  GenerationParameters,
-  PredictInput,
-  PredictRequest,
-  Prompt,
-} from './types.js';
+import { type ReadPrompt, readPrompt } from './read-prompt.js';
+import { promptViolations, refuse, selectionViolations } from './request-violations.js';
+import type { AdapterSelection, GenerationParameters, PredictInput, PredictRequest, Prompt } from './types.js';
 
 /** One sample of an input, checked and encoded. */
-export interface PlannedRow {
+export interface PlannedRow extends ReadPrompt {
   /** Of the input. */
   readonly index: number;
   /** Which of the input's samples, from 0. */
   readonly sample: number;
   readonly prompt: Prompt;
-  readonly promptIds: readonly number[];
-  /** What the answer begins with when the full text is asked for, else ''. */
-  readonly promptText: string;
   readonly selection: AdapterSelection;
   readonly parameters: GenerationParameters;
   readonly seed: number;
   /** Why the model's own tokenizer and template cannot read the prompt; those of an adapter may. */
   readonly fault?: AppError | undefined;
 }
-
-/** A prompt as the model reads it. */
-export type ReadPrompt = Pick<PlannedRow, 'promptIds' | 'promptText'>;
 
 /**
  * Checks a whole request against the model and encodes its prompts. The rows of an input lie side by side.
@@ -128,133 +115,4 @@ const ANY_ID = 2 ** 32;
 
 function isAdapted(input: PredictRequest['inputs'][number], request: PredictRequest): boolean {
   return (input.adapters ?? request.adapters ?? []).length > 0;
-}
-
-/**
- * A prompt's ids, as many of them as are used, and what the answer begins with.
- * @throws AppError INVALID_REQUEST, CHAT_TEMPLATE_FAILED, CONTEXT_LENGTH_EXCEEDED
- */
-export async function readPrompt(
-  prompt: Prompt,
-  parameters: GenerationParameters,
-  index: number,
-  model: LoadedModel,
-  signal?: AbortSignal,
-): Promise<ReadPrompt> {
-  const { ids: promptIds, count, whole } = await encode(prompt, parameters, model, signal);
-  if (!whole) throw farTooLong(count, model.info.contextLength, index);
-  if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
-  checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
-  const cut = promptIds.length < count;
-  const promptText = parameters.returnFullText ? promptTextOf(prompt, promptIds, cut, model) : '';
-  return { promptIds, promptText };
-}
-
-function promptViolations(prompt: Prompt, path: string, vocabSize: number): FieldViolation[] {
-  if (prompt.kind === 'chat') {
-    return prompt.messages.length > 0 ? [] : [{ field: `${path}.chat.messages`, description: 'must not be empty' }];
-  }
-  if (prompt.kind === 'text') return [];
-  const at = prompt.tokenIds.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize));
-  if (at < 0) return [];
-  const description = `must be an id between 0 and ${vocabSize - 1}, but is ${prompt.tokenIds[at]}`;
-  return [{ field: `${path}.token_ids[${at}]`, description }];
-}
-
-function selectionViolations(selection: AdapterSelection, path: string): FieldViolation[] {
-  const violations: FieldViolation[] = [];
-  const seen = new Set<string>();
-  for (const [index, { name, weight }] of selection.entries()) {
-    const add = (field: string, description: string): void => {
-      violations.push({ field: `${path}[${index}].${field}`, description });
-    };
-    if (name === '') add('name', 'must not be empty; an empty list selects the base model');
-    if (seen.has(name)) add('name', `adapter ${JSON.stringify(name)} is listed twice; give it the sum of the weights`);
-    seen.add(name);
-    if (!Number.isFinite(weight)) add('weight', `must be a finite number, but is ${weight}`);
-  }
-  return violations;
-}
-
-/** Longer texts are encoded in a thread of their own, in characters: here they would hold everybody up noticeably. */
-const LONG_TEXT = 32_768;
-/** What rendering a message takes, as the encoding of so many characters. */
-const MESSAGE_CHARS = 64;
-
-/** The ids of a prompt that are used. */
-async function encode(
-  prompt: Prompt,
-  { truncate: last }: GenerationParameters,
-  model: LoadedModel,
-  signal: AbortSignal | undefined,
-): Promise<EncodedText> {
-  if (prompt.kind === 'tokens') {
-    const { tokenIds: ids } = prompt;
-    return { ids: last === undefined ? ids : ids.slice(-last), count: ids.length, whole: true };
-  }
-  // A template writes the special tokens itself; and the last tokens of a prompt are known once all of it is read.
-  const addSpecialTokens = prompt.kind === 'text';
-  const most = last === undefined ? model.info.contextLength : Number.POSITIVE_INFINITY;
-  const jobOf = (source: EncodeJob['source']): EncodeJob => ({
-    ...{ source, addSpecialTokens, most, last, added: [], over: [] },
-  });
-  const { encodeAside = async (job) => encodeJob(model, job) } = model;
-  if (prompt.kind === 'chat') {
-    const { messages, template } = prompt;
-    if (isLong(messages)) return encodeAside(jobOf({ messages, template }), signal);
-  }
-  const text = prompt.kind === 'text' ? prompt.text : model.chatTemplate.render(prompt.messages, true, prompt.template);
-  // A template may make much of little.
-  return text.length > LONG_TEXT ? encodeAside(jobOf(text), signal) : encodeJob(model, jobOf(text));
-}
-
-/** True for a chat that takes too long to be rendered here. */
-function isLong(messages: readonly ChatMessage[]): boolean {
-  let size = messages.length * MESSAGE_CHARS;
-  for (const { role, content } of messages) {
-    if (size > LONG_TEXT) break;
-    size += role.length + content.length;
-  }
-  return size > LONG_TEXT;
-}
-
-function promptTextOf(prompt: Prompt, promptIds: readonly number[], cut: boolean, { tokenizer }: LoadedModel): string {
-  return prompt.kind === 'text' && !cut ? prompt.text : tokenizer.decode(promptIds, true);
-}
-
-function checkLength(promptTokens: number, maxNewTokens: number, contextLength: number, index: number): void {
-  if (promptTokens + maxNewTokens <= contextLength) return;
-  const room = contextLength - promptTokens;
-  const advice =
-    room > 0 ? `at most ${room} new tokens fit` : 'the prompt alone leaves no room (truncate keeps its last tokens)';
-  const message =
-    `inputs[${index}]: ${promptTokens} prompt tokens and ${maxNewTokens} new tokens are ` +
-    `${promptTokens + maxNewTokens}, but the context holds ${contextLength}; ${advice}`;
-  throw exceeded(message, index, {
-    prompt_tokens: String(promptTokens),
-    max_new_tokens: String(maxNewTokens),
-    context_length: String(contextLength),
-  });
-}
-
-/** @param atLeast tokens of the prompt, which was not read to its end */
-function farTooLong(atLeast: number, contextLength: number, index: number): AppError {
-  const message =
-    `inputs[${index}]: the prompt has more than ${atLeast} tokens, but the context holds ${contextLength} ` +
-    '(truncate keeps its last tokens)';
-  return exceeded(message, index, { context_length: String(contextLength) });
-}
-
-function exceeded(message: string, index: number, facts: Readonly<Record<string, string>>): AppError {
-  return new AppError('CONTEXT_LENGTH_EXCEEDED', message, {
-    metadata: { input: String(index), ...facts },
-    violations: [{ field: `inputs[${index}]`, description: message }],
-  });
-}
-
-function refuse(violations: readonly FieldViolation[]): void {
-  const [first] = violations;
-  if (first === undefined) return;
-  const more = violations.length > 1 ? ` (and ${violations.length - 1} more)` : '';
-  throw new AppError('INVALID_REQUEST', `${first.field}: ${first.description}${more}`, { violations });
 }

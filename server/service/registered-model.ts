@@ -33,6 +33,28 @@ export interface RegisteredModel {
 }
 
 /**
+ * A model that begins to load.
+ * @param facts `workflow`: id of the one that it is for; undefined = it is registered by itself
+ */
+export function newModel(
+  name: string,
+  url: string,
+  facts: Pick<RegisteredModel, 'overrides' | 'startup' | 'stop' | 'revision' | 'key'> & {
+    workflow: string | undefined;
+  },
+): RegisteredModel {
+  const { workflow, ...others } = facts;
+  return {
+    ...{ name, url, ...others },
+    createdAt: Date.now(),
+    workflows: new Set(workflow === undefined ? [] : [workflow]),
+    direct: workflow === undefined,
+    state: 'loading',
+    ready: Promise.resolve(),
+  };
+}
+
+/**
  * What the surfaces are told of it.
  * @param health how the adapters of a model are
  */

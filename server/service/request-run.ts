@@ -5,8 +5,9 @@ import { AppError } from '../errors.js';
 import { type FittedRow, fitToAdapters } from './adapter-text.js';
 import type { Candidate } from './best-of.js';
 import type { PlannedRow } from './plan-rows.js';
-import type { AdapterLease, AdapterLeases, LoadedModel } from './ports.js';
+import type { AdapterLeases, LoadedModel } from './ports.js';
 import { RowAnswer } from './row-answer.js';
+import { abortError, rowError } from './run-errors.js';
 import type { CallContext, FinishReason, TokenInfo } from './types.js';
 
 /** Receives what a request produces. Nothing is called after `done` or `failed`. */
@@ -202,7 +203,7 @@ class Run implements RequestRun {
     const { leases } = this.#leased[at]!;
     const answer = this.#answers[at]!;
     if (event.cause === 'error' && !answer.complete) {
-      this.cancel(this.#engineError(event, leases));
+      this.cancel(rowError(event, leases, this.#model.engine.alive));
       return;
     }
     if (event.cause === 'cancelled' && !answer.complete) {
@@ -246,28 +247,4 @@ class Run implements RequestRun {
     this.#signal.removeEventListener('abort', this.#onAbort);
     end();
   }
-
-  #engineError({ message, reason }: EndEvent, leases: readonly AdapterLease[]): AppError {
-    const what = message ?? 'the engine stopped';
-    const adapted = leases.map(({ name, weight }) => `${JSON.stringify(name)}${weight === 1 ? '' : ` x ${weight}`}`);
-    if (reason === 'ADAPTER_OVERFLOW' && adapted.length > 0) {
-      return new AppError(reason, `the answer of ${adapted.join(' + ')} cannot be computed: ${what}`);
-    }
-    if (reason === 'ADAPTER_OVERFLOW') return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });
-    if (reason !== undefined) return new AppError(reason, what);
-    if (!this.#model.engine.alive) return new AppError('ENGINE_FAILED', what);
-    return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });
-  }
-}
-
-/** What an aborted call is answered with: its signal's reason tells a passed deadline from a client that left. */
-export function abortError(signal: AbortSignal): AppError {
-  const reason: unknown = signal.reason;
-  if (reason instanceof AppError) return reason;
-  const { name, code } = (reason ?? {}) as { name?: unknown; code?: unknown };
-  // AbortSignal.timeout() aborts with a TimeoutError; Connect with its error of code 4, deadline exceeded.
-  if (name === 'TimeoutError' || (name === 'ConnectError' && code === 4)) {
-    return new AppError('DEADLINE', 'the deadline passed before the answer was complete', { cause: reason });
-  }
-  return new AppError('CANCELED', 'the call was cancelled', { cause: reason });
 }

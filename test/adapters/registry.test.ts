@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type AdapterEntry, AdapterRegistry } from '../../server/adapters/registry.js';
+import type { AdapterEntry } from '../../server/adapters/adapter-entry.js';
+import { AdapterRegistry } from '../../server/adapters/registry.js';
 
 /** An entry with what the registry looks at. */
 function entry(name: string, digest: string, pool = 'engine'): AdapterEntry {

@@ -10,7 +10,7 @@ import { EncodeThread } from '../../server/service/encode-thread.js';
 import { createInferenceService } from '../../server/service/inference-service.js';
 import { createModelService } from '../../server/service/model-service.js';
 import { mergeParameters } from '../../server/service/parameters.js';
-import { readPrompt } from '../../server/service/plan-rows.js';
+import { readPrompt } from '../../server/service/read-prompt.js';
 import { withAddedTokens } from '../../server/text/added-tokens.js';
 import { loadTokenizer } from '../../server/text/hf-tokenizer.js';
 import { failsWith } from '../app-error.js';
