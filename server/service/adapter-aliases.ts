@@ -84,7 +84,7 @@ export async function setAlias(
   const change = async (): Promise<AliasInfo> => {
     const registry = registryOf(core, model);
     const before = registry.alias(name);
-    if (before === undefined && !registry.reserve(name)) throw exists(model, name);
+    if (before === undefined && !registry.reserve(name)) throw exists(model, name, registry);
     try {
       const now = Date.now();
       const targets = checkTargets(core, model, request.targets);

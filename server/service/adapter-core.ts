@@ -191,9 +191,10 @@ export function notFound(core: AdapterCore, model: string, name: string): AppErr
   });
 }
 
-/** ADAPTER_EXISTS. */
-export function exists(model: string, name: string): AppError {
-  return new AppError('ADAPTER_EXISTS', `an adapter ${JSON.stringify(name)} is registered already`, {
+/** ADAPTER_EXISTS, of an adapter or an alias. */
+export function exists(model: string, name: string, registry: AdapterRegistry): AppError {
+  const what = registry.alias(name) === undefined ? 'an adapter' : 'an alias';
+  return new AppError('ADAPTER_EXISTS', `${what} ${JSON.stringify(name)} is registered already`, {
     metadata: { adapter: name, model },
   });
 }

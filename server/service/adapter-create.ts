@@ -56,7 +56,7 @@ export async function createAdapter(
   const pin = request.pin ?? false;
   checkPin(pin, preload);
   const registry = registryOf(core, model);
-  if (!registry.reserve(name)) throw exists(model, name);
+  if (!registry.reserve(name)) throw exists(model, name, registry);
   const { source, workflow, options = {} } = request;
   const later = request.synchronous === false;
   try {
@@ -101,14 +101,14 @@ async function store(
 ): Promise<void> {
   const { model, name } = entry;
   // Another process may have registered the name while this one read the files.
-  if (registry.get(name) !== undefined || registry.alias(name) !== undefined) throw exists(model, name);
+  if (registry.get(name) !== undefined || registry.alias(name) !== undefined) throw exists(model, name, registry);
   requireSame(core, model, registry);
   const record = recordOf(entry);
   const note = { action: 'create', digestAfter: record.digest, detail: { source: redactSource(record.source) } };
   try {
     entry.revision = await core.book.commit(registry, entry, record, note, call);
   } catch (error) {
-    throw error instanceof RegistryConflict ? exists(model, name) : error;
+    throw error instanceof RegistryConflict ? exists(model, name, registry) : error;
   }
   requireSame(core, model, registry);
   entry.versions = record.versions;

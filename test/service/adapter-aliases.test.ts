@@ -100,11 +100,10 @@ describe('an alias', () => {
     const { service } = managed();
     await service.create({ name: 'a', source: 'a0' }, call());
     await service.setAlias({ name: 'live', targets: [{ adapter: 'a' }] }, call());
-    await assert.rejects(service.create({ name: 'live', source: 'a1' }, call()), failsWith('ADAPTER_EXISTS'));
-    await assert.rejects(
-      service.setAlias({ name: 'a', targets: [{ adapter: 'a' }] }, call()),
-      failsWith('ADAPTER_EXISTS'),
-    );
+    const create = service.create({ name: 'live', source: 'a1' }, call());
+    await assert.rejects(create, failsWith('ADAPTER_EXISTS', /^(adapter "live": )?an alias "live" is registered/));
+    const setAlias = service.setAlias({ name: 'a', targets: [{ adapter: 'a' }] }, call());
+    await assert.rejects(setAlias, failsWith('ADAPTER_EXISTS', /^an adapter "a" is registered/));
     await assert.rejects(service.update({ name: 'live', pin: true }, call()), failsWith('ADAPTER_NOT_FOUND', /alias/));
     for (const targets of [[], [{ adapter: 'a', share: 0 }], [{ adapter: 'a', share: Number.NaN }]]) {
       await assert.rejects(service.setAlias({ name: 'x', targets }, call()), failsWith('INVALID_REQUEST'));
