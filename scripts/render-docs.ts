@@ -51,7 +51,9 @@ ${NOTICE}
 \`npm start -- FLAGS\` and \`loramux serve FLAGS\` take the same flags. Each flag has an environment variable; the flag
 wins. A variable of a flag that may be repeated holds several values separated as in \`PATH\`; colons
 in URLs separate nothing. Sizes are plain bytes or have a unit: \`65536\`, \`64MiB\`, \`2GB\`. An unknown flag, a value that
-makes no sense, a missing or broken model: one line that says so, the last on standard error, and exit code 2.
+makes no sense, a missing or broken model: one line that says so, the last on standard error, and exit code 2. An unknown
+\`LORAMUX_\` variable is a warning in the log with the names that are near; what Kubernetes sets for a service named
+\`loramux\`, such as \`LORAMUX_PORT=tcp://10.0.0.7:80\`, is passed over.
 
 | Flag | Variable | Default | Meaning |
 | --- | --- | --- | --- |

@@ -1,6 +1,7 @@
 /** `--merge NAME[:WEIGHT],...` and `option.merge`: which adapters become part of the model's weights. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { realPathOf } from '../adapters/real-path.js';
 import { ConfigError } from './config-error.js';
 
 /** An adapter to merge. */
@@ -22,7 +23,7 @@ export function parseMerge(
   adapterFolders: readonly string[],
   cwd: string,
 ): MergeSource[] {
-  return text.split(',').map((part) => {
+  const sources = text.split(',').map((part) => {
     const [, name, given] = /^(.*?)(?::([^:/\\]*))?$/.exec(part.trim())!;
     const weight = given === undefined ? 1 : Number(given);
     if (!name || given === '' || !Number.isFinite(weight)) {
@@ -34,6 +35,27 @@ export function parseMerge(
       throw new ConfigError(`${origin} ${text}: there is no adapter "${name}" (looked for ${places.join(', ')})`);
     return { name, folder, weight };
   });
+  requireDistinct(sources, `${origin} ${text}`);
+  return sources;
+}
+
+/**
+ * Named twice, by slip most likely, an adapter would be merged with the sum of its weights.
+ * @param where what says so, for the message
+ * @throws ConfigError
+ */
+export function requireDistinct(sources: readonly MergeSource[], where: string): void {
+  const seen = new Map<string, MergeSource>();
+  for (const source of sources) {
+    const place = realPathOf(source.folder);
+    const before = seen.get(place);
+    if (before !== undefined) {
+      const [one, other] = [before.name, source.name];
+      const both = one === other ? `"${one}" is named twice` : `"${one}" and "${other}" are one adapter`;
+      throw new ConfigError(`${where}: ${both}; it must be named once, with its whole weight`);
+    }
+    seen.set(place, source);
+  }
 }
 
 /** The base of a folder that holds a PEFT adapter instead of a model; undefined for any other folder. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { isBelow, realPathOf } from '../adapters/real-path.js';
 import { isRemoteUri, redactSource } from '../sources/source.js';
 import { ConfigError, NothingThere } from './config-error.js';
-import { adapterAsModel, type MergeSource, parseMerge } from './merge.js';
+import { adapterAsModel, type MergeSource, parseMerge, requireDistinct } from './merge.js';
 import {
   type HandlerSource,
   handlerOf,
@@ -127,6 +127,7 @@ export function resolveModelFolder(
     ...(adapter === undefined ? [] : [adapter.merge]),
     ...(asked === undefined ? [] : parseMerge(asked, origin, folders, cwd)),
   ];
+  if (adapter !== undefined) requireDistinct(merge, `${origin} ${asked} on ${named}, which is an adapter itself`);
   if (settings.merge === undefined) for (const one of merge) requireWithin(one.folder, within, () => origin);
   if (handler?.alone && merge.length > 0) {
     throw new ConfigError(`${origin} ${asked}: ${folder} holds no model to merge into, only a handler`);

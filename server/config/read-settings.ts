@@ -1,6 +1,7 @@
 /** Settings from flags and environment variables: a flag wins, and a wrong value is told with the name that it came by. */
 import path from 'node:path';
 import { ConfigError, oneLine } from './config-error.js';
+import { isServiceLink } from './foreign-variables.js';
 import { splitValues } from './setting.js';
 import { SETTING_ENTRIES, SETTINGS, type SettingValues } from './settings.js';
 
@@ -16,10 +17,11 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  */
 export function readSettings(flags: Flags, env: Environment): SettingValues {
   const raw: Record<string, string | string[]> = {};
+  const given = (name: string) => (env[name] ?? '') !== '' && !isServiceLink(name, env[name]!);
   const origin = new Map<string, string>();
   for (const entry of SETTING_ENTRIES) {
     const flag = flags[entry.key];
-    const variable = [entry.env, ...(entry.variables ?? [])].find((name) => (env[name] ?? '') !== '');
+    const variable = [entry.env, ...(entry.variables ?? [])].find(given);
     if (flag !== undefined) {
       raw[entry.key] = flag;
       origin.set(entry.key, entry.flag);

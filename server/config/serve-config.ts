@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { RegistryPlace } from '../registry/open-registry.js';
 import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError } from './config-error.js';
+import { unknownVariables } from './foreign-variables.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import type { Environment } from './read-settings.js';
 import { registryPlace, stateFolder } from './registry-place.js';
@@ -74,7 +75,8 @@ export function serveConfig(settings: SettingValues, surroundings: Surroundings)
   const { model, modelStore, workflow, adapters, merge, allowPath, stateDir, registry, ...values } = settings;
   const { adapterHandlers: codeFolders, ...rest } = values;
   const others = modelStore !== undefined || workflow.length > 0;
-  const variables = servingEnvironment(surroundings.env);
+  const serving = servingEnvironment(surroundings.env);
+  const variables = { ...serving, remarks: [...unknownVariables(surroundings.env), ...serving.remarks] };
   const named = variables.defaults.find(({ key }) => key === SERVING_KEYS.modelId.key);
   const alone = model.length === 0 && !others;
   const given = alone ? [named?.value ?? demoModel(surroundings)] : model;

@@ -112,6 +112,31 @@ test('the environment fills what no flag says', () => {
   assert.match(faultOf(['serve'], { LORAMUX_PORT: 'eighty' }), /^LORAMUX_PORT eighty: must be a whole number/);
 });
 
+test('a variable that is no setting is told, with names that are near', () => {
+  const remarksOf = (env: Record<string, string>) => configOf([], env).environment.remarks;
+  assert.deepEqual(remarksOf({ LORAMUX_STATEDIR: '/state', LORAMUX_MODLE: 'm', LORAMUX_DTYPE: 'fp32' }), [
+    'LORAMUX_MODLE is ignored: there is no such setting; near names: LORAMUX_MODEL',
+    'LORAMUX_STATEDIR is ignored: there is no such setting; near names: LORAMUX_STATE_DIR',
+  ]);
+  assert.deepEqual(remarksOf({ LORAMUX_ENTIRELY_ELSE: '1' }), [
+    'LORAMUX_ENTIRELY_ELSE is ignored: there is no such setting',
+  ]);
+  assert.match(remarksOf({ LORAMUX_HTTP_PORT: '80' })[0]!, /^LORAMUX_HTTP_PORT is ignored/);
+  assert.deepEqual(remarksOf({ LORAMUX_STATEDIR: '', LORAMUXSTATE: '1', loramux_port: '1' }), []);
+});
+
+test('what Kubernetes sets for a service named loramux is no setting of the server', () => {
+  const address = 'tcp://10.0.0.7:80';
+  const link = { HOST: '10.0.0.7', PORT: '80', PROTO: 'tcp', ADDR: '10.0.0.7' };
+  const env = {
+    ...{ LORAMUX_SERVICE_HOST: link.HOST, LORAMUX_SERVICE_PORT: link.PORT, LORAMUX_SERVICE_PORT_HTTP: link.PORT },
+    ...{ LORAMUX_PORT: address, LORAMUX_PORT_80_TCP: address, LORAMUX_PORT_80_TCP_PROTO: link.PROTO },
+    ...{ LORAMUX_PORT_80_TCP_PORT: link.PORT, LORAMUX_PORT_80_TCP_ADDR: link.ADDR, LORAMUX_CANARY_PORT: address },
+  };
+  const config = configOf([], env);
+  assert.deepEqual([config.port, config.environment.remarks], [8080, []]);
+});
+
 test('a variable of several values has URLs with ports beside folders', { skip: path.delimiter !== ':' }, () => {
   const digest = '0'.repeat(64);
   const given = [
@@ -164,6 +189,11 @@ test('bad usage is told in one line that says what would be right', () => {
   assert.match(faultOf(['serve', '--model', 'a b=base']), /no usable model name/);
   assert.match(faultOf(['serve', '--adapters', 'nowhere']), /--adapters nowhere: there is no folder/);
   assert.match(faultOf(['serve', '--allow-path', 'nowhere']), /--allow-path nowhere: there is no folder/);
+  for (const name of ['a', 'b']) mkdirSync(path.join(model, 'adapters', name), { recursive: true });
+  symlinkSync(path.join(model, 'adapters', 'a'), path.join(model, 'adapters', 'same'));
+  const merging = (merge: string) => ['serve', '--model', 'base', '--merge', merge];
+  assert.match(faultOf(merging('a,b:0.5,a:2')), /^--merge a,b:0\.5,a:2: "a" is named twice; it must be named once/);
+  assert.match(faultOf(merging('a,same')), /"a" and "same" are one adapter; it must be named once, with its whole/);
   for (const wrong of ['app.example', 'https://app.example/', 'https://App.example', 'https://a.example,b.example']) {
     assert.match(faultOf(['serve', '--cors-origins', wrong]), /" is no origin, such as https:\/\/app\.example/, wrong);
   }
