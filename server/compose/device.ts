@@ -5,6 +5,10 @@ import { AppError } from '../errors.js';
 import type { loadModel } from '../service/load-model.js';
 import { tellStalls } from './stalls.js';
 
+const UNKEPT =
+  'converted weights cannot be kept, so every start prepares them anew: --cache-dir names another folder, ' +
+  '--weight-cache off keeps none';
+
 /**
  * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it. One
  * that failed for good under a model that has gone on elsewhere is offered to no other while the process lives: nothing
@@ -26,7 +30,7 @@ export function onDevice(
       throw new AppError('MODEL_INVALID', `--device ${setting}: ${(error as Error).message}`, { cause: error });
     }
   };
-  return async (options, ...rest) => {
+  return async (options, signal) => {
     const device = choose();
     let held = device.device === 'webgpu';
     if (held) taken = true;
@@ -35,7 +39,9 @@ export function onDevice(
       held = false;
     };
     try {
-      const loaded = await load({ ...options, device }, ...rest);
+      const loaded = await load({ ...options, device }, signal, (why) =>
+        log.warn({ model: options.name, folder: options.cacheDir, why }, UNKEPT),
+      );
       const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
       log.info({ model: options.name, device: name, why }, 'model loaded');
       tellStalls(options.name, loaded.engine, log);

@@ -94,8 +94,19 @@ export async function* readPieces(
 /** Contents of a file to keep, in pieces that are good until the next one. */
 export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
-/** Keeps the pieces under that name. Undefined where that cannot be done: a cache that is full or read-only stops nobody. */
-export async function keepConverted(dir: string, name: string, pieces: Pieces): Promise<KeptFile | undefined> {
+/** Told why weights cannot be kept. */
+export type OnUnkept = (why: string) => void;
+
+/**
+ * Keeps the pieces under that name. Undefined where that cannot be done: a cache that is full or read-only stops nobody.
+ * @param onUnkept told what the file system says then
+ */
+export async function keepConverted(
+  dir: string,
+  name: string,
+  pieces: Pieces,
+  onUnkept?: OnUnkept,
+): Promise<KeptFile | undefined> {
   const temporary = join(dir, `${name}.${randomUUID()}.tmp`);
   try {
     makeFolder(dir);
@@ -118,7 +129,8 @@ export async function keepConverted(dir: string, name: string, pieces: Pieces): 
     const stats = await stat(join(dir, name), { bigint: true });
     // Another writer's file, made at the same time, is as good; but nobody here has read it.
     return { folder: await realpath(dir), name, bytes, state: stats.ino === ino ? fileState(stats) : '' };
-  } catch {
+  } catch (error) {
+    onUnkept?.((error as Error).message);
     await rm(temporary, { force: true }).catch(() => {});
     return undefined;
   }

@@ -9,7 +9,7 @@ import { buildDecoderGraph } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { allLinears, allNorms } from '../model/spec.js';
-import type { KeptFile, KeptWeights } from './converted-weights.js';
+import type { KeptFile, KeptWeights, OnUnkept } from './converted-weights.js';
 import { type Dtype, type LinearWeights, prepareLinears, sharedLinears } from './linear-weights.js';
 
 export type { Dtype } from './linear-weights.js';
@@ -45,9 +45,15 @@ export class SessionFactory {
 
   /**
    * Reads biases and norms; with `int8` also quantises every linear.
-   * @param known see {@link prepareLinears}
+   * @param known and `onUnkept`: see {@link prepareLinears}
    */
-  static async create(folder: ModelFolder, dtype: Dtype, cacheDir?: string, known?: KeptFile): Promise<SessionFactory> {
+  static async create(
+    folder: ModelFolder,
+    dtype: Dtype,
+    cacheDir?: string,
+    known?: KeptFile,
+    onUnkept?: OnUnkept,
+  ): Promise<SessionFactory> {
     const files = await filesOf(folder);
     const small = new Map<string, Float32Array>();
     for (const norm of allNorms(folder.spec)) {
@@ -58,7 +64,7 @@ export class SessionFactory {
     for (const { bias } of allLinears(folder.spec)) {
       if (bias !== undefined) small.set(bias, await folder.checkpoint.readFloat32(bias));
     }
-    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir, known), files);
+    return new SessionFactory(folder, small, await prepareLinears(folder, dtype, cacheDir, known, onUnkept), files);
   }
 
   /** The file that its sessions map the weights from, and whether it has their packed form; absent = none was kept. */

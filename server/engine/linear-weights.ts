@@ -8,7 +8,7 @@ import type { ModelFolder } from '../model/model-folder.js';
 import { quantise } from '../model/quantise.js';
 import { allLinears, linearGroups } from '../model/spec.js';
 import { convertWeights } from './convert-weights.js';
-import { convertedName, findConverted, type KeptFile, keepConverted } from './converted-weights.js';
+import { convertedName, findConverted, type KeptFile, keepConverted, type OnUnkept } from './converted-weights.js';
 import { exactWeightBytes } from './integer-check.js';
 import { findPacked } from './packed-weights.js';
 
@@ -36,17 +36,19 @@ export interface LinearWeights {
  * Prepares all linears of the folder.
  * @param cacheDir folder for converted weights; undefined = none are kept
  * @param known their packed form as this process knows it; see {@link findConverted}
+ * @param onUnkept told where the folder does not take them
  */
 export async function prepareLinears(
   folder: ModelFolder,
   dtype: Dtype,
   cacheDir?: string,
   known?: KeptFile,
+  onUnkept?: OnUnkept,
 ): Promise<LinearWeights> {
   if (dtype === 'fp32') return exactLinears(folder);
   // Weights that come in blocks keep them; a processor that saturates must not multiply whole columns.
   const bytesAre = (await storedInBlocks(folder)) ? undefined : await exactWeightBytes();
-  return bytesAre === undefined ? blockLinears(folder) : columnLinears(folder, bytesAre, cacheDir, known);
+  return bytesAre === undefined ? blockLinears(folder) : columnLinears(folder, bytesAre, cacheDir, known, onUnkept);
 }
 
 /** Columns, read from the cache's file where there is one, which then needs no memory of ours. */
@@ -55,6 +57,7 @@ async function columnLinears(
   bytesAre: WeightBytes,
   cacheDir: string | undefined,
   knownPacked: KeptFile | undefined,
+  onUnkept: OnUnkept | undefined,
 ): Promise<LinearWeights> {
   // Merged weights are those of one start.
   const place = folder.checkpoint.changed === undefined ? cacheDir : undefined;
@@ -65,7 +68,7 @@ async function columnLinears(
   const known = await findConverted(place, name);
   if (known !== undefined) return keptColumns(folder, bytesAre, known);
   const store = await convertWeights(folder, bytesAre);
-  const kept = await keepConverted(place, name, [store.bytes]);
+  const kept = await keepConverted(place, name, [store.bytes], onUnkept);
   return kept === undefined ? columnsInMemory(store) : keptColumns(folder, bytesAre, kept);
 }
 

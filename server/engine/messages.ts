@@ -134,7 +134,8 @@ export interface StepOutput {
 export type FromEngine =
   /**
    * `ready`: the model can be asked; `moved`: it goes on elsewhere. `device`: where it runs now, and `why` there;
-   * `maxPositions`: what the budget of keys and values holds there; `kept`: what the weights are mapped from.
+   * `maxPositions`: what the budget of keys and values holds there; `kept`: what the weights are mapped from;
+   * `unkept`: why the folder for converted weights did not take them.
    */
   | {
       readonly type: 'ready' | 'moved';
@@ -142,6 +143,7 @@ export type FromEngine =
       readonly why: string;
       readonly maxPositions: number;
       readonly kept: KeptWeights | undefined;
+      readonly unkept: string | undefined;
     }
   | { readonly type: 'failed'; readonly message: string }
   /** Everything one step produced, in one message. */

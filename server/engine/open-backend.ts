@@ -1,7 +1,7 @@
 /** Opens the backend that runs a model's steps on the processor. */
 import type { ModelFolder } from '../model/model-folder.js';
 import type { StepBackend } from './backend.js';
-import type { KeptFile } from './converted-weights.js';
+import type { KeptFile, OnUnkept } from './converted-weights.js';
 import { type DecoderSession, type Dtype, SessionFactory } from './decoder-session.js';
 import { EmbeddingTable } from './embedding-table.js';
 import type { Beside } from './paired-session.js';
@@ -21,18 +21,20 @@ export interface BackendOptions {
   readonly cacheDir?: string | undefined;
   /** The packed form of the weights as this process knows it; absent = it is looked for. */
   readonly knownWeights?: KeptFile | undefined;
+  /** Told where the folder for converted weights does not take them. */
+  readonly onUnkept?: OnUnkept | undefined;
   /** Where runs and openings are marked; absent = nowhere. */
   readonly marks?: StepMarks | undefined;
 }
 
 /** Prepares the weights and opens the base's graph; the others are opened when an adapter needs them, or ahead of that. */
 export async function openBackend(folder: ModelFolder, options: BackendOptions): Promise<StepBackend> {
-  const { dtype, threads, lora, cacheDir, shared, knownWeights, marks = new StepMarks() } = options;
+  const { dtype, threads, lora, cacheDir, shared, knownWeights, onUnkept, marks = new StepMarks() } = options;
   const marked = async (open: () => Promise<DecoderSession>): Promise<DecoderSession> => {
     const { graph, run } = await marks.open(open);
     return { graph, run: (...args) => marks.run(() => run(...args)) };
   };
-  const factory = await SessionFactory.create(folder, dtype, cacheDir, knownWeights);
+  const factory = await SessionFactory.create(folder, dtype, cacheDir, knownWeights, onUnkept);
   const base = await marked(() => factory.open('base', threads));
   const table = await EmbeddingTable.read(folder);
   return new StepRunner(folder.spec, table, [base], {

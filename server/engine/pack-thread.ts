@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { yieldCores } from '../adapters/yield-cores.js';
 import { openModelFolder } from '../model/model-folder.js';
 import { endThread, firstMessage, startThread } from '../threads.js';
-import type { KeptFile } from './converted-weights.js';
+import type { KeptFile, OnUnkept } from './converted-weights.js';
 import { makePacked } from './packed-weights.js';
 
 interface PackOptions {
@@ -13,26 +13,42 @@ interface PackOptions {
   readonly known?: KeptFile | undefined;
 }
 
+/** What the thread says at its end. */
+interface Packed {
+  readonly packed: KeptFile | undefined;
+  readonly unkept: string | undefined;
+}
+
 /**
  * Packs the weights that the cache has of the model.
+ * @param onUnkept told where the cache has weights and does not take their packed form
  * @returns their packed form if the cache has it now; never throws
  */
-export async function packWeights(options: PackOptions, signal?: AbortSignal): Promise<KeptFile | undefined> {
+export async function packWeights(
+  options: PackOptions,
+  signal?: AbortSignal,
+  onUnkept?: OnUnkept,
+): Promise<KeptFile | undefined> {
   const worker = startThread(import.meta.url, { pack: options });
   worker.unref();
   const stop = () => void endThread(worker);
   signal?.addEventListener('abort', stop, { once: true });
   if (signal?.aborted) stop();
-  const packed = await firstMessage<KeptFile | undefined>(worker);
+  const said = await firstMessage<Packed>(worker);
   signal?.removeEventListener('abort', stop);
-  return packed;
+  if (said?.unkept !== undefined) onUnkept?.(said.unkept);
+  return said?.packed;
 }
 
 async function main({ modelDir, cacheDir, known }: PackOptions): Promise<void> {
   yieldCores();
   const folder = await openModelFolder(modelDir);
   try {
-    parentPort!.postMessage(await makePacked(folder, cacheDir, known));
+    let unkept: string | undefined;
+    const packed = await makePacked(folder, cacheDir, known, (why) => {
+      unkept = why;
+    });
+    parentPort!.postMessage({ packed, unkept } satisfies Packed);
   } finally {
     await folder.close();
   }

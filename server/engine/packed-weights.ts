@@ -15,7 +15,14 @@ import { productsAlone } from '../model/graph-integer.js';
 import type { ModelFolder } from '../model/model-folder.js';
 import { type PackedEntry, packedEntry, readPackedEntries } from '../model/packed-entries.js';
 import { linearGroups } from '../model/spec.js';
-import { convertedName, findConverted, type KeptFile, keepConverted, readPieces } from './converted-weights.js';
+import {
+  convertedName,
+  findConverted,
+  type KeptFile,
+  keepConverted,
+  type OnUnkept,
+  readPieces,
+} from './converted-weights.js';
 import { exactWeightBytes } from './integer-check.js';
 
 /** Changes with the layout. */
@@ -48,12 +55,14 @@ export async function findPacked(
  * Makes that file from the converted columns, if there are any and it is not there. A cache that cannot be written to is
  * passed over.
  * @param known the columns as far as this process knows them; see {@link findConverted}
+ * @param onUnkept told where there are columns and their packed form cannot be kept
  * @returns the file if it is there now
  */
 export async function makePacked(
   folder: ModelFolder,
   cacheDir: string,
   known?: KeptFile,
+  onUnkept?: OnUnkept,
 ): Promise<KeptFile | undefined> {
   const bytesAre = await exactWeightBytes();
   if (bytesAre === undefined) return undefined;
@@ -63,13 +72,16 @@ export async function makePacked(
   const columns = await findConverted(cacheDir, await convertedName(folder, columnForm(bytesAre)), known);
   if (columns === undefined) return undefined;
   // A folder that a killed process leaves goes as its files do.
-  const dir = await mkdtemp(join(await realpath(cacheDir), 'packing.')).catch(() => undefined);
-  if (dir === undefined) return undefined;
+  let dir: string | undefined;
   try {
+    dir = await mkdtemp(join(await realpath(cacheDir), 'packing.'));
     const entries = await pack(folder, bytesAre, columns, dir);
-    return await keepConverted(cacheDir, name, pieces(columns, entries, dir));
+    return await keepConverted(cacheDir, name, pieces(columns, entries, dir), onUnkept);
+  } catch (error) {
+    onUnkept?.((error as Error).message);
+    return undefined;
   } finally {
-    await rm(dir, { recursive: true, force: true });
+    if (dir !== undefined) await rm(dir, { recursive: true, force: true }).catch(() => {});
   }
 }
 

@@ -1,6 +1,6 @@
 /** Starts the engine threads of a model, so that they share one packed form of its weights where the cache can hold it. */
 import { endThread, moduleBeside, startThread } from '../threads.js';
-import type { KeptFile, KeptWeights } from './converted-weights.js';
+import type { KeptFile, KeptWeights, OnUnkept } from './converted-weights.js';
 import type { Engine } from './engine.js';
 import { EnginePool } from './engine-pool.js';
 import { packWeights } from './pack-thread.js';
@@ -17,16 +17,19 @@ const SETTLE_MS = 1500;
  * running then.
  * @param count engine threads, >= 1
  * @param signal ends the attempt when it aborts
+ * @param onUnkept told once where the folder for converted weights does not take them, maybe after the start
  */
 export async function startEngines(
   options: WorkerOptions,
   limits: EngineLimits,
   count: number,
   signal?: AbortSignal,
+  onUnkept: OnUnkept = () => {},
 ): Promise<Engine> {
   if (count === 1) {
     const engine = await startEngine(options, limits, signal);
-    packLater(options, engine);
+    if (engine.unkept !== undefined) onUnkept(engine.unkept);
+    packLater(options, engine, onUnkept);
     return engine;
   }
   const { kvBytes, prefixBytes = 0 } = options.limits;
@@ -38,9 +41,10 @@ export async function startEngines(
     return startEngine(own, limits, signal);
   };
   const first = await start(0);
+  if (first.unkept !== undefined) onUnkept(first.unkept);
   const pool = new EnginePool(first, limits);
   try {
-    const packed = await pack(options, first.kept, signal);
+    const packed = await pack(options, first.kept, onUnkept, signal);
     // One after another: what a start needs besides the shared weights is never needed twice at once.
     while (pool.size < count) pool.add(await start(pool.size, packed));
   } catch (error) {
@@ -58,17 +62,18 @@ export async function startEngines(
 async function pack(
   { modelDir, cacheDir, dtype, merge, device }: WorkerOptions,
   kept: KeptWeights | undefined,
+  onUnkept: OnUnkept,
   ends?: AbortSignal,
 ): Promise<KeptFile | undefined> {
   if (cacheDir === undefined || dtype !== 'int8' || merge !== undefined || device?.device === 'webgpu')
     return undefined;
-  return kept?.shared ? kept.file : packWeights({ modelDir, cacheDir, known: kept?.file }, ends);
+  return kept?.shared ? kept.file : packWeights({ modelDir, cacheDir, known: kept?.file }, ends, onUnkept);
 }
 
-function packLater(options: WorkerOptions, engine: WorkerEngine): void {
+function packLater(options: WorkerOptions, engine: WorkerEngine, onUnkept: OnUnkept): void {
   const ends = new AbortController();
   const timer = setTimeout(async () => {
-    const packed = await pack(options, engine.kept, ends.signal);
+    const packed = await pack(options, engine.kept, onUnkept, ends.signal);
     if (packed !== undefined && !engine.kept?.shared) engine.tellPacked();
   }, SETTLE_MS).unref();
   void engine.stopped.then(() => {

@@ -46,6 +46,8 @@ export class WorkerEngine implements Engine {
   maxPositions = 0;
   /** The kept file that its weights are mapped from; absent = there is none, or the engine is not ready. */
   kept: KeptWeights | undefined;
+  /** Why the folder for converted weights did not take them; absent = nobody wanted to keep any, or they are kept. */
+  unkept: string | undefined;
   /** Submitted in this turn of the event loop, not sent yet. */
   #unsent: RowRequest[] = [];
   #stats = NO_STATS;
@@ -205,6 +207,7 @@ export class WorkerEngine implements Engine {
         this.device = { name: message.device, why: message.why };
         this.maxPositions = message.maxPositions;
         this.kept = message.kept;
+        this.unkept = message.unkept;
         this.#settleReady.resolve();
         if (message.type === 'moved') for (const listener of this.#onMove) listener();
         return;

@@ -13,7 +13,7 @@ import { inPositions, type WorkerLimits } from './position-limits.js';
 import { StepMarks } from './step-marks.js';
 
 /** What the main thread passes to the worker. */
-export interface WorkerOptions extends Omit<DeviceOptions, 'marks'> {
+export interface WorkerOptions extends Omit<DeviceOptions, 'marks' | 'onUnkept'> {
   readonly modelDir: string;
   readonly limits: WorkerLimits;
   /** Adapters to merge into the weights before anything else; absent = none. */
@@ -47,7 +47,11 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const index = team?.index ?? 0;
   const beside = () => working.some((value, other) => value === 1 && other !== index);
   const shared = team && { threads: team.threads, beside };
-  const { backend, device, why } = await openOnDevice(folder, { ...options, shared, marks });
+  let unkept: string | undefined;
+  const onUnkept = (reason: string) => {
+    unkept = reason;
+  };
+  const { backend, device, why } = await openOnDevice(folder, { ...options, shared, marks, onUnkept });
   const limits = inPositions(options.limits, backend);
   const engine = new EngineLoop(backend, limits);
 
@@ -63,7 +67,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const tellMove = (): void => {
     if (backend.place === undefined || backend.place === place) return;
     place = backend.place;
-    post({ type: 'moved', ...place, maxPositions: limits.maxPositions, kept: backend.kept });
+    post({ type: 'moved', ...place, maxPositions: limits.maxPositions, kept: backend.kept, unkept });
     openAhead();
   };
   /** True when the device could not be opened again: then the engine is at its end, and everyone learns why. */
@@ -164,7 +168,7 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
       .then(run)
       .catch((error: Error) => post({ type: 'failed', message: error.message }));
   });
-  post({ type: 'ready', device, why, maxPositions: limits.maxPositions, kept: backend.kept });
+  post({ type: 'ready', device, why, maxPositions: limits.maxPositions, kept: backend.kept, unkept });
   openAhead();
 }
 

@@ -5,6 +5,7 @@ import { flattenReplaced } from '../adapters/flatten.js';
 import { notSummable } from '../adapters/mixture.js';
 import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
+import type { OnUnkept } from '../engine/converted-weights.js';
 import { takesRows } from '../engine/engine.js';
 import type { DeviceDtype } from '../engine/open-device.js';
 import { startEngines } from '../engine/start-engines.js';
@@ -61,14 +62,16 @@ const EXACT_BELOW = 40_000_000;
 
 /**
  * Loads and starts a model. Throws MODEL_INVALID with what is wrong, or the signal's reason; nothing is left running then.
+ * @param onUnkept told once where the folder for converted weights does not take them, maybe after the start
  */
 export async function loadModel(
   options: LoadModelOptions,
   signal?: AbortSignal,
+  onUnkept?: OnUnkept,
 ): Promise<LoadedModel & { readonly base: AdapterBase }> {
   const folder = await openModelFolder(options.path);
   try {
-    return await start(folder, options, signal);
+    return await start(folder, options, signal, onUnkept);
   } catch (error) {
     await folder.close();
     throw error;
@@ -79,6 +82,7 @@ async function start(
   folder: ModelFolder,
   options: LoadModelOptions,
   signal: AbortSignal | undefined,
+  onUnkept: OnUnkept | undefined,
 ): Promise<LoadedModel> {
   const { spec, parameters } = folder;
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
@@ -110,6 +114,7 @@ async function start(
     { maxQueue: options.maxQueue, stepTimeoutMs: options.stepTimeoutMs },
     options.device?.device === 'webgpu' ? 1 : (options.engines ?? 1),
     AbortSignal.any([failed.signal, ...(signal === undefined ? [] : [signal])]),
+    onUnkept,
   );
   starting.catch(() => {}); // Told below.
   const aside = new EncodeThread(options.path);

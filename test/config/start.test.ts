@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { exactWeightBytes } from '../../server/engine/integer-check.js';
+import { spawnServer } from '../rest/served.js';
 
 const MAIN = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
 const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
@@ -62,6 +64,34 @@ test('a cache folder that cannot be made is told', { skip: process.platform !== 
       said,
       /^loramux: the cache of remote files cannot be used \(E[A-Z]+\); --cache-dir names its folder: E.* '\/[^']+'\n$/,
     );
+  }
+});
+
+const columns = (await exactWeightBytes()) === undefined ? 'this processor keeps no converted weights' : false;
+test('a cache folder that takes no converted weights is told once, and the server answers', {
+  skip: columns,
+}, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(folder, { recursive: true }));
+  await writeFile(join(folder, 'converted'), 'a file where the folder would be');
+  for (const engines of ['1', '2']) {
+    const flags = ['--dtype', 'int8', '--cache-dir', folder, '--engines', engines];
+    const { url, output, stop } = await spawnServer(flags);
+    const answer = await fetch(`${url}/invocations`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ inputs: 'How', parameters: { max_new_tokens: 1 } }),
+    });
+    await stop();
+    assert.equal(answer.status, 200);
+    const told = output()
+      .split('\n')
+      .filter((line) => line.includes('converted weights cannot be kept'))
+      .map((line) => JSON.parse(line) as { level: string; model: string; folder: string; why: string });
+    assert.equal(told.length, 1, output());
+    const [{ level, model, folder: named, why }] = told as [(typeof told)[0]];
+    assert.deepEqual([level, model, named], ['warn', 'demo', join(folder, 'converted')]);
+    assert.match(why, /^E[A-Z]+: .*converted/);
   }
 });
 
