@@ -3,20 +3,22 @@
  * reads them: passed over, the base model would answer.
  */
 
-/** Without case, `_`, `-` and `[]`, in which spellings differ, and without the `x-` of headers. */
-const ADAPTER_NAMES = new Set([
-  ...['adapter', 'adapters', 'adapterid', 'adaptername', 'adapterids', 'adapternames', 'adapterparameters'],
-  ...['adaptersource', 'adapterweights', 'activeadapter', 'activeadapters', 'mergedadapters', 'loramuxadapter'],
-  ...['lora', 'loras', 'loraid', 'loraname', 'lorapath', 'lorarequest', 'loraadapter', 'loraadapters'],
-  ...['loraintid', 'lorataskid', 'lorauid', 'lorauids', 'loraweights', 'loramodule', 'loramodules'],
-]);
+/** Words that say adapter, alone or with others: `peft_model`, `x-lora-id`, `useQLoRA`. Longer words have to begin so. */
+const WORDS = /^(lora(?!mux)|([aq]|rs)lora|peft|dora$)/;
+/** Names without such a word that choose an adapter somewhere, in lower case: a field of remote calls, and what aliases are. */
+const CHOICES = new Set(['selection', 'selections', 'alias', 'aliases']);
 
-/** Whether a field, parameter or header of that name looks like an adapter's. */
+/**
+ * Whether a field, parameter or header of that name looks like an adapter's. All that has `adapter` in it does, however it is
+ * spelt and whatever stands beside it: there are more such names than a list could hold.
+ */
 export function looksLikeAdapter(name: string): boolean {
-  return ADAPTER_NAMES.has(
-    name
-      .toLowerCase()
-      .replace(/^x[_-]/, '')
-      .replace(/[_\-[\]]/g, ''),
-  );
+  if (/adapt[eo]r/i.test(name.replace(/[^a-z]/gi, ''))) return true;
+  const words = name
+    .replaceAll('LoRA', 'Lora')
+    .replace(/([a-z])([A-Z])/g, '$1 $2')
+    .toLowerCase()
+    .split(/[^a-z]+/);
+  if (words.some((word) => WORDS.test(word))) return true;
+  return CHOICES.has(words.filter((word) => word !== '' && word !== 'x').join(''));
 }

@@ -9,7 +9,7 @@ import {
   PredictRequestSchema,
   type PredictRequest as RequestMessage,
 } from '../gen/loramux/v1/inference_pb.js';
-import { refuseAdapters, refuseOtherNames } from './misplaced.js';
+import { isRequest, refuseUnknownFields } from './known-fields.js';
 import { giveOwnLists } from './own-lists.js';
 import type { AdapterChoice, GenerationParameters, PredictInput, PredictParams, PredictRequest } from './types.js';
 
@@ -31,8 +31,6 @@ function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K]
 
 function parameters(value: GenerationParameters | undefined): ParametersMessage | undefined {
   if (value === undefined) return undefined;
-  refuseAdapters(value, 'parameters');
-  refuseUnknown(value);
   const { stop = [], stopTokenIds = [], logitBias = {}, ...scalars } = value;
   // A text can be spread too: its letters would be the stops.
   for (const [name, list] of Object.entries({ stop, stopTokenIds })) {
@@ -47,27 +45,10 @@ function parameters(value: GenerationParameters | undefined): ParametersMessage 
   });
 }
 
-/** Parameters by their names without case and `_`, in which other APIs differ. */
-const PARAMETERS = new Map(GenerationParametersSchema.fields.map(({ localName }) => [plain(localName), localName]));
-
-function plain(name: string): string {
-  return name.toLowerCase().replaceAll('_', '');
-}
-
-/** @throws TypeError for a parameter that does not exist: passed over, it would be missed in silence */
-function refuseUnknown(value: GenerationParameters): void {
-  for (const [name, one] of Object.entries(value)) {
-    const right = PARAMETERS.get(plain(name)) ?? (plain(name) === 'maxtokens' ? 'maxNewTokens' : undefined);
-    if (one === undefined || right === name) continue;
-    throw new TypeError(`parameters have no field ${name}${right === undefined ? '' : `; ${right} would be right`}`);
-  }
-}
-
 function input(value: PredictInput): InputMessage {
   if (typeof value === 'string') return create(PredictInputSchema, { prompt: { case: 'text', value } });
   if (Array.isArray(value)) return input({ tokenIds: value as readonly number[] });
   const one = value as Exclude<PredictInput, string | readonly number[]>;
-  refuseOtherNames(one, 'an input');
   const own = parameters(one.parameters);
   const message = create(PredictInputSchema, {
     adapters: selection(one.adapter),
@@ -82,7 +63,6 @@ function input(value: PredictInput): InputMessage {
     });
     message.prompt = prompt;
   } else if (one.messages !== undefined) {
-    for (const message of one.messages) refuseAdapters(message, 'messages');
     const messages = one.messages.map(({ role, content }) => ({ role, content }));
     const { prompt } = create(PredictInputSchema, {
       prompt: { case: 'chat', value: { messages, template: one.template ?? '' } },
@@ -96,18 +76,14 @@ function input(value: PredictInput): InputMessage {
 const parametersOf = (value: PredictInput): GenerationParameters | undefined =>
   typeof value === 'string' || !('parameters' in value) ? undefined : value.parameters;
 
-function isRequest(params: PredictParams): params is PredictRequest {
-  return typeof params === 'object' && !Array.isArray(params);
-}
-
 /**
  * Makes the message of a request in any of the forms that users may write.
  *
- * @throws TypeError for an input without a prompt, or with two, an unknown parameter, and a misplaced name of an adapter
+ * @throws TypeError for an input without a prompt, or with two, and for a field that does not exist
  */
 export function toRequest(params: PredictParams): RequestMessage {
+  refuseUnknownFields(params);
   const request: PredictRequest = isRequest(params) ? params : { inputs: params };
-  refuseOtherNames(request, 'a request');
   const inputs = typeof request.inputs === 'string' ? [request.inputs] : request.inputs;
   const messages = inputs.map(input);
   const own = parameters(request.parameters);

@@ -1,4 +1,5 @@
 /** Generations that a handler asks for, run by the server's own inference service. */
+import { refuseUnknownFields } from '../../sdk/known-fields.js';
 import type { AdapterChoice, PredictInput, PredictParams, PredictResult, StreamEvent } from '../../sdk/types.js';
 import { AppError } from '../errors.js';
 import type * as service from '../service/types.js';
@@ -7,9 +8,11 @@ import type * as service from '../service/types.js';
  * A request as the SDK has it, as the service takes it.
  * @param model the handler's own model, which is the only one that it may ask
  * @param own the adapter that the handler belongs to: what it generates with, unless it says the base model
- * @throws AppError INVALID_REQUEST for an input without a prompt, for another model, or for an adapter but its own
+ * @throws AppError INVALID_REQUEST for an input without a prompt, for a field that does not exist, for another model, or for
+ *   an adapter but its own
  */
 export function fromParams(params: PredictParams, model: string, own?: string): service.PredictRequest {
+  refuseUnknown(params);
   const request =
     typeof params === 'string' || Array.isArray(params) ? { inputs: params } : (params as { inputs: never });
   const { inputs, adapter, parameters, model: named } = request as Exclude<PredictParams, string | readonly unknown[]>;
@@ -26,6 +29,15 @@ export function fromParams(params: PredictParams, model: string, own?: string): 
       : { adapters: selection(adapter === undefined ? own! : adapter, own) }),
     ...(parameters === undefined ? {} : { parameters: defined(parameters) }),
   };
+}
+
+/** What nothing reads is refused, as the SDK refuses it. */
+function refuseUnknown(params: PredictParams): void {
+  try {
+    refuseUnknownFields(params);
+  } catch (cause) {
+    throw new AppError('INVALID_REQUEST', (cause as Error).message, { cause });
+  }
 }
 
 function fromInput(input: PredictInput, index: number, own: string | undefined): service.PredictInput {

@@ -30,7 +30,7 @@ export type AdapterPlace = { readonly place: string } & ({ readonly name: string
 /**
  * Reads the places of a request, and judges none.
  * @param body undefined where it cannot be read; whoever needs it tells why
- * @param isAdapter true for a registered adapter of the model
+ * @param isAdapter true for a registered adapter of the model, and for an alias
  */
 export async function readPlaces(
   request: FastifyRequest,

@@ -1,5 +1,6 @@
 /** Adapter management: `/models/{model}/adapters...` and, where one model is served, `/adapters...`. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ALIAS_HEADER } from '../service/adapter-names.js';
 import type { AdapterInfo, CreateAdapterRequest, Services } from '../service/types.js';
 import { adapterJson, eventJson } from './adapter-json.js';
 import { adapterModel } from './adapter-model.js';
@@ -165,14 +166,12 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
 }
 
 /** The header, and the option that keeps what it said. */
-const ALIAS = 'x-amzn-sagemaker-adapter-alias';
-
 function aliasOption(request: FastifyRequest): Readonly<Record<string, string>> {
-  const alias = header(request, ALIAS);
-  return alias !== undefined && alias !== '' ? { [ALIAS]: alias } : {};
+  const alias = header(request, ALIAS_HEADER);
+  return alias !== undefined && alias !== '' ? { [ALIAS_HEADER]: alias } : {};
 }
 
 /** The alias, as this request or one before it gave it, stands in status texts only; nothing can be found by it. */
 function displayName(request: FastifyRequest, { name, options }: Pick<AdapterInfo, 'name' | 'options'>): string {
-  return aliasOption(request)[ALIAS] ?? options[ALIAS] ?? name;
+  return aliasOption(request)[ALIAS_HEADER] ?? options[ALIAS_HEADER] ?? name;
 }

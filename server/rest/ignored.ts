@@ -1,8 +1,15 @@
 /** What of an inference request nothing reads: it is told in a header, or refused where it would have named an adapter. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { CUSTOM_ATTRIBUTES, customAttributes, looksLikeAdapter } from '../service/adapter-names.js';
+import {
+  ALIAS_HEADER,
+  assignedNames,
+  CUSTOM_ATTRIBUTES,
+  IDENTIFIER_HEADER,
+  looksLikeAdapter,
+  otherAttributes,
+} from '../service/adapter-names.js';
 import { invalidField } from './fields.js';
-import { header } from './headers.js';
+import { header, queryValues } from './headers.js';
 
 /** Names of fields and parameters that were not used, so that a misspelt one is not lost in silence. */
 const IGNORED_HEADER = 'x-loramux-ignored';
@@ -19,15 +26,23 @@ export function unreadQuery(request: FastifyRequest): readonly string[] {
  * that others in them are nothing to tell of.
  * @param body names of the body that were not read
  * @param query names of the query that were not read
+ * @param chosen whether the request says elsewhere which adapters answer
  * @throws INVALID_REQUEST
  */
-export function refuseAdapterNames(request: FastifyRequest, body: readonly string[], query: readonly string[]): void {
-  const attributes = customAttributes(header(request, CUSTOM_ATTRIBUTES)).map(([name]) => name);
+export function refuseAdapterNames(
+  request: FastifyRequest,
+  body: readonly string[],
+  query: readonly string[],
+  chosen: boolean,
+): void {
+  // A name to show beside a choice is none itself.
+  const read = new Set([IDENTIFIER_HEADER, ...(chosen ? [ALIAS_HEADER] : [])]);
   const unread: readonly [where: string, names: readonly string[]][] = [
     ['the body', body],
-    ['the query', query],
-    ['the headers', Object.keys(request.headers)],
-    ['the custom attributes', attributes.filter((name) => name !== 'adapter')],
+    // Some servers split queries at ";", too.
+    ['the query', query.flatMap((name) => [name, ...queryValues(request, name).flatMap(assignedNames)])],
+    ['the headers', Object.keys(request.headers).filter((name) => !read.has(name))],
+    ['the custom attributes', otherAttributes(header(request, CUSTOM_ATTRIBUTES))],
   ];
   for (const [where, names] of unread) {
     const found = names.find(looksLikeAdapter);

@@ -19,6 +19,7 @@ import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
 import { modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
+import { isAdapter, refuseOtherModel, requireRegistered } from './registered-names.js';
 import { addRoute } from './route.js';
 import { selectAdapters } from './selection.js';
 
@@ -89,10 +90,11 @@ async function invoke(
   if (read.value === undefined) throw read.fault;
   const { ask, modelField } = readAsk(read.value);
   const selections = selectAdapters(places, { count: ask.prompts.length, isList: ask.isList }, compat);
+  const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
+  if (isIgnored && selections === undefined && compat !== 'djl') await refuseOtherModel(services, model, modelField);
   if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
   const unread = unreadQuery(request);
-  refuseAdapterNames(request, ask.ignored, unread);
-  const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
+  refuseAdapterNames(request, ask.ignored, unread, selections !== undefined || model.answeredWith !== undefined);
   const ignored = [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unread];
   tellIgnored(reply, ignored);
   const predict: PredictRequest = {
@@ -138,24 +140,5 @@ function readDialect(body: Record<string, unknown>): Ask {
 function refuseHandlers(request: FastifyRequest): void {
   if (header(request, 'handler') !== undefined || customAttribute(header(request, CUSTOM_ATTRIBUTES), 'handler')) {
     throw new AppError('INVALID_REQUEST', 'the header handler is not allowed in a request');
-  }
-}
-
-/** The original looks up `?adapter=` before anything else, whether it decides or not. */
-async function requireRegistered(services: Services, model: string, names: readonly string[]): Promise<void> {
-  for (const name of names) {
-    if (name === '' || (await isAdapter(services, model, name))) continue;
-    throw new AppError('ADAPTER_NOT_REGISTERED', `adapter ${JSON.stringify(name)} is not registered`, {
-      metadata: { adapter: name },
-    });
-  }
-}
-
-async function isAdapter(services: Services, model: string, name: string): Promise<boolean> {
-  try {
-    await services.adapters.get({ model, name });
-    return true;
-  } catch {
-    return false;
   }
 }

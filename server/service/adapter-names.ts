@@ -9,6 +9,9 @@ export const IDENTIFIER_HEADER = 'x-amzn-sagemaker-adapter-identifier';
 /** Header with the attributes that platforms pass on: `key=value` parts, split at ";". */
 export const CUSTOM_ATTRIBUTES = 'x-amzn-sagemaker-custom-attributes';
 
+/** Header with a name to show for an adapter, which selects none. */
+export const ALIAS_HEADER = 'x-amzn-sagemaker-adapter-alias';
+
 /** Other attributes that choose what answers. */
 const CHOOSING = new Set(['model_name', 'model_version']);
 
@@ -39,4 +42,25 @@ function withoutJoints(part: string): string[] {
     else pieces[pieces.length - 1] += `,${piece}`;
   }
   return pieces;
+}
+
+/** A name that something is assigned to, in quotes or not, by `=`, `:` or an escaped `=`. */
+const ASSIGNED = /([\w.-]+)["']?\s*(?:[=:]|%3d)/gi;
+
+/** Names that a text assigns something to. */
+export function assignedNames(text: string): string[] {
+  return Array.from(text.matchAll(ASSIGNED), ([, name]) => name!);
+}
+
+/**
+ * Names in {@link CUSTOM_ATTRIBUTES} beside the attribute `adapter`, with those in parts and values that are written
+ * otherwise: `{"adapter": "fr"}`, or `trace=1&adapter=fr`. What they name an adapter for is not read.
+ */
+export function otherAttributes(header: string | undefined): string[] {
+  const parts = (header ?? '').split(';').flatMap(withoutJoints);
+  return parts.flatMap((part) => {
+    const key = keyOf(part);
+    if (key === 'adapter') return [];
+    return [key === '' ? part.trim() : key.replace(/^\W+/, ''), ...assignedNames(part.slice(key.length))];
+  });
 }

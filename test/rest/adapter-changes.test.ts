@@ -111,6 +111,36 @@ test('aliases are set, read and deleted', async (t) => {
   assert.equal((await ask('GET', '/aliases/live'))[0], 404);
 });
 
+test('an alias is asked for in every place where an adapter is, in both modes', async (t) => {
+  for (const compat of ['strict', 'djl'] as const) {
+    const { service } = managed({ model: 'base' });
+    const services = memoryServices();
+    const url = await serve(t, { ...services, adapters: service }, { compat });
+    const post = (path: string, body: object, headers: Record<string, string> = {}) =>
+      fetch(url + path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body: JSON.stringify(body),
+      });
+    await post('/adapters?name=a&src=a0', {});
+    await fetch(`${url}/aliases/live?adapter=a`, { method: 'PUT' });
+    const inputs = 'x';
+    for (const [path, body, headers] of [
+      ['/invocations', { inputs, model: 'live' }],
+      ['/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }], model: 'live' }],
+      ['/invocations?adapter=live', { inputs }],
+      ['/invocations', { inputs, adapters: ['live'] }],
+      ['/invocations', { inputs }, { 'X-Amzn-SageMaker-Adapter-Identifier': 'live' }],
+      ['/invocations', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'adapter=live' }],
+    ] as const) {
+      const before = services.requests.length;
+      await post(path, body, headers);
+      assert.equal(services.requests.length, before + 1, `${compat} ${path} ${JSON.stringify(body)}`);
+      assert.deepEqual(services.requests.at(-1)!.inputs[0]!.adapters, [{ name: 'live', weight: 1 }]);
+    }
+  }
+});
+
 test('the log tells who changed what, newest first', async (t) => {
   const { ask } = await start(t);
   await ask('POST', '/adapters?name=a&src=a0', undefined, { 'x-loramux-actor': 'ana' });

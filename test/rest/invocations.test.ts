@@ -51,8 +51,33 @@ test('every place that can name the adapter does', async (t) => {
   assert.equal(await ask('?adapter=one', {}, ''), 400);
   const byModel = await postJson(`${url}/invocations`, { inputs: 'x', model: 'two' });
   assert.match(byModel.headers.get('x-loramux-adapter')!, /^two@/);
-  const unknownModel = await postJson(`${url}/invocations`, { inputs: 'x', model: 'lmi' });
-  assert.equal(unknownModel.headers.get('x-loramux-ignored'), 'model');
+});
+
+test('a field model that is neither the model nor an adapter is not answered by the base model', async (t) => {
+  const url = await serve(t, memoryServices());
+  const ask = (fields: object, headers = {}) => postJson(`${url}/invocations`, { inputs: 'x', ...fields }, headers);
+  for (const fields of [{ model: 'lmi' }, { model: 'on' }, { model: 'One' }, { model: 'base:one' }]) {
+    const answer = await ask(fields);
+    const told = (await answer.json()) as { reason: string; message: string };
+    assert.deepEqual([answer.status, told.reason], [424, 'ADAPTER_NOT_REGISTERED']);
+    assert.match(told.message, /the field model is ".*", which is neither the model "base" nor an adapter of it/);
+  }
+  // Where the request says otherwise what answers, the field is as unimportant as an unknown one.
+  for (const [fields, headers, wanted] of [
+    [{ model: 'lmi', adapters: 'one' }, {}, 'one'],
+    [{ model: 'lmi', adapters: null }, {}, 'base'],
+    [{ model: 'lmi' }, { 'X-Amzn-SageMaker-Adapter-Identifier': 'two' }, 'two'],
+    [{ model: '' }, {}, 'base'],
+  ] as const) {
+    const answer = await ask(fields, headers);
+    assert.equal(answer.headers.get('x-loramux-ignored'), 'model');
+    assert.equal(answer.headers.get('x-loramux-adapter')!.split('@')[0], wanted);
+  }
+  assert.equal((await ask({ model: 'base' })).headers.get('x-loramux-adapter'), 'base');
+  assert.equal((await ask({ model: null })).headers.get('x-loramux-adapter'), 'base');
+  const djl = await serve(t, memoryServices(), { compat: 'djl' });
+  const ignored = await postJson(`${djl}/invocations`, { inputs: 'x', model: 'lmi' });
+  assert.deepEqual([ignored.status, ignored.headers.get('x-loramux-ignored')], [200, 'model']);
 });
 
 test('details hold tokens with log-probabilities, finish reason, counts and receipt', async (t) => {

@@ -152,11 +152,39 @@ test('no misplaced name of an adapter is answered by the base model in silence',
     ['?adapter[]=one', { inputs }],
     ['', { inputs }, { adapter: 'one' }],
     ['', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'trace=1; adapters=one' }],
+    // However a name is spelt, and whatever else is in it.
+    ['', { inputs, adapter_identifier: 'one' }],
+    ['', { inputs, lora_adapter_name: 'one' }],
+    ['', { inputs, peft_model: 'one' }],
+    ['', { inputs, useLoRA: 'one' }],
+    ['', { inputs, adaptor: 'one' }],
+    ['', { inputs, default_adapters: 'one' }],
+    ['', { inputs, selection: { adapters: [{ name: 'one' }] } }],
+    ['', { inputs, alias: 'live' }],
+    ['', { inputs, parameters: { lora_scale: 0.5 } }],
+    ['', { messages: [{ role: 'user', content: 'x' }], target_adapter: 'one' }],
+    ['?adapter%20=one', { inputs }],
+    ['?adapters[0]=one', { inputs }],
+    ['?trace=1;adapter=one', { inputs }],
+    ['?trace=1&amp;adapter=one', { inputs }],
+    ['', { inputs }, { 'Adapter-Identifier': 'one' }],
+    ['', { inputs }, { 'X-Amzn-SageMaker-Adapter-Id': 'one' }],
+    ['', { inputs }, { 'X-Amzn-SageMaker-Adapter-Alias': 'one' }],
+    ['', { inputs }, { 'X-Lora-Adapter-Name': 'one' }],
+    ...['adapter:one', 'adapter%3Done', 'adapter', '{"adapter": "one"}', '"adapter=one"', 'adapter_identifier=one'].map(
+      (value): [string, object, Record<string, string>] => [
+        '',
+        { inputs },
+        { 'X-Amzn-SageMaker-Custom-Attributes': value },
+      ],
+    ),
+    ['', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'trace=1&adapter=one' }],
+    ['', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'trace=1 adapter=one' }],
   ];
   for (const [query, body, headers = {}] of misplaced) {
     const answer = await postJson(`${url}/invocations${query}`, body, headers);
     const { message } = (await answer.json()) as Told;
-    assert.equal(answer.status, 400, JSON.stringify([query, body]));
+    assert.equal(answer.status, 400, JSON.stringify([query, body, headers]));
     assert.match(
       message,
       /is no place for an adapter in the (body|query|headers|custom attributes); it is named by the top-level field adapters/,
@@ -164,6 +192,12 @@ test('no misplaced name of an adapter is answered by the base model in silence',
   }
   const other = await postJson(`${url}/invocations?trace=1`, { inputs, colour: 'red' });
   assert.deepEqual([other.status, other.headers.get('x-loramux-ignored')], [200, 'colour, trace']);
+  for (const name of ['explore', 'floral', 'x-loramux-actor', 'dorado']) {
+    const asked = await postJson(`${url}/invocations`, { inputs, [name]: 'one' }, { [name]: 'one' });
+    assert.equal(asked.status, 200, name);
+  }
+  const shown = { 'X-Amzn-SageMaker-Adapter-Alias': 'Pretty' };
+  assert.equal((await postJson(`${url}/invocations`, { inputs, adapters: 'one' }, shown)).status, 200);
 });
 
 test('what nothing reads of chat messages is told, and refused where it names an adapter', async (t) => {

@@ -27,6 +27,8 @@ describe('an adapter that a remote call names outside of its message', () => {
         { 'X-Amzn-SageMaker-Custom-Attributes': 'tenant=1; adapter=french' },
         { 'X-Amzn-SageMaker-Custom-Attributes': 'lora_name=french' },
         { 'X-Amzn-SageMaker-Custom-Attributes': 'tenant=1, adapter=french' },
+        { 'X-Amzn-SageMaker-Custom-Attributes': 'adapter:french' },
+        { 'Adapter-Identifier': 'french' },
         { adapter: 'french' },
         { 'lora-id': 'french' },
         { 'x-loramux-adapter': 'french' },

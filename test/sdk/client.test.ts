@@ -89,6 +89,9 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
         { inputs: 'one', activeAdapters: ['fr'] },
         { inputs: [{ text: 'one', lora_int_id: 1 }] },
         { inputs: 'one', Adapter: 'fr' },
+        { inputs: 'one', defaultAdapters: 'fr' },
+        { inputs: 'one', selection: { adapters: [{ name: 'fr' }] } },
+        { inputs: [{ text: 'one', adapter_digest: 'fr' }] },
       ]) {
         await assert.rejects(
           client.predict(params as never),
@@ -117,6 +120,31 @@ for (const [name, connect] of Object.entries(CLIENTS)) {
       const options = { baseUrl: server.baseUrl, adapter: 'fr' };
       assert.throws(() => new sdk.LoramuxClient(options), /options of a client have no field adapter/);
       assert.equal(server.services.requests.length, 0);
+    });
+
+    it('sends no request with what nothing reads, or with an adapter that is told otherwise', async (t) => {
+      const server = await startServer();
+      t.after(() => server.close());
+      const client = connect(server.baseUrl);
+      for (const [params, message, options] of [
+        [{ inputs: 'one', temperature: 1 }, /a request has no field temperature; there are model, inputs, adapter,/],
+        [{ inputs: [{ text: 'one', maxNewTokens: 1 }] }, /an input has no field maxNewTokens; there are text,/],
+        [{ text: 'one', adapter: 'fr' }, /a request has no field text/],
+        [{ inputs: { text: 'one', adapter: 'fr' } }, /inputs must be a text or a list of inputs/],
+        [{ inputs: 'one', adapter: { name: 'fr', scale: 0.5 } }, /an adapter of a request has no field scale/],
+        [{ inputs: 'one', adapter: [{ name: 'fr', digest: 'ab' }] }, /has no field digest; there are name, weight/],
+        [{ inputs: [{ text: 'one', adapter: { name: 'fr', weight: '0.5' } }] }, /weight of adapter "fr" must be/],
+        [{ inputs: 'one', adapter: { name: 'fr', weight: null } }, /weight of adapter "fr" must be a number/],
+        [{ inputs: 'one', adapter: { fr: 0.5 } }, /adapter must be a name, null, \{ name, weight \}/],
+        [{ inputs: 'one', adapter: [null] }, /adapter must be a name/],
+        ['one', /options of a call must be an object; adapter of a request/, 'fr'],
+        ['one', /options of a call must be an object/, ['fr']],
+      ] as unknown as [never, RegExp, never?][]) {
+        await assert.rejects(client.predict(params, options), { name: 'TypeError', message });
+        assert.throws(() => client.stream(params, options), { name: 'TypeError', message });
+      }
+      assert.equal(server.services.requests.length, 0);
+      await client.predict({ inputs: 'one', adapter: undefined, temperature: undefined } as never);
     });
 
     it('sends no request whose stops are not a list', async (t) => {

@@ -1,0 +1,68 @@
+/**
+ * Fields of requests that do not exist. JavaScript lets them pass, and TypeScript does in an object that has a name of its
+ * own; passed over they would be answered by another adapter, the base model, or with other parameters than were meant.
+ */
+import { looksLikeAdapter } from './adapter-names.js';
+import { refuseAdapters } from './misplaced.js';
+import { refuseUnknownParameters } from './parameter-names.js';
+import type { AdapterChoice, PredictInput, PredictParams, PredictRequest } from './types.js';
+
+type Fields<T> = readonly (keyof T & string)[];
+
+const REQUEST: Fields<PredictRequest> = ['model', 'inputs', 'adapter', 'parameters', 'returnTokens', 'priority'];
+const INPUT = ['text', 'tokenIds', 'messages', 'template', 'adapter', 'parameters'];
+const ENTRY = ['name', 'weight'];
+
+/** What `inputs` and a request itself may be instead of objects. */
+type Inputs = PredictRequest['inputs'];
+
+/** True for a request in its long form. */
+export function isRequest(params: PredictParams): params is PredictRequest {
+  return typeof params === 'object' && params !== null && !Array.isArray(params);
+}
+
+/**
+ * Checks what users write for `predict`, `stream` and a handler's `generate`.
+ * @throws TypeError for a field that does not exist, and for what is no list of inputs and no selection of adapters
+ */
+export function refuseUnknownFields(params: PredictParams): void {
+  const request: PredictRequest = isRequest(params) ? params : { inputs: params };
+  refuseOthers(request, REQUEST, 'a request');
+  refuseNoSelection(request.adapter);
+  if (request.parameters !== undefined) refuseUnknownParameters(request.parameters);
+  const inputs: Inputs = request.inputs;
+  if (typeof inputs === 'string') return;
+  if (!Array.isArray(inputs)) throw new TypeError('inputs must be a text or a list of inputs');
+  for (const input of inputs as readonly PredictInput[]) refuseOfInput(input);
+}
+
+function refuseOfInput(input: PredictInput): void {
+  if (typeof input === 'string' || Array.isArray(input)) return;
+  if (typeof input !== 'object' || input === null)
+    throw new TypeError('an input must be a text, a list of token ids, or an object');
+  const one = input as Exclude<PredictInput, string | readonly number[]>;
+  refuseOthers(one, INPUT, 'an input');
+  refuseNoSelection(one.adapter);
+  if (one.parameters !== undefined) refuseUnknownParameters(one.parameters);
+  for (const message of one.messages ?? []) refuseAdapters(message, 'messages');
+}
+
+function refuseNoSelection(choice: AdapterChoice | undefined): void {
+  if (choice === undefined || choice === null || typeof choice === 'string') return;
+  for (const entry of Array.isArray(choice) ? choice : [choice]) {
+    if (typeof entry === 'string') continue;
+    if (typeof entry !== 'object' || entry === null || typeof entry.name !== 'string')
+      throw new TypeError('adapter must be a name, null, { name, weight }, or a list of names and of these');
+    refuseOthers(entry, ENTRY, 'an adapter of a request');
+    if (entry.weight !== undefined && typeof entry.weight !== 'number')
+      throw new TypeError(`weight of adapter ${JSON.stringify(entry.name)} must be a number`);
+  }
+}
+
+function refuseOthers(value: object, known: readonly string[], what: string): void {
+  for (const [name, one] of Object.entries(value)) {
+    if (one === undefined || known.includes(name)) continue;
+    const hint = looksLikeAdapter(name) && known.includes('adapter') ? 'adapter names its adapter' : '';
+    throw new TypeError(`${what} has no field ${name}; ${hint || `there are ${known.join(', ')}`}`);
+  }
+}
