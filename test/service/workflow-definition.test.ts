@@ -31,6 +31,33 @@ describe('a definition', () => {
     );
   });
 
+  it('is refused where a field that nothing reads would choose what answers, and told of other such fields', () => {
+    const workflow = { out: ['adapter', 'a', 'in'] };
+    const model = (more: object) => ({ ...base, models: { m: { modelUrl: '/m', ...more } }, workflow });
+    const adapter = (more: object) => ({
+      ...base,
+      configs: { adapters: { a: { model: 'm', src: '/a', ...more } } },
+      workflow,
+    });
+    for (const [value, place] of [
+      [{ ...base, adapter: 'a', workflow }, 'adapter'],
+      [{ ...base, configs: { ...base.configs, adaptors: {} }, workflow }, 'configs.adaptors'],
+      [model({ adapters: 'a' }), 'models.m.adapters'],
+      [model({ options: { adapter: 'a' } }), 'models.m.options.adapter'],
+      [model({ options: { merge: 'a' } }), 'models.m.options.merge'],
+      [adapter({ weight: 0.5 }), 'configs.adapters.a.weight'],
+    ] as const) {
+      const message = refused(JSON.stringify(value, null, 1));
+      assert.ok(message.includes(`${place} (line `) && message.includes('would choose what answers'), message);
+    }
+    assert.deepEqual(parse({ ...model({ options: { max_lora_rank: '8' }, gpus: 1 }), colour: 'red' }).warnings, [
+      'f.json: colour is not known and is ignored',
+      'f.json: models.m.gpus is ignored',
+      'f.json: models.m.options.max_lora_rank is ignored',
+    ]);
+    assert.deepEqual(parse(adapter({ url: '/a' })).warnings, ['f.json: configs.adapters.a.url is ignored']);
+  });
+
   it('of the documentation is one, and its paths start at its folder', () => {
     const page = readFileSync(new URL('../../docs/workflows.md', import.meta.url), 'utf8');
     const yaml = /```yaml\n(.*?)```/s.exec(page)![1]!;

@@ -1,5 +1,6 @@
 /** A workflow's definition: what its fields mean. Everything wrong with it is told with its place. */
 import { isAbsolute, resolve } from 'node:path';
+import { looksLikeAdapter } from '../adapter-names.js';
 import type { ModelOverrides } from '../management.js';
 import { BUILT_IN, compileCalls, type Plan } from './calls.js';
 import { type Fail, type Fields, isObject, type Path, readDocument } from './document.js';
@@ -54,15 +55,26 @@ const KNOWN = ['name', 'version', 'models', 'functions', 'configs', 'workflow'];
  */
 export function parseDefinition(text: string, origin: string, dir?: string): WorkflowDefinition {
   const { top, fail } = readDocument(text, origin, dir);
-  const warnings = Object.keys(top)
-    .filter((key) => !KNOWN.includes(key))
-    .map((key) => `${origin}: ${key} is not known and is ignored`);
+  const warnings: string[] = [];
+  const ignore = (path: Path, what = 'is ignored') => {
+    const key = String(path.at(-1));
+    // `options.max_lora_rank` and its like are settings of the original's engines.
+    const isAdapter = path.at(-2) === 'options' ? /adapter|^merge$/i.test(key) : looksLikeAdapter(key);
+    if (isAdapter || key === 'weight') {
+      fail(
+        path,
+        'would choose what answers, and nothing reads it; adapters are named by configs.adapters and their calls',
+      );
+    }
+    warnings.push(`${origin}: ${path.join('.')} ${what}`);
+  };
+  for (const key of Object.keys(top)) if (!KNOWN.includes(key)) ignore([key], 'is not known and is ignored');
   const name = nameAt(top.name, ['name'], fail);
   const version = versionAt(top.version, fail);
   const models = new Map<string, ModelReference>();
   fieldsAt(top.models, ['models'], fail, (local, value) => {
     nameAt(local, ['models', local], fail);
-    models.set(local, modelAt(value, ['models', local], fail, warnings, origin));
+    models.set(local, modelAt(value, ['models', local], fail, ignore));
   });
   if (models.size === 0) fail(['models'], 'must name at least one model, such as {"m": "file:///models/demo"}');
   const adapters = new Map<string, AdapterReference>();
@@ -84,11 +96,10 @@ export function parseDefinition(text: string, origin: string, dir?: string): Wor
     functions.set(local, { module, properties: Object.fromEntries(properties) });
   }
   fieldsAt(configs, ['configs'], fail, (section) => {
-    if (section !== 'adapters' && !functions.has(section))
-      warnings.push(`${origin}: configs.${section} is not known and is ignored`);
+    if (section !== 'adapters' && !functions.has(section)) ignore(['configs', section], 'is not known and is ignored');
   });
   fieldsAt(configs.adapters ?? {}, ['configs', 'adapters'], fail, (reference, value) => {
-    adapters.set(reference, adapterAt(value, ['configs', 'adapters', reference], models, fail));
+    adapters.set(reference, adapterAt(value, ['configs', 'adapters', reference], models, fail, ignore));
   });
   const steps = (top.workflow ?? {}) as Fields;
   fieldsAt(top.workflow, ['workflow'], fail, () => {});
@@ -137,15 +148,16 @@ function countAt(value: unknown, path: Path, fail: Fail): number | undefined {
 /** Fields of a model that are used; the others belong to the original's worker pools and engines. */
 const MODEL_FIELDS = ['modelUrl', 'batchSize', 'queueSize', 'options'];
 
-function modelAt(value: unknown, path: Path, fail: Fail, warnings: string[], origin: string): ModelReference {
+function modelAt(value: unknown, path: Path, fail: Fail, ignore: (path: Path) => void): ModelReference {
   if (typeof value === 'string') return { url: textAt(value, path, fail), overrides: {} };
   if (!isObject(value)) return fail(path, 'must be a url, or an object with modelUrl');
-  const ignored = Object.keys(value).filter((key) => !MODEL_FIELDS.includes(key) && value[key] !== null);
+  for (const key of Object.keys(value)) {
+    if (!MODEL_FIELDS.includes(key) && value[key] !== null) ignore([...path, key]);
+  }
   const options = (value.options ?? {}) as Fields;
   fieldsAt(options, [...path, 'options'], fail, (key) => {
-    if (key !== 'dtype' && key !== 'enable_lora') ignored.push(`options.${key}`);
+    if (key !== 'dtype' && key !== 'enable_lora') ignore([...path, 'options', key]);
   });
-  for (const key of ignored) warnings.push(`${origin}: ${path.join('.')}.${key} is ignored`);
   const { dtype, enable_lora: enableLora } = options;
   if (dtype !== undefined) textAt(dtype, [...path, 'options', 'dtype'], fail);
   if (enableLora !== undefined && !/^(true|false)$/i.test(String(enableLora))) {
@@ -161,6 +173,9 @@ function modelAt(value: unknown, path: Path, fail: Fail, warnings: string[], ori
     },
   };
 }
+
+/** Fields of an adapter that are used. */
+const ADAPTER_FIELDS = ['model', 'src', 'options'];
 
 /** The module of a function. */
 function moduleAt(value: unknown, path: Path, dir: string | undefined, fail: Fail): string {
@@ -178,8 +193,10 @@ function adapterAt(
   path: Path,
   models: ReadonlyMap<string, ModelReference>,
   fail: Fail,
+  ignore: (path: Path) => void,
 ): AdapterReference {
   if (!isObject(value)) return fail(path, 'must be an object with model and src');
+  for (const key of Object.keys(value)) if (!ADAPTER_FIELDS.includes(key)) ignore([...path, key]);
   const model = textAt(value.model, [...path, 'model'], fail);
   if (!models.has(model)) {
     fail([...path, 'model'], `there is no model ${JSON.stringify(model)} (models: ${[...models.keys()].join(', ')})`);

@@ -132,7 +132,7 @@ function withAdapters(request: PredictRequest, call: Call, { info, servedAs }: W
   for (const input of request.inputs) {
     const asked = input.adapters ?? request.adapters;
     if (asked === undefined || isOnly(asked, adapter)) continue;
-    const named = asked.length === 0 ? 'the base model' : asked.map(({ name }) => JSON.stringify(name)).join(' + ');
+    const named = asked.length === 0 ? 'the base model' : asked.map(described).join(' + ');
     throw new AppError(
       'CONFLICTING_ADAPTERS',
       `workflow ${JSON.stringify(info.name)} answers with adapter ${JSON.stringify(adapter)}, the request asks for ${named}`,
@@ -151,3 +151,6 @@ function isOnly(selection: AdapterSelection, name: string): boolean {
   const [one, ...others] = selection;
   return others.length === 0 && one?.name === name && one.weight === 1;
 }
+
+const described = ({ name, weight }: AdapterSelection[number]): string =>
+  `${JSON.stringify(name)}${weight === 1 ? '' : ` x ${weight}`}`;
