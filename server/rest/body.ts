@@ -1,5 +1,6 @@
 /** Request bodies: bytes in, JSON value or plain text out, by content type. */
 import { AppError } from '../errors.js';
+import { looksLikeAdapter } from '../service/adapter-names.js';
 import { readCsv } from './csv.js';
 import { locateJsonFault, positionOf } from './json-position.js';
 import { findRepeatedKey } from './repeated-keys.js';
@@ -48,15 +49,15 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 
 /** Fields that no request is without, and the one that must not be lost. */
 const REQUEST_FIELDS = ['inputs', 'messages', 'prompt', 'adapters'];
-/** How a request object begins, whether it is whole or not. */
-const REQUEST_START = new RegExp(`^\\s*\\{\\s*"(${REQUEST_FIELDS.join('|')})"\\s*:`);
+/** How a request object begins, alone or in a list, whether it is whole or not; Python prints single quotes. */
+const REQUEST_START = new RegExp(`^\\s*\\[?\\s*\\{\\s*["'](${REQUEST_FIELDS.join('|')})["']\\s*:`);
 
 /**
- * The request object that a text is; undefined where it is a prompt.
- * @throws AppError INVALID_REQUEST where it begins as a request and is broken, or a key stands twice
+ * The request object that a text is; undefined where it is a prompt. What names an adapter is none, whatever else it is.
+ * @throws AppError where it begins as a request and is broken, a key stands twice, or it is a list of such objects
  */
 export function requestObject(text: string): Record<string, unknown> | undefined {
-  if (!text.trimStart().startsWith('{')) return undefined;
+  if (!/^\s*[{[]/.test(text)) return undefined;
   let value: unknown;
   try {
     value = parseJson(text);
@@ -64,9 +65,15 @@ export function requestObject(text: string): Record<string, unknown> | undefined
     if (REQUEST_START.test(text)) throw error;
     return undefined;
   }
-  if (!isObject(value) || !REQUEST_FIELDS.some((field) => field in value)) return undefined;
+  const list = Array.isArray(value) ? value : [value];
+  if (!list.some(isRequest)) return undefined;
+  if (!isObject(value)) throw new AppError('INVALID_REQUEST', 'the body must be one request object, not a list');
   refuseRepeatedKeys(text);
   return value;
+}
+
+function isRequest(value: unknown): boolean {
+  return isObject(value) && Object.keys(value).some((key) => REQUEST_FIELDS.includes(key) || looksLikeAdapter(key));
 }
 
 function isJsonType(type: string): boolean {

@@ -156,7 +156,18 @@ test('bodies: no content type and curl forms count as JSON, text/plain is one in
   }
   const lacking = await send('text/plain', '{"adapters": "one"}');
   assert.match(((await lacking.json()) as { message: string }).message, /^the body must have inputs/);
-  for (const prompt of ['{', '{"a": 1}', '{ braces }']) assert.equal((await send('text/plain', prompt)).status, 200);
+  // Whatever else it is: taken for a prompt, it would be answered by the base model.
+  for (const other of [
+    '[{"inputs": "Hello", "adapters": "one"}]',
+    '[{"text": "Hello", "adapter": "one"}]',
+    '{"adapter": "one", "text": "Hello"}',
+    '{"instances": ["Hello"], "lora_name": "one"}',
+    "{'inputs': 'Hello', 'adapters': 'one'}",
+  ]) {
+    assert.equal((await send('text/plain', other)).status, 400, other);
+  }
+  for (const prompt of ['{', '{"a": 1}', '{ braces }', '[1, 2]', '[{"a": 1}]', '[Scene: a street]'])
+    assert.equal((await send('text/plain', prompt)).status, 200);
   assert.equal((await send('image/png', 'x')).status, 400);
   const invalid = await fetch(`${url}/invocations`, { method: 'POST', body: Buffer.from([0x22, 0xff, 0x22]) });
   assert.match(((await invalid.json()) as { message: string }).message, /not valid UTF-8/);
