@@ -153,6 +153,9 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
   if (!name) throw invalidField('name', 'is missing; give the name that requests will use');
   if (!source) throw invalidField('src', 'is missing; give the folder with the adapter');
   const expectedDigest = parameters.filled('expected_digest');
+  // As an option it would be kept, and whatever the source has be registered.
+  if (parameters.text('digest') !== undefined)
+    throw invalidField('digest', 'belongs to updates, which go back to it; a registration takes what its src has');
   return {
     name,
     source,

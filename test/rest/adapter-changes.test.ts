@@ -86,6 +86,8 @@ test('versions are listed, gone back to, and guarded by the digest that is expec
   const [, now] = await ask('GET', '/adapters/a?verbose=true');
   assert.deepEqual([now.digest, now.src, now.versions.length], [first!.digest, 'a0', 2]);
   assert.equal((await ask('POST', '/adapters/a/update?digest=0123456789'))[0], 404);
+  const [, withDigest] = await ask('POST', '/adapters?name=b&src=a0&digest=0123456789');
+  assert.match(withDigest.message, /^digest belongs to updates/);
 });
 
 test('aliases are set, read and deleted', async (t) => {
