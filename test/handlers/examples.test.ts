@@ -93,6 +93,8 @@ test('classifier: log-probabilities of the model’s own generation become score
   const noJson = await fetch(`${url}/invocations`, { method: 'POST', body: 'not json' });
   assert.equal(noJson.status, 400);
   assert.match(((await noJson.json()) as { message: string }).message, /^data is not JSON: /);
+  const several = await ask({ inputs: ['x', 'y'], labels: ['a', 'b'], adapters: ['pirate', 'french'] });
+  assert.equal(several.status, 400);
   const unknown = await ask({ inputs: 'x', labels: ['a', 'b'], adapters: 'pirat' });
   assert.equal(unknown.status, 424);
   assert.match(((await unknown.json()) as { message: string }).message, /pirat.*pirate/);

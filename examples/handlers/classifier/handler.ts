@@ -23,6 +23,10 @@ function readBody(value: unknown): Body {
   if (!Array.isArray(body?.labels) || body.labels.length < 2) {
     throw new HandlerError('labels must be a list of at least two texts', 400);
   }
+  // A list would be one sum of adapters for every text, and not an adapter for each.
+  if (body.adapters !== undefined && typeof body.adapters !== 'string') {
+    throw new HandlerError('adapters must be the name of one adapter', 400);
+  }
   return { inputs, labels: body.labels, ...(body.adapters === undefined ? {} : { adapters: body.adapters }) };
 }
 
