@@ -16,7 +16,7 @@ import {
   type StoredRecord,
 } from './types.js';
 
-/** Most events that one look for changes reads. */
+/** Events after which one look for changes reads no further revision. */
 const LOOK_LIMIT = 1000;
 
 /** What differs between the databases. */
@@ -136,15 +136,17 @@ export class SqlStore implements RegistryStore {
   /** What changed after a revision, each record once, in the order of its last change. */
   private async changesAfter(after: number): Promise<{ revision: number; changes: FollowedChange[] }> {
     if ((await this.head()) === after) return { revision: after, changes: [] };
-    const rows = await this.reads
+    const names = this.reads
       .selectFrom('loramux_event')
       .select(['kind', 'scope', 'name', 'revision'])
       .where('revision', '>', after)
       .orderBy('revision')
-      .limit(LOOK_LIMIT)
-      .execute();
-    const last = rows.at(-1)?.revision;
+      .orderBy('ordinal');
+    const first = await names.limit(LOOK_LIMIT).execute();
+    const last = first.at(-1)?.revision;
     if (last === undefined) return { revision: after, changes: [] };
+    // All of a revision or nothing: one that has more events than a look reads would be looked at for ever.
+    const rows = first.length < LOOK_LIMIT ? first : await names.where('revision', '<=', last).execute();
     const latest = new Map<string, { key: RecordKey; revision: number }>();
     for (const { kind, scope, name, revision } of rows) {
       const id = idOf({ kind, scope, name });
@@ -154,8 +156,7 @@ export class SqlStore implements RegistryStore {
     const changes: FollowedChange[] = [];
     const records = await this.recordsChanged(after, last);
     for (const [id, { key, revision }] of latest) changes.push({ key, record: records.get(id), revision });
-    // A revision may have more events than were read: the rest of it is told again, which does no harm.
-    return { revision: rows.length < LOOK_LIMIT ? last : last - 1, changes };
+    return { revision: last, changes };
   }
 
   /** What there is by now of the records that changed between two revisions, at once: a query for each would fall behind. */

@@ -129,6 +129,26 @@ function contract(name: string, make: () => Promise<TestDatabase>, skip: string 
       assert.ok(!seen.some(({ key: { name } }) => name === 'd'), 'a stopped follower is not called');
     });
 
+    it('tells followers what comes after a change of more records than one look takes', {
+      timeout: 60_000,
+    }, async (t) => {
+      const on = await database(t);
+      const [here, there] = [await opened(t, on), await opened(t, on)];
+      const { seen, until, stop } = followed(here);
+      const names = Array.from({ length: 1500 }, (_, i) => `n${i}`);
+      await there.write(
+        names.map((name) => put(name, 1)),
+        author,
+      );
+      await there.write([put('after', 1)], author);
+      await until((all) => all.some(({ key: { name } }) => name === 'after'));
+      await stop();
+      assert.deepEqual(
+        seen.map(({ key: { name } }) => name),
+        [...names, 'after'],
+      );
+    });
+
     it('is read, and followed, while writes wait for another process', { timeout: 60_000 }, async (t) => {
       const on = await database(t);
       if (on.block === undefined) return t.skip('nobody else writes to it');
