@@ -13,6 +13,7 @@ import { VersionConflictError } from './errors.js';
 import { fromAdapter, fromLogEntry, fromReport } from './from-adapter.js';
 import { PagedList } from './pagination.js';
 import type { CallOptions } from './types.js';
+import { refuseEmpty, refuseOthers } from './unknown-fields.js';
 import { type WatchOptions, watchAdapters } from './watch.js';
 
 /** Runs one call with the client's options: `idempotent` calls may be repeated after a broken connection. */
@@ -21,6 +22,11 @@ export type RunCall = <T>(
   idempotent: boolean,
   call: (options: ConnectCallOptions) => Promise<T>,
 ) => Promise<T>;
+
+/** What `create` takes. */
+const NEW = ['name', 'source', 'model', 'preload', 'pin', 'options', 'replace', 'expectedDigest', 'synchronous'];
+/** What `update` takes. */
+const CHANGE = ['model', 'source', 'digest', 'preload', 'pin', 'options', 'expectedDigest'];
 
 /** `client.adapters`: the adapters of the served models. */
 export class AdaptersResource {
@@ -58,6 +64,8 @@ export class AdaptersResource {
 
   /** Registers an adapter; it is usable when this returns. Throws AdapterExistsError, AdapterInvalidError. */
   async create(params: CreateAdapterParams, options?: CallOptions): Promise<Adapter> {
+    refuseOthers(params, NEW, 'a new adapter');
+    refuseEmpty(params.expectedDigest);
     const { name, source, model = '', preload, pin, replace = false, expectedDigest = '', synchronous } = params;
     const request = {
       ...{ replace, expectedDigest },
@@ -83,6 +91,8 @@ export class AdaptersResource {
    * the version that they began with. Throws AdapterNotFoundError, VersionConflictError, AdapterInvalidError.
    */
   async update(name: string, params: UpdateAdapterParams, options?: CallOptions): Promise<Adapter> {
+    refuseOthers(params, CHANGE, 'a change of an adapter');
+    refuseEmpty(params.expectedDigest);
     const { model = '', source, digest, preload, pin, expectedDigest = '' } = params;
     const request = {
       ...{ model, name, expectedDigest },
@@ -104,6 +114,7 @@ export class AdaptersResource {
     params: { model?: string; digest?: string } = {},
     options?: CallOptions,
   ): Promise<Adapter> {
+    refuseOthers(params, ['model', 'digest'], 'a rollback');
     const { digest: now, versions } = await this.get(name, params, options);
     const at = versions.findIndex(({ digest }) => digest === now);
     const digest = params.digest ?? versions[at - 1]?.digest;
@@ -113,7 +124,7 @@ export class AdaptersResource {
         metadata: { adapter: name, digest: now },
       });
     }
-    return this.update(name, { ...params, digest, expectedDigest: now }, options);
+    return this.update(name, { ...params, digest, ...(now !== '' && { expectedDigest: now }) }, options);
   }
 
   /**
@@ -147,6 +158,8 @@ export class AdaptersResource {
     params: { model?: string; expectedDigest?: string } = {},
     options?: CallOptions,
   ): Promise<Adapter> {
+    refuseOthers(params, ['model', 'expectedDigest'], 'a deletion');
+    refuseEmpty(params.expectedDigest);
     const request = { model: params.model ?? '', name, expectedDigest: params.expectedDigest ?? '' };
     return fromAdapter((await this.#run(options, false, (call) => this.#rpc.deleteAdapter(request, call))).adapter);
   }

@@ -4,6 +4,7 @@ import type { Alias, AliasTarget } from './adapter-types.js';
 import type { RunCall } from './adapters.js';
 import { fromAlias } from './from-adapter.js';
 import type { CallOptions } from './types.js';
+import { refuseOthers } from './unknown-fields.js';
 
 /** `client.adapters.aliases`: names that lead to adapters. */
 export class AliasesResource {
@@ -27,6 +28,8 @@ export class AliasesResource {
     options?: CallOptions,
   ): Promise<Alias> {
     const targets = typeof to === 'string' ? [{ adapter: to }] : 'adapter' in to ? [to] : to;
+    for (const target of targets) refuseOthers(target, ['adapter', 'digest', 'share'], 'a target of an alias');
+    refuseOthers(params, ['model'], 'what an alias is set for');
     const request = {
       model: params.model ?? '',
       name,

@@ -6,6 +6,7 @@ import { looksLikeAdapter } from './adapter-names.js';
 import { refuseAdapters } from './misplaced.js';
 import { refuseUnknownParameters } from './parameter-names.js';
 import type { AdapterChoice, PredictInput, PredictParams, PredictRequest } from './types.js';
+import { refuseOthers } from './unknown-fields.js';
 
 type Fields<T> = readonly (keyof T & string)[];
 
@@ -27,7 +28,7 @@ export function isRequest(params: PredictParams): params is PredictRequest {
  */
 export function refuseUnknownFields(params: PredictParams): void {
   const request: PredictRequest = isRequest(params) ? params : { inputs: params };
-  refuseOthers(request, REQUEST, 'a request');
+  refuseUnread(request, REQUEST, 'a request');
   refuseNoSelection(request.adapter);
   if (request.parameters !== undefined) refuseUnknownParameters(request.parameters);
   const inputs: Inputs = request.inputs;
@@ -41,7 +42,7 @@ function refuseOfInput(input: PredictInput): void {
   if (typeof input !== 'object' || input === null)
     throw new TypeError('an input must be a text, a list of token ids, or an object');
   const one = input as Exclude<PredictInput, string | readonly number[]>;
-  refuseOthers(one, INPUT, 'an input');
+  refuseUnread(one, INPUT, 'an input');
   refuseNoSelection(one.adapter);
   if (one.parameters !== undefined) refuseUnknownParameters(one.parameters);
   for (const message of one.messages ?? []) refuseAdapters(message, 'messages');
@@ -59,10 +60,11 @@ function refuseNoSelection(choice: AdapterChoice | undefined): void {
   }
 }
 
-function refuseOthers(value: object, known: readonly string[], what: string): void {
-  for (const [name, one] of Object.entries(value)) {
-    if (one === undefined || known.includes(name)) continue;
-    const hint = looksLikeAdapter(name) && known.includes('adapter') ? 'adapter names its adapter' : '';
-    throw new TypeError(`${what} has no field ${name}; ${hint || `there are ${known.join(', ')}`}`);
-  }
+/** As {@link refuseOthers}, with the place of an adapter where the name looks like one. */
+function refuseUnread(value: object, known: readonly string[], what: string): void {
+  const found = Object.entries(value).find(
+    ([name, one]) => one !== undefined && !known.includes(name) && looksLikeAdapter(name),
+  );
+  if (found !== undefined) throw new TypeError(`${what} has no field ${found[0]}; adapter names its adapter`);
+  refuseOthers(value, known, what);
 }

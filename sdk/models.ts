@@ -5,6 +5,10 @@ import { fromModel } from './from-model.js';
 import type { Model, RegisterModelParams } from './model-types.js';
 import { PagedList } from './pagination.js';
 import type { CallOptions } from './types.js';
+import { refuseOthers } from './unknown-fields.js';
+
+/** What `register` takes. */
+const NEW = ['url', 'name', 'synchronous', 'dtype', 'loraEnabled', 'maxBatch', 'maxQueue'];
 
 /** `client.models`: the models that are served. */
 export class ModelsResource {
@@ -36,6 +40,7 @@ export class ModelsResource {
    * UnavailableError (the model is broken).
    */
   async register(params: RegisterModelParams, options?: CallOptions): Promise<Model> {
+    refuseOthers(params, NEW, 'a new model');
     const { url, name = '', synchronous, dtype, loraEnabled, maxBatch, maxQueue } = params;
     const request = {
       ...{ url, name },

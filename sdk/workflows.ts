@@ -5,6 +5,7 @@ import { fromWorkflow } from './from-model.js';
 import type { CreateWorkflowParams, Workflow } from './model-types.js';
 import { PagedList } from './pagination.js';
 import type { CallOptions } from './types.js';
+import { refuseOthers } from './unknown-fields.js';
 
 /** `client.workflows`: names whose requests go through models and adapters in steps. */
 export class WorkflowsResource {
@@ -46,6 +47,7 @@ export class WorkflowsResource {
 
   /** Removes one version, or all; returns what was removed, newest first. Throws ModelNotFoundError. */
   async delete(name: string, params: { version?: string } = {}, options?: CallOptions): Promise<Workflow[]> {
+    refuseOthers(params, ['version'], 'a deletion');
     const request = { name, ...(params.version !== undefined && { version: params.version }) };
     const { workflows } = await this.#run(options, false, (call) => this.#rpc.deleteWorkflow(request, call));
     return workflows.map(fromWorkflow);

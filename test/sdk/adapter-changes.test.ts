@@ -24,6 +24,32 @@ async function start(t: TestContext, protocol: 'grpc' | 'connect' | 'connect-h1'
   return { client, server, behind };
 }
 
+test('a change with a condition or a share that is misspelt, or a condition that is empty, is not made', async (t) => {
+  const { client } = await start(t);
+  const { adapters } = client;
+  const { digest } = await adapters.create({ name: 'a', source: 'a0' });
+  await adapters.create({ name: 'b', source: 'a1' });
+  const other = { expected_digest: '00000000' } as object;
+  const refused = async (message: RegExp, act: Promise<unknown>) =>
+    assert.rejects(act, (error) => error instanceof TypeError && message.test(error.message));
+  await refused(
+    /a deletion has no field expected_digest; there are model, expectedDigest/,
+    adapters.delete('a', other),
+  );
+  await refused(/a change of an adapter has no field/, adapters.update('a', { source: 'a1', ...other }));
+  await refused(/a new adapter has no field/, adapters.create({ name: 'a', source: 'a1', replace: true, ...other }));
+  await refused(/a rollback has no field/, adapters.rollback('a', other));
+  await refused(/must be an object/, adapters.delete('a', '00000000' as never));
+  await refused(/expectedDigest is empty/, adapters.delete('a', { expectedDigest: '' }));
+  await refused(/expectedDigest is empty/, adapters.update('a', { pin: true, expectedDigest: '' }));
+  const shares = [{ adapter: 'a', weight: 9 }, { adapter: 'b' }];
+  await refused(/a target of an alias has no field weight/, adapters.aliases.set('live', shares));
+  await refused(/a new model has no field lora/, client.models.register({ url: '/m', lora: false } as never));
+  await refused(/a deletion has no field/, client.workflows.delete('w', { versions: '1' } as never));
+  const { digest: now, pin } = await adapters.get('a');
+  assert.deepEqual([now, pin], [digest, false]);
+});
+
 test('an update changes what it names; a rollback goes back, unless others were first', async (t) => {
   const { client } = await start(t);
   const first = await client.adapters.create({ name: 'a', source: 'a0', options: { color: 'red' } });
