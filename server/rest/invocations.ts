@@ -17,7 +17,7 @@ import { customAttribute, header, queryValues } from './headers.js';
 import { refuseAdapterNames, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
-import { modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
+import { modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
 import { isAdapter, refuseOtherModel, requireRegistered } from './registered-names.js';
 import { addRoute } from './route.js';
@@ -32,8 +32,9 @@ export interface InferenceRouteOptions {
 
 /** Adds the inference routes. */
 export function addInferenceRoutes(app: FastifyInstance, services: Services, options: InferenceRouteOptions): void {
-  const byPath = (request: FastifyRequest) => {
-    const { model, version } = request.params as { model: string; version?: string };
+  const byPath = (request: FastifyRequest, fields: readonly FormField[] | undefined) => {
+    const { model: path, version } = request.params as { model: string; version?: string };
+    const model = modelOfPath(request, path, fieldTexts(fields, 'model_name'), options.compat);
     return withVersion(model, versionOfRequest(request, version));
   };
   const byRequest = (request: FastifyRequest, fields: readonly FormField[] | undefined) => {

@@ -1,4 +1,4 @@
-/** Which model a request means that names none in its path. */
+/** Which model a request means: by its path, or by the other places that may name one. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
@@ -7,9 +7,32 @@ import type { Compat } from './compat.js';
 import { customAttribute, header, only, queryValues } from './headers.js';
 
 /**
+ * The model of a path that names one, which the other places must not contradict: its answer would be another model's than
+ * they say. The original does not look at them.
+ * @param fields values of a form's `model_name`
+ * @throws AppError INVALID_REQUEST where another place names another model
+ */
+export function modelOfPath(request: FastifyRequest, path: string, fields: readonly string[], compat: Compat): string {
+  if (compat !== 'djl') only([path, ...namedModels(request, fields).flat()], 'model_name');
+  return path;
+}
+
+/** What each place of {@link modelOfRequest} says, in their order. */
+function namedModels(request: FastifyRequest, fields: readonly string[]): string[][] {
+  const one = (name: string | undefined) => (name === undefined ? [] : [name]);
+  return [
+    queryValues(request, 'model_name'),
+    one(header(request, 'model_name')),
+    one(customAttribute(header(request, CUSTOM_ATTRIBUTES), 'model_name')),
+    fields,
+  ].map((names) => names.filter((name) => name !== ''));
+}
+
+/**
  * Query `model_name`, header, custom attribute, form field, the only model or workflow of the start, Target-Model; in this order.
  * @param fields values of a form's `model_name`
- * @throws AppError INVALID_REQUEST where none is named and several were served from the start, MODEL_NOT_FOUND where none is
+ * @throws AppError INVALID_REQUEST where two places differ, or none is named and several were served from the start,
+ * MODEL_NOT_FOUND where none is
  */
 export function modelOfRequest(
   services: Services,
@@ -17,12 +40,11 @@ export function modelOfRequest(
   fields: readonly string[],
   compat: Compat,
 ): string {
-  const named =
-    only(queryValues(request, 'model_name'), 'model_name') ??
-    header(request, 'model_name') ??
-    customAttribute(header(request, CUSTOM_ATTRIBUTES), 'model_name') ??
-    only(fields, 'model_name');
-  if (named !== undefined && named !== '') return named;
+  const places = namedModels(request, fields);
+  const [first] = places.filter((names) => names.length > 0);
+  // The first place decides with the original.
+  const named = only(compat === 'djl' ? (first ?? []) : places.flat(), 'model_name');
+  if (named !== undefined) return named;
   const alone = services.models.defaultName();
   // With one model Target-Model can mean no other: platforms put the archive's name there, whatever the model is called.
   if (alone !== undefined) return alone;

@@ -189,6 +189,33 @@ test('the model is chosen by path, query, header or Target-Model', async (t) => 
   assert.equal(await model('/invocations'), 400);
 });
 
+test('places that name different models are refused, and the first decides as with the original', async (t) => {
+  const serving = async (compat: 'strict' | 'djl') => {
+    const url = await serve(t, memoryServices(['base', 'other']), { compat });
+    return async (path: string, headers: Record<string, string> = {}) => {
+      const answer = await postJson(url + path, { inputs: 'x', parameters: { details: true } }, headers);
+      const { details, message } = (await answer.json()) as {
+        details?: { receipt: { model: string } };
+        message: string;
+      };
+      return details?.receipt.model ?? `${answer.status} ${message}`;
+    };
+  };
+  const [strict, djl] = [await serving('strict'), await serving('djl')];
+  const attribute = { 'x-amzn-sagemaker-custom-attributes': 'model_name=other' };
+  const calls: [path: string, headers?: Record<string, string>][] = [
+    ['/predictions/base?model_name=other'],
+    ['/models/base/invoke', { model_name: 'other' }],
+    ['/predictions/base', attribute],
+    ['/invocations?model_name=base', attribute],
+  ];
+  for (const [path, headers] of calls) {
+    assert.match(await strict(path, headers), /^400 model_name is given several times with different values/, path);
+    assert.equal(await djl(path, headers), 'base', path);
+  }
+  assert.equal(await strict('/predictions/other?model_name=other', attribute), 'other');
+});
+
 test('where no model is served, that is what is said', async (t) => {
   const url = await serve(t, memoryServices([]));
   const answer = await postJson(`${url}/invocations`, { inputs: 'x' });
