@@ -46,5 +46,6 @@ export function queryValues(request: FastifyRequest, name: string): readonly str
 export function only(values: readonly string[], name: string): string | undefined {
   const [first] = values;
   if (values.every((value) => value === first)) return first;
-  throw new AppError('INVALID_REQUEST', `${name} is given several times with different values`);
+  const given = [...new Set(values)].map((value) => JSON.stringify(value)).join(', ');
+  throw new AppError('INVALID_REQUEST', `${name} is given several times with different values: ${given}`);
 }

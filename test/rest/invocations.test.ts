@@ -210,7 +210,11 @@ test('places that name different models are refused, and the first decides as wi
     ['/invocations?model_name=base', attribute],
   ];
   for (const [path, headers] of calls) {
-    assert.match(await strict(path, headers), /^400 model_name is given several times with different values/, path);
+    assert.match(
+      await strict(path, headers),
+      /^400 model_name is given several times with different values: "base", "other"$/,
+      path,
+    );
     assert.equal(await djl(path, headers), 'base', path);
   }
   assert.equal(await strict('/predictions/other?model_name=other', attribute), 'other');
