@@ -37,7 +37,7 @@ export async function openSqlite(
     for (const pragma of pragmas) await database.exec(`pragma ${pragma}`);
     // Beside the write-ahead log readers wait for no writer.
     const reads = new Kysely<RegistryTables>({ dialect: libsqlDialect(new Database(file, {})) });
-    return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, onError });
+    return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, explain: damageOf, onError });
   } catch (error) {
     await db?.destroy().catch(() => {});
     throw unusable(
@@ -57,10 +57,18 @@ async function requireOwn(database: Database): Promise<void> {
   throw new Error(`it is the database of another program, with the tables ${names.slice(0, 5).join(', ')}`);
 }
 
+/** What to do about a damage that is found where only a part of the file is read; other errors as they are. */
+function damageOf(error: unknown): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return DAMAGED.test(`${code} ${message}`) ? new Error(`it is damaged; ${REMEDY}`, { cause: error }) : error;
+}
+
+const DAMAGED = /CORRUPT|malformed/;
+
 /** What SQLite says in numbers and in words of its own. */
 const REASONS: readonly (readonly [RegExp, string])[] = [
   [/NOTADB|not a database/, 'it is no SQLite database'],
-  [/CORRUPT|malformed/, 'it is damaged'],
+  [DAMAGED, 'it is damaged'],
   [/READONLY|readonly/, 'it cannot be written to'],
   [/FULL|disk is full/, 'its disk is full'],
 ];

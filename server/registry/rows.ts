@@ -2,9 +2,18 @@
 import type { EventTable, RecordTable } from './schema.js';
 import type { ChangeAuthor, RecordChange, StoredEvent, StoredRecord } from './types.js';
 
+/** What a text says; null = it is no JSON any more: whoever needs it tells so, and what else is stored is read. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 /** The record of a row. */
 export function recordOf({ kind, scope, name, body, revision }: RecordTable): StoredRecord {
-  return { kind, scope, name, body: JSON.parse(body), revision };
+  return { kind, scope, name, body: jsonOf(body), revision };
 }
 
 /** The row that tells of a change; `ordinal`: which change of its revision. */
@@ -39,6 +48,6 @@ export function eventOf(row: EventTable): StoredEvent {
     requestId: row.request_id,
     ...(row.digest_before === null ? {} : { digestBefore: row.digest_before }),
     ...(row.digest_after === null ? {} : { digestAfter: row.digest_after }),
-    ...(row.detail === null ? {} : { detail: JSON.parse(row.detail) as Record<string, unknown> }),
+    ...(row.detail === null ? {} : { detail: (jsonOf(row.detail) ?? {}) as Record<string, unknown> }),
   };
 }

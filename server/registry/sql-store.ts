@@ -28,6 +28,8 @@ export interface SqlStoreOptions {
   readonly announce?: ((db: Transaction<RegistryTables>, revision: number) => Promise<void>) | undefined;
   /** Closes what the store does not know of. */
   readonly onClose?: (() => Promise<void>) | undefined;
+  /** What is told of an error of the database in its place; absent = the error. */
+  readonly explain?: ((error: unknown) => unknown) | undefined;
   /** Told when a look for changes fails; the next one tries again. */
   readonly onError: (error: unknown) => void;
 }
@@ -187,7 +189,7 @@ export class SqlStore implements RegistryStore {
       return await run();
     } catch (error) {
       if (error instanceof RegistryConflict || error instanceof AppError) throw error;
-      throw unusable(`the registry (${this.place}) cannot be ${verb}`, error);
+      throw unusable(`the registry (${this.place}) cannot be ${verb}`, this.options.explain?.(error) ?? error);
     }
   }
 }

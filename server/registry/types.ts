@@ -21,7 +21,7 @@ export interface RecordKey {
 
 /** A record as it is stored. */
 export interface StoredRecord extends RecordKey {
-  /** Any JSON value but null. */
+  /** Any JSON value; null = what is stored is none. */
   readonly body: unknown;
   /** Revision of the registry that wrote it: grows with every change of any record, so it orders changes. */
   readonly revision: number;

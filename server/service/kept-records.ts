@@ -56,7 +56,7 @@ function authorOf(call: CallContext): ChangeAuthor {
 export async function clearLeftModels(store: RegistryStore, olderThanMs: number, call: CallContext): Promise<void> {
   const before = Date.now() - olderThanMs;
   for (const { name, body } of (await store.list(LEFT_KIND)).records) {
-    const { since = 0 } = body as { readonly since?: number };
+    const { since = 0 } = (body ?? {}) as { readonly since?: number };
     if (since <= before) await clearAdapters(store, name, call);
   }
 }

@@ -144,7 +144,10 @@ export class Workflows implements WorkflowService {
   /** What a workflow could not be brought back with is still its own. */
   async #removeLeftovers(records: readonly KeptRecord[]): Promise<void> {
     const { adapters, leftoverMs = 0, log } = this.#options;
-    const owned = records.flatMap(({ body }) => savedWorkflow.safeParse(body).data?.owned ?? []);
+    const saved = records.map(({ body }) => savedWorkflow.safeParse(body).data);
+    // What a record that cannot be read owns is not known.
+    if (saved.includes(undefined)) return;
+    const owned = saved.flatMap((one) => one?.owned ?? []);
     const leftovers = { owned: new Set([...owned, ...this.#parts.adapterNames()]), olderThanMs: leftoverMs };
     await adapters
       .removeLeftovers(leftovers, callOf('restore'))
