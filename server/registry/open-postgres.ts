@@ -1,4 +1,6 @@
 /** The registry in a Postgres database that several replicas share. */
+import { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import pg from 'pg';
 import { lockSchema, migrate, type RegistryTables } from './schema.js';
@@ -11,6 +13,13 @@ const CHANNEL = 'loramux_registry';
 const POLL_MS = 500;
 const CONNECT_MS = 5000;
 const STATEMENT_MS = 10_000;
+/**
+ * A server that is there has ended a statement before that. One that went away without a word, or a network that lost it,
+ * would be waited for until TCP gives up, for a quarter of an hour.
+ */
+const SILENT_MS = STATEMENT_MS + 5000;
+/** How long a server may take to hear that a connection ends. */
+const END_MS = 1000;
 /** Between two attempts to listen again. */
 const RELISTEN_MS = 500;
 
@@ -22,9 +31,14 @@ const types = {
 
 /**
  * Opens the registry at `postgres://...`, creating its tables.
+ * @param silentMs how long a connection may bring nothing while it is used
  * @throws AppError REGISTRY_UNAVAILABLE
  */
-export async function openPostgres(url: string, onError: (error: unknown) => void): Promise<RegistryStore> {
+export async function openPostgres(
+  url: string,
+  onError: (error: unknown) => void,
+  silentMs = SILENT_MS,
+): Promise<RegistryStore> {
   const place = placeOf(url);
   const settings = {
     connectionString: url,
@@ -35,7 +49,8 @@ export async function openPostgres(url: string, onError: (error: unknown) => voi
     application_name: 'loramux',
   };
   const connect = (max: number) => {
-    const pool = new pg.Pool({ ...settings, max });
+    // Those that are not used are closed before that.
+    const pool = new pg.Pool({ ...settings, max, stream: () => impatient(silentMs), idleTimeoutMillis: silentMs / 2 });
     pool.on('error', onError); // A connection that breaks while idle; the next query opens another.
     // In use, but between two queries, it has no other listener, and the error would be nobody's. The next query fails.
     pool.on('connect', (client) => client.on('error', () => {}));
@@ -63,6 +78,14 @@ export async function openPostgres(url: string, onError: (error: unknown) => voi
   });
   void listener.connect();
   return store;
+}
+
+/** A socket that breaks when it has brought nothing for so long. */
+function impatient(silentMs: number): Socket {
+  const socket = new Socket();
+  const seconds = silentMs / 1000;
+  socket.setTimeout(silentMs, () => socket.destroy(new Error(`the database said nothing for ${seconds} s`)));
+  return socket;
 }
 
 /** A URL without its password. */
@@ -118,6 +141,7 @@ class Listener {
   async close(): Promise<void> {
     this.closed = true;
     clearTimeout(this.retry);
-    await this.client?.end().catch(() => {});
+    const ended = this.client?.end().catch(() => {});
+    await Promise.race([ended, delay(END_MS, undefined, { ref: false })]);
   }
 }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
@@ -301,5 +303,63 @@ describe('a Postgres server that cuts every connection', { skip: NO_POSTGRES }, 
     }
     cutting = false;
     await Promise.all(writers);
+  });
+});
+
+/** Passes bytes on to the Postgres server until it is told to pass on none, which nobody is told. */
+async function passage(t: TestContext, place: string) {
+  const { hostname, port } = new URL(place);
+  let silent = false;
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer((near) => {
+    const far = net.connect(Number(port || 5432), hostname);
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(from);
+      from.on('data', (data) => silent || to.write(data));
+      from.on('end', () => silent || to.end());
+      from.on('error', () => {});
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const through = new URL(place);
+  through.host = `127.0.0.1:${(server.address() as net.AddressInfo).port}`;
+  return {
+    place: String(through),
+    fallSilent: () => {
+      silent = true;
+    },
+    speak: () => {
+      silent = false;
+    },
+  };
+}
+
+describe('a Postgres server that falls silent', { skip: NO_POSTGRES, timeout: 60_000 }, () => {
+  it('is told, and used again when it speaks; nothing waits for it for long', async (t) => {
+    const on = await postgresDatabase();
+    t.after(() => on.drop());
+    const { place, fallSilent, speak } = await passage(t, on.place);
+    const here = await openPostgres(place, () => {}, 500);
+    const there = await on.open();
+    t.after(() => there.close());
+    const { until, stop } = followed(here);
+    await here.write([put('before', 1)], author);
+    fallSilent();
+    await assert.rejects(here.write([put('lost', 1)], author), unavailable(/cannot be written: /));
+    await there.write([put('meanwhile', 1)], author);
+    speak();
+    await until((all) => all.some(({ key: { name } }) => name === 'meanwhile'));
+    await here.write([put('after', 1)], author);
+    await stop();
+    fallSilent();
+    await here.close();
   });
 });
