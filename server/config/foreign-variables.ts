@@ -4,6 +4,8 @@ import type { Environment } from './read-settings.js';
 import { SETTING_ENTRIES } from './settings.js';
 
 const PREFIX = 'LORAMUX_';
+/** What tells the project's own tests where things are; servers that they start inherit it. */
+const OF_TESTS = 'LORAMUX_TEST_';
 
 const bare = (name: string): string => name.slice(PREFIX.length);
 
@@ -16,6 +18,7 @@ const KNOWN: readonly string[] = SETTING_ENTRIES.map(({ env }) => env);
 export function unknownVariables(env: Environment): string[] {
   return Object.entries(env)
     .filter(([name, value = '']) => name.startsWith(PREFIX) && value !== '' && !KNOWN.includes(name))
+    .filter(([name]) => !name.startsWith(OF_TESTS))
     .filter(([name, value = '']) => !isServiceLink(name, value))
     .map(([name]) => {
       const near = nearNames(bare(name), KNOWN.map(bare)).map((one) => PREFIX + one);
