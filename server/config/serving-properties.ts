@@ -1,5 +1,5 @@
 /** `serving.properties` of DJL Serving: its keys, what the environment says for them, and a remark for what has no effect. */
-import { getProperties } from 'properties-file';
+import { Properties } from 'properties-file/parser';
 import { nearNames } from '../adapters/adapter-names.js';
 import { ConfigError } from './config-error.js';
 import { IGNORED_KEYS, KEY_NAMES } from './ignored-keys.js';
@@ -57,8 +57,8 @@ export function readServingProperties(
   file: string,
   environment: ServingEnvironment,
 ): ServingProperties {
-  const given = givenKeys(source, file, environment);
   const warnings: string[] = [];
+  const given = givenKeys(source, file, environment, warnings);
   const values: ServingValues = {};
   const places = new Map<ServingKeyName, Given>();
   for (const [name, key] of Object.entries(SERVING_KEYS) as [ServingKeyName, EffectiveKey<unknown>][]) {
@@ -101,14 +101,25 @@ function modelPlace(
 }
 
 /** All keys that the file or, where it lacks one, the environment has. */
-function givenKeys(source: string | undefined, file: string, { defaults }: ServingEnvironment): Map<string, Given> {
+function givenKeys(
+  source: string | undefined,
+  file: string,
+  { defaults }: ServingEnvironment,
+  warnings: string[],
+): Map<string, Given> {
   const given = new Map<string, Given>();
   // Every key of UTF-16 would be one that is not known, and the model would be served as if there were none.
   if (source?.includes('\0')) throw new ConfigError(`${file}: is no UTF-8 text; save it as UTF-8, not as UTF-16`);
   try {
-    for (const [key, raw] of Object.entries(getProperties(source ?? ''))) {
+    const properties = new Properties(source ?? '');
+    for (const [key, raw] of Object.entries(properties.toObject())) {
       const value = raw.trim();
       given.set(key, { value, where: `${file}: ${key}=${value}`, name: `${file}: ${key}` });
+    }
+    // As the original reads such a file: no fault, but rarely meant.
+    for (const { key, nodes } of properties.getKeyCollisions()) {
+      const lines = nodes.map(({ startingLineNumber }) => startingLineNumber).join(', ');
+      warnings.push(`${given.get(key)?.where} counts, as the last of the lines ${lines}, which all give this key`);
     }
   } catch (error) {
     throw new ConfigError(`${file}: ${(error as Error).message}`, { cause: error });

@@ -33,6 +33,9 @@ export interface TeamPlace {
   readonly index: number;
 }
 
+/** One token of a prompt, and the one that follows. */
+const LEAST_POSITIONS = 2;
+
 /** Idle time after which a thread opens what rows are likely to need, and how long it waits for that. [ms] */
 const QUIET_MS = 250;
 const PATIENCE_MS = 3000;
@@ -53,6 +56,14 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   };
   const { backend, device, why } = await openOnDevice(folder, { ...options, shared, marks, onUnkept });
   const limits = inPositions(options.limits, backend);
+  if (limits.maxPositions < LEAST_POSITIONS) {
+    const { positionBytes } = backend;
+    await backend.close();
+    throw new Error(
+      `--kv-bytes is too small for any input: a token takes ${positionBytes} bytes of keys and values, and this engine ` +
+        `thread has ${options.limits.kvBytes} (--engines divide them)`,
+    );
+  }
   const engine = new EngineLoop(backend, limits);
 
   let stepping = false;

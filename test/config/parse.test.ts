@@ -245,6 +245,11 @@ test('serving.properties is honoured, and every other key is remarked on', () =>
   assert.equal(plain.dtype, 'int8');
   assert.equal(configOf(['--model', 'djl', '--dtype', 'fp32']).models[0]!.dtype, 'fp32');
 
+  properties(['option.model_id=../base', 'option.dtype=int8', '# again', 'option.dtype: fp32']);
+  const twice = configOf(['--model', 'djl']).models[0]!;
+  assert.equal(twice.dtype, 'fp32');
+  assert.match(twice.warnings.join(), /^\S+: option\.dtype=fp32 counts, as the last of the lines 2, 4, which all give/);
+
   properties(['option.model_id=../nowhere']);
   assert.match(faultOf(['serve', '--model', 'djl']), /option\.model_id names no folder/);
   properties(['option.model_id=s3://bucket/key']);

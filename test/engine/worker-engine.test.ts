@@ -135,6 +135,17 @@ describe('engine worker', async () => {
     assert.equal(engine.alive, false);
   });
 
+  test('a budget of keys and values that holds no input is told before anybody asks', async () => {
+    const limits = { maxBatch: 1, prefillChunk: 1, kvBytes: POSITION };
+    await assert.rejects(
+      startEngine(
+        { modelDir: `${GOLDEN}models/llama`, dtype: 'fp32', threads: 1, lora: true, limits },
+        { maxQueue: 1 },
+      ),
+      { reason: 'MODEL_INVALID', message: /^--kv-bytes is too small for any input: a token takes \d+ bytes/ },
+    );
+  });
+
   test('a model that cannot be opened is reported, not thrown in the thread', async () => {
     await assert.rejects(
       startEngine(
