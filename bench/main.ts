@@ -38,6 +38,8 @@ if (command === undefined) {
   for (const [key, { shows }] of Object.entries(COMMANDS)) console.error(`  ${key.padEnd(12)} ${shows}`);
   process.exitCode = 2;
 } else {
+  // As the server: onnxruntime is to report nothing (docs/decisions/0092).
+  process.env.ORT_DISABLE_TELEMETRY ??= '1';
   const { run } = await command.load();
   await run(args);
 }

@@ -15,6 +15,8 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 export async function serve(args) {
   process.argv = [process.argv[0], path.join(root, 'bin', 'loramux.mjs'), ...args];
   if (process.env.npm_lifecycle_event) endWithNpm();
+  // Before the library is loaded: its Linux builds else report what models it runs to those who make it.
+  process.env.ORT_DISABLE_TELEMETRY ??= '1';
   try {
     await import(await entry());
   } catch (error) {

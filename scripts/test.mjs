@@ -22,6 +22,8 @@ const copy = await inCopy(files);
 // The whole golden set on a GPU made of software takes many minutes.
 const timeoutMs = process.env.LORAMUX_TEST_GPU === 'all' ? 3_600_000 : 300_000;
 const runner = ['--test', '--test-reporter=spec', '--test-concurrency=2', `--test-timeout=${timeoutMs}`, ...flags];
+// Tests load onnxruntime as the server does: without its reports (docs/decisions/0092).
+process.env.ORT_DISABLE_TELEMETRY ??= '1';
 runNode(['--import', copy.preload, ...runner, ...copy.files], { cwd: root });
 
 /** The files in the compiled copy, as translating in every process and thread would cost a third more; else as they are. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -65,6 +65,25 @@ test('a cache folder that cannot be made is told', { skip: process.platform !== 
       /^loramux: the cache of remote files cannot be used \(E[A-Z]+\); --cache-dir names its folder: E.* '\/[^']+'\n$/,
     );
   }
+});
+
+test('onnxruntime keeps nothing to report', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(folder, { recursive: true }));
+  // In such places it reports nothing anyway.
+  const { CI, GITHUB_ACTIONS, ORT_DISABLE_TELEMETRY, ORT_RUNNING_UNIT_TESTS, ...others } = process.env;
+  const env = { ...others, HOME: folder, XDG_CACHE_HOME: folder };
+  const child = spawn(process.execPath, [MAIN, 'serve', '--port', '0', '--state-dir', 'none'], { env });
+  t.after(() => child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  for await (const said of child.stdout) if (`${said}`.includes('http://')) break;
+  child.kill('SIGTERM');
+  assert.deepEqual((await ended)[0], 0);
+  const kept = await readdir(folder, { recursive: true });
+  assert.deepEqual(
+    kept.filter((file) => /DeveloperTools|onnxruntime/i.test(file)),
+    [],
+  );
 });
 
 const columns = (await exactWeightBytes()) === undefined ? 'this processor keeps no converted weights' : false;
