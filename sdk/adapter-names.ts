@@ -13,6 +13,19 @@ const CHOICES = new Set(['selection', 'selections', 'alias', 'aliases']);
  * spelt and whatever stands beside it: there are more such names than a list could hold.
  */
 export function looksLikeAdapter(name: string): boolean {
+  const known = judged.get(name);
+  if (known !== undefined) return known;
+  const looks = judge(name);
+  if (judged.size < MAX_JUDGED && name.length <= MAX_LENGTH) judged.set(name, looks);
+  return looks;
+}
+
+/** Verdicts on names: every request brings the headers of the one before. Bounded, as names are the callers'. */
+const judged = new Map<string, boolean>();
+const MAX_JUDGED = 1000;
+const MAX_LENGTH = 64;
+
+function judge(name: string): boolean {
   if (/adapt[eo]r/i.test(name.replace(/[^a-z]/gi, ''))) return true;
   const words = name
     .replaceAll('LoRA', 'Lora')
