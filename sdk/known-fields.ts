@@ -17,9 +17,10 @@ const ENTRY = ['name', 'weight'];
 /** What `inputs` and a request itself may be instead of objects. */
 type Inputs = PredictRequest['inputs'];
 
-/** True for a request in its long form. */
-export function isRequest(params: PredictParams): params is PredictRequest {
-  return typeof params === 'object' && params !== null && !Array.isArray(params);
+/** The request in its long form. */
+export function asRequest(params: PredictParams): PredictRequest {
+  const isLong = typeof params === 'object' && params !== null && !Array.isArray(params);
+  return isLong ? (params as PredictRequest) : { inputs: params as Inputs };
 }
 
 /**
@@ -27,7 +28,7 @@ export function isRequest(params: PredictParams): params is PredictRequest {
  * @throws TypeError for a field that does not exist, and for what is no list of inputs and no selection of adapters
  */
 export function refuseUnknownFields(params: PredictParams): void {
-  const request: PredictRequest = isRequest(params) ? params : { inputs: params };
+  const request = asRequest(params);
   refuseUnread(request, REQUEST, 'a request');
   refuseNoSelection(request.adapter);
   if (request.parameters !== undefined) refuseUnknownParameters(request.parameters);

@@ -9,9 +9,9 @@ import {
   PredictRequestSchema,
   type PredictRequest as RequestMessage,
 } from '../gen/loramux/v1/inference_pb.js';
-import { isRequest, refuseUnknownFields } from './known-fields.js';
+import { asRequest, refuseUnknownFields } from './known-fields.js';
 import { giveOwnLists } from './own-lists.js';
-import type { AdapterChoice, GenerationParameters, PredictInput, PredictParams, PredictRequest } from './types.js';
+import type { AdapterChoice, GenerationParameters, PredictInput, PredictParams } from './types.js';
 
 type Selection = { case: 'adapter'; value: string } | { case: 'selection'; value: AdapterSelection };
 
@@ -83,7 +83,7 @@ const parametersOf = (value: PredictInput): GenerationParameters | undefined =>
  */
 export function toRequest(params: PredictParams): RequestMessage {
   refuseUnknownFields(params);
-  const request: PredictRequest = isRequest(params) ? params : { inputs: params };
+  const request = asRequest(params);
   const inputs = typeof request.inputs === 'string' ? [request.inputs] : request.inputs;
   const messages = inputs.map(input);
   const own = parameters(request.parameters);

@@ -35,8 +35,15 @@ export class Faults {
 
   /** Everything noted: what may be behind it, unsupported features, then what is broken or does not fit. */
   get all(): readonly string[] {
-    const cause = this.cause === undefined || this.invalid.length === 0 ? [] : [this.cause];
-    return [...cause, ...this.unsupported, ...this.invalid];
+    return [...this.causes, ...this.noted];
+  }
+
+  private get causes(): readonly string[] {
+    return this.cause === undefined || this.invalid.length === 0 ? [] : [this.cause];
+  }
+
+  private get noted(): readonly string[] {
+    return [...this.unsupported, ...this.invalid];
   }
 
   /**
@@ -45,12 +52,12 @@ export class Faults {
    */
   check(): void {
     if (this.count === 0) return;
-    const all = [...this.unsupported, ...this.invalid];
-    const listed = all.slice(0, MAX_LISTED).join('; ');
-    const rest = all.length > MAX_LISTED ? `; and ${all.length - MAX_LISTED} more, which a validation lists` : '';
+    const { count, noted } = this;
+    const rest = count > MAX_LISTED ? `; and ${count - MAX_LISTED} more, which a validation lists` : '';
     const reason = this.invalid.length > 0 ? 'ADAPTER_INVALID' : 'ADAPTER_UNSUPPORTED';
-    const cause = this.cause === undefined || this.invalid.length === 0 ? '' : `${this.cause}; `;
-    const head = all.length === 1 ? '' : `${all.length} faults: `;
-    throw new AppError(reason, `${cause}${head}${listed}${rest}`, { metadata: { faults: String(all.length) } });
+    const head = count === 1 ? '' : `${count} faults: `;
+    const [first, ...others] = noted.slice(0, MAX_LISTED);
+    const listed = [...this.causes, `${head}${first}`, ...others].join('; ');
+    throw new AppError(reason, `${listed}${rest}`, { metadata: { faults: String(count) } });
   }
 }

@@ -1,5 +1,5 @@
 /** Generations that a handler asks for, run by the server's own inference service. */
-import { refuseUnknownFields } from '../../sdk/known-fields.js';
+import { asRequest, refuseUnknownFields } from '../../sdk/known-fields.js';
 import type { AdapterChoice, PredictInput, PredictParams, PredictResult, StreamEvent } from '../../sdk/types.js';
 import { AppError } from '../errors.js';
 import type * as service from '../service/types.js';
@@ -13,14 +13,11 @@ import type * as service from '../service/types.js';
  */
 export function fromParams(params: PredictParams, model: string, own?: string): service.PredictRequest {
   refuseUnknown(params);
-  const request =
-    typeof params === 'string' || Array.isArray(params) ? { inputs: params } : (params as { inputs: never });
-  const { inputs, adapter, parameters, model: named } = request as Exclude<PredictParams, string | readonly unknown[]>;
+  const { inputs, adapter, parameters, model: named } = asRequest(params);
   if (named !== undefined && named !== model) {
     throw new AppError('INVALID_REQUEST', `a handler generates with its own model, ${model}, and not with ${named}`);
   }
   const list = typeof inputs === 'string' ? [inputs] : inputs;
-  if (!Array.isArray(list)) throw new AppError('INVALID_REQUEST', 'inputs must be a text or a list of inputs');
   return {
     model,
     inputs: list.map((input: PredictInput, index) => fromInput(input, index, own)),

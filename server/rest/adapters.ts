@@ -168,7 +168,7 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
   };
 }
 
-/** The header, and the option that keeps what it said. */
+/** The option that keeps what the header said. */
 function aliasOption(request: FastifyRequest): Readonly<Record<string, string>> {
   const alias = header(request, ALIAS_HEADER);
   return alias !== undefined && alias !== '' ? { [ALIAS_HEADER]: alias } : {};

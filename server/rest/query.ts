@@ -1,18 +1,12 @@
 /** Query parameters of the management routes: single-valued, with DJL's spelling of booleans. */
 import type { FastifyRequest } from 'fastify';
-import { AppError } from '../errors.js';
 import { invalidField } from './fields.js';
+import { only, queryValues } from './headers.js';
 
 /** All query parameters; one that is repeated with different values is refused. */
 export function singleValues(request: FastifyRequest): Record<string, string> {
-  const entries = Object.entries(request.query as Record<string, string | string[]>);
-  return Object.fromEntries(
-    entries.map(([name, value]) => {
-      if (!Array.isArray(value)) return [name, value];
-      if (value.every((other) => other === value[0])) return [name, value[0]!];
-      throw new AppError('INVALID_REQUEST', `${name} is given several times with different values`);
-    }),
-  );
+  const names = Object.keys(request.query as object);
+  return Object.fromEntries(names.map((name) => [name, only(queryValues(request, name), name)!]));
 }
 
 /** `true` or `false`, in any letter case; absent = undefined. */

@@ -2,6 +2,7 @@
 import type { EndEvent } from '../engine/messages.js';
 import { AppError } from '../errors.js';
 import type { AdapterLease } from './ports.js';
+import { selectionText } from './selection-text.js';
 
 /**
  * Why the engine ended a row.
@@ -10,9 +11,8 @@ import type { AdapterLease } from './ports.js';
  */
 export function rowError({ message, reason }: EndEvent, leases: readonly AdapterLease[], alive: boolean): AppError {
   const what = message ?? 'the engine stopped';
-  const adapted = leases.map(({ name, weight }) => `${JSON.stringify(name)}${weight === 1 ? '' : ` x ${weight}`}`);
-  if (reason === 'ADAPTER_OVERFLOW' && adapted.length > 0) {
-    return new AppError(reason, `the answer of ${adapted.join(' + ')} cannot be computed: ${what}`);
+  if (reason === 'ADAPTER_OVERFLOW' && leases.length > 0) {
+    return new AppError(reason, `the answer of ${selectionText(leases)} cannot be computed: ${what}`);
   }
   if (reason === 'ADAPTER_OVERFLOW') return new AppError('INTERNAL', 'internal error', { cause: new Error(what) });
   if (reason !== undefined) return new AppError(reason, what);

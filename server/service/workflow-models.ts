@@ -1,20 +1,14 @@
 /** The models that workflows use: registered ones by their names, others registered for them and shared. */
 import { AppError } from '../errors.js';
 import type { ModelOverrides, RegisterModelRequest } from './management.js';
-import type { OpenedModel } from './model-description.js';
+import type { OpenedModel, OpenModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
 import type { RegisteredModel } from './registered-model.js';
 
 /** What of the registered models this works with. */
 export interface SharedModels {
   readonly registered: ReadonlyMap<string, RegisteredModel>;
-  /** Finds the model at a url, and fetches it. */
-  open(
-    url: string,
-    name: string,
-    overrides: ModelOverrides,
-    how: { readonly signal: AbortSignal },
-  ): Promise<OpenedModel>;
+  readonly open: OpenModel;
   /** Registers an opened model for a workflow, and waits until it is ready. */
   register(request: RegisterModelRequest, signal: AbortSignal, opened: OpenedModel, workflow: string): Promise<unknown>;
   /** Takes a model's name away; resolves when its engine is given back. */

@@ -1,5 +1,6 @@
 /** One request on its way through a workflow: every value is computed once, those that do not need each other side by side. */
 import { AppError } from '../../errors.js';
+import { selectionText } from '../selection-text.js';
 import type {
   AdapterSelection,
   CallContext,
@@ -132,7 +133,7 @@ function withAdapters(request: PredictRequest, call: Call, { info, servedAs }: W
   for (const input of request.inputs) {
     const asked = input.adapters ?? request.adapters;
     if (asked === undefined || isOnly(asked, adapter)) continue;
-    const named = asked.length === 0 ? 'the base model' : asked.map(described).join(' + ');
+    const named = asked.length === 0 ? 'the base model' : selectionText(asked);
     throw new AppError(
       'CONFLICTING_ADAPTERS',
       `workflow ${JSON.stringify(info.name)} answers with adapter ${JSON.stringify(adapter)}, the request asks for ${named}`,
@@ -151,6 +152,3 @@ function isOnly(selection: AdapterSelection, name: string): boolean {
   const [one, ...others] = selection;
   return others.length === 0 && one?.name === name && one.weight === 1;
 }
-
-const described = ({ name, weight }: AdapterSelection[number]): string =>
-  `${JSON.stringify(name)}${weight === 1 ? '' : ` x ${weight}`}`;
