@@ -122,17 +122,21 @@ export async function composeServer(
   setMaxListeners(0, cut.signal);
   let surfaces: Surfaces;
   try {
-    // What takes long goes side by side: the engines, in threads of their own, the registry, and the libraries of HTTP.
+    // What takes long goes side by side: the engines, in threads of their own, the registry, and the libraries of HTTP,
+    // which keep this thread busy: the engines take longest, so their threads are started first.
+    const started = managed.start();
     [, , surfaces] = await Promise.all([
-      managed.start(),
+      started,
       store.opened(),
-      import('./compose/surfaces.js').then(({ createSurfaces }) =>
-        createSurfaces(config, {
-          ...{ services, metrics, log, health: managed.health },
-          draining: () => draining,
-          cut: cut.signal,
-        }),
-      ),
+      Promise.race([managed.firstEngines, started])
+        .then(() => import('./compose/surfaces.js'))
+        .then(({ createSurfaces }) =>
+          createSurfaces(config, {
+            ...{ services, metrics, log, health: managed.health },
+            draining: () => draining,
+            cut: cut.signal,
+          }),
+        ),
     ]);
   } catch (error) {
     await handlers.close();

@@ -13,6 +13,7 @@ const UNKEPT =
  * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it. One
  * that failed for good under a model that has gone on elsewhere is offered to no other while the process lives: nothing
  * would tell that it has become well.
+ * @param onEngines told whenever the engine threads of a model are on their way
  * @returns a function that throws what `load` throws, and MODEL_INVALID when the device is taken or missing
  */
 export function onDevice(
@@ -20,6 +21,7 @@ export function onDevice(
   setting: DeviceSetting,
   hardware: GraphicsHardware,
   log: Logger,
+  onEngines?: () => void,
 ): typeof loadModel {
   let taken = false;
   let failed: string | undefined;
@@ -39,9 +41,8 @@ export function onDevice(
       held = false;
     };
     try {
-      const loaded = await load({ ...options, device }, signal, (why) =>
-        log.warn({ model: options.name, folder: options.cacheDir, why }, UNKEPT),
-      );
+      const onUnkept = (why: string) => log.warn({ model: options.name, folder: options.cacheDir, why }, UNKEPT);
+      const loaded = await load({ ...options, device }, signal, { onUnkept, ...(onEngines && { onEngines }) });
       const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
       log.info({ model: options.name, device: name, why }, 'model loaded');
       tellStalls(options.name, loaded.engine, log);

@@ -44,6 +44,8 @@ export interface ManagedModels {
   defaultName(): string | undefined;
   /** The default's model, for adapters. */
   defaultModel(): string | undefined;
+  /** Resolves when the engine threads of a first model are on their way; maybe never. */
+  readonly firstEngines: Promise<void>;
   /** Loads what the configuration names. Throws what the first broken one throws; models of the store may be broken. */
   start(): Promise<void>;
   /** Ends all engines. */
@@ -77,7 +79,11 @@ export function manageModels(
   const uses = new ModelUses();
   const changes = new Changes();
   const following: (() => Promise<void>)[] = [];
-  const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log), uses, config.graceMs);
+  let onEngines = () => {};
+  const firstEngines = new Promise<void>((resolve) => {
+    onEngines = resolve;
+  });
+  const pool = new ModelPool(onDevice(loadModel, config.device, hardware, log, onEngines), uses, config.graceMs);
   const places = [...config.allowPaths, ...(config.modelStore === undefined ? [] : [config.modelStore])];
   const open = (source: ModelSource, overrides: ModelOverrides, found?: FoundModel): OpenedModel => {
     const { path, folder, adapterFolders } = source;
@@ -171,6 +177,7 @@ export function manageModels(
     uses,
     health: servedHealth(manager, workflows, changes),
     defaultName,
+    firstEngines,
     defaultModel() {
       const name = defaultName();
       return name === undefined ? undefined : (workflows.find(name)?.calls.at(-1)?.model ?? name);

@@ -57,21 +57,28 @@ export interface LoadModelOptions {
   readonly stepTimeoutMs?: number | undefined;
 }
 
+/** What whoever loads a model may listen to. */
+export interface LoadEvents {
+  /** Told once where the folder for converted weights does not take them, maybe after the start. */
+  readonly onUnkept?: OnUnkept;
+  /** Told when the engine threads are on their way, which takes longer than all that this thread has to do. */
+  readonly onEngines?: () => void;
+}
+
 /** Models below this many weights lose nothing noticeable in speed by exact arithmetic. */
 const EXACT_BELOW = 40_000_000;
 
 /**
  * Loads and starts a model. Throws MODEL_INVALID with what is wrong, or the signal's reason; nothing is left running then.
- * @param onUnkept told once where the folder for converted weights does not take them, maybe after the start
  */
 export async function loadModel(
   options: LoadModelOptions,
   signal?: AbortSignal,
-  onUnkept?: OnUnkept,
+  events: LoadEvents = {},
 ): Promise<LoadedModel & { readonly base: AdapterBase }> {
   const folder = await openModelFolder(options.path);
   try {
-    return await start(folder, options, signal, onUnkept);
+    return await start(folder, options, signal, events);
   } catch (error) {
     await folder.close();
     throw error;
@@ -82,7 +89,7 @@ async function start(
   folder: ModelFolder,
   options: LoadModelOptions,
   signal: AbortSignal | undefined,
-  onUnkept: OnUnkept | undefined,
+  events: LoadEvents,
 ): Promise<LoadedModel> {
   const { spec, parameters } = folder;
   const dtype = options.dtype === 'auto' ? (parameters < EXACT_BELOW ? 'fp32' : 'int8') : options.dtype;
@@ -114,9 +121,10 @@ async function start(
     { maxQueue: options.maxQueue, stepTimeoutMs: options.stepTimeoutMs },
     options.device?.device === 'webgpu' ? 1 : (options.engines ?? 1),
     AbortSignal.any([failed.signal, ...(signal === undefined ? [] : [signal])]),
-    onUnkept,
+    events.onUnkept,
   );
   starting.catch(() => {}); // Told below.
+  events.onEngines?.();
   const aside = new EncodeThread(options.path);
   let texts: ReturnType<typeof mergedTexts>;
   let fingerprint: string;
