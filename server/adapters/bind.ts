@@ -12,6 +12,7 @@ import { type ContentHash, OwnHash } from './content-hash.js';
 import { digestHeading } from './digest.js';
 import { Faults } from './faults.js';
 import type { KnownForms } from './known-forms.js';
+import { MatrixCopy } from './matrix-copy.js';
 import type { PeftConfig } from './peft-config.js';
 import { readParts } from './read-parts.js';
 import type { SafetensorsSet } from './safetensors-set.js';
@@ -23,6 +24,7 @@ import { Windows } from './windows.js';
 /** What files are read with. */
 export interface ReadingTools {
   readonly windows: Windows;
+  readonly copy: MatrixCopy;
   /** A hash that has taken nothing yet, for about so many bytes. */
   hash(bytes: number): ContentHash;
   /** Absent = nothing is known of adapters before. */
@@ -39,6 +41,11 @@ export interface BindOptions {
   readonly readText?: ((size: number) => Promise<AdapterText | undefined>) | undefined;
   /** Absent = buffers and a hash of its own, in this thread. */
   readonly tools?: ReadingTools | undefined;
+}
+
+/** Buffers and a hash for one adapter, in the thread that asks. */
+function ownTools(): ReadingTools {
+  return { windows: new Windows(2), copy: new MatrixCopy(), hash: () => new OwnHash() };
 }
 
 /** Uses of which nothing is kept. */
@@ -80,10 +87,10 @@ export async function bindAdapter(
     );
   }
   const text = await options.readText?.(plan.base.vocabSize);
-  const { windows, hash: begin } = options.tools ?? { windows: new Windows(2, false), hash: () => new OwnHash() };
+  const { windows, copy, hash: begin } = options.tools ?? ownTools();
   const hash = begin(plan.slots.reduce((sum, { tensor }) => sum + tensor.bytes, 0));
   await hash.update([digestHeading(config, text)]);
-  const parts = await readParts({ files, plan, hash, windows, base: plan.base, faults });
+  const parts = await readParts({ files, plan, hash, windows, copy, base: plan.base, faults });
   checkTied(config, plan.base, parts, faults);
   faults.check();
   const made = { digest: await hash.finish(), faults, baseCheck, text };

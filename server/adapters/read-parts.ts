@@ -6,14 +6,14 @@ import { type BindingPlan, baseTensorName, type Slot, tensorLabel } from './bind
 import type { ContentHash } from './content-hash.js';
 import { DigestLines } from './digest.js';
 import type { Faults } from './faults.js';
+import type { MatrixCopy } from './matrix-copy.js';
 import { checkOverflow } from './overflow.js';
 import { isResized } from './own-vocabulary.js';
 import type { SafetensorsSet } from './safetensors-set.js';
 import { Slabs, unwrittenFloats } from './slabs.js';
 import type { SlotUse } from './slot-use.js';
-import { convertToFloat32, DTYPE_BITS, type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
+import { DTYPE_BITS, type FloatDtype, firstNonFinite, toFloat32 } from './tensor-dtype.js';
 import type { TensorPiece } from './tensor-windows.js';
-import { transposeStored } from './transpose-stored.js';
 import type { AdapterBase, TargetModule } from './types.js';
 import type { Windows } from './windows.js';
 
@@ -31,6 +31,7 @@ export interface PartsInput {
   readonly plan: BindingPlan;
   readonly hash: ContentHash;
   readonly windows: Windows;
+  readonly copy: MatrixCopy;
   readonly base: AdapterBase;
   readonly faults: Faults;
 }
@@ -79,6 +80,7 @@ class PartsBuilder {
   private readonly slabs: Slabs;
   /** The tensor that is being read, where it comes in several pieces. */
   private values: Float32Array = new Float32Array(0);
+  private finite = true;
 
   constructor(input: PartsInput, { slots, lines }: ReadingOrder) {
     this.input = input;
@@ -102,10 +104,15 @@ class PartsBuilder {
       const whole = bytes.length === tensor.bytes;
       if (whole && use === 'lora_B' && this.isPlainPair(slot)) return this.placeScaled(slot, bytes);
       const length = elements(tensor.shape);
+      this.finite = true;
       this.values = this.isPlainPair(slot) && use === 'lora_A' ? this.slabs.take(length) : unwrittenFloats(length);
     }
-    convertToFloat32(bytes, dtype, this.values, (at * 8) / DTYPE_BITS[dtype]);
-    if (at + bytes.length === tensor.bytes) await this.place(slot, this.values);
+    const size = DTYPE_BITS[dtype] / 8;
+    const target = this.values.subarray(at / size, (at + bytes.length) / size);
+    if (!this.input.copy.widen(bytes, dtype, target)) this.finite = false;
+    if (at + bytes.length < tensor.bytes) return;
+    if (this.finite) await this.place(slot, this.values);
+    else this.tellNotFinite(slot, this.values);
   }
 
   /** Low-rank matrices of which nothing else is made: those of linears between the tables. */
@@ -124,31 +131,31 @@ class PartsBuilder {
     return parts;
   }
 
-  private checkFinite({ tensor }: Slot, values: Float32Array): boolean {
+  /** Notes the first number that is not finite. @returns whether there is one */
+  private tellNotFinite({ tensor }: Slot, values: Float32Array): boolean {
     const bad = firstNonFinite(values);
-    if (bad < 0) return true;
+    if (bad < 0) return false;
     this.input.faults.add(`${tensorLabel(tensor)}: element ${bad} is ${values[bad]}; weights must be finite`);
-    return false;
+    return true;
   }
 
   /** lora_B [out, rank], straight into the engine's form. */
   private placeScaled(slot: Slot, bytes: Uint8Array): void {
-    const { plan, faults } = this.input;
+    const { plan, faults, copy } = this.input;
     const { tensor, module } = slot;
     const dtype = tensor.dtype as FloatDtype;
     const { rank, scaling } = plan.promised.lora.get(module.name)!;
     const scaled = this.slabs.take(module.outFeatures * rank);
-    transposeStored(scaled, bytes, dtype, module.outFeatures, rank, scaling);
+    const finite = copy.turn(bytes, dtype, scaled, [module.outFeatures, rank], scaling);
     this.partsOf(slot).scaledB = scaled;
     // No scaling makes a number finite that is not: what comes out says enough of what went in.
-    if (firstNonFinite(scaled) < 0) return;
-    if (this.checkFinite(slot, toFloat32(bytes, dtype))) checkOverflow(module.name, scaled, faults);
+    if (finite || this.tellNotFinite(slot, toFloat32(bytes, dtype))) return;
+    checkOverflow(module.name, scaled, faults);
   }
 
   private async place(slot: Slot, values: Float32Array): Promise<void> {
     const { plan, base, faults } = this.input;
     const { use, tensor } = slot;
-    if (!this.checkFinite(slot, values)) return;
     if (use === 'replaced bias') return;
     if (use === 'base weight' || use === 'base bias') return compareWithBase(slot, values, base, faults);
     const { tensors } = this.partsOf(slot);

@@ -5,12 +5,14 @@
 import { availableParallelism } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { AppError } from '../errors.js';
+import { Kernels } from '../kernels/kernels.js';
 import { buffersOf } from './adapter-arrays.js';
 import type { ReadingTools } from './bind.js';
 import { OwnHash } from './content-hash.js';
 import { callDirectly } from './file-calls.js';
 import { HashThread } from './hash-thread.js';
 import { KnownForms } from './known-forms.js';
+import { kernelBytes, MatrixCopy } from './matrix-copy.js';
 import { plainError } from './plain-error.js';
 import { prepareAdapter } from './prepare-adapter.js';
 import type { FromReader, ToReader } from './reader-messages.js';
@@ -33,12 +35,19 @@ const tools = makeTools();
 
 function makeTools(): ReadingTools {
   const known = new KnownForms();
-  if (availableParallelism() < 2) return { known, windows: new Windows(2, false), hash: () => new OwnHash() };
+  const alone = availableParallelism() < 2;
+  const count = alone ? 2 : WINDOWS;
+  const kernels = Kernels.open(kernelBytes(count));
+  const copy = new MatrixCopy(kernels);
+  // Threads share them.
+  const windows = new Windows(count, (bytes) => kernels?.take(bytes) ?? new Uint8Array(new SharedArrayBuffer(bytes)));
+  if (alone) return { known, windows, copy, hash: () => new OwnHash() };
   const thread = new HashThread();
   thread.begin(); // So that it is there when the first adapter is.
   return {
     known,
-    windows: new Windows(WINDOWS, true),
+    windows,
+    copy,
     hash: (bytes) => (bytes < WORTH_A_THREAD ? new OwnHash() : thread.begin()),
   };
 }

@@ -13,7 +13,8 @@ export interface RowBlock {
 }
 
 /**
- * Writes at most {@link BLOCK} rows of a matrix [rows, columns] into `result` [columns, rows], multiplied by `scale`. Four
+ * Writes at most {@link BLOCK} rows of a matrix [rows, columns] into `result` [columns, rows], multiplied by `scale`, which is
+ * rounded to float32 first, as PyTorch does with a number that multiplies float32. Four
  * columns go at once: each row's numbers lie side by side, and reading them together costs as much as reading one.
  */
 export function transposeBlock(
@@ -23,6 +24,7 @@ export function transposeBlock(
   columns: number,
   scale: number,
 ): void {
+  const factor = Math.fround(scale);
   const fours = columns - (columns % 4);
   for (let column = 0; column < fours; column += 4) {
     const first = column * rows + begin;
@@ -30,15 +32,15 @@ export function transposeBlock(
     const third = second + rows;
     const fourth = third + rows;
     for (let row = 0, from = column; row < count; row += 1, from += columns) {
-      result[first + row] = values[from]! * scale;
-      result[second + row] = values[from + 1]! * scale;
-      result[third + row] = values[from + 2]! * scale;
-      result[fourth + row] = values[from + 3]! * scale;
+      result[first + row] = values[from]! * factor;
+      result[second + row] = values[from + 1]! * factor;
+      result[third + row] = values[from + 2]! * factor;
+      result[fourth + row] = values[from + 3]! * factor;
     }
   }
   for (let column = fours; column < columns; column += 1) {
     const to = column * rows + begin;
-    for (let row = 0; row < count; row += 1) result[to + row] = values[row * columns + column]! * scale;
+    for (let row = 0; row < count; row += 1) result[to + row] = values[row * columns + column]! * factor;
   }
 }
 

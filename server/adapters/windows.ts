@@ -12,11 +12,11 @@ export class Windows {
 
   /**
    * @param count most windows; at least 2, so that one is filled while another is worked on
-   * @param shared true: threads share their memory
+   * @param allocate gives a window's memory
    */
-  constructor(count: number, shared: boolean) {
+  constructor(count: number, allocate: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes)) {
     this.left = count;
-    this.allocate = () => new Uint8Array(shared ? new SharedArrayBuffer(WINDOW_BYTES) : new ArrayBuffer(WINDOW_BYTES));
+    this.allocate = () => allocate(WINDOW_BYTES);
   }
 
   /** A window that nobody else has; waits for one to come back where all are out. */

@@ -31,7 +31,7 @@ describe('tensors that pass by', () => {
           ['F64', 'BF16', 'F32'],
           start,
         ).filter(({ info }) => info.bytes % (info.dtype === 'BF16' ? 2 : info.dtype === 'F32' ? 4 : 8) === 0);
-        const windows = new Windows(2, false);
+        const windows = new Windows(2);
         const seen = new Map<string, number>();
         for await (const { pieces, release } of readTensors(tensors, windows)) {
           for (const { name, at, bytes } of pieces) {
@@ -63,12 +63,12 @@ describe('tensors that pass by', () => {
       await read(target, position);
     };
     const tensors = row(new Array<number>(100).fill(4096), ['F32']).map(counted);
-    for await (const { release } of readTensors(tensors, new Windows(2, false))) release();
+    for await (const { release } of readTensors(tensors, new Windows(2))) release();
     assert.equal(reads, 1);
   });
 
   it('give their windows back when reading fails, and when nobody wants the rest', async () => {
-    const windows = new Windows(2, false);
+    const windows = new Windows(2);
     const failing = async (target: Uint8Array, position: number) => {
       if (position > WINDOW_BYTES) throw new Error('disk on fire');
       await read(target, position);
