@@ -16,7 +16,7 @@ import { linearGroups } from '../model/spec.js';
 import { firstMessage, startThread } from '../threads.js';
 
 /** Below this many weights a second thread is not up before the work is done. */
-const WORTH_IT = 20_000_000;
+const WORTH_IT = 60_000_000;
 
 /** What both threads write to. */
 interface SharedMemory {
@@ -60,10 +60,15 @@ function convertInto(
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
   return convertColumns(
     linearGroups(folder.spec),
-    ({ weight }) => folder.checkpoint.readFloat32(weight),
+    ({ weight, conv1d }) => readWeight(folder, weight, conv1d),
     bytesAre,
     memory && sharedWork(memory),
   );
+}
+
+async function readWeight({ checkpoint }: ModelFolder, weight: string, conv1d = false) {
+  const stored = conv1d ? undefined : await checkpoint.readStored?.(weight);
+  return stored ?? checkpoint.readFloat32(weight);
 }
 
 function sharedWork({ bytes, taken }: SharedMemory): SharedConversion {

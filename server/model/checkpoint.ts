@@ -5,7 +5,7 @@
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { openSafetensors, type SafetensorsFile, type TensorInfo } from '../adapters/safetensors.js';
-import { convertToFloat32, DTYPE_BITS, isFloatDtype } from '../adapters/tensor-dtype.js';
+import { convertToFloat32, DTYPE_BITS, type FloatDtype, isFloatDtype } from '../adapters/tensor-dtype.js';
 import { AppError } from '../errors.js';
 import type { Blocks8 } from './quantise.js';
 
@@ -37,6 +37,13 @@ export interface StoredRows {
   widen(row: Uint8Array, target: Float32Array, at: number): void;
 }
 
+/** A tensor as stored, of a type that converts to float32. */
+export interface StoredFloats {
+  /** Little-endian, aligned to the elements' size. */
+  readonly bytes: Uint8Array;
+  readonly dtype: FloatDtype;
+}
+
 /** Weights, by the names of Hugging Face's model code. */
 export interface Checkpoint {
   /** Folder that all weight files lie in (after symbolic links), for onnxruntime's external data. */
@@ -48,6 +55,8 @@ export interface Checkpoint {
   /** Undefined where the values do not lie in a file in a form that onnxruntime reads. */
   mapped(name: string): MappedTensor | undefined;
   readFloat32(name: string, shape?: readonly number[]): Promise<Float32Array>;
+  /** The tensor as stored, where it is stored as floats; absent = nothing is. */
+  readStored?(name: string): Promise<StoredFloats | undefined>;
   /** Throws MODEL_INVALID when absent or not of a float type. */
   readRows(name: string): Promise<StoredRows>;
   /** The weight in 8-bit blocks, where it is stored so. */
@@ -114,6 +123,11 @@ export async function openCheckpoint(modelDir: string): Promise<Checkpoint> {
     readFloat32: async (name, shape) => {
       const { file, info } = shape === undefined ? find(name) : expect(name, shape);
       return file.readFloat32(info.name);
+    },
+    readStored: async (name) => {
+      const { file, info } = find(name);
+      const { dtype } = info;
+      return isFloatDtype(dtype) ? { bytes: await file.readRaw(info.name), dtype } : undefined;
     },
     readRows: async (name) => {
       const { file, info } = find(name);

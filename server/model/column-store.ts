@@ -2,7 +2,9 @@
  * 8-bit weights for integer products: bytes [in, out], one float32 scale for each output column, in the basis that
  * rotation.ts gives their input. Linears that read the same input lie side by side in one matrix.
  */
-import { rotateRows } from './rotation.js';
+import { toFloat32 } from '../adapters/tensor-dtype.js';
+import type { StoredFloats } from './checkpoint.js';
+import { ColumnQuantiser } from './quantise-columns.js';
 import type { LinearSpec } from './spec.js';
 
 /** A stretch of the store's bytes. */
@@ -39,13 +41,6 @@ export const weightType = (bytesAre: WeightBytes): 'int8' | 'uint8' => (bytesAre
 
 /** The byte that stands for 0. */
 export const weightZero = (bytesAre: WeightBytes): number => (bytesAre === 'signed' ? 0 : 128);
-
-/** Largest magnitude of a weight's byte. */
-const LEVEL = 127;
-/** 1.5 * 2^52: adding and subtracting it rounds to the nearest whole number, ties to even. */
-const ROUND = 6755399441055744;
-/** Rows and columns turned at a time, so that reads and writes stay in the processor's cache. */
-const TILE = 64;
 
 /** Where every group lies, from the description alone: conversion and cache agree on it. */
 export function columnLayout(groups: readonly (readonly LinearSpec[])[]): {
@@ -106,11 +101,11 @@ export interface SharedConversion {
 /**
  * Converts every group, one weight after another, so that only one float copy exists at a time; with `shared`, those that
  * this thread takes. The last groups go first: the head is the largest, and nobody should wait for it at the end.
- * @param read the weight as float32, as stored ([out, in], or [in, out] for Conv1D)
+ * @param read the weight, [out, in], or [in, out] as float32 for Conv1D
  */
 export async function convertColumns(
   groups: readonly (readonly LinearSpec[])[],
-  read: (linear: LinearSpec) => Promise<Float32Array>,
+  read: (linear: LinearSpec) => Promise<Float32Array | StoredFloats>,
   bytesAre: WeightBytes,
   shared?: SharedConversion,
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
@@ -118,6 +113,7 @@ export async function convertColumns(
   const bytes = shared?.bytes ?? new Uint8Array(size);
   const distinct = [...new Map(groups.map((linears) => [groupKey(linears), linears])).values()].reverse();
   const zero = weightZero(bytesAre);
+  const quantiser = new ColumnQuantiser(Math.max(...distinct.map(([first]) => first!.inFeatures)));
   let own = 0;
   const next = () => shared?.next() ?? own++;
   for (let at = next(); at < distinct.length; at = next()) {
@@ -128,8 +124,9 @@ export async function convertColumns(
     let column = 0;
     for (const linear of linears) {
       const values = await read(linear);
-      const rows = linear.conv1d ? transpose(values, linear.inFeatures, linear.outFeatures) : values;
-      quantiseColumns(rows, linear.inFeatures, { bytes: target, zero, columns, from: column }, scaleTarget);
+      const rows = linear.conv1d ? transpose(floatsOf(values), linear.inFeatures, linear.outFeatures) : values;
+      const place = { bytes: target, zero, columns, from: column };
+      quantiser.quantise(storedOf(rows), linear.inFeatures, place, scaleTarget);
       column += linear.outFeatures;
     }
   }
@@ -140,52 +137,13 @@ function groupKey(linears: readonly LinearSpec[]): string {
   return linears.map(({ weight }) => weight).join('+');
 }
 
-/** Columns `from`.. of a matrix of bytes [in, columns], in which `zero` stands for 0. */
-interface Columns {
-  readonly bytes: Uint8Array;
-  readonly zero: number;
-  readonly columns: number;
-  readonly from: number;
+function storedOf(values: Float32Array | StoredFloats): StoredFloats {
+  if (!(values instanceof Float32Array)) return values;
+  return { bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), dtype: 'F32' };
 }
 
-/**
- * Rotates [out, in] floats and quantises them into columns: q = round(w / s), s = max|w| / 127. `values` stay as they are:
- * the rows of a tile are the only copy.
- */
-function quantiseColumns(
-  values: Float32Array,
-  inFeatures: number,
-  { bytes, zero, columns, from }: Columns,
-  scales: Float32Array,
-): void {
-  const back = ROUND - zero;
-  const outFeatures = values.length / inFeatures;
-  const inverse = new Float64Array(TILE);
-  for (let tile = 0; tile < outFeatures; tile += TILE) {
-    const rows = values.slice(tile * inFeatures, (tile + TILE) * inFeatures);
-    rotateRows(rows, inFeatures);
-    const count = rows.length / inFeatures;
-    for (let o = 0; o < count; o += 1) {
-      let most = 0;
-      for (let at = o * inFeatures, end = at + inFeatures; at < end; at += 1) {
-        const size = Math.abs(rows[at]!);
-        if (size > most) most = size;
-      }
-      const scale = Math.fround(most / LEVEL);
-      scales[from + tile + o] = scale;
-      inverse[o] = scale === 0 ? 0 : 1 / scale;
-    }
-    for (let part = 0; part < inFeatures; part += TILE) {
-      const partEnd = Math.min(part + TILE, inFeatures);
-      for (let o = 0; o < count; o += 1) {
-        const factor = inverse[o]!;
-        const row = o * inFeatures;
-        for (let i = part, at = part * columns + from + tile + o; i < partEnd; i += 1, at += columns) {
-          bytes[at] = rows[row + i]! * factor + ROUND - back;
-        }
-      }
-    }
-  }
+function floatsOf(values: Float32Array | StoredFloats): Float32Array {
+  return values instanceof Float32Array ? values : toFloat32(values.bytes, values.dtype);
 }
 
 /** [rows, columns] to [columns, rows]. */

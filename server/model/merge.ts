@@ -191,6 +191,7 @@ function withChanges(checkpoint: Checkpoint, changed: ReadonlyMap<string, Float3
     has: (name) => changed.has(name) || checkpoint.has(name),
     mapped: (name) => (changed.has(name) ? undefined : checkpoint.mapped(name)),
     readBlocks: async (name) => (changed.has(name) ? undefined : checkpoint.readBlocks?.(name)),
+    readStored: async (name) => (changed.has(name) ? undefined : checkpoint.readStored?.(name)),
     readRows: async (name) => {
       const values = changed.get(name);
       return values === undefined ? checkpoint.readRows(name) : heldRows(values, width);

@@ -107,7 +107,11 @@ describe('a model', async () => {
       if (name.includes('proj')) count += 1;
       return checkpoint.readFloat32(name, shape);
     };
-    return { folder: { ...folder, checkpoint: { ...checkpoint, readFloat32 } }, count: () => count };
+    const readStored = (name: string) => {
+      count += 1;
+      return checkpoint.readStored!(name);
+    };
+    return { folder: { ...folder, checkpoint: { ...checkpoint, readFloat32, readStored } }, count: () => count };
   };
   const ids = [3, 70, 11, 42, 5, 5, 60];
   const logitsOf = async (folder: ModelFolder, cacheDir: string | undefined) => {
