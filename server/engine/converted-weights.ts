@@ -1,18 +1,20 @@
 /**
  * Converted weights, kept in a folder so that the next start need not convert again. A file's name is what it was made
- * from; its last 32 bytes are a SHA-256 over that name and the contents. Whatever does not agree is not used, so a torn,
- * altered or renamed file costs a conversion and nothing else. Writers write a file of their own and rename it, so that
+ * from; its last 4 bytes are a CRC-32 over that name and the contents. Whatever does not agree is not used, so a torn,
+ * altered or renamed file costs a conversion and nothing else. (Against whoever may write to the folder no digest helps:
+ * they would write that, too.) Writers write a file of their own and rename it, so that
  * servers that start together never see each other's half.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { type FileHandle, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { fileState } from '../adapters/file-state.js';
 import { makeFolder } from '../folders.js';
 import { fingerprintOf } from '../model/fingerprint.js';
 import type { ModelFolder } from '../model/model-folder.js';
 
-const DIGEST_BYTES = 32;
+const CHECKSUM_BYTES = 4;
 const READ_BYTES = 4 << 20;
 /** A temporary file this old belongs to a process that ended while it wrote. */
 const STALE_MS = 3_600_000;
@@ -21,7 +23,7 @@ const STALE_MS = 3_600_000;
 export interface KeptFile {
   readonly folder: string;
   readonly name: string;
-  /** Bytes before the digest. */
+  /** Bytes before the checksum. */
   readonly bytes: number;
   /** What the file system said of the file when its contents were known to be right. */
   readonly state: string;
@@ -62,11 +64,11 @@ export async function findConverted(dir: string, name: string, known?: KeptFile)
       const stats = await handle.stat({ bigint: true });
       const state = fileState(stats);
       if (known?.folder === folder && known.name === name && known.state === state) return known;
-      const bytes = Number(stats.size) - DIGEST_BYTES;
-      const hash = createHash('sha256').update(name);
-      for await (const piece of readPieces(handle, 0, bytes)) hash.update(piece);
-      for await (const digest of readPieces(handle, bytes, DIGEST_BYTES))
-        if (!hash.digest().equals(digest)) return undefined;
+      const bytes = Number(stats.size) - CHECKSUM_BYTES;
+      let sum = crc32(name);
+      for await (const piece of readPieces(handle, 0, bytes)) sum = crc32(piece, sum);
+      for await (const kept of readPieces(handle, bytes, CHECKSUM_BYTES))
+        if (!checksumBytes(sum).equals(kept)) return undefined;
       return { folder, name, bytes, state };
     } finally {
       await handle.close();
@@ -111,16 +113,16 @@ export async function keepConverted(
   try {
     makeFolder(dir);
     await removeStale(dir);
-    const hash = createHash('sha256').update(name);
+    let sum = crc32(name);
     let bytes = 0;
     const handle = await open(temporary, 'wx', 0o600);
     try {
       for await (const piece of pieces) {
-        hash.update(piece);
+        sum = crc32(piece, sum);
         bytes += piece.length;
         await handle.writeFile(piece);
       }
-      await handle.writeFile(hash.digest());
+      await handle.writeFile(checksumBytes(sum));
     } finally {
       await handle.close();
     }
@@ -134,6 +136,13 @@ export async function keepConverted(
     await rm(temporary, { force: true }).catch(() => {});
     return undefined;
   }
+}
+
+/** As it is written: big-endian. */
+function checksumBytes(sum: number): Buffer {
+  const bytes = Buffer.alloc(CHECKSUM_BYTES);
+  bytes.writeUInt32BE(sum);
+  return bytes;
 }
 
 async function removeStale(dir: string): Promise<void> {
