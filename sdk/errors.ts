@@ -62,7 +62,7 @@ export class AdapterNotFoundError extends LoramuxError {}
 export class AdapterExistsError extends LoramuxError {}
 /** No alias of that name. */
 export class AliasNotFoundError extends LoramuxError {}
-/** The adapter has another version than the call expects, or never had the one it names; or an alias leads to it. */
+/** The adapter has another version than the call expects, or never had the one it names; or an alias or a workflow uses it. */
 export class VersionConflictError extends LoramuxError {}
 /** The adapter is broken, does not fit the model, or may not be read. */
 export class AdapterInvalidError extends LoramuxError {}

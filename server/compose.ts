@@ -69,6 +69,7 @@ export async function composeServer(
       start: (of) => handlers.ofAdapters.start(of),
       forget: (model, name) => handlers.ofAdapters.forget(model, name),
     },
+    usersOf: (adapter) => workflows.usersOf(adapter),
   });
 
   let draining = false;

@@ -106,7 +106,7 @@ export const ERRORS = {
     'failed_precondition',
     409,
     false,
-    'An alias leads to the adapter; change or delete the alias first.',
+    'An alias leads to the adapter, or a workflow answers with it; change or delete that first.',
   ),
   ADAPTER_NOT_REGISTERED: spec(
     'not_found',

@@ -154,6 +154,7 @@ export function manageModels(
     adapters: {
       get: (request) => adapters().get(request),
       create: (request, call) => adapters().create(request, call),
+      placeOf: (adapter) => adapters().placeOf(adapter),
       delete: (request, call) => adapters().delete(request, call),
       removeLeftovers: (leftovers, call) => adapters().removeLeftovers(leftovers, call),
     },

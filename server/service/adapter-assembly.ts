@@ -39,6 +39,8 @@ export interface AdapterServiceOptions {
   readonly store?: RegistryStore | undefined;
   /** Runs code that adapters bring; default: none is run. */
   readonly code?: AdapterCode | undefined;
+  /** What else answers with an adapter, as workflows do: it cannot be deleted meanwhile; default: nothing. */
+  readonly usersOf?: ((adapter: { readonly model: string; readonly name: string }) => readonly string[]) | undefined;
   /** 0 <= x < 1, for aliases of several targets. */
   readonly random?: (() => number) | undefined;
 }
@@ -98,6 +100,7 @@ export function assembleCore(
     allowedRoots: options.allowedRoots,
     book: new AdapterBook(options.store ?? new MemoryStore()),
     code: options.code,
+    usersOf: options.usersOf ?? (() => []),
     random: options.random ?? Math.random,
   };
   return core;

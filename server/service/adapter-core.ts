@@ -43,6 +43,8 @@ export interface AdapterCore {
   readonly log: AdapterLog;
   /** Runs modules of adapters; absent = none is run. */
   readonly code?: AdapterCode | undefined;
+  /** Ids of the workflows that answer with an adapter. */
+  readonly usersOf: (adapter: { readonly model: string; readonly name: string }) => readonly string[];
   /** 0 <= x < 1, for aliases. */
   readonly random: () => number;
 }

@@ -1,5 +1,5 @@
 /** Unregistering an adapter. */
-import { digestOf } from '../adapters/adapter-entry.js';
+import { type AdapterEntry, digestOf } from '../adapters/adapter-entry.js';
 import { AppError } from '../errors.js';
 import { redactSource } from '../sources/source.js';
 import { type AdapterCore, findEntry, freeUnused, infoOf, registryOf } from './adapter-core.js';
@@ -35,6 +35,9 @@ export async function deleteAdapter(
         { metadata: { adapter: name, model, alias: alias.name } },
       );
     }
+    // What has their time of registration are the workflows themselves, which have given it back by then.
+    const users = request.createdAt === undefined ? core.usersOf({ model, name }) : [];
+    if (users.length > 0) throw usedBy(entry, users);
     const info = infoOf(core, entry);
     const note = { action: 'delete', digestBefore: digestOf(entry), detail: { source: redactSource(entry.source) } };
     await core.book.commit(registry, entry, entry.fromFolder ? { type: 'removed' } : null, note, call);
@@ -48,4 +51,14 @@ export async function deleteAdapter(
   };
   findEntry(core, model, name);
   return core.book.change(model, name, () => core.book.linked(model, remove), refresh);
+}
+
+/** ADAPTER_IN_USE, with the workflows. */
+function usedBy({ model, name }: AdapterEntry, workflows: readonly string[]): AppError {
+  const users = workflows.join(', ');
+  return new AppError(
+    'ADAPTER_IN_USE',
+    `adapter ${JSON.stringify(name)} is used by workflows: ${users}; unregister them first`,
+    { metadata: { adapter: name, model, workflows: users } },
+  );
 }

@@ -1,8 +1,11 @@
 /** Adapters of all served models: managed, kept, watched, and leased to rows. */
 import type { AdapterEntry } from '../adapters/adapter-entry.js';
+import { realPathOf } from '../adapters/real-path.js';
 import { AdapterRegistry } from '../adapters/registry.js';
+import { sourcePath } from '../adapters/source.js';
 import type { AdapterReport } from '../adapters/validate-adapter.js';
 import { AppError } from '../errors.js';
+import { isRemoteUri } from '../sources/source.js';
 import { deleteAlias, findAlias, listAliases, resolveName, setAlias } from './adapter-aliases.js';
 import { type AdapterServiceOptions, assembleCore } from './adapter-assembly.js';
 import { type CodeOf, codeOfName } from './adapter-code.js';
@@ -142,6 +145,12 @@ export class Adapters implements AdapterService, AdapterLeases {
     // What a name is expected to be was read from one that was there: it is gone, and must not come back by a late call.
     if (request.expectedDigest && there === undefined) throw notFound(this.core, model, request.name);
     return infoOf(this.core, await createAdapter(this.core, model, request, call), true);
+  }
+
+  /** What a source leads to: equal for two of one place, however they are spelled. */
+  placeOf({ model, source }: { readonly model: string; readonly source: string }): string {
+    if (isRemoteUri(source)) return source;
+    return realPathOf(sourcePath(source, this.core.models.withLora(this.core.models.name(model)).modelDir));
   }
 
   async validate(request: OfModel & { source: string }): Promise<AdapterReport> {

@@ -113,20 +113,80 @@ describe('models at run time', () => {
     assert.deepEqual((await ask(`${url}/models/base`)).json[0].models[0].workflows ?? [], []);
   });
 
-  test('a workflow leaves an adapter that a client has registered in the place of its own', async (t) => {
+  test('an adapter stays while workflows answer with it, and goes with the last if they registered it', async (t) => {
     const url = await startServer(t, ['--log-level', 'error', '--model', `demo=${DEMO}`]);
-    const template = (adapter: string) =>
-      query({ template: 'adapter', adapter, url: 'adapters/pirate', model: 'demo' });
-    for (const name of ['own', 'deleted']) {
-      assert.equal((await ask(`${url}/workflows?${template(name)}`, 'POST')).status, 200);
+    const flow = (name: string, adapter: string, src: string) =>
+      ask(`${url}/workflows`, 'POST', {
+        name,
+        models: { m: 'demo' },
+        configs: { adapters: { [adapter]: { model: 'm', src } } },
+        workflow: { out: ['adapter', adapter, 'in'] },
+      });
+    assert.equal((await ask(`${url}/adapters?name=clients&src=adapters/pirate`, 'POST')).status, 200);
+    for (const [name, adapter] of [
+      ['one', 'own'],
+      ['two', 'own'],
+      ['three', 'clients'],
+    ] as const) {
+      assert.equal((await flow(name, adapter, 'adapters/pirate')).status, 200, name);
+    }
+    for (const [adapter, users] of Object.entries({ own: 'one, two', clients: 'three' })) {
+      const { status, json } = await ask(`${url}/adapters/${adapter}`, 'DELETE');
+      assert.deepEqual([status, json.reason, json.metadata.workflows], [409, 'ADAPTER_IN_USE', users]);
     }
     assert.equal((await ask(`${url}/adapters/own/update?pin=true`, 'POST')).status, 200);
-    assert.equal((await ask(`${url}/adapters/deleted`, 'DELETE')).status, 200);
-    assert.equal((await ask(`${url}/adapters?name=deleted&src=adapters/shout`, 'POST')).status, 200);
-    for (const [name, left] of Object.entries({ own: 404, deleted: 200 })) {
+    for (const name of ['one', 'three', 'two']) {
+      assert.equal((await ask(`${url}/predictions/${name}`, 'POST', { inputs: 'a', ...short })).status, 200);
       assert.equal((await ask(`${url}/workflows/${name}`, 'DELETE')).status, 200);
-      assert.deepEqual([name, (await ask(`${url}/adapters/${name}`)).status], [name, left]);
     }
+    assert.equal((await ask(`${url}/adapters/own`)).status, 404);
+    assert.equal((await ask(`${url}/adapters/clients`, 'DELETE')).status, 200);
+  });
+
+  test('a workflow shares an adapter of its folder however that is spelled, and of no other', async (t) => {
+    const dir = scratch(t);
+    symlinkSync(path.join(DEMO, 'adapters/pirate'), path.join(dir, 'link'));
+    const url = await startServer(t, ['--log-level', 'error', '--model', `demo=${DEMO}`, '--allow-path', dir]);
+    const flow = (name: string, src: string) =>
+      ask(`${url}/workflows`, 'POST', {
+        name,
+        models: { m: 'demo' },
+        configs: { adapters: { pirate: { model: 'm', src } } },
+        workflow: { out: ['adapter', 'pirate', 'in'] },
+      });
+    const spelled = [
+      'adapters/pirate',
+      './adapters//pirate/',
+      path.join(dir, 'link'),
+      `file://${DEMO}/adapters/pirate`,
+    ];
+    for (const [at, src] of spelled.entries()) assert.equal((await flow(`w${at}`, src)).status, 200, src);
+    assert.deepEqual((await flow('other', 'adapters/french')).json.reason, 'ADAPTER_EXISTS');
+    // What the name had when another workflow came is not what it has now.
+    assert.equal((await ask(`${url}/adapters/pirate/update?src=adapters/french`, 'POST')).status, 200);
+    assert.deepEqual((await flow('late', 'adapters/pirate')).json.reason, 'ADAPTER_EXISTS');
+    assert.equal((await flow('other', 'adapters/french')).status, 200);
+  });
+
+  test('a workflow comes back after a restart where a client has changed the adapter that it shares', async (t) => {
+    const flags = ['--log-level', 'error', '--model', `demo=${DEMO}`, '--state-dir', scratch(t)];
+    const first = await spawnServer(flags);
+    t.after(first.stop);
+    const template = query({ template: 'adapter', adapter: 'shared', url: 'adapters/pirate', model: 'demo' });
+    for (const [place, status] of [
+      ['adapters?name=shared&src=adapters/pirate', 200],
+      [`workflows?${template}`, 200],
+      ['adapters/shared/update?src=adapters/french', 200],
+    ] as const) {
+      assert.equal((await ask(`${first.url}/${place}`, 'POST')).status, status, place);
+    }
+    const answer = () => ({ inputs: 'How is the weather', ...short });
+    const before = await ask(`${first.url}/predictions/shared`, 'POST', answer());
+    await first.kill();
+    const url = await startServer(t, flags);
+    assert.deepEqual(await ask(`${url}/predictions/shared`, 'POST', answer()), before);
+    assert.equal((await ask(`${url}/workflows/shared`, 'DELETE')).status, 200);
+    assert.equal((await ask(`${url}/adapters/shared`)).status, 200, "it is the client's");
   });
 
   test('a model that comes again has the adapters of its folder again, whatever was removed before', async (t) => {

@@ -5,6 +5,8 @@ import type { AdapterService, CallContext, CreateAdapterRequest } from '../types
 
 /** The part of adapter management that workflows need. */
 export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get'> & {
+  /** Two sources of one place are equal, however they are spelled. */
+  placeOf(adapter: { model: string; source: string }): string;
   /** Deletes what was registered at that time; what a client has put in its place since is not found. */
   delete(adapter: { model: string; name: string; createdAt: number }, call: CallContext): Promise<unknown>;
   /** Deletes what workflows registered that are no longer there. */
@@ -12,8 +14,8 @@ export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get'> & {
 };
 
 interface Claim {
-  count: number;
-  readonly source: string;
+  /** Ids of the workflows. */
+  readonly users: Set<string>;
   /** When it was registered; undefined: by somebody else, and it stays. */
   createdAt: number | undefined;
   /** Settles when the registration is over. */
@@ -22,6 +24,13 @@ interface Claim {
 
 /** What a claim asks for; model and name identify it. */
 export type ClaimRequest = CreateAdapterRequest & { readonly model: string };
+
+/**
+ * What is known of an adapter that is there: this workflow's `own`, from before; `shared` with whoever registered it; or
+ * its own of an `older` definition, which is replaced if its source is another. The others are taken as they are: they may
+ * have been changed since.
+ */
+export type AdapterPast = 'own' | 'shared' | 'older';
 
 /** Registers each adapter once. */
 export class AdapterClaims {
@@ -37,12 +46,17 @@ export class AdapterClaims {
     return this.#claims.get(keyOf(claimed))?.createdAt !== undefined;
   }
 
+  /** Ids of the workflows that answer with an adapter, or are being registered to. */
+  usersOf(claimed: { readonly model: string; readonly name: string }): string[] {
+    return [...(this.#claims.get(keyOf(claimed))?.users ?? [])];
+  }
+
   /**
    * Registers the adapter, or shares the one that another workflow or a client registered from the same source.
-   * @param adopt one that is there is this workflow's own, from before: take it as it is, or replace it if its source
-   * is another
+   * @param user id of the workflow
+   * @param past what is known of one that is there; absent = nothing, so that it must have the same source
    */
-  async claim(request: ClaimRequest, call: CallContext, adopt?: 'keep' | 'replace'): Promise<void> {
+  async claim(request: ClaimRequest, user: string, call: CallContext, past?: AdapterPast): Promise<void> {
     const key = keyOf(request);
     for (let known = this.#claims.get(key); known !== undefined; known = this.#claims.get(key)) {
       const settled = await known.ready.then(
@@ -50,12 +64,18 @@ export class AdapterClaims {
         () => false,
       );
       if (!settled || this.#claims.get(key) !== known) continue;
-      if (known.source !== request.source) throw taken(request, known.source);
-      known.count += 1;
+      // From now on it stays, and a failure takes the claim back.
+      known.users.add(user);
+      try {
+        if (past === undefined) await this.#requireSame(request);
+      } catch (error) {
+        await this.release(request, user, call);
+        throw error;
+      }
       return;
     }
-    const claim: Claim = { count: 1, source: request.source, createdAt: undefined, ready: Promise.resolve() };
-    claim.ready = this.#register(request, claim, call, adopt);
+    const claim: Claim = { users: new Set([user]), createdAt: undefined, ready: Promise.resolve() };
+    claim.ready = this.#register(request, claim, call, past);
     this.#claims.set(key, claim);
     try {
       await claim.ready;
@@ -71,12 +91,16 @@ export class AdapterClaims {
   }
 
   /** Gives a claim back; the last one deletes what workflows have registered. */
-  async release(claimed: { readonly model: string; readonly name: string }, call: CallContext): Promise<void> {
+  async release(
+    claimed: { readonly model: string; readonly name: string },
+    user: string,
+    call: CallContext,
+  ): Promise<void> {
     const key = keyOf(claimed);
     const claim = this.#claims.get(key);
     if (claim === undefined) return;
-    claim.count -= 1;
-    if (claim.count > 0) return;
+    claim.users.delete(user);
+    if (claim.users.size > 0) return;
     this.#claims.delete(key);
     // It may be gone already: deleted or replaced by a client, or with its model. Where an alias leads to it, it stays.
     const { createdAt } = claim;
@@ -88,18 +112,30 @@ export class AdapterClaims {
     request: ClaimRequest,
     claim: Claim,
     call: CallContext,
-    adopt: 'keep' | 'replace' | undefined,
+    past: AdapterPast | undefined,
   ): Promise<void> {
     try {
       claim.createdAt = (await this.#adapters.create(request, call)).createdAt;
     } catch (error) {
       if (!(error instanceof AppError) || error.reason !== 'ADAPTER_EXISTS') throw error;
-      const { source, createdAt } = await this.#adapters.get({ model: request.model, name: request.name });
-      if (adopt !== undefined) claim.createdAt = createdAt;
-      if (adopt === 'keep' || source === request.source) return;
-      if (adopt === undefined) throw taken(request, source);
+      if (past === undefined) return this.#requireSame(request);
+      const { source, createdAt } = await this.#adapters.get(request);
+      if (past !== 'shared') claim.createdAt = createdAt;
+      if (past !== 'older' || this.#isSame(request, source)) return;
       await this.#adapters.create({ ...request, replace: true }, call);
     }
+  }
+
+  /** A client may have changed it since it was claimed. */
+  async #requireSame(request: ClaimRequest): Promise<void> {
+    const { source } = await this.#adapters.get(request);
+    if (!this.#isSame(request, source)) throw taken(request, source);
+  }
+
+  #isSame({ model, source }: ClaimRequest, other: string): boolean {
+    return (
+      source === other || this.#adapters.placeOf({ model, source }) === this.#adapters.placeOf({ model, source: other })
+    );
   }
 }
 

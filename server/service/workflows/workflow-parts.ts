@@ -52,6 +52,11 @@ export class WorkflowParts {
     return this.#claims.names();
   }
 
+  /** Ids of the workflows that answer with an adapter, or are being registered to. */
+  usersOf(adapter: { readonly model: string; readonly name: string }): string[] {
+    return this.#claims.usersOf(adapter);
+  }
+
   /** Those of the adapters that workflows have registered: they go with the last of them. */
   ownedOf({ adapters }: Parts): string[] {
     return adapters.filter((adapter) => this.#claims.isOwned(adapter)).map(({ name }) => name);
@@ -77,7 +82,7 @@ export class WorkflowParts {
   /** Gives back; what nothing else uses goes. */
   async free(key: WorkflowKey, { models, adapters, functions }: Parts, call: CallContext): Promise<void> {
     await Promise.all([...functions.values()].map((one) => one.release()));
-    for (const adapter of adapters) await this.#claims.release(adapter, call);
+    for (const adapter of adapters) await this.#claims.release(adapter, workflowId(key), call);
     const served = new Set(models.map((model) => model.served));
     await Promise.all([...served].map((model) => this.#options.models.release(workflowId(key), model)));
   }
@@ -109,10 +114,11 @@ export class WorkflowParts {
     const served = new Map(models.map((model) => [model.local, model.served]));
     for (const [name, { model, source, ...rest }] of definition.adapters) {
       const adapter = { name, model: served.get(model)!, source };
-      // The registry may have brought back what this workflow registered before.
-      const own = owned ? owned.includes(name) : startup && !this.#options.direct(adapter.model);
+      // The registry may have brought back what this workflow registered, or shared, before.
+      const older = startup && !this.#options.direct(adapter.model) ? 'older' : undefined;
+      const past = owned ? (owned.includes(name) ? 'own' : 'shared') : older;
       const request = { ...adapter, ...rest, ...(keep && { workflow: workflowId(definition) }) };
-      await this.#claims.claim(request, call, own ? (owned ? 'keep' : 'replace') : undefined);
+      await this.#claims.claim(request, workflowId(definition), call, past);
       adapters.push(adapter);
     }
   }

@@ -73,6 +73,11 @@ export class Workflows implements WorkflowService {
     return isDefinition(place);
   }
 
+  /** Ids of the workflows that answer with an adapter, or are being registered to. */
+  usersOf(adapter: { readonly model: string; readonly name: string }): string[] {
+    return this.#parts.usersOf(adapter);
+  }
+
   /** Names of the workflows that the server was started with. */
   startupNames(): string[] {
     return this.#registry.startupNames();
