@@ -102,10 +102,9 @@ function handledAdapters(inner: AdapterService, models: ModelService, handlers: 
       const handled = of(request.model);
       if (handled === undefined) return inner.delete(request, call);
       if (!handled.hasWeights) return handled.adapters.delete(request.name, call);
-      const { name, source } = await inner.get(request);
-      await handled.adapters.tell('unregisterAdapter', { name, source }, call);
-      handled.adapters.forget(name);
-      return inner.delete(request, call);
+      const { name, source, preload, pin, options } = await inner.get(request);
+      const there = { name, source, preload, pin, options };
+      return handled.adapters.deleteAround(there, call, () => inner.delete(request, call));
     },
   });
 }

@@ -125,6 +125,24 @@ export class HandlerAdapters {
     }
   }
 
+  /**
+   * Tells the handler that an adapter goes whose weights are registered elsewhere; `remove` takes those away. Where that is
+   * refused, the handler is told the adapter again.
+   * @param there what is known of the adapter
+   */
+  async deleteAround<T>(there: CreateAdapterRequest, call: CallContext, remove: () => Promise<T>): Promise<T> {
+    const { name, source } = there;
+    await this.tell('unregisterAdapter', { name, source }, call);
+    try {
+      const result = await remove();
+      this.forget(name);
+      return result;
+    } catch (error) {
+      await this.tell('registerAdapter', this.#adapters.get(name)?.request ?? there, call).catch(() => {});
+      throw error;
+    }
+  }
+
   /** Forgets, once the handler has agreed. Throws ADAPTER_NOT_FOUND, and what the handler throws. */
   async delete(name: string, call: CallContext): Promise<AdapterInfo> {
     const info = this.get(name);

@@ -1,6 +1,6 @@
 /** A model with a handler goes while its requests run. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -28,13 +28,23 @@ export async function handle(input, context) {
   return (async function* () { yield 'begun '; await released(); yield await generate(); })();
 }`;
 
+/** Tells over a file which adapters it was told of. */
+const LISTENER = `
+import { appendFileSync } from 'node:fs';
+import path from 'node:path';
+const note = (what) => (input, context) =>
+  appendFileSync(path.join(context.modelDir, 'told'), what + ' ' + input.getProperty('name') + '\\n');
+export const handle = () => 'x';
+export const registerAdapter = note('register');
+export const unregisterAdapter = note('unregister');`;
+
 /** A model store with the handler, and the flags to serve it. */
-function modelStore(t: TestContext, grace: string): { dir: string; flags: string[] } {
+function modelStore(t: TestContext, grace: string, handler = HANDLER): { dir: string; flags: string[] } {
   const store = mkdtempSync(path.join(tmpdir(), 'loramux-unregister-'));
   t.after(() => rmSync(store, { recursive: true, force: true }));
   const dir = path.join(store, 'custom');
   mkdirSync(dir);
-  writeFileSync(path.join(dir, 'handler.mjs'), HANDLER);
+  writeFileSync(path.join(dir, 'handler.mjs'), handler);
   writeFileSync(path.join(dir, 'serving.properties'), `option.entryPoint=handler.mjs\noption.model_id=${DEMO}\n`);
   const flags = ['--log-level', 'error', '--grace-ms', grace, '--model-store', store, '--load-models', 'NONE'];
   return { dir, flags: [...flags, '--model', `base=${DEMO}`] };
@@ -147,4 +157,22 @@ test('a kill while a handler answers for a model that goes leaves nothing of its
   };
   assert.ok(adapters.length > 0, 'those of its folder are there');
   assert.ok(!adapters.some(({ name }) => name === 'own'), 'what was registered for the model that went is gone');
+});
+
+test('a deletion that is refused leaves the adapter to the handler', async (t) => {
+  const { dir, flags } = modelStore(t, '60000', LISTENER);
+  const url = await startServer(t, flags);
+  assert.equal((await callers(url).register()).status, 200);
+  const call = async (method: string, place: string) =>
+    (await fetch(`${url}/models/custom/${place}`, { method })).status;
+  const told = () => readFileSync(path.join(dir, 'told'), 'utf8').trim().split('\n').slice(-2);
+  assert.equal(await call('PUT', 'aliases/live?adapter=pirate'), 200);
+  assert.equal(await call('DELETE', 'adapters/pirate'), 409);
+  assert.equal(await call('GET', 'adapters/pirate'), 200);
+  assert.notEqual(told().at(-1), 'unregister pirate');
+  assert.equal(await call('DELETE', `adapters/shout?expected_digest=${'0'.repeat(64)}`), 409);
+  assert.notEqual(told().at(-1), 'unregister shout');
+  assert.equal(await call('DELETE', 'aliases/live'), 200);
+  assert.equal(await call('DELETE', 'adapters/pirate'), 200);
+  assert.equal(told().at(-1), 'unregister pirate');
 });
