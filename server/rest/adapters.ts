@@ -1,13 +1,14 @@
 /** Adapter management: `/models/{model}/adapters...` and, where one model is served, `/adapters...`. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ALIAS_HEADER } from '../service/adapter-names.js';
-import type { AdapterInfo, CreateAdapterRequest, Services } from '../service/types.js';
+import type { AdapterInfo, CreateAdapterRequest, ModelInfo, Services } from '../service/types.js';
 import { adapterJson, eventJson } from './adapter-json.js';
 import { adapterModel } from './adapter-model.js';
 import { watchAdapters } from './adapter-watch.js';
 import { callContext } from './call-context.js';
 import { invalidField } from './fields.js';
 import { header } from './headers.js';
+import { isWeight } from './ignored.js';
 import { ManagementParameters } from './management-parameters.js';
 import { pageFrom, pageLimit } from './pages.js';
 import { booleanText, singleValues } from './query.js';
@@ -81,7 +82,7 @@ async function describe(services: Services, request: FastifyRequest, name = adap
 
 async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
   const model = adapterModel(services, request);
-  const wanted = readRegistration(request);
+  const wanted = readRegistration(services, model, request);
   const info = await services.adapters.create({ ...wanted, model: model.name }, callContext(request, reply));
   const shown = displayName(request, info);
   if (wanted.synchronous !== false) return { status: `Adapter ${shown} registered` };
@@ -109,6 +110,13 @@ async function update(services: Services, request: FastifyRequest, reply: Fastif
   const model = adapterModel(services, request);
   const name = adapterOf(request);
   const parameters = new ManagementParameters(request);
+  const named = parameters.text('name');
+  if (named !== undefined && named.normalize('NFC') !== name.normalize('NFC')) {
+    throw invalidField(
+      'name',
+      `is ${JSON.stringify(named)}, and the path names ${JSON.stringify(name)}; a name cannot be changed`,
+    );
+  }
   const [source, digest, expectedDigest] = ['src', 'digest', 'expected_digest'].map((name) => parameters.filled(name));
   const change = {
     model: model.name,
@@ -118,7 +126,7 @@ async function update(services: Services, request: FastifyRequest, reply: Fastif
     ...(expectedDigest && { expectedDigest }),
     preload: parameters.boolean('preload'),
     pin: parameters.boolean('pin'),
-    mergeOptions: { ...parameters.options(), ...aliasOption(request) },
+    mergeOptions: { ...optionsOf(services, model, parameters), ...aliasOption(request) },
   };
   const info = await services.adapters.update(change, callContext(request, reply));
   return { status: `Adapter ${displayName(request, info)} updated` };
@@ -146,7 +154,7 @@ function adapterOf(request: FastifyRequest): string {
   return (request.params as { adapter: string }).adapter;
 }
 
-function readRegistration(request: FastifyRequest): CreateAdapterRequest {
+function readRegistration(services: Services, model: ModelInfo, request: FastifyRequest): CreateAdapterRequest {
   const parameters = new ManagementParameters(request);
   const name = parameters.text('name');
   const source = parameters.text('src');
@@ -164,8 +172,23 @@ function readRegistration(request: FastifyRequest): CreateAdapterRequest {
     replace: parameters.boolean('replace'),
     synchronous: parameters.boolean('synchronous'),
     ...(expectedDigest && { expectedDigest }),
-    options: { ...parameters.options(), ...aliasOption(request) },
+    options: { ...optionsOf(services, model, parameters), ...aliasOption(request) },
   };
+}
+
+/**
+ * What is left becomes options. A weight would be kept as one, and the adapter applied as a whole; to a custom handler its
+ * options are its own.
+ */
+function optionsOf(services: Services, model: ModelInfo, parameters: ManagementParameters): Record<string, string> {
+  const weight = services.handlers?.serves(model.name) ? undefined : parameters.left.find(isWeight);
+  if (weight !== undefined) {
+    throw invalidField(
+      weight,
+      'belongs to requests for answers: {"adapters": [{"name": "a", "weight": 0.5}]}; a registration has none',
+    );
+  }
+  return parameters.options();
 }
 
 /** The option that keeps what the header said. */

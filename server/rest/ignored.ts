@@ -54,6 +54,25 @@ export function refuseAdapterNames(
   }
 }
 
+/**
+ * Refuses weights that stand beside the choice of adapters: passed over, another mix than the one asked for would answer.
+ * @param names names of body and query that were not read
+ * @throws INVALID_REQUEST
+ */
+export function refuseWeights(names: readonly string[]): void {
+  const found = names.find((name) => isWeight(name));
+  if (found === undefined) return;
+  throw invalidField(
+    found,
+    'is not read here; a weight stands with its adapter: {"adapters": [{"name": "a", "weight": 0.5}]}',
+  );
+}
+
+/** Whether a name gives the weight of adapters, to other servers or in a slip. */
+export function isWeight(name: string): boolean {
+  return /^weights?$/i.test(name);
+}
+
 /** Tells names that were not used; nothing is told where there are none. */
 export function tellIgnored(reply: FastifyReply, names: readonly string[]): void {
   if (names.length === 0) return;

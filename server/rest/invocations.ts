@@ -14,7 +14,7 @@ import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
 import { customAttribute, header, queryValues } from './headers.js';
-import { refuseAdapterNames, tellIgnored, unreadQuery } from './ignored.js';
+import { refuseAdapterNames, refuseWeights, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
 import { modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
@@ -96,6 +96,7 @@ async function invoke(
   if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
   const unread = unreadQuery(request);
   refuseAdapterNames(request, ask.ignored, unread, selections !== undefined || model.answeredWith !== undefined);
+  if (selections !== undefined && compat !== 'djl') refuseWeights([...ask.ignored, ...unread]);
   const ignored = [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unread];
   tellIgnored(reply, ignored);
   const predict: PredictRequest = {

@@ -90,6 +90,25 @@ test('versions are listed, gone back to, and guarded by the digest that is expec
   assert.match(withDigest.message, /^digest belongs to updates/);
 });
 
+test('a weight is no option, and an update renames nothing', async (t) => {
+  const { ask } = await start(t);
+  for (const query of ['weight=0.5', 'weights=0.5']) {
+    const [status, refused] = await ask('POST', `/adapters?name=a&src=a0&${query}`);
+    assert.equal(status, 400, query);
+    assert.match(refused.message, /belongs to requests for answers/);
+  }
+  assert.equal((await ask('POST', '/adapters', { name: 'a', src: 'a0', weight: 0.5 }))[0], 400);
+  assert.equal((await ask('GET', '/adapters/a'))[0], 404);
+  await ask('POST', '/adapters?name=a&src=a0&weight_decay=0.1');
+  assert.equal((await ask('POST', '/adapters/a/update?weight=0.5'))[0], 400);
+  const [status, refused] = await ask('POST', '/adapters/a/update', { name: 'b', pin: true });
+  assert.deepEqual([status, refused.violations[0].field], [400, 'name']);
+  assert.match(refused.message, /^name is "b", and the path names "a"/);
+  assert.equal((await ask('POST', '/adapters/a/update', { name: 'a', pin: true }))[0], 200);
+  const [, { pin, options }] = await ask('GET', '/adapters/a?verbose=true');
+  assert.deepEqual([pin, options], [true, { weight_decay: '0.1' }]);
+});
+
 test('aliases are set, read and deleted', async (t) => {
   const { ask } = await start(t);
   await ask('POST', '/adapters?name=a&src=a0');

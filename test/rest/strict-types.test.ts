@@ -200,6 +200,29 @@ test('no misplaced name of an adapter is answered by the base model in silence',
   assert.equal((await postJson(`${url}/invocations`, { inputs, adapters: 'one' }, shown)).status, 200);
 });
 
+test('weights beside adapters are refused, as another mix than the one asked for would answer', async (t) => {
+  const url = await serve(t, memoryServices());
+  const adapters = ['one', 'two'];
+  for (const [query, body] of [
+    ['', { inputs: ['x', 'y'], adapters, weights: [0.5, 0.5] }],
+    ['', { inputs: 'x', adapters: 'one', parameters: { weight: 0.5 } }],
+    ['', { prompt: 'x', adapters: 'one', weight: 0.5 }],
+    ['?adapter=one&weight=0.5', { inputs: 'x' }],
+  ] as const) {
+    const answer = await postJson(`${url}/invocations${query}`, body);
+    assert.equal(answer.status, 400, JSON.stringify([query, body]));
+    assert.match(
+      ((await answer.json()) as Told).message,
+      /^weights? is not read here; a weight stands with its adapter/,
+    );
+  }
+  const alone = await postJson(`${url}/invocations`, { inputs: 'x', weights: [1] });
+  assert.deepEqual([alone.status, alone.headers.get('x-loramux-ignored')], [200, 'weights']);
+  const djl = await serve(t, memoryServices(), { compat: 'djl' });
+  const told = await postJson(`${djl}/invocations`, { inputs: ['x', 'y'], adapters, weights: [0.5, 0.5] });
+  assert.deepEqual([told.status, told.headers.get('x-loramux-ignored')], [200, 'weights']);
+});
+
 test('what nothing reads of chat messages is told, and refused where it names an adapter', async (t) => {
   const url = await serve(t, memoryServices());
   const chat = (more: object) =>

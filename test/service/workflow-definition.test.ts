@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { AppError } from '../../server/errors.js';
 import { parseDefinition } from '../../server/service/workflows/definition.js';
+import { readDefinition } from '../../server/service/workflows/source.js';
 
 const base = { name: 'w', models: { m: '/m' }, configs: { adapters: { a: { model: 'm', src: '/a' } } } };
 const parse = (value: object) => parseDefinition(JSON.stringify(value, null, 1), 'f.json');
@@ -171,5 +172,27 @@ describe('a definition', () => {
     assert.match(refused(definition({ f: 'com.example.Merge' })), /functions\.f .*"com\.example\.Merge" is no \.ts/);
     assert.match(refused(definition({ m: '/f.ts' })), /functions\.m .*name of a model/);
     assert.match(refused(definition({ ensemble: '/f.ts' })), /functions\.ensemble .*taken here/);
+  });
+});
+
+describe('the template adapter', () => {
+  const read = (more: Record<string, string> = {}) => {
+    const parameters = { adapter: 'fr', url: 'adapters/fr', model: '/base', ...more };
+    return readDefinition({ kind: 'template', template: 'adapter', parameters }, []);
+  };
+
+  it('takes a version and options of its adapter', async () => {
+    assert.equal((await read()).version, '0.1');
+    const { name, version, adapters } = await read({ version: '7', pin: 'true', tone: 'dry' });
+    assert.deepEqual([name, version], ['fr', '7']);
+    const { pin, options } = adapters.get('fr')!;
+    assert.deepEqual([pin, options], [true, { tone: 'dry' }]);
+  });
+
+  it('refuses what other registrations have, and a version that is none', async () => {
+    for (const field of ['name', 'src', 'weight']) {
+      await assert.rejects(read({ [field]: 'x' }), (error: AppError) => error.violations[0]?.field === field, field);
+    }
+    await assert.rejects(read({ version: 'a b' }), (error: AppError) => error.reason === 'WORKFLOW_INVALID');
   });
 });

@@ -328,7 +328,8 @@ export type WorkflowTemplate = Message<"loramux.v1.WorkflowTemplate"> & {
   name: string;
 
   /**
-   * Its parameters; those of the template adapter are adapter, url and model, and any options of the adapter.
+   * Its parameters; those of the template adapter are adapter, url and model, version (default: 0.1), preload, pin, and any
+   * options of the adapter.
    *
    * @generated from field: map<string, string> parameters = 2;
    */

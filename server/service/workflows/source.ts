@@ -105,6 +105,8 @@ export async function inside(path: string, roots: readonly string[]): Promise<st
 
 /** Parameters of the template `adapter` that must be there. */
 const ADAPTER_PARAMETERS = ['adapter', 'url', 'model'];
+/** Parameters that other registrations have, and this one has not. */
+const TEMPLATE_STRAYS = ['name', 'src', 'model_name', 'weight', 'weights'];
 
 /** `template=adapter`: a workflow named as its adapter, over one model with the local name `m`. */
 async function fromTemplate(
@@ -120,10 +122,17 @@ async function fromTemplate(
       violations: missing.map((field) => ({ field, description: 'is missing' })),
     });
   }
-  const { adapter, url, model, ...options } = parameters as Record<'adapter' | 'url' | 'model', string>;
+  const { adapter, url, model, version, ...options } = parameters as Record<'adapter' | 'url' | 'model', string> &
+    Record<string, string | undefined>;
+  // Kept as options of the adapter they would change nothing that answers.
+  const unread = TEMPLATE_STRAYS.find((name) => options[name] !== undefined);
+  if (unread !== undefined) {
+    const description = `is no parameter of the template adapter; there are ${ADAPTER_PARAMETERS.join(', ')}, version, pin, preload and options of the adapter`;
+    throw new AppError('INVALID_REQUEST', `${unread} ${description}`, { violations: [{ field: unread, description }] });
+  }
   const definition = {
     name: adapter,
-    version: '0.1',
+    version: version ?? '0.1',
     models: { m: model },
     configs: { adapters: { [adapter]: { model: 'm', src: url, options } } },
     workflow: { out: ['adapter', adapter, 'in'] },
