@@ -3,6 +3,7 @@
  * silent winner is a silent wrong answer.
  */
 import { AppError } from '../errors.js';
+import { selectionText } from '../service/selection-text.js';
 import type { AdapterSelection } from '../service/types.js';
 import { type AdapterPlaces, inOrder } from './adapter-places.js';
 import { isObject } from './body.js';
@@ -103,7 +104,4 @@ function sameSelection(a: AdapterSelection, b: AdapterSelection): boolean {
   return a.length === b.length && a.every((one, i) => one.name === b[i]!.name && one.weight === b[i]!.weight);
 }
 
-function describe(selection: AdapterSelection): string {
-  if (selection.length === 0) return 'the base model';
-  return selection.map(({ name, weight }) => `"${name}"${weight === 1 ? '' : ` x ${weight}`}`).join(' + ');
-}
+const describe = (selection: AdapterSelection): string => selectionText(selection) || 'the base model';

@@ -31,6 +31,11 @@ test('a name, null, "" and [] stand for every input', () => {
   for (const base of [null, '', []]) assert.deepEqual(body(base, list(2)), [[], []]);
 });
 
+test('a conflict names what each place asks for, whatever is in the names', () => {
+  const places = { ...NONE, body: [[{ name: 'a"b', weight: 0.5 }]], query: ['c'] };
+  assert.throws(() => selectAdapters(places, list(1)), /the body asks for "a\\"b" x 0\.5, \?adapter= for "c"/);
+});
+
 test('a list names the adapter of each input', () => {
   assert.deepEqual(body(['a', '', null, 'b'], list(4)), [one('a'), [], [], one('b')]);
   assert.deepEqual(body(['a']), [one('a')]);
