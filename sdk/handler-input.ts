@@ -11,6 +11,8 @@ export interface InputParts {
   readonly properties: Iterable<readonly [name: string, value: string]>;
   /** Query parameters, then the body or the fields of a form, in the order sent. */
   readonly content: readonly ContentItem[];
+  /** True: of several places that name adapters the first counts (`--compat djl`); absent = they must agree. */
+  readonly firstPlaceCounts?: boolean | undefined;
 }
 
 /** Says that the sender is at fault: 400, where the handler does not say otherwise. */
@@ -19,6 +21,10 @@ function badContent<E extends Error>(error: E): E & { readonly code: number } {
 }
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+/** Names of properties that name adapters; the second one of content, too. */
+const IDENTIFIER = 'x-amzn-sagemaker-adapter-identifier';
+const ADAPTER = 'adapter';
 
 /** Items that a batch may have: their keys have three digits. */
 const MAX_BATCH = 1000;
@@ -30,10 +36,16 @@ const MAX_BATCH = 1000;
 export class Input {
   readonly #properties: ReadonlyMap<string, string>;
   readonly #content: readonly ContentItem[];
+  /** Values of the properties that name adapters: all of them, as a name may repeat. */
+  readonly #adapters: readonly (readonly [name: string, value: string])[];
+  readonly #firstPlaceCounts: boolean;
 
-  constructor({ properties, content }: InputParts) {
-    this.#properties = new Map([...properties].map(([name, value]) => [name.toLowerCase(), value]));
+  constructor({ properties, content, firstPlaceCounts = false }: InputParts) {
+    const all = Array.from(properties, ([name, value]) => [name.toLowerCase(), value] as const);
+    this.#properties = new Map(all);
     this.#content = content;
+    this.#adapters = all.filter(([name]) => name === IDENTIFIER || name === ADAPTER);
+    this.#firstPlaceCounts = firstPlaceCounts;
   }
 
   /** All properties; names in lower case. */
@@ -100,7 +112,10 @@ export class Input {
       const own = of(item.key);
       own?.input.content.push({ key: own.name, value: item.value });
     }
-    return inputs.map(({ properties, content }) => new Input({ properties: [...shared, ...properties], content }));
+    const firstPlaceCounts = this.#firstPlaceCounts;
+    return inputs.map(
+      ({ properties, content }) => new Input({ properties: [...shared, ...properties], content, firstPlaceCounts }),
+    );
   }
 
   /**
@@ -115,12 +130,7 @@ export class Input {
   /** As {@link getAsBytes}, decoded. @throws TypeError where the bytes are not UTF-8; unless it is caught, the answer is 400 */
   getAsString(key?: string): string | undefined {
     const bytes = this.getAsBytes(key);
-    if (bytes === undefined) return undefined;
-    try {
-      return UTF8.decode(bytes);
-    } catch {
-      throw badContent(new TypeError(`${key ?? 'data'} is no UTF-8 text`));
-    }
+    return bytes === undefined ? undefined : textOf(bytes, key ?? 'data');
   }
 
   /** As {@link getAsString}, parsed. @throws SyntaxError where the text is not JSON; unless it is caught, the answer is 400 */
@@ -136,18 +146,27 @@ export class Input {
 
   /**
    * The adapter that the request names, wherever it does: Adapter-Identifier header, content `adapter`, custom
-   * attribute; undefined = nowhere. A name in a JSON body is the handler's to read.
+   * attribute; '' = the base model, undefined = nowhere. A name in a JSON body is the handler's to read.
+   * @throws Error where these places name different adapters; unless it is caught, the answer is 400. With `--compat djl`
+   * the first counts instead
    */
   getAdapter(): string | undefined {
-    return (
-      this.getProperty('x-amzn-sagemaker-adapter-identifier') ??
-      this.getAsText('adapter') ??
-      this.getProperty('adapter')
+    const properties = (name: string) => this.#adapters.filter(([one]) => one === name).map(([, value]) => value);
+    const content = this.#content.filter(({ key }) => key === ADAPTER).map(({ value }) => textOf(value, ADAPTER));
+    const [first, ...others] = [...properties(IDENTIFIER), ...content, ...properties(ADAPTER)];
+    const other = this.#firstPlaceCounts ? undefined : others.find((one) => one !== first);
+    if (other === undefined) return first;
+    const [one, two] = [first!, other].map((name) => (name === '' ? 'the base model' : JSON.stringify(name)));
+    throw badContent(
+      new Error(`the request asks for ${one} and for ${two}; name the adapter once, or the same everywhere`),
     );
   }
+}
 
-  /** Content of a key that is surely there or not at all: never the first item instead. */
-  private getAsText(key: string): string | undefined {
-    return this.containsKey(key) ? this.getAsString(key) : undefined;
+function textOf(bytes: Uint8Array, key: string): string {
+  try {
+    return UTF8.decode(bytes);
+  } catch {
+    throw badContent(new TypeError(`${key} is no UTF-8 text`));
   }
 }

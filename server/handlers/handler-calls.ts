@@ -167,6 +167,6 @@ function canceled(): AppError {
 }
 
 /** What can be sent to another thread. */
-function plain({ properties, content }: InputParts): InputParts {
-  return { properties: [...properties], content };
+function plain({ properties, ...rest }: InputParts): InputParts {
+  return { properties: [...properties], ...rest };
 }

@@ -194,18 +194,18 @@ export class HandlerModels implements HandlerService {
     return entry && { adapters: entry.adapters, hasWeights: entry.model.hasWeights };
   }
 
-  async handle({ model, adapter, properties, content }: HandlerRequest, call: CallContext): Promise<HandlerAnswer> {
+  async handle({ model, adapter, ...input }: HandlerRequest, call: CallContext): Promise<HandlerAnswer> {
     this.refuseLeaving(model);
     if (adapter !== undefined) {
       const code = await this.#codeOf(model, adapter);
       // It may have gone since the request was read.
       if (code === undefined)
         throw new AppError('ADAPTER_NOT_REGISTERED', `adapter ${JSON.stringify(adapter)} has no handler now`);
-      return this.ofAdapters.handle(code, { properties, content }, call);
+      return this.ofAdapters.handle(code, input, call);
     }
     const entry = this.#entries.get(model);
     if (entry === undefined) throw new AppError('MODEL_NOT_FOUND', `model ${model} has no handler`);
-    return entry.host.call('handle', { properties, content }, call);
+    return entry.host.call('handle', input, call);
   }
 
   async #codeOf(model: string, name: string): Promise<CodeOf | undefined> {

@@ -24,13 +24,13 @@ const receiptHeaders = (receipts: readonly Receipt[]): Record<string, string> =>
 /** Answers on the request's own connection, or with a token where the request asks for one. */
 export async function answerByHandler(
   handlers: HandlerService,
-  { model, adapter }: Pick<HandlerRequest, 'model' | 'adapter'>,
+  { model, adapter, firstPlaceCounts }: Omit<HandlerRequest, 'properties' | 'content'>,
   fields: readonly FormField[] | undefined,
   later: LaterAnswers,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const wanted = { ...handlerRequest(model, request, fields), adapter };
+  const wanted = { ...handlerRequest(model, request, fields), adapter, firstPlaceCounts };
   if (wantsLater(request)) {
     const sink = later.open();
     const call = { requestId: request.id, signal: sink.signal };

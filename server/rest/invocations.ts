@@ -74,10 +74,11 @@ async function invoke(
     return;
   }
   const fields = await readFields(request);
+  const firstPlaceCounts = compat === 'djl';
   const model = services.models.resolve(modelOf(request, fields));
   if (services.handlers?.serves(model.name)) {
     await requireRegistered(services, model.name, queryValues(request, 'adapter'));
-    await answerByHandler(services.handlers, { model: model.name }, fields, later, request, reply);
+    await answerByHandler(services.handlers, { model: model.name, firstPlaceCounts }, fields, later, request, reply);
     return;
   }
   const owner = model.answeredBy ?? model.name;
@@ -85,7 +86,14 @@ async function invoke(
   const places = await readPlaces(request, fields, read.value, model, (name) => isAdapter(services, owner, name));
   const adapter = await handledAdapter(services.handlers, model, places, compat);
   if (adapter !== undefined) {
-    await answerByHandler(services.handlers!, { model: owner, adapter }, fields, later, request, reply);
+    await answerByHandler(
+      services.handlers!,
+      { model: owner, adapter, firstPlaceCounts },
+      fields,
+      later,
+      request,
+      reply,
+    );
     return;
   }
   if (read.value === undefined) throw read.fault;

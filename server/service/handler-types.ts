@@ -10,6 +10,8 @@ export interface HandlerRequest {
   readonly properties: readonly (readonly [name: string, value: string])[];
   /** Query parameters, then the body under `data` or the fields of a form. */
   readonly content: readonly { readonly key: string; readonly value: Uint8Array }[];
+  /** True: of several places that name adapters the first counts. */
+  readonly firstPlaceCounts?: boolean | undefined;
 }
 
 /** What a custom handler answered. */

@@ -39,6 +39,46 @@ test('a batch has an input for each prefix, with the properties that all share',
   assert.deepEqual([third!.getAsString(), third!.getProperty('tenant')], ['no data', 'own']);
 });
 
+test('places that name adapters must agree, and with --compat djl the first counts', () => {
+  const identifier = 'X-Amzn-SageMaker-Adapter-Identifier';
+  const named = (properties: [string, string][], query: string[] = [], firstPlaceCounts = false) =>
+    new Input({ properties, content: query.map((name) => item('adapter', name)), firstPlaceCounts });
+  assert.equal(named([]).getAdapter(), undefined);
+  assert.equal(named([[identifier, 'fr']], ['fr', 'fr']).getAdapter(), 'fr');
+  assert.equal(named([[identifier, '']]).getAdapter(), '');
+  for (const [properties, query] of [
+    [[[identifier, 'fr']], ['de']],
+    [[[identifier, '']], ['de']],
+    [
+      [
+        ['adapter', 'de'],
+        ['adapter', 'fr'],
+      ],
+      [],
+    ],
+    [[], ['fr', 'de']],
+    [[['adapter', 'de']], ['fr']],
+  ] as [[string, string][], string[]][]) {
+    assert.throws(
+      () => named(properties, query).getAdapter(),
+      (error: Error & { code?: number }) =>
+        error.code === 400 && /^the request asks for .* and for /.test(error.message),
+      JSON.stringify([properties, query]),
+    );
+  }
+  assert.equal(
+    named(
+      [
+        [identifier, 'fr'],
+        ['adapter', 'de'],
+      ],
+      ['es'],
+      true,
+    ).getAdapter(),
+    'fr',
+  );
+});
+
 test('a batch of no size, or with an item outside of it, is refused', () => {
   const batch = (size: string, ...keys: string[]) =>
     new Input({ properties: [['batch_size', size]], content: keys.map((key) => item(key, '')) });
