@@ -26,12 +26,24 @@ const MAX_JUDGED = 1000;
 const MAX_LENGTH = 64;
 
 function judge(name: string): boolean {
+  if (saysAdapter(name)) return true;
+  return CHOICES.has(
+    wordsOf(name)
+      .filter((word) => word !== '' && word !== 'x')
+      .join(''),
+  );
+}
+
+/** Whether a name says by a word of its own that it is an adapter's, whatever stands around it. */
+export function saysAdapter(name: string): boolean {
   if (/adapt[eo]r/i.test(name.replace(/[^a-z]/gi, ''))) return true;
-  const words = name
+  return wordsOf(name).some((word) => WORDS.test(word));
+}
+
+function wordsOf(name: string): string[] {
+  return name
     .replaceAll('LoRA', 'Lora')
     .replace(/([a-z])([A-Z])/g, '$1 $2')
     .toLowerCase()
     .split(/[^a-z]+/);
-  if (words.some((word) => WORDS.test(word))) return true;
-  return CHOICES.has(words.filter((word) => word !== '' && word !== 'x').join(''));
 }

@@ -1,6 +1,6 @@
 /** Request bodies: bytes in, JSON value or plain text out, by content type. */
 import { AppError } from '../errors.js';
-import { looksLikeAdapter } from '../service/adapter-names.js';
+import { saysAdapter } from '../service/adapter-names.js';
 import { readCsv } from './csv.js';
 import { locateJsonFault, positionOf } from './json-position.js';
 import { findRepeatedKey } from './repeated-keys.js';
@@ -53,8 +53,9 @@ const REQUEST_FIELDS = ['inputs', 'messages', 'prompt', 'adapters'];
 const REQUEST_START = new RegExp(`^\\s*\\[?\\s*\\{\\s*["'](${REQUEST_FIELDS.join('|')})["']\\s*:`);
 
 /**
- * The request object that a text is; undefined where it is a prompt. What names an adapter is none, whatever else it is.
- * @throws AppError where it begins as a request and is broken, a key stands twice, or it is a list of such objects
+ * The request object that a text is; undefined where it is a prompt.
+ * @throws AppError where it begins as a request and is broken, a key stands twice, it is a list of such objects, or it is
+ * no request and names an adapter
  */
 export function requestObject(text: string): Record<string, unknown> | undefined {
   if (!/^\s*[{[]/.test(text)) return undefined;
@@ -66,14 +67,23 @@ export function requestObject(text: string): Record<string, unknown> | undefined
     return undefined;
   }
   const list = Array.isArray(value) ? value : [value];
-  if (!list.some(isRequest)) return undefined;
+  const names = list.filter(isObject).flatMap((one) => Object.keys(one));
+  if (!names.some((name) => REQUEST_FIELDS.includes(name))) {
+    const named = names.find(saysAdapter);
+    if (named !== undefined) throw namesAdapter(named);
+    return undefined;
+  }
   if (!isObject(value)) throw new AppError('INVALID_REQUEST', 'the body must be one request object, not a list');
   refuseRepeatedKeys(text);
   return value;
 }
 
-function isRequest(value: unknown): boolean {
-  return isObject(value) && Object.keys(value).some((key) => REQUEST_FIELDS.includes(key) || looksLikeAdapter(key));
+/** Other data than requests has an `alias` or a `selection`, too; what says adapter is too near a request to be a prompt. */
+function namesAdapter(field: string): AppError {
+  const description =
+    'looks like the adapter of a request, which has inputs (or messages, or prompt) beside it; where the text is a prompt, ' +
+    'send it as {"inputs": "..."} with content type application/json';
+  return new AppError('INVALID_REQUEST', `${field} ${description}`, { violations: [{ field, description }] });
 }
 
 function isJsonType(type: string): boolean {

@@ -1,7 +1,7 @@
 /** The names under which callers, their platforms, and other servers tell adapters. */
-import { looksLikeAdapter } from '../../sdk/adapter-names.js';
+import { looksLikeAdapter, saysAdapter } from '../../sdk/adapter-names.js';
 
-export { looksLikeAdapter };
+export { looksLikeAdapter, saysAdapter };
 
 /** Header in which SageMaker's platform tells the adapter of a request. */
 export const IDENTIFIER_HEADER = 'x-amzn-sagemaker-adapter-identifier';

@@ -166,6 +166,11 @@ test('bodies: no content type and curl forms count as JSON, text/plain is one in
   ]) {
     assert.equal((await send('text/plain', other)).status, 400, other);
   }
+  const near = (await (await send('text/plain', '{"adapter": "one", "text": "Hello"}')).json()) as { message: string };
+  assert.match(near.message, /^adapter looks like the adapter of a request, .* send it as \{"inputs": "\.\.\."\}/);
+  // Data for the model, which names an adapter in no form that anybody knows.
+  for (const prompt of ['{"alias": "Bob", "age": 7}', '[{"selection": [1, 2]}]'])
+    assert.equal((await send('text/plain', prompt)).status, 200);
   for (const prompt of ['{', '{"a": 1}', '{ braces }', '[1, 2]', '[{"a": 1}]', '[Scene: a street]'])
     assert.equal((await send('text/plain', prompt)).status, 200);
   assert.equal((await send('image/png', 'x')).status, 400);
