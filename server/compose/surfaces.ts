@@ -45,6 +45,7 @@ export async function createSurfaces(config: ServeConfig, parts: SurfaceParts): 
   });
   const health = new HealthState(HEALTH_SERVICES, parts.health);
   const listener = createListener({
+    maxBodyBytes: config.maxBodyBytes,
     handler: withCors(
       config.corsOrigins,
       connectHandler({

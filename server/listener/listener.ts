@@ -21,6 +21,8 @@ export interface ListenerOptions {
   readonly headersTimeoutMs?: number | undefined;
   /** Time for a request's body: HTTP/1.1 in all (408 after it), HTTP/2 between two pieces (reset). Default 60000. */
   readonly requestTimeoutMs?: number | undefined;
+  /** Bodies that are declared longer are not asked for (`Expect: 100-continue`): who answers refuses them. Default: any. */
+  readonly maxBodyBytes?: number | undefined;
   /** A connection without a request is closed after this time. Default 75000 (HTTP/1.1), 900000 (HTTP/2). */
   readonly idleTimeoutMs?: number | undefined;
   /** HTTP/2: requests at a time on one connection. Default 256. */
@@ -58,6 +60,8 @@ export function createListener(options: ListenerOptions): Listener {
   const undecided = new Set<net.Socket>();
   const requestTimeoutMs = options.requestTimeoutMs ?? 60_000;
   const h2IdleMs = options.idleTimeoutMs ?? 900_000;
+  const maxBodyBytes = options.maxBodyBytes ?? Number.POSITIVE_INFINITY;
+  const wantsBody = ({ headers }: AnyRequest): boolean => !(Number(headers['content-length']) > maxBodyBytes);
   let closing = false;
 
   const h1 = http.createServer({
@@ -75,6 +79,12 @@ export function createListener(options: ListenerOptions): Listener {
     assignRequestId(req, res);
     options.handler(req, res);
   });
+  h1.on('checkContinue', (req: http.IncomingMessage, res: http.ServerResponse) => {
+    if (wantsBody(req)) res.writeContinue();
+    // The client may send it all the same, or the next request: nobody could tell which.
+    else res.setHeader('connection', 'close');
+    h1.emit('request', req, res);
+  });
   h1.emit('listening'); // starts the timeout checks, which a server that never listens would not make
 
   const h2 = http2.createServer({
@@ -85,6 +95,10 @@ export function createListener(options: ListenerOptions): Listener {
     dropConnectionHeaders(res);
     assignRequestId(req, res);
     options.handler(req, res);
+  });
+  h2.on('checkContinue', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => {
+    if (wantsBody(req)) res.writeContinue();
+    h2.emit('request', req, res);
   });
   h2.on('sessionError', () => {}); // the session is destroyed already; there is no request to tell
   h2.on('session', (session) => {

@@ -12,6 +12,8 @@ const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 const EMPTY_SETTINGS = '\0\0\0\x04\0\0\0\0\0';
 /** Longest pause of a request's body. */
 const BODY_MS = 600;
+/** Longest body that is asked for. */
+const MAX_BODY = 100_000;
 const GET = 'GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
 
 /** Answers with what it was asked; some paths misbehave as frameworks do. */
@@ -30,6 +32,11 @@ function handler(req: AnyRequest, res: AnyResponse): void {
     req.resume().on('end', () => setTimeout(() => res.end('here it is'), 3 * BODY_MS));
     return;
   }
+  if (req.url === '/refused') {
+    res.statusCode = 413;
+    res.end('too long');
+    return;
+  }
   if (req.url === '/headers') {
     res.end(`last: ${req.headers['x-last']}`);
     return;
@@ -45,7 +52,13 @@ describe('listener', () => {
   let listener: Listener;
   let port: number;
   before(async () => {
-    listener = createListener({ handler, sniffTimeoutMs: 300, headersTimeoutMs: 400, requestTimeoutMs: BODY_MS });
+    listener = createListener({
+      handler,
+      sniffTimeoutMs: 300,
+      headersTimeoutMs: 400,
+      requestTimeoutMs: BODY_MS,
+      maxBodyBytes: MAX_BODY,
+    });
     await listener.listen('127.0.0.1', 0);
     port = listener.address!.port;
   });
@@ -68,6 +81,19 @@ describe('listener', () => {
     const response = await fetch(`http://127.0.0.1:${port}/a`, { method: 'POST', body: 'four' });
     assert.equal(await response.text(), '1.1 POST /a 4');
     assert.equal((await h2('/b')).body, '2.0 GET /b 0');
+  });
+
+  it('asks for no body that is declared too long', async () => {
+    const ask = async (path: string, length: number, body = '') => {
+      const { socket, received, closed } = await openRaw(port);
+      socket.write(`POST ${path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`);
+      while (received() === '') await once(socket, 'data');
+      if (body !== '') socket.end(body);
+      await closed;
+      return received();
+    };
+    assert.match(await ask('/a', 4, 'four'), /^HTTP\/1\.1 100 Continue.*1\.1 POST \/a 4$/s);
+    assert.match(await ask('/refused', MAX_BODY + 1), /^HTTP\/1\.1 413 .*connection: close.*too long$/is);
   });
 
   it('hands on every header of a request, however many there are', async () => {
