@@ -152,7 +152,7 @@ export function manageModels(
     functions,
     models: manager,
     adapters: {
-      get: (request) => adapters().get(request),
+      settled: (request) => adapters().settled(request),
       create: (request, call) => adapters().create(request, call),
       placeOf: (adapter) => adapters().placeOf(adapter),
       delete: (request, call) => adapters().delete(request, call),

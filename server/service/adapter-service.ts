@@ -135,6 +135,12 @@ export class Adapters implements AdapterService, AdapterLeases {
     return infoOf(this.core, findEntry(this.core, this.core.models.name(request.model), request.name), true);
   }
 
+  /** {@link get} once every change of the name that has begun is over. */
+  async settled(request: OfName): Promise<AdapterInfo> {
+    const model = this.core.models.name(request.model);
+    return this.core.book.exclusive(model, request.name.normalize('NFC'), () => this.get({ ...request, model }));
+  }
+
   async create(request: CreateAdapterRequest, call: CallContext): Promise<AdapterInfo> {
     const model = this.core.models.name(request.model);
     const there = this.registries.get(model)?.get(request.name.normalize('NFC'));

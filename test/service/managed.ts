@@ -8,7 +8,6 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { AdapterReader } from '../../server/adapters/adapter-reader.js';
 import { prepareAdapter } from '../../server/adapters/prepare-adapter.js';
 import { validateAdapter } from '../../server/adapters/validate-adapter.js';
-import type { RegistryStore } from '../../server/registry/types.js';
 import { type Adapters, createAdapterService } from '../../server/service/adapter-service.js';
 import type { CallContext } from '../../server/service/types.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
@@ -57,7 +56,9 @@ export interface Managed {
 
 /** Model `m`, or the one named. */
 export function managed(
-  options: { store?: RegistryStore; byteBudget?: number; random?: () => number; model?: string } = {},
+  options: { model?: string } & Partial<
+    Pick<Parameters<typeof createAdapterService>[0], 'store' | 'byteBudget' | 'random' | 'usersOf'>
+  > = {},
 ): Managed {
   const engine = new MemoryEngine();
   let reads = 0;

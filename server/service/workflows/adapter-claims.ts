@@ -1,10 +1,12 @@
 /** Adapters that workflows have registered: several workflows may name one, which then goes with the last of them. */
-import { AppError } from '../../errors.js';
+import { AppError, type ErrorReason } from '../../errors.js';
 import type { Leftovers } from '../adapter-leftovers.js';
-import type { AdapterService, CallContext, CreateAdapterRequest } from '../types.js';
+import type { AdapterInfo, AdapterService, CallContext, CreateAdapterRequest } from '../types.js';
 
 /** The part of adapter management that workflows need. */
-export type WorkflowAdapters = Pick<AdapterService, 'create' | 'get'> & {
+export type WorkflowAdapters = Pick<AdapterService, 'create'> & {
+  /** An adapter, once every change of its name that has begun is over: it may be going just now. */
+  settled(adapter: { model: string; name: string }): Promise<AdapterInfo>;
   /** Two sources of one place are equal, however they are spelled. */
   placeOf(adapter: { model: string; source: string }): string;
   /** Deletes what was registered at that time; what a client has put in its place since is not found. */
@@ -114,21 +116,32 @@ export class AdapterClaims {
     call: CallContext,
     past: AdapterPast | undefined,
   ): Promise<void> {
-    try {
+    const create = async () => {
       claim.createdAt = (await this.#adapters.create(request, call)).createdAt;
+    };
+    try {
+      return await create();
     } catch (error) {
-      if (!(error instanceof AppError) || error.reason !== 'ADAPTER_EXISTS') throw error;
-      if (past === undefined) return this.#requireSame(request);
-      const { source, createdAt } = await this.#adapters.get(request);
-      if (past !== 'shared') claim.createdAt = createdAt;
-      if (past !== 'older' || this.#isSame(request, source)) return;
-      await this.#adapters.create({ ...request, replace: true }, call);
+      if (!isReason(error, 'ADAPTER_EXISTS')) throw error;
     }
+    let there: AdapterInfo;
+    try {
+      there = await this.#adapters.settled(request);
+    } catch (error) {
+      // It was going. Those that are claimed stay, and this one is claimed by now.
+      if (isReason(error, 'ADAPTER_NOT_FOUND')) return create();
+      throw error;
+    }
+    const { source, createdAt } = there;
+    if (past === undefined && !this.#isSame(request, source)) throw taken(request, source);
+    if (past === 'own' || past === 'older') claim.createdAt = createdAt;
+    if (past !== 'older' || this.#isSame(request, source)) return;
+    await this.#adapters.create({ ...request, replace: true }, call);
   }
 
   /** A client may have changed it since it was claimed. */
   async #requireSame(request: ClaimRequest): Promise<void> {
-    const { source } = await this.#adapters.get(request);
+    const { source } = await this.#adapters.settled(request);
     if (!this.#isSame(request, source)) throw taken(request, source);
   }
 
@@ -143,9 +156,12 @@ function keyOf({ model, name }: { readonly model: string; readonly name: string 
   return JSON.stringify([model, name]);
 }
 
+function isReason(error: unknown, ...reasons: readonly ErrorReason[]): boolean {
+  return error instanceof AppError && reasons.includes(error.reason);
+}
+
 function ifStays(error: unknown): void {
-  if (error instanceof AppError && /^(ADAPTER_NOT_FOUND|MODEL_NOT_FOUND|ADAPTER_IN_USE)$/.test(error.reason)) return;
-  throw error;
+  if (!isReason(error, 'ADAPTER_NOT_FOUND', 'MODEL_NOT_FOUND', 'ADAPTER_IN_USE')) throw error;
 }
 
 function taken({ model, name, source }: ClaimRequest, other: string): AppError {
