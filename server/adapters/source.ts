@@ -128,6 +128,11 @@ export async function readInside(
   });
 }
 
+/** True for the names that lie in the folder of one adapter. */
+export function isAdapterFolder(names: readonly string[]): boolean {
+  return names.includes(CONFIG);
+}
+
 /** The adapters of a directory: every subfolder is one, named as the folder; other entries are returned as ignored. */
 export async function scanAdapterDirectory(dir: string): Promise<{ names: string[]; ignored: string[] }> {
   const names: string[] = [];

@@ -1,8 +1,9 @@
 /** Turns `--model [NAME=]DIR` or `[NAME=]FILE.gguf` into a model to load, looking at what lies in the folder but not yet into the weights. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { isBelow, realPathOf } from '../adapters/real-path.js';
 import { isRemoteUri, redactSource } from '../sources/source.js';
+import { adapterFolders } from './adapter-folders.js';
 import { ConfigError, NothingThere } from './config-error.js';
 import { adapterAsModel, type MergeSource, parseMerge, requireDistinct } from './merge.js';
 import {
@@ -14,6 +15,7 @@ import {
   modelOf,
   propertiesOf,
 } from './model-properties.js';
+import { isFolder, requireReadable } from './readable-folder.js';
 import type { ServingEnvironment } from './serving-env.js';
 import type { ServingProperties } from './serving-properties.js';
 import type { SettingValues } from './settings.js';
@@ -54,7 +56,6 @@ export interface FetchedModel {
 /** Names that fit into a path and a header unescaped. */
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-const isFolder = (place: string): boolean => statSync(place, { throwIfNoEntry: false })?.isDirectory() ?? false;
 const isGgufFile = (place: string): boolean =>
   /\.gguf$/i.test(place) && (statSync(place, { throwIfNoEntry: false })?.isFile() ?? false);
 
@@ -119,7 +120,7 @@ export function resolveModelFolder(
     );
   }
   const weightsFolder = isGgufFile(weights) ? path.dirname(weights) : weights;
-  const folders = adapterFolders(folder, weightsFolder, properties, settings.adapters, cwd);
+  const folders = adapterFolders(folder, weightsFolder, properties.adapters, settings.adapters, cwd);
   if (settings.adapters === undefined) for (const one of folders) requireWithin(one, within, () => 'option.adapters');
   const asked = settings.merge ?? properties.merge;
   const origin = settings.merge === undefined ? 'option.merge' : '--merge';
@@ -147,16 +148,6 @@ export function resolveModelFolder(
   };
 }
 
-/** What lies in a folder without access looks as if it were not there. */
-function requireReadable(folder: string, where: string): void {
-  try {
-    readdirSync(folder);
-    statSync(`${folder}/.`);
-  } catch (error) {
-    throw new ConfigError(`${where}: ${folder} cannot be read (${(error as NodeJS.ErrnoException).code})`);
-  }
-}
-
 /** What a folder names that is not the operator's must lie where models may come from, links followed. */
 function requireWithin(place: string, within: readonly string[] | undefined, where: () => string): void {
   const target = realPathOf(place);
@@ -170,28 +161,4 @@ function requireWithin(place: string, within: readonly string[] | undefined, whe
 function revisionRemark({ revision, modelId }: ServingProperties, fetched: string | undefined): string[] {
   const ofHub = fetched !== undefined && modelId !== undefined && !/^(s3|https?):/i.test(modelId);
   return revision === undefined || ofHub ? [] : [`option.revision=${revision} is ignored: it is for the id of a hub`];
-}
-
-function adapterFolders(
-  folder: string,
-  weights: string,
-  properties: ServingProperties,
-  flag: string | undefined,
-  cwd: string,
-): string[] {
-  if (flag !== undefined) {
-    const named = path.resolve(cwd, flag);
-    if (!isFolder(named)) throw new ConfigError(`--adapters ${flag}: there is no folder ${named}`);
-    requireReadable(named, `--adapters ${flag}`);
-    return [named];
-  }
-  if (properties.adapters !== undefined) {
-    const named = path.resolve(folder, properties.adapters);
-    if (!isFolder(named)) {
-      throw new ConfigError(`${path.join(folder, 'serving.properties')}: option.adapters names no folder: ${named}`);
-    }
-    return [named];
-  }
-  const candidates = [...new Set([path.join(folder, 'adapters'), path.join(weights, 'adapters')])];
-  return candidates.filter(isFolder);
 }

@@ -54,7 +54,8 @@ export class AdapterSync {
       return [];
     }
     const { names, ignored } = await scanAdapterDirectory(dir);
-    for (const entry of ignored) log.warn({ model, dir, entry }, 'not an adapter folder: ignored');
+    for (const entry of ignored)
+      log.warn({ model, dir, entry }, 'not an adapter folder: ignored, as each sub-folder is one');
     const entries: AdapterEntry[] = [];
     for (const folder of names) {
       const checked = checkAdapterName(folder);

@@ -125,6 +125,37 @@ test('a variable that is no setting is told, with names that are near', () => {
   assert.deepEqual(remarksOf({ LORAMUX_STATEDIR: '', LORAMUXSTATE: '1', loramux_port: '1' }), []);
 });
 
+test('folders of the user count where they are absolute, and others are told', () => {
+  const { environment, sources } = configOf([], { HOME: '/home/user', XDG_STATE_HOME: 'state', XDG_CACHE_HOME: './c' });
+  assert.deepEqual(environment.remarks, [
+    'XDG_STATE_HOME=state is ignored: it is no absolute path',
+    'XDG_CACHE_HOME=./c is ignored: it is no absolute path',
+  ]);
+  assert.deepEqual(sources.cacheDir, '/home/user/.cache/loramux');
+  assert.equal(sources.hubCache, '/home/user/.cache/huggingface/hub');
+  assert.deepEqual(configOf([], { HOME: '/home/user', XDG_STATE_HOME: '' }).environment.remarks, []);
+});
+
+test('a folder of adapters that is an adapter itself is refused with what would be right', () => {
+  const folder = mkdtempSync(path.join(root, 'pool-'));
+  const adapter = path.join(folder, 'sql');
+  mkdirSync(adapter);
+  writeFileSync(path.join(adapter, 'adapter_config.json'), '{}');
+  const told = `${adapter} is an adapter itself; name the folder whose sub-folders are adapters, such as ${folder}`;
+  const flag = `--adapters ${adapter}`;
+  assert.equal(faultOf(['serve', '--model', 'base', ...flag.split(' ')]), `${flag}: ${told}`);
+  const served = mkdtempSync(path.join(root, 'served-'));
+  const properties = path.join(served, 'serving.properties');
+  writeFileSync(path.join(served, 'config.json'), '{}');
+  writeFileSync(properties, `option.adapters=${adapter}\n`);
+  assert.equal(faultOf(['serve', '--model', served]), `${properties}: option.adapters=${adapter}: ${told}`);
+  assert.deepEqual(configOf(['--model', 'base', '--adapters', folder]).models[0]!.adapterFolders, [folder]);
+  // As PEFT saves several adapters at once: one in the folder, the others below it.
+  mkdirSync(path.join(adapter, 'other'));
+  writeFileSync(path.join(adapter, 'other', 'adapter_config.json'), '{}');
+  assert.deepEqual(configOf(['--model', 'base', '--adapters', adapter]).models[0]!.adapterFolders, [adapter]);
+});
+
 test('what Kubernetes sets for a service named loramux is no setting of the server', () => {
   const address = 'tcp://10.0.0.7:80';
   const link = { HOST: '10.0.0.7', PORT: '80', PROTO: 'tcp', ADDR: '10.0.0.7' };
@@ -280,6 +311,10 @@ test('the registry is kept for each port and model, unless it is named or there 
     'a model may be added',
   );
   assert.notEqual(dirOf(['--model', 'base', '--port', '8081']), dirOf(['--model', 'base']));
+  for (const ignored of ['', 'state', './state']) {
+    const inHome = dirOf(['--model', 'base'], { ...env, XDG_STATE_HOME: ignored });
+    assert.match(inHome, /^\/home\/user\/\.local\/state\/loramux\//);
+  }
   assert.equal(dirOf(['--state-dir', 'kept']), path.join(root, 'kept'));
   const url = 'postgres://loramux@127.0.0.1:5432/registry';
   assert.deepEqual(place(['--registry', url]), { kind: 'postgres', url });
