@@ -53,6 +53,7 @@ async function main(): Promise<void> {
   }
   if (invocation.kind === 'validate') {
     const { checkAdapter } = await import('./check-adapter.js');
+    for (const remark of invocation.remarks) process.stderr.write(`loramux: ${remark}\n`);
     const { text, valid } = await checkAdapter(invocation);
     process.stdout.write(text);
     process.exitCode = valid ? 0 : EXIT_REFUSED;

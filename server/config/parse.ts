@@ -10,12 +10,14 @@ import {
   readCommandLine,
 } from './command-line.js';
 import { asConfigError } from './config-error.js';
+import { unknownVariables } from './foreign-variables.js';
 import { type ModelSource, resolveModelFolder } from './model-folder.js';
 import { readSettings } from './read-settings.js';
 import { isRemoteModel, type RemoteModel, remoteModelOf, withRevision } from './remote-model.js';
 import { demoModel, existingFolder, type ServeConfig, type Surroundings, serveConfig } from './serve-config.js';
 import { NO_SERVING_ENVIRONMENT } from './serving-env.js';
 import { sourceSettings } from './source-flags.js';
+import { ignoredFolders } from './user-folders.js';
 
 /** What `loramux validate` checks. */
 export interface AdapterCheck {
@@ -26,6 +28,8 @@ export interface AdapterCheck {
   readonly sources: SourceSettings;
   readonly baseCheck: ServeConfig['baseCheck'];
   readonly json: boolean;
+  /** Remarks for standard error: variables that mean nothing here. */
+  readonly remarks: readonly string[];
 }
 
 /** What the command line asks for. */
@@ -86,6 +90,7 @@ function adapterCheck({ source, model, json = false, flags }: CheckArguments, ar
     sources: sourceSettings(settings, around),
     baseCheck: settings.baseCheck,
     json,
+    remarks: [...unknownVariables(env), ...ignoredFolders(env)],
   };
 }
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { RegistryPlace } from '../registry/open-registry.js';
 import { ConfigError } from './config-error.js';
+import { userFolder } from './user-folders.js';
 
 /** What the place depends on. */
 export interface RegistryWish {
@@ -25,8 +26,8 @@ export function stateFolder(wish: Omit<RegistryWish, 'registry'>): string | unde
   const { stateDir, port, model, env, cwd } = wish;
   if (stateDir === 'none') return undefined;
   if (stateDir !== undefined) return path.resolve(cwd, stateDir);
-  const home = env.XDG_STATE_HOME ?? (env.HOME === undefined ? undefined : path.join(env.HOME, '.local', 'state'));
-  if (model === undefined || port === 0 || !home || !path.isAbsolute(home)) return undefined;
+  const home = userFolder(env, 'XDG_STATE_HOME');
+  if (model === undefined || port === 0 || home === undefined) return undefined;
   const id = createHash('sha256').update(path.resolve(model.path)).digest('hex').slice(0, 8);
   return path.join(home, 'loramux', `${port}-${model.name}-${id}`);
 }

@@ -13,6 +13,7 @@ import { type ServingEnvironment, servingEnvironment } from './serving-env.js';
 import { SERVING_KEYS } from './serving-keys.js';
 import type { SettingValues } from './settings.js';
 import { type SourceFlag, sourceSettings } from './source-flags.js';
+import { ignoredFolders } from './user-folders.js';
 
 /** Everything the server is started with. */
 export interface ServeConfig
@@ -76,7 +77,9 @@ export function serveConfig(settings: SettingValues, surroundings: Surroundings)
   const { adapterHandlers: codeFolders, ...rest } = values;
   const others = modelStore !== undefined || workflow.length > 0;
   const serving = servingEnvironment(surroundings.env);
-  const variables = { ...serving, remarks: [...unknownVariables(surroundings.env), ...serving.remarks] };
+  const { env } = surroundings;
+  const remarks = [...unknownVariables(env), ...ignoredFolders(env), ...serving.remarks];
+  const variables = { ...serving, remarks };
   const named = variables.defaults.find(({ key }) => key === SERVING_KEYS.modelId.key);
   const alone = model.length === 0 && !others;
   const given = alone ? [named?.value ?? demoModel(surroundings)] : model;
@@ -110,7 +113,7 @@ export function serveConfig(settings: SettingValues, surroundings: Surroundings)
     model.length > 0 || (alone && named !== undefined)
       ? keptAs(all[0]!)
       : keptBy(modelStore ?? workflow[0], surroundings.cwd);
-  const wish = { stateDir, registry, port: settings.port, model: own, env: surroundings.env, cwd: surroundings.cwd };
+  const wish = { stateDir, registry, port: settings.port, model: own, env, cwd };
   const workflows = workflow.map((given) => {
     const place = path.resolve(surroundings.cwd, given);
     if (statSync(place, { throwIfNoEntry: false })) return place;

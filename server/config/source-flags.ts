@@ -4,6 +4,7 @@ import { SourceRules } from '../sources/source-rules.js';
 import type { SourceSettings } from '../sources/source-settings.js';
 import { ConfigError } from './config-error.js';
 import type { SettingValues } from './settings.js';
+import { userFolder } from './user-folders.js';
 
 /** Flags that end up in {@link SourceSettings}. */
 export type SourceFlag =
@@ -31,7 +32,7 @@ export function sourceSettings(
   } catch (error) {
     throw new ConfigError(`--allow-source ${(error as Error).message}`, { cause: error });
   }
-  const userCache = value('XDG_CACHE_HOME') ?? path.join(value('HOME') ?? cwd, '.cache');
+  const userCache = userFolder(env, 'XDG_CACHE_HOME') ?? path.join(cwd, '.cache');
   const endpoint = flags.s3Endpoint ?? value('AWS_ENDPOINT_URL_S3') ?? value('AWS_ENDPOINT_URL');
   const hub = flags.hubEndpoint ?? value('HF_ENDPOINT') ?? 'https://huggingface.co';
   return {

@@ -82,11 +82,11 @@ describe('validation', () => {
     assert.equal((await fetch(`${url}/ping`)).status, 200);
   });
 
-  /** `loramux validate`, with nothing of this machine's caches. */
-  const run = (source: string, model = `${GOLDEN}models/llama`, flags: readonly string[] = []) =>
+  /** `loramux validate`, with nothing of this machine's caches; `more`: added to the environment. */
+  const run = (source: string, model = `${GOLDEN}models/llama`, flags: readonly string[] = [], more = {}) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
       const args = [MAIN, 'validate', '--model', model, ...flags, source];
-      const env = { ...process.env, HF_HUB_CACHE: path.join(dir, 'no-hub-cache') };
+      const env = { ...process.env, HF_HUB_CACHE: path.join(dir, 'no-hub-cache'), ...more };
       execFile(process.execPath, args, { env }, (error, stdout, stderr) =>
         resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
       );
@@ -109,6 +109,16 @@ describe('validation', () => {
     const none = await run(adapter, modelWith('option.enable_lora=false'));
     assert.deepEqual([none.code, none.stdout], [2, '']);
     assert.match(none.stderr, /is served without LoRA/);
+  });
+
+  test('tells of variables that are no settings, as serve does, beside its report', async () => {
+    const more = { LORAMUX_CACHEDIR: '/x', LORAMUX_MAX_BATCH: '8', XDG_CACHE_HOME: 'cache' };
+    const { code, stdout, stderr } = await run(`${GOLDEN}adapters/llama/all-r8`, undefined, ['--json'], more);
+    assert.deepEqual([code, (JSON.parse(stdout) as Report).valid], [0, true]);
+    assert.deepEqual(stderr.trimEnd().split('\n'), [
+      'loramux: LORAMUX_CACHEDIR is ignored: there is no such setting; near names: LORAMUX_CACHE_DIR',
+      'loramux: XDG_CACHE_HOME=cache is ignored: it is no absolute path',
+    ]);
   });
 
   test('model and adapter may be elsewhere', async (t) => {
