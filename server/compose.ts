@@ -47,7 +47,11 @@ export async function composeServer(
   log: Logger,
   hardware: GraphicsHardware = { devices: [], software: undefined },
 ): Promise<Server> {
-  const store = openRegistry(config.registry, (error) => log.warn({ err: error }, 'the registry is not reachable'));
+  const store = openRegistry(config.registry, {
+    lost: (error) => log.warn({ err: error }, 'the registry is not reachable'),
+    back: () => log.info('the registry is reachable again'),
+    remark: (what) => log.warn(what),
+  });
   const sources = createSourceResolver(config.sources);
   const roots = [...config.allowPaths];
   const others = { sources, adapters: () => adapters, handlers: () => handlers };

@@ -1,4 +1,5 @@
 /** Looks for changes when woken and from time to time, and hands them on one call at a time. */
+import type { Reachability } from './reachability.js';
 import type { FollowedChange } from './types.js';
 
 /** What was found after a revision. */
@@ -13,24 +14,22 @@ export class Follower {
   private revision: number;
   private readonly look: (after: number) => Promise<Look>;
   private readonly onChange: (changes: readonly FollowedChange[]) => Promise<void> | void;
-  private readonly onError: (error: unknown) => void;
+  private readonly reachability: Reachability;
   private readonly timer: NodeJS.Timeout | undefined;
   private running: Promise<void> | undefined;
   private again = false;
   private stopped = false;
-  /** True from a failed look to the next that succeeds: a database that is away is told once. */
-  private failing = false;
 
   constructor(
     revision: number,
     look: (after: number) => Promise<Look>,
     onChange: (changes: readonly FollowedChange[]) => Promise<void> | void,
-    options: { readonly pollMs: number; readonly onError: (error: unknown) => void },
+    options: { readonly pollMs: number; readonly reachability: Reachability },
   ) {
     this.revision = revision;
     this.look = look;
     this.onChange = onChange;
-    this.onError = options.onError;
+    this.reachability = options.reachability;
     if (options.pollMs > 0) {
       this.timer = setInterval(() => this.wake(), options.pollMs);
       this.timer.unref();
@@ -46,13 +45,8 @@ export class Follower {
     }
     this.running = this.run()
       .then(
-        () => {
-          this.failing = false;
-        },
-        (error: unknown) => {
-          if (!this.failing) this.onError(error);
-          this.failing = true;
-        },
+        () => this.reachability.works(this),
+        (error: unknown) => this.reachability.failed(this, error),
       )
       .finally(() => {
         this.running = undefined;
@@ -67,6 +61,7 @@ export class Follower {
     this.stopped = true;
     clearInterval(this.timer);
     await this.running;
+    this.reachability.left(this);
   }
 
   private async run(): Promise<void> {

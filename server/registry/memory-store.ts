@@ -1,5 +1,6 @@
 /** The registry of a server that keeps nothing: the same rules, in the memory of this process. */
 import { Follower } from './follower.js';
+import { Reachability } from './reachability.js';
 import {
   type ChangeAuthor,
   type EventQuery,
@@ -26,6 +27,8 @@ export class MemoryStore implements RegistryStore {
   private log: StoredEvent[] = [];
   private revision = 0;
   private readonly followers = new Set<Follower>();
+  /** Nothing can be lost. */
+  private readonly reachability = new Reachability({ lost: () => {}, back: () => {} });
 
   async get(key: RecordKey): Promise<StoredRecord | undefined> {
     return this.records.get(id(key));
@@ -71,7 +74,7 @@ export class MemoryStore implements RegistryStore {
 
   follow(revision: number, onChange: (changes: readonly FollowedChange[]) => Promise<void> | void) {
     const look = async (after: number) => ({ revision: this.revision, changes: this.changesAfter(after) });
-    const follower = new Follower(revision, look, onChange, { pollMs: 0, onError: () => {} });
+    const follower = new Follower(revision, look, onChange, { pollMs: 0, reachability: this.reachability });
     this.followers.add(follower);
     return async () => {
       this.followers.delete(follower);

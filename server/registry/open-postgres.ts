@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kysely, PostgresDialect, sql } from 'kysely';
 import pg from 'pg';
+import { Reachability, type RegistryNews } from './reachability.js';
 import { lockSchema, migrate, type RegistryTables } from './schema.js';
 import { SqlStore, unusable } from './sql-store.js';
 import type { RegistryStore } from './types.js';
@@ -34,12 +35,9 @@ const types = {
  * @param silentMs how long a connection may bring nothing while it is used
  * @throws AppError REGISTRY_UNAVAILABLE
  */
-export async function openPostgres(
-  url: string,
-  onError: (error: unknown) => void,
-  silentMs = SILENT_MS,
-): Promise<RegistryStore> {
+export async function openPostgres(url: string, news: RegistryNews, silentMs = SILENT_MS): Promise<RegistryStore> {
   const place = placeOf(url);
+  const reachability = new Reachability(news);
   const settings = {
     connectionString: url,
     types,
@@ -51,22 +49,24 @@ export async function openPostgres(
   const connect = (max: number) => {
     // Those that are not used are closed before that.
     const pool = new pg.Pool({ ...settings, max, stream: () => impatient(silentMs), idleTimeoutMillis: silentMs / 2 });
-    pool.on('error', onError); // A connection that breaks while idle; the next query opens another.
+    // A connection that breaks while idle; the next query opens another.
+    pool.on('error', (error) => reachability.failed('idle', error));
     // In use, but between two queries, it has no other listener, and the error would be nobody's. The next query fails.
     pool.on('connect', (client) => client.on('error', () => {}));
     return new Kysely<RegistryTables>({ dialect: new PostgresDialect({ pool }) });
   };
   const db = connect(4);
   try {
-    await db.transaction().execute(async (transaction) => {
+    const repaired = await db.transaction().execute(async (transaction) => {
       await lockSchema(transaction);
-      await migrate(transaction);
+      return migrate(transaction);
     });
+    if (repaired !== undefined) news.remark(`the registry ${place}: ${repaired}`);
   } catch (error) {
     await db.destroy().catch(() => {});
     throw unusable(`the registry ${place} cannot be opened`, error);
   }
-  const listener = new Listener(settings, () => store.wake(), onError);
+  const listener = new Listener(settings, () => store.wake(), reachability);
   const store: SqlStore = new SqlStore(db, connect(2), {
     place,
     pollMs: POLL_MS,
@@ -74,7 +74,7 @@ export async function openPostgres(
       await sql`select pg_notify(${CHANNEL}, ${String(revision)})`.execute(transaction);
     },
     onClose: () => listener.close(),
-    onError,
+    reachability,
   });
   void listener.connect();
   return store;
@@ -102,15 +102,15 @@ function placeOf(url: string): string {
 class Listener {
   private readonly settings: pg.ClientConfig;
   private readonly onNotice: () => void;
-  private readonly onError: (error: unknown) => void;
+  private readonly reachability: Reachability;
   private client: pg.Client | undefined;
   private retry: NodeJS.Timeout | undefined;
   private closed = false;
 
-  constructor(settings: pg.ClientConfig, onNotice: () => void, onError: (error: unknown) => void) {
+  constructor(settings: pg.ClientConfig, onNotice: () => void, reachability: Reachability) {
     this.settings = settings;
     this.onNotice = onNotice;
-    this.onError = onError;
+    this.reachability = reachability;
   }
 
   async connect(): Promise<void> {
@@ -121,7 +121,7 @@ class Listener {
     const onLost = (error?: unknown) => {
       if (lost || this.closed) return;
       lost = true;
-      if (error !== undefined) this.onError(error);
+      if (error !== undefined) this.reachability.failed(this, error);
       void client.end().catch(() => {});
       this.retry = setTimeout(() => void this.connect(), RELISTEN_MS);
       this.retry.unref();
@@ -132,6 +132,7 @@ class Listener {
     try {
       await client.connect();
       await client.query(`listen ${CHANNEL}`);
+      this.reachability.works(this);
       this.onNotice(); // What was written while nobody listened.
     } catch (error) {
       onLost(error);

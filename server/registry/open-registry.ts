@@ -1,6 +1,7 @@
 /** Opens the registry where the configuration says. */
 import { MemoryStore } from './memory-store.js';
 import { OpeningStore } from './opening-store.js';
+import type { RegistryNews } from './reachability.js';
 import type { RegistryStore } from './types.js';
 
 /** Where the registry is kept. */
@@ -17,17 +18,14 @@ export interface OpeningRegistry extends RegistryStore {
 
 /**
  * Begins to open it. The libraries of databases take their time to load: only what needs the registry waits for them.
- * @param onError told of failures that heal by themselves, such as a lost connection
+ * @param news told of failures that heal by themselves, such as a lost connection
  */
-export function openRegistry(place: RegistryPlace, onError: (error: unknown) => void): OpeningRegistry {
+export function openRegistry(place: RegistryPlace, news: RegistryNews): OpeningRegistry {
   if (place.kind === 'memory') return Object.assign(new MemoryStore(), { opened: async () => {} });
-  return new OpeningStore(open(place, onError));
+  return new OpeningStore(open(place, news));
 }
 
-async function open(
-  place: Exclude<RegistryPlace, { kind: 'memory' }>,
-  onError: (error: unknown) => void,
-): Promise<RegistryStore> {
-  if (place.kind === 'folder') return (await import('./open-sqlite.js')).openSqlite(place.dir, onError);
-  return (await import('./open-postgres.js')).openPostgres(place.url, onError);
+async function open(place: Exclude<RegistryPlace, { kind: 'memory' }>, news: RegistryNews): Promise<RegistryStore> {
+  if (place.kind === 'folder') return (await import('./open-sqlite.js')).openSqlite(place.dir, news);
+  return (await import('./open-postgres.js')).openPostgres(place.url, news);
 }

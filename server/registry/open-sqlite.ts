@@ -5,6 +5,7 @@ import { Kysely } from 'kysely';
 import Database from 'libsql/promise';
 import { makeFolder } from '../folders.js';
 import { libsqlDialect, whenFree } from './libsql-dialect.js';
+import { Reachability, type RegistryNews } from './reachability.js';
 import { migrate, type RegistryTables } from './schema.js';
 import { SqlStore, unusable } from './sql-store.js';
 import type { RegistryStore } from './types.js';
@@ -19,7 +20,7 @@ const POLL_MS = 300;
  */
 export async function openSqlite(
   stateDir: string,
-  onError: (error: unknown) => void,
+  news: RegistryNews,
   pragmas: readonly string[] = [],
 ): Promise<RegistryStore> {
   const file = join(stateDir, 'registry.db');
@@ -33,11 +34,13 @@ export async function openSqlite(
     await whenFree(() => database.exec('pragma journal_mode = wal'));
     await database.exec('pragma synchronous = full');
     chmodSync(file, 0o600);
-    await db.transaction().execute(migrate);
+    const repaired = await db.transaction().execute(migrate);
+    if (repaired !== undefined) news.remark(`the registry ${file}: ${repaired}`);
     for (const pragma of pragmas) await database.exec(`pragma ${pragma}`);
     // Beside the write-ahead log readers wait for no writer.
+    const reachability = new Reachability(news);
     const reads = new Kysely<RegistryTables>({ dialect: libsqlDialect(new Database(file, {})) });
-    return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, explain: damageOf, onError });
+    return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, explain: damageOf, reachability });
   } catch (error) {
     await db?.destroy().catch(() => {});
     throw unusable(

@@ -1,5 +1,6 @@
 /** Tables of the registry, and the steps that bring an older database to them. The same SQL on SQLite and Postgres. */
 import { type Kysely, sql } from 'kysely';
+import { repairHead } from './repair.js';
 
 /** The one row whose update every writer waits for: it hands out revisions in the order of commits. */
 export interface HeadTable {
@@ -89,9 +90,10 @@ const SCHEMA_VERSION = STEPS.length;
 
 /**
  * Creates the tables or brings them up to date, in the transaction that `db` is.
+ * @returns what was wrong in them and was put right, if anything was
  * @throws Error where a later version of the program has written the database
  */
-export async function migrate(db: Kysely<RegistryTables>): Promise<void> {
+export async function migrate(db: Kysely<RegistryTables>): Promise<string | undefined> {
   await db.schema
     .createTable('loramux_schema')
     .ifNotExists()
@@ -107,6 +109,7 @@ export async function migrate(db: Kysely<RegistryTables>): Promise<void> {
   for (const step of STEPS.slice(version)) await step(db);
   if (found === undefined) await db.insertInto('loramux_schema').values({ version: SCHEMA_VERSION }).execute();
   else if (version < SCHEMA_VERSION) await db.updateTable('loramux_schema').set({ version: SCHEMA_VERSION }).execute();
+  return repairHead(db);
 }
 
 /** Serialises what would create the tables twice at once; where the database needs it. */

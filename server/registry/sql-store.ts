@@ -2,6 +2,7 @@
 import type { Kysely, Transaction } from 'kysely';
 import { AppError } from '../errors.js';
 import { Follower } from './follower.js';
+import type { Reachability } from './reachability.js';
 import { eventOf, eventRow, recordOf } from './rows.js';
 import type { RegistryTables } from './schema.js';
 import {
@@ -30,8 +31,8 @@ export interface SqlStoreOptions {
   readonly onClose?: (() => Promise<void>) | undefined;
   /** What is told of an error of the database in its place; absent = the error. */
   readonly explain?: ((error: unknown) => unknown) | undefined;
-  /** Told when a look for changes fails; the next one tries again. */
-  readonly onError: (error: unknown) => void;
+  /** Told when a look for changes fails, as the next one tries again. */
+  readonly reachability: Reachability;
 }
 
 /** The one implementation of {@link RegistryStore}. */
@@ -109,8 +110,8 @@ export class SqlStore implements RegistryStore {
   }
 
   follow(revision: number, onChange: (changes: readonly FollowedChange[]) => Promise<void> | void) {
-    const { pollMs, onError } = this.options;
-    const follower = new Follower(revision, (after) => this.changesAfter(after), onChange, { pollMs, onError });
+    const { pollMs, reachability } = this.options;
+    const follower = new Follower(revision, (after) => this.changesAfter(after), onChange, { pollMs, reachability });
     this.followers.add(follower);
     return async () => {
       this.followers.delete(follower);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import Database from 'libsql/promise';
 import { openSqlite } from '../../server/registry/open-sqlite.js';
+import { UNHEARD } from './stores.js';
 
 function stateDir(t: TestContext): string {
   const dir = mkdtempSync(join(tmpdir(), 'loramux-state-'));
@@ -15,13 +16,10 @@ function stateDir(t: TestContext): string {
 
 async function refusal(dir: string, why: RegExp): Promise<void> {
   const file = join(dir, 'registry.db').replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&');
-  await assert.rejects(
-    openSqlite(dir, () => {}),
-    {
-      reason: 'REGISTRY_UNAVAILABLE',
-      message: new RegExp(`^the registry ${file} cannot be opened: ${why.source}; .*--state-dir`),
-    },
-  );
+  await assert.rejects(openSqlite(dir, UNHEARD), {
+    reason: 'REGISTRY_UNAVAILABLE',
+    message: new RegExp(`^the registry ${file} cannot be opened: ${why.source}; .*--state-dir`),
+  });
 }
 
 test('a folder, a text and half a database are told apart', async (t) => {

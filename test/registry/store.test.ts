@@ -11,7 +11,7 @@ import { MemoryStore } from '../../server/registry/memory-store.js';
 import { openPostgres } from '../../server/registry/open-postgres.js';
 import { openSqlite } from '../../server/registry/open-sqlite.js';
 import { type FollowedChange, RegistryConflict, type RegistryStore } from '../../server/registry/types.js';
-import { NO_POSTGRES, postgresDatabase, sqliteDatabase, type TestDatabase } from './stores.js';
+import { listening, NO_POSTGRES, postgresDatabase, sqliteDatabase, type TestDatabase, UNHEARD } from './stores.js';
 
 const author = { actor: 'tester', requestId: 'r1' };
 const key = (name: string, scope = 'm') => ({ kind: 'adapter', scope, name });
@@ -169,6 +169,32 @@ function contract(name: string, make: () => Promise<TestDatabase>, skip: string 
       await until(() => seen.length > 8);
     });
 
+    it('takes changes where the head is behind what is stored, or gone, and tells what was put right', async (t) => {
+      const on = await database(t);
+      if (on.run === undefined) return t.skip('it has no tables');
+      const before = await on.open();
+      for (const name of ['a', 'b', 'c']) await before.write([put(name, 1)], author);
+      await before.close();
+      const spoilt: readonly (readonly [string, RegExp])[] = [
+        ['update loramux_head set revision = 1', /its count of changes was 1, but it has change 3: .* put right/],
+        ['delete from loramux_head', /its count of changes was 0, but it has change 4/],
+        ['delete from loramux_event; update loramux_head set revision = 2', /its count of changes was 2, .* change 5/],
+      ];
+      for (const [statement, told] of spoilt) {
+        await on.run(statement);
+        const { heard, news } = listening();
+        const store = await on.open(news);
+        assert.equal(heard.length, 1);
+        assert.match(heard[0]!, told);
+        await store.write([put('d', statement)], author);
+        assert.equal((await store.get(key('d')))?.body, statement);
+        await store.close();
+      }
+      const { heard, news } = listening();
+      await (await on.open(news)).close();
+      assert.deepEqual(heard, []);
+    });
+
     it('opens once where several processes open a new one at the same time', async (t) => {
       const on = await database(t);
       const stores = await Promise.all([1, 2, 3].map(() => on.open()));
@@ -196,18 +222,16 @@ const unavailable = (pattern: RegExp) => (error: unknown) => {
 };
 
 describe('a registry that cannot be used', () => {
-  const ignore = (): void => {};
-
   it('in a folder is refused with the reason, and what is there is left', async (t) => {
     const dir = mkdtempSync(join(tmpdir(), 'loramux-registry-'));
     t.after(() => rmSync(dir, { recursive: true }));
     writeFileSync(join(dir, 'file'), 'x');
-    await assert.rejects(openSqlite(join(dir, 'file'), ignore), unavailable(/file.*cannot be opened: /));
+    await assert.rejects(openSqlite(join(dir, 'file'), UNHEARD), unavailable(/file.*cannot be opened: /));
     writeFileSync(
       join(dir, 'registry.db'),
       'this is no database, whatever its name says; it is long enough'.repeat(50),
     );
-    await assert.rejects(openSqlite(dir, ignore), unavailable(/cannot be opened: it is no SQLite database/));
+    await assert.rejects(openSqlite(dir, UNHEARD), unavailable(/cannot be opened: it is no SQLite database/));
   });
 
   for (const [what, pragma, said] of [
@@ -220,7 +244,7 @@ describe('a registry that cannot be used', () => {
       const before = await on.open();
       await before.write([put('before', 1)], author);
       await before.close();
-      const store = await openSqlite(on.place, ignore, [pragma]);
+      const store = await openSqlite(on.place, UNHEARD, [pragma]);
       t.after(() => store.close());
       const kept = ['before'];
       const filling = async () => {
@@ -247,7 +271,7 @@ describe('a registry that cannot be used', () => {
   });
 
   it('on a server that is not there is refused without the password', async () => {
-    await assert.rejects(openPostgres('postgres://u:secret@127.0.0.1:1/x', ignore), (error: AppError) => {
+    await assert.rejects(openPostgres('postgres://u:secret@127.0.0.1:1/x', UNHEARD), (error: AppError) => {
       assert.doesNotMatch(error.message, /secret/);
       return unavailable(/postgres:\/\/127\.0\.0\.1:1\/x cannot be opened/)(error);
     });
@@ -310,8 +334,10 @@ describe('a Postgres server that cuts every connection', { skip: NO_POSTGRES }, 
 async function passage(t: TestContext, place: string) {
   const { hostname, port } = new URL(place);
   let silent = false;
+  let refusing = false;
   const sockets = new Set<net.Socket>();
   const server = net.createServer((near) => {
+    if (refusing) return void near.destroy();
     const far = net.connect(Number(port || 5432), hostname);
     for (const [from, to] of [
       [near, far],
@@ -339,6 +365,13 @@ async function passage(t: TestContext, place: string) {
     speak: () => {
       silent = false;
     },
+    goAway: () => {
+      refusing = true;
+      for (const socket of sockets) socket.destroy();
+    },
+    comeBack: () => {
+      refusing = false;
+    },
   };
 }
 
@@ -347,7 +380,7 @@ describe('a Postgres server that falls silent', { skip: NO_POSTGRES, timeout: 60
     const on = await postgresDatabase();
     t.after(() => on.drop());
     const { place, fallSilent, speak } = await passage(t, on.place);
-    const here = await openPostgres(place, () => {}, 500);
+    const here = await openPostgres(place, UNHEARD, 500);
     const there = await on.open();
     t.after(() => there.close());
     const { until, stop } = followed(here);
@@ -361,5 +394,30 @@ describe('a Postgres server that falls silent', { skip: NO_POSTGRES, timeout: 60
     await stop();
     fallSilent();
     await here.close();
+  });
+});
+
+describe('a Postgres server that goes away', { skip: NO_POSTGRES, timeout: 60_000 }, () => {
+  it('is told once, however many connections it had and attempts there are, and once when it is back', async (t) => {
+    const on = await postgresDatabase();
+    t.after(() => on.drop());
+    const { place, goAway, comeBack } = await passage(t, on.place);
+    const { heard, news } = listening();
+    const store = await openPostgres(place, news);
+    t.after(() => store.close());
+    const followers = [1, 2, 3].map(() => followed(store));
+    await Promise.all(Array.from({ length: 8 }, (_, i) => store.write([put(`n${i}`, i)], author)));
+    for (const { until } of followers) await until((seen) => seen.length >= 8);
+    for (const outage of ['first', 'second']) {
+      goAway();
+      // Longer than all that tries again takes.
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      await assert.rejects(store.write([put('lost', 1)], author), unavailable(/cannot be written: /));
+      comeBack();
+      while (heard.at(-1) !== 'back') await new Promise((resolve) => setTimeout(resolve, 20));
+      await store.write([put(outage, 1)], author);
+    }
+    assert.deepEqual(heard, ['lost', 'back', 'lost', 'back']);
+    await Promise.all(followers.map(({ stop }) => stop()));
   });
 });
