@@ -1,5 +1,5 @@
 /** The registry in a file of a state folder. */
-import { accessSync, chmodSync, constants, statSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Kysely } from 'kysely';
 import Database from 'libsql/promise';
@@ -9,6 +9,7 @@ import { Reachability, type RegistryNews } from './reachability.js';
 import { migrate, type RegistryTables } from './schema.js';
 import { SqlStore, unusable } from './sql-store.js';
 import type { RegistryStore } from './types.js';
+import { damageWithin } from './wal-damage.js';
 
 /** How often changes by other processes are looked for. */
 const POLL_MS = 300;
@@ -27,6 +28,7 @@ export async function openSqlite(
   let db: Kysely<RegistryTables> | undefined;
   try {
     makeFolder(stateDir);
+    requireWholeLog(file, news);
     const database = new Database(file, {});
     db = new Kysely<RegistryTables>({ dialect: libsqlDialect(database) });
     await whenFree(() => requireOwn(database));
@@ -40,17 +42,43 @@ export async function openSqlite(
     // Beside the write-ahead log readers wait for no writer.
     const reachability = new Reachability(news);
     const reads = new Kysely<RegistryTables>({ dialect: libsqlDialect(new Database(file, {})) });
-    return new SqlStore(db, reads, { place: file, pollMs: POLL_MS, explain: damageOf, reachability });
+    // A copy of the one file, made while no server runs, has everything then.
+    const settle = async () => void (await database.exec('pragma wal_checkpoint(truncate)').catch(() => {}));
+    await settle();
+    return new SqlStore(db, reads, {
+      ...{ place: file, pollMs: POLL_MS, explain: damageOf, reachability },
+      onClose: settle,
+    });
   } catch (error) {
     await db?.destroy().catch(() => {});
     throw unusable(
       `the registry ${file} cannot be opened`,
-      new Error(`${reasonOf(file, error)}; ${REMEDY}`, { cause: error }),
+      error instanceof DamagedLog ? error : new Error(`${reasonOf(file, error)}; ${REMEDY}`, { cause: error }),
     );
   }
 }
 
 const REMEDY = 'put that right, move it away, or name another folder by --state-dir (none keeps nothing)';
+
+/**
+ * SQLite opens a database whose log is damaged or gone as if nothing had ever been in it.
+ * @throws Error where acknowledged changes would be lost by that
+ */
+function requireWholeLog(file: string, news: RegistryNews): void {
+  const log = `${file}-wal`;
+  const damage = damageWithin(log);
+  if (damage !== undefined) {
+    throw new DamagedLog(
+      `its log ${log} is damaged at byte ${damage}, and changes that were acknowledged are behind that; put copies of ` +
+        `both files back, or go on without those changes by: truncate -s ${damage} ${log}`,
+    );
+  }
+  if (existsSync(`${file}-shm`) && !existsSync(log))
+    news.remark(`the registry ${file}: its log ${log} is gone; what was changed last may be missing`);
+}
+
+/** Says itself what to do. */
+class DamagedLog extends Error {}
 
 /** Nothing is written into the database of another program. */
 async function requireOwn(database: Database): Promise<void> {
