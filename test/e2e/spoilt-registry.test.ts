@@ -64,7 +64,7 @@ test('a damage that the first look does not meet ends the start with what to do'
   const database = new Database(file, {});
   await database.exec('pragma wal_checkpoint(truncate)');
   const page = (await (
-    await database.prepare("select rootpage from sqlite_master where name = 'loramux_record'")
+    await database.prepare("select rootpage from sqlite_master where type = 'index' and tbl_name = 'loramux_record'")
   ).get()) as { rootpage: number };
   database.close();
   const bytes = readFileSync(file);
