@@ -105,6 +105,8 @@ export class CacheRoom {
     }
     for (const [folder, age] of [
       ['tmp', LEFT_OVER_MS],
+      ['marks', LEFT_OVER_MS],
+      ['locks', LEFT_OVER_MS],
       ['partial', KEEP_PARTIAL_MS],
     ] as const) {
       for (const { path, ageMs } of await this.entries(folder)) {

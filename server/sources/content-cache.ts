@@ -3,27 +3,23 @@
  * source had, as hard links to blobs, and appears only when it is complete. Several processes may share the folder.
  */
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../folders.js';
 import { cacheError } from './cache-error.js';
 import { CacheRoom } from './cache-room.js';
 import { SourceChanged } from './origin.js';
+import {
+  type CachedFile,
+  checkFiles,
+  FILES,
+  MANIFEST,
+  type Manifest,
+  readManifest,
+  SpoiltFile,
+  writeManifest,
+} from './snapshot-manifest.js';
 import { SnapshotMarks } from './snapshot-marks.js';
-
-/** A file of a snapshot. */
-export interface CachedFile {
-  readonly path: string;
-  readonly size: number;
-  readonly sha256: string;
-}
-
-/** What a snapshot's manifest says. */
-interface Manifest {
-  /** Where it came from, without secrets. */
-  readonly source: string;
-  readonly files: readonly CachedFile[];
-}
 
 /** A snapshot that stays while it is held. */
 export interface HeldSnapshot {
@@ -34,9 +30,6 @@ export interface HeldSnapshot {
   /** Idempotent. */
   release(): void;
 }
-
-const MANIFEST = 'manifest.json';
-const FILES = 'files';
 
 /** The cache in one folder. */
 export class ContentCache {
@@ -68,6 +61,11 @@ export class ContentCache {
         throw cacheError(error);
       }
     }
+  }
+
+  /** Ends: nothing is held any more. */
+  async close(): Promise<void> {
+    await this.marks.close();
   }
 
   /** Where a download of the given identity collects its bytes. */
@@ -103,19 +101,18 @@ export class ContentCache {
     const folder = join(this.root, 'snapshots', key);
     const drop = await this.marks.hold(key);
     try {
-      const manifest = JSON.parse(await readFile(join(folder, MANIFEST), 'utf8')) as Manifest;
-      let bytes = 0;
-      for (const { path, size } of manifest.files) {
-        const found = await stat(join(folder, FILES, path));
-        if (found.size !== size) throw new Error('a file has another size');
-        bytes += size;
-      }
+      const manifest = await readManifest(folder);
+      const checked = await checkFiles(folder, manifest);
+      if (checked !== manifest) await this.replaceManifest(folder, checked);
+      const bytes = checked.files.reduce((sum, { size }) => sum + size, 0);
       const now = new Date();
       await utimes(join(folder, MANIFEST), now, now);
       return { folder: join(folder, FILES), files: manifest.files, bytes, release: drop };
     } catch (error) {
       drop();
       if ((error as NodeJS.ErrnoException).code === 'ENOENT' && !(await exists(folder))) return undefined;
+      // Other snapshots may have the same content: none that is fetched from now on takes it from there.
+      if (error instanceof SpoiltFile) await rm(join(this.root, 'blobs', error.sha256), { force: true });
       await this.discard(key);
       return undefined;
     }
@@ -144,15 +141,18 @@ export class ContentCache {
   async publish(key: string, manifest: Manifest): Promise<void> {
     const work = await this.workFolder();
     try {
-      for (const { path, sha256 } of manifest.files) {
+      const files: CachedFile[] = [];
+      for (const file of manifest.files) {
+        const { path, sha256 } = file;
         const place = join(work, FILES, path);
         await mkdir(dirname(place), { recursive: true, mode: 0o700 });
         await link(join(this.root, 'blobs', sha256), place).catch((error: NodeJS.ErrnoException) => {
           // Another process made room in this moment.
           throw error.code === 'ENOENT' ? new SourceChanged(manifest.source) : error;
         });
+        files.push({ ...file, writtenMs: (await stat(place)).mtimeMs });
       }
-      await writeFile(join(work, MANIFEST), JSON.stringify(manifest), { flush: true, mode: 0o600 });
+      await writeManifest(join(work, MANIFEST), { ...manifest, files });
       await syncFolder(work);
       await rename(work, join(this.root, 'snapshots', key)).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
@@ -163,6 +163,12 @@ export class ContentCache {
     }
   }
 
+  private async replaceManifest(folder: string, manifest: Manifest): Promise<void> {
+    const file = join(this.root, 'tmp', randomUUID());
+    await writeManifest(file, manifest);
+    await rename(file, join(folder, MANIFEST));
+  }
+
   /** Forgets a snapshot and the contents that no other snapshot has. Folders that are open stay readable to the end. */
   async discard(key: string): Promise<void> {
     const aside = join(this.root, 'tmp', randomUUID());
@@ -171,10 +177,7 @@ export class ContentCache {
     } catch {
       return;
     }
-    const manifest = await readFile(join(aside, MANIFEST), 'utf8').then(
-      (text) => JSON.parse(text) as Manifest,
-      () => undefined,
-    );
+    const manifest = await readManifest(aside).catch(() => undefined);
     await rm(aside, { recursive: true, force: true });
     for (const { sha256 } of manifest?.files ?? []) {
       const blob = join(this.root, 'blobs', sha256);

@@ -17,6 +17,8 @@ interface Held {
 export class SnapshotMarks {
   private readonly folder: string;
   private readonly held = new Map<string, Held>();
+  /** Marks that are being taken away. */
+  private readonly ending = new Set<Promise<void>>();
 
   constructor(folder: string) {
     this.folder = folder;
@@ -41,9 +43,11 @@ export class SnapshotMarks {
       if (!holds) return;
       holds = false;
       counted.count -= 1;
-      if (counted.count > 0) return;
+      if (counted.count > 0 || this.held.get(key) !== counted) return;
       this.held.delete(key);
-      void mark.then((heartbeat) => heartbeat?.end()).catch(() => {});
+      const end = mark.then((heartbeat) => heartbeat?.end()).catch(() => {});
+      this.ending.add(end);
+      void end.finally(() => this.ending.delete(end));
     };
     try {
       await mark;
@@ -52,6 +56,13 @@ export class SnapshotMarks {
       throw error;
     }
     return drop;
+  }
+
+  /** Takes all marks of this process away: it ends, and what it still holds is open. */
+  async close(): Promise<void> {
+    const marks = [...this.held.values()].map(({ mark }) => mark.then((heartbeat) => heartbeat?.end()));
+    this.held.clear();
+    await Promise.allSettled([...marks, ...this.ending]);
   }
 
   /** True where this process or a living one holds the snapshot; marks of others go. */

@@ -73,7 +73,7 @@ export interface SourceResolver {
   open(request: OpenRequest): Promise<LocalSource>;
   /** Forgets a snapshot, so that the next open downloads it again. */
   discard(snapshot: string): Promise<void>;
-  /** Ends downloads under way; what they have stays and is continued later. */
+  /** Ends downloads under way; what they have stays and is continued later. Nothing is held any more. */
   close(): Promise<void>;
 }
 
@@ -147,6 +147,7 @@ class Resolver implements SourceResolver {
   async close(): Promise<void> {
     this.closing.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
     await this.downloads.settled();
+    await this.cache.close();
     this.s3?.destroy();
   }
 

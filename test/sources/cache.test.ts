@@ -116,6 +116,67 @@ describe('the cache of remote files', () => {
     assert.equal(asked('short').length, 2);
   });
 
+  it('fetches again what somebody has altered, also where two sources share it', async () => {
+    const { open, cacheDir } = setup();
+    const weights = randomBytes(20_000);
+    const [one, two] = ['one', 'two'].map((name) => {
+      const files = [config, { path: 'adapter_model.safetensors', body: weights }];
+      const archive = tarGz([...files, { path: 'README.md', body: Buffer.from(name) }]);
+      server.files.set(`/${name}.tgz`, archive);
+      return `${server.url}/${name}.tgz#sha256=${sha256(archive)}`;
+    }) as [string, string];
+    const held = [await open(one), await open(two)];
+    for (const { release } of held) release();
+    // One inode, as both are links to it.
+    const file = join(held[0]!.path, 'adapter_model.safetensors');
+    writeFileSync(file, Buffer.from(weights).fill(0, 10_000, 10_001 + weights.indexOf(1)));
+    for (const source of [one, two]) {
+      const again = await setup({}, cacheDir).open(source);
+      assert.deepEqual(readFileSync(join(again.path, 'adapter_model.safetensors')), weights);
+      again.release();
+    }
+    assert.deepEqual([asked('one').length, asked('two').length], [2, 2]);
+    const last = await setup({}, cacheDir).open(one);
+    last.release();
+    assert.equal(asked('one').length, 2);
+  });
+
+  it('keeps no mark of a server that has ended, released or not', async () => {
+    const { resolver, open, cacheDir } = setup();
+    const marks = join(cacheDir, 'sources', 'marks');
+    await open(serve('marked'));
+    const other = await open(serve('released'));
+    other.release();
+    assert.ok(readdirSync(marks).length > 0);
+    await resolver.close();
+    assert.deepEqual(readdirSync(marks), []);
+  });
+
+  it('keeps what was only written to or put back with the same content', async () => {
+    const { open, cacheDir } = setup();
+    const source = serve('touched');
+    const seen = await open(source);
+    seen.release();
+    const file = join(seen.path, 'adapter_model.safetensors');
+    writeFileSync(file, readFileSync(file));
+    for (const resolver of [setup({}, cacheDir), setup({}, cacheDir)]) (await resolver.open(source)).release();
+    assert.equal(asked('touched').length, 1);
+  });
+
+  it('fetches again where the list of files is spoilt, and leaves nothing of it', async () => {
+    const { open, cacheDir } = setup();
+    const source = serve('listed');
+    for (const spoilt of ['{', 'null', '{}']) {
+      const seen = await open(source);
+      seen.release();
+      writeFileSync(join(seen.path, '..', 'manifest.json'), spoilt);
+      const again = await open(source);
+      again.release();
+      assert.equal(readFileSync(join(again.path, 'adapter_model.safetensors')).length, 20_000);
+      assert.deepEqual(readdirSync(join(cacheDir, 'sources', 'tmp')), []);
+    }
+  });
+
   it('refuses what has no room, before it is fetched', async () => {
     const source = serve('large');
     await assert.rejects(setup({ cacheBytes: 100 }).open(source), {
