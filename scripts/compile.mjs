@@ -27,9 +27,22 @@ export async function compiled(root, { tests = false } = {}) {
   const sources = readSources(root, tests ? [...SERVER, ...TESTS] : SERVER);
   const cache = path.join(root, 'node_modules', '.cache', 'loramux');
   const folder = path.join(cache, digestOf(root, sources));
-  if (!fs.existsSync(folder)) await make(root, sources, cache, folder);
+  if (!isWhole(folder)) await make(root, sources, cache, folder);
   keepMarked(folder);
   return folder;
+}
+
+/** Lists the files of a copy with their sizes. */
+const LIST = 'files.json';
+
+/** False also for a copy that lost something: a full disk, a cleaner of old files or a restored backup may do that. */
+function isWhole(folder) {
+  try {
+    const files = Object.entries(JSON.parse(fs.readFileSync(path.join(folder, LIST), 'utf8')));
+    return files.length > 0 && files.every(([name, size]) => fs.statSync(path.join(folder, name)).size === size);
+  } catch {
+    return false;
+  }
 }
 
 /** [path below the root, contents], sorted. */
@@ -63,19 +76,32 @@ async function make(root, sources, cache, folder) {
   fs.mkdirSync(cache, { recursive: true });
   removeUnused(cache);
   try {
-    const files = await filesOf(root, sources, folder);
+    const files = withList(await filesOf(root, sources, folder));
     for (const name of new Set(files.map(([name]) => path.dirname(name))))
       fs.mkdirSync(path.join(temporary, name), { recursive: true });
     // All at once: one after the other, each would wait for the disk by itself.
     await Promise.all(
       files.map(([name, contents]) => fs.promises.writeFile(path.join(temporary, name), contents, { flush: true })),
     );
+    if (!isWhole(folder)) remove(folder);
     fs.renameSync(temporary, folder);
   } catch (error) {
     fs.rmSync(temporary, { recursive: true, force: true });
     // Another start has made the same copy meanwhile.
-    if (!fs.existsSync(folder)) throw error;
+    if (!isWhole(folder)) throw error;
   }
+}
+
+function withList(files) {
+  const sizes = Object.fromEntries(files.map(([name, contents]) => [name, Buffer.byteLength(contents)]));
+  return [...files, [LIST, JSON.stringify(sizes)]];
+}
+
+/** Renamed first: a copy that is there is whole. */
+function remove(place) {
+  const going = place.endsWith('.tmp') ? place : `${place}.${randomUUID()}.tmp`;
+  if (going !== place && fs.existsSync(place)) fs.renameSync(place, going);
+  fs.rmSync(going, { recursive: true, force: true });
 }
 
 /** Where npm says what it has installed; without that, nobody would notice that dependencies have become others. */
@@ -112,10 +138,6 @@ function removeUnused(cache) {
   for (const name of fs.readdirSync(cache)) {
     const place = path.join(cache, name);
     const { mtimeMs } = fs.statSync(place, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
-    if (Date.now() - mtimeMs < UNUSED_MS) continue;
-    // Renamed first: a copy that is there is whole.
-    const going = name.endsWith('.tmp') ? place : `${place}.${randomUUID()}.tmp`;
-    if (going !== place) fs.renameSync(place, going);
-    fs.rmSync(going, { recursive: true, force: true });
+    if (Date.now() - mtimeMs >= UNUSED_MS) remove(place);
   }
 }

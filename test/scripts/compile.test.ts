@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -92,6 +93,22 @@ test('starts at the same time make one copy and all run it', async (t) => {
   assert.deepEqual(new Set(started.map(({ text }) => text)), new Set(['one']));
   assert.equal(new Set(started.map(({ from }) => from)).size, 1);
   assert.equal(readdirSync(join(place, 'node_modules/.cache/loramux')).length, 1);
+});
+
+test('a copy that lost something is made anew', async (t) => {
+  const place = smallPackage(t, 'whole');
+  const { from } = await start(place);
+  const copy = fileURLToPath(new URL('..', from));
+  const files = readdirSync(copy, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  assert.ok(files.length > 4);
+  const spoils = [rmSync, (file: string) => truncateSync(file, 0), (file: string) => truncateSync(file, 9)];
+  for (const [at, { parentPath, name }] of files.entries()) {
+    spoils[at % spoils.length]!(join(parentPath, name));
+    const again = await start(place);
+    assert.deepEqual([again.text, again.from], ['whole', from], name);
+  }
+  const cache = join(place, 'node_modules/.cache/loramux');
+  assert.equal(readdirSync(cache).length, 1, 'nothing is left of the others');
 });
 
 test('copies that nobody used for days go, with what was left half made', async (t) => {
