@@ -11,7 +11,7 @@ import { AppError } from './errors.js';
 import { tryAddress } from './listener/try-address.js';
 import { createLogger } from './observe/logger.js';
 import { startMessage } from './start-message.js';
-import { heldThreads } from './threads.js';
+import { endAllThreads, heldThreads } from './threads.js';
 
 /** Exit code for a command line, model or address that cannot be used. */
 const EXIT_USAGE = 2;
@@ -23,6 +23,9 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Two signals within this time are one. */
 const REPEATED_SIGNAL_MS = 1000;
+
+/** How long after a second signal threads may take to leave the native call that they are in. */
+const HURRY_MS = 2000;
 
 /** How long after the grace period everything may take to close; a native call that never returns would hold it up. */
 const FORCE_MS = 15_000;
@@ -107,12 +110,22 @@ function endBeforeServing(): () => void {
 
 async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof createLogger>): Promise<void> {
   let stoppingSince: number | undefined;
+  let hurrying = false;
   const stop = (signal: string) => {
     if (stoppingSince !== undefined) {
       // A signal to the whole process group may arrive twice: from the sender and from the parent that passes it on.
       if (performance.now() - stoppingSince < REPEATED_SIGNAL_MS) return;
+      if (hurrying) return;
+      hurrying = true;
       log.warn({ signal }, 'second signal: ending at once');
-      end(1, log);
+      // That threads end is no failure now.
+      log.level = 'silent';
+      void endAllThreads(HURRY_MS).then((gone) => {
+        if (gone) process.exit(1);
+        log.level = 'error';
+        killItself(log, 'a native call holds a thread');
+      });
+      return;
     }
     stoppingSince = performance.now();
     log.info({ signal }, 'shutting down');
@@ -153,6 +166,8 @@ function end(code: number, log: ReturnType<typeof createLogger>): never {
 function killItself(log: ReturnType<typeof createLogger>, why: string): void {
   log.error(`${why}, so the process kills itself`);
   process.kill(process.pid, 'SIGKILL');
+  // Only the first process of a container is still there: it dies of no signal that it sends itself.
+  process.abort();
 }
 
 /** What a start that failed is told with, where it is no fault of the program; undefined = it is one. */

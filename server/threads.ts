@@ -27,11 +27,14 @@ export function startThread(
     transferList: [...(options.transferList ?? []), ends],
   });
   ways.set(worker, end);
+  running.add(worker);
+  worker.once('exit', () => running.delete(worker));
   return worker;
 }
 
 /** How running threads are told to end. */
 const ways = new WeakMap<Worker, MessagePort>();
+const running = new Set<Worker>();
 const ending = new Set<Promise<void>>();
 
 /**
@@ -46,6 +49,18 @@ export async function endThread(worker: Worker): Promise<void> {
   ways.get(worker)!.postMessage('end');
   await gone;
   ending.delete(gone);
+}
+
+/**
+ * Ends all threads, whatever they are at, as soon as each comes back to its event loop. A process that exits before that is
+ * aborted where one is in native code.
+ * @param mostMs how long that may take
+ * @returns true when all are gone
+ */
+export async function endAllThreads(mostMs: number): Promise<boolean> {
+  const gone = Promise.all([...running].map(endThread)).then(() => true);
+  const late = new Promise<boolean>((resolve) => setTimeout(resolve, mostMs, false));
+  return Promise.race([gone, late]);
 }
 
 /**

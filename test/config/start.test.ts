@@ -164,3 +164,31 @@ test('a server goes on, and ends when it is told to, when nobody reads what it w
     assert.equal(code, 0);
   }
 });
+
+test('a second signal ends a server with exit code 1, whatever it is at', async (t) => {
+  for (let i = 0; i < 3; i += 1) {
+    const child = spawn(process.execPath, [MAIN, 'serve', '--port', '0', '--state-dir', 'none', '--threads', '1']);
+    t.after(() => child.kill('SIGKILL'));
+    const errors = text(child.stderr);
+    let said = '';
+    for await (const chunk of child.stdout.iterator({ destroyOnReturn: false })) {
+      said += chunk;
+      if (/http:\S+/.test(said)) break;
+    }
+    child.stdout.resume();
+    const inputs = Array.from({ length: 16 }, () => 'How is the weather');
+    const body = JSON.stringify({ inputs, parameters: { max_new_tokens: 900, ignore_eos: true } });
+    const headers = { 'content-type': 'application/json' };
+    const [url] = /http:\S+/.exec(said) ?? [];
+    const answer = fetch(`${url}/invocations`, { method: 'POST', headers, body }).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.kill('SIGTERM');
+    // Those that come sooner are the first one, passed on.
+    await new Promise((resolve) => setTimeout(resolve, 1200));
+    child.kill('SIGTERM');
+    const [code, signal] = await once(child, 'exit', { signal: AbortSignal.timeout(60_000) });
+    assert.deepEqual([code, signal], [1, null], await errors);
+    assert.match(await errors, /second signal: ending at once/);
+    await answer;
+  }
+});

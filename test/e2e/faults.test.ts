@@ -1,8 +1,9 @@
 /** What happens to the real server when clients leave, flood it, or it is told to stop. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { describe, test } from 'node:test';
+import { readFileSync } from 'node:fs';
+import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { GOLDEN } from '../engine/golden-model.js';
@@ -107,12 +108,14 @@ describe('faults', () => {
     });
   }
 
-  test('a server whose engine hangs in a native call answers for it, and SIGTERM ends it nevertheless', async (t) => {
+  /** Starts a server whose steps never return, waits until that is noticed, and resolves with the process. */
+  async function stuckServer(t: TestContext, before: readonly string[] = []): Promise<ChildProcess> {
     const main = fileURLToPath(new URL('../../bin/loramux.mjs', import.meta.url));
     const hang = new URL('./hanging-run.mjs', import.meta.url).href;
     const flags = [...FLAGS.slice(0, -1), 'fatal', '--step-timeout', '1', '--grace-ms', '300'];
-    const child = spawn(process.execPath, [main, 'serve', '--port', '0', ...flags], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+    const [program, ...args] = [...before, process.execPath, main, 'serve', '--port', '0', ...flags];
+    const child = spawn(program!, args, {
+      stdio: ['ignore', 'pipe', 'ignore'],
       env: { ...process.env, NODE_OPTIONS: `--import ${hang}` },
     });
     t.after(() => child.kill('SIGKILL'));
@@ -122,8 +125,24 @@ describe('faults', () => {
     assert.equal(stuck.status, 503);
     assert.equal(((await stuck.json()) as { reason: string }).reason, 'ENGINE_STALLED');
     assert.equal((await fetch(`${url}/ping`)).status, 500);
+    return child;
+  }
+
+  test('a server whose engine hangs in a native call answers for it, and SIGTERM ends it nevertheless', async (t) => {
+    const child = await stuckServer(t);
     child.kill('SIGTERM');
     const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
     assert.deepEqual([code, signal], [null, 'SIGKILL']);
+  });
+
+  const isolated = spawnSync('unshare', ['--pid', '--fork', 'true']).status === 0;
+  test('so does the first process of a container, which no signal of its own ends', {
+    skip: isolated ? false : 'no process may be the first one of a space of its own here',
+  }, async (t) => {
+    const child = await stuckServer(t, ['unshare', '--pid', '--fork', '--kill-child']);
+    const [first] = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').split(' ');
+    process.kill(Number(first), 'SIGTERM');
+    const [code, signal] = await once(child, 'exit', { signal: AbortSignal.timeout(30_000) });
+    assert.ok(code !== 0, `${code} ${signal}`);
   });
 });
