@@ -40,6 +40,12 @@ type Sum = readonly [number, number];
  * @returns the byte up to which it is right; undefined = it is, or ends, as SQLite expects it
  */
 export function damageWithin(file: string): number | undefined {
+  const damage = damageNow(file);
+  // Another process may have written while the log was read, and the end was newer than the beginning.
+  return damage !== undefined && damageNow(file) === damage ? damage : undefined;
+}
+
+function damageNow(file: string): number | undefined {
   const log = readUnchanged(file);
   if (log === undefined || log.length <= HEADER + FRAME_HEADER) return undefined;
   for (const form of formsOf(log)) {
