@@ -25,12 +25,11 @@ const MAX_PAUSE_MS = 50;
  * Runs what needs a lock, until it is free. Waiting inside of SQLite would keep one of libsql's few threads, and with it
  * perhaps the writer that is waited for.
  */
-export async function whenFree(run: () => Promise<unknown> | unknown): Promise<void> {
+export async function whenFree<T>(run: () => Promise<T> | T): Promise<T> {
   const until = performance.now() + BUSY_MS;
   for (let pause = 1; ; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
     try {
-      await run();
-      return;
+      return await run();
     } catch (error) {
       if (!String((error as { code?: string }).code).startsWith('SQLITE_BUSY') || performance.now() > until)
         throw error;
@@ -49,7 +48,8 @@ class LibsqlConnection implements DatabaseConnection {
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
     const statement = await this.db.prepare(sql);
-    if (statement.reader) return { rows: (await statement.all(parameters)) as R[] };
+    // The same one again: left where it met a lock, it would keep the connection at what it sees then, and out of writing.
+    if (statement.reader) return { rows: (await whenFree(() => statement.all(parameters))) as R[] };
     const { changes } = (await statement.run(parameters)) as { changes: number };
     return { rows: [], numAffectedRows: BigInt(changes) };
   }

@@ -31,7 +31,7 @@ export async function openSqlite(
     requireWholeLog(file, news);
     const database = new Database(file, {});
     db = new Kysely<RegistryTables>({ dialect: libsqlDialect(database) });
-    await whenFree(() => requireOwn(database));
+    await requireOwn(database);
     // A commit is on the disk before it is acknowledged, and a crash at any time leaves whole transactions only.
     await whenFree(() => database.exec('pragma journal_mode = wal'));
     await database.exec('pragma synchronous = full');
@@ -82,8 +82,9 @@ class DamagedLog extends Error {}
 
 /** Nothing is written into the database of another program. */
 async function requireOwn(database: Database): Promise<void> {
-  const tables = await database.prepare("select name from sqlite_master where type = 'table'");
-  const names = ((await tables.all()) as { name: string }[]).map(({ name }) => name);
+  const tables = await whenFree(() => database.prepare("select name from sqlite_master where type = 'table'"));
+  // The same statement until it is read: see the dialect.
+  const names = ((await whenFree(() => tables.all())) as { name: string }[]).map(({ name }) => name);
   if (names.length === 0 || names.some((name) => name.startsWith('loramux_'))) return;
   throw new Error(`it is the database of another program, with the tables ${names.slice(0, 5).join(', ')}`);
 }
