@@ -41,13 +41,13 @@ type Sum = readonly [number, number];
  */
 export function damageWithin(file: string): number | undefined {
   const damage = damageNow(file);
-  // Another process may have written while the log was read, and the end was newer than the beginning.
+  // Another process may have written while the log was read, and what was read last is newer than what was read first.
   return damage !== undefined && damageNow(file) === damage ? damage : undefined;
 }
 
 function damageNow(file: string): number | undefined {
-  const log = readUnchanged(file);
-  if (log === undefined || log.length <= HEADER + FRAME_HEADER) return undefined;
+  const log = readLog(file);
+  if (log.length <= HEADER + FRAME_HEADER) return undefined;
   for (const form of formsOf(log)) {
     const frame = damagedFrame(log, form);
     if (frame !== undefined) return form.sum === undefined ? 0 : HEADER + frame * (FRAME_HEADER + form.pageSize);
@@ -55,15 +55,12 @@ function damageNow(file: string): number | undefined {
   return undefined;
 }
 
-/** The bytes of one generation of the log: another process may begin a new one over the old while they are read. */
-function readUnchanged(file: string): Buffer | undefined {
+/** Empty where there is none. */
+function readLog(file: string): Buffer {
   try {
-    for (;;) {
-      const log = readFileSync(file);
-      if (readFileSync(file).subarray(0, HEADER).equals(log.subarray(0, HEADER))) return log;
-    }
+    return readFileSync(file);
   } catch {
-    return undefined;
+    return Buffer.alloc(0);
   }
 }
 
