@@ -42,7 +42,7 @@ export function onDevice(
     };
     try {
       const onUnkept = (why: string) => log.warn({ model: options.name, folder: options.cacheDir, why }, UNKEPT);
-      const loaded = await load({ ...options, device }, signal, { onUnkept, ...(onEngines && { onEngines }) });
+      const loaded = await load({ ...options, device }, signal, { onUnkept, onEngines });
       const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
       log.info({ model: options.name, device: name, why }, 'model loaded');
       tellStalls(options.name, loaded.engine, log);

@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { heldFloats, type StoredFloats } from '../model/checkpoint.js';
 import {
   type ColumnStore,
   columnLayout,
@@ -60,15 +61,14 @@ function convertInto(
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
   return convertColumns(
     linearGroups(folder.spec),
-    ({ weight, conv1d }) => readWeight(folder, weight, conv1d),
+    ({ weight }) => readWeight(folder, weight),
     bytesAre,
     memory && sharedWork(memory),
   );
 }
 
-async function readWeight({ checkpoint }: ModelFolder, weight: string, conv1d = false) {
-  const stored = conv1d ? undefined : await checkpoint.readStored?.(weight);
-  return stored ?? checkpoint.readFloat32(weight);
+async function readWeight({ checkpoint }: ModelFolder, weight: string): Promise<StoredFloats> {
+  return (await checkpoint.readStored?.(weight)) ?? heldFloats(await checkpoint.readFloat32(weight));
 }
 
 function sharedWork({ bytes, taken }: SharedMemory): SharedConversion {

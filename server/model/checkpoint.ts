@@ -72,10 +72,15 @@ interface StoredTensor {
   readonly file: SafetensorsFile;
 }
 
+/** Float32 values that are held in memory, as if they were stored. */
+export function heldFloats({ buffer, byteOffset, byteLength }: Float32Array): StoredFloats {
+  return { bytes: new Uint8Array(buffer, byteOffset, byteLength), dtype: 'F32' };
+}
+
 /** Rows of float32 values that are held in memory. */
 export function heldRows(values: Float32Array, width: number): StoredRows {
   return {
-    bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    bytes: heldFloats(values).bytes,
     rowBytes: width * 4,
     widen: (row, target, at) => convertToFloat32(row, 'F32', target, at),
   };
@@ -111,6 +116,11 @@ export async function openCheckpoint(modelDir: string): Promise<Checkpoint> {
     }
     return tensor;
   };
+  const readStored = async (name: string): Promise<StoredFloats | undefined> => {
+    const { file, info } = find(name);
+    const { dtype } = info;
+    return isFloatDtype(dtype) ? { bytes: await file.readRaw(info.name), dtype } : undefined;
+  };
   return {
     folder: dirname(paths[0]!),
     files,
@@ -124,17 +134,14 @@ export async function openCheckpoint(modelDir: string): Promise<Checkpoint> {
       const { file, info } = shape === undefined ? find(name) : expect(name, shape);
       return file.readFloat32(info.name);
     },
-    readStored: async (name) => {
-      const { file, info } = find(name);
-      const { dtype } = info;
-      return isFloatDtype(dtype) ? { bytes: await file.readRaw(info.name), dtype } : undefined;
-    },
+    readStored,
     readRows: async (name) => {
-      const { file, info } = find(name);
-      const { dtype } = info;
-      if (!isFloatDtype(dtype)) throw new AppError('MODEL_INVALID', `tensor ${info.name} is stored as ${dtype}`);
+      const { info } = find(name);
+      const stored = await readStored(name);
+      if (stored === undefined) throw new AppError('MODEL_INVALID', `tensor ${info.name} is stored as ${info.dtype}`);
+      const { bytes, dtype } = stored;
       return {
-        bytes: await file.readRaw(info.name),
+        bytes,
         rowBytes: (info.shape.at(-1)! * DTYPE_BITS[dtype]) / 8,
         widen: (row, target, at) => convertToFloat32(row, dtype, target, at),
       };

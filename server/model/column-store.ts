@@ -3,7 +3,8 @@
  * rotation.ts gives their input. Linears that read the same input lie side by side in one matrix.
  */
 import { toFloat32 } from '../adapters/tensor-dtype.js';
-import type { StoredFloats } from './checkpoint.js';
+import { transpose } from '../adapters/transpose.js';
+import { heldFloats, type StoredFloats } from './checkpoint.js';
 import { ColumnQuantiser } from './quantise-columns.js';
 import type { LinearSpec } from './spec.js';
 
@@ -101,11 +102,11 @@ export interface SharedConversion {
 /**
  * Converts every group, one weight after another, so that only one float copy exists at a time; with `shared`, those that
  * this thread takes. The last groups go first: the head is the largest, and nobody should wait for it at the end.
- * @param read the weight, [out, in], or [in, out] as float32 for Conv1D
+ * @param read the weight as stored, [out, in], or [in, out] for Conv1D
  */
 export async function convertColumns(
   groups: readonly (readonly LinearSpec[])[],
-  read: (linear: LinearSpec) => Promise<Float32Array | StoredFloats>,
+  read: (linear: LinearSpec) => Promise<StoredFloats>,
   bytesAre: WeightBytes,
   shared?: SharedConversion,
 ): Promise<ColumnStore & { readonly bytes: Uint8Array }> {
@@ -123,10 +124,10 @@ export async function convertColumns(
     const scaleTarget = new Float32Array(bytes.buffer, scales.offset, columns);
     let column = 0;
     for (const linear of linears) {
-      const values = await read(linear);
-      const rows = linear.conv1d ? transpose(floatsOf(values), linear.inFeatures, linear.outFeatures) : values;
+      const stored = await read(linear);
+      const rows = linear.conv1d ? turned(stored, linear) : stored;
       const place = { bytes: target, zero, columns, from: column };
-      quantiser.quantise(storedOf(rows), linear.inFeatures, place, scaleTarget);
+      quantiser.quantise(rows, linear.inFeatures, place, scaleTarget);
       column += linear.outFeatures;
     }
   }
@@ -137,20 +138,7 @@ function groupKey(linears: readonly LinearSpec[]): string {
   return linears.map(({ weight }) => weight).join('+');
 }
 
-function storedOf(values: Float32Array | StoredFloats): StoredFloats {
-  if (!(values instanceof Float32Array)) return values;
-  return { bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength), dtype: 'F32' };
-}
-
-function floatsOf(values: Float32Array | StoredFloats): Float32Array {
-  return values instanceof Float32Array ? values : toFloat32(values.bytes, values.dtype);
-}
-
-/** [rows, columns] to [columns, rows]. */
-function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
-  const turned = new Float32Array(values.length);
-  for (let r = 0; r < rows; r += 1) {
-    for (let c = 0; c < columns; c += 1) turned[c * rows + r] = values[r * columns + c]!;
-  }
-  return turned;
+/** [in, out] to [out, in]. */
+function turned({ bytes, dtype }: StoredFloats, { inFeatures, outFeatures }: LinearSpec): StoredFloats {
+  return heldFloats(transpose(toFloat32(bytes, dtype), inFeatures, outFeatures));
 }

@@ -3,8 +3,8 @@
  * conversion is this, so it is done by the kernels where the rotation is the plain one; JavaScript does the same to the last
  * bit.
  */
-import { type FloatDtype, toFloat32 } from '../adapters/tensor-dtype.js';
-import { Kernels, quantiseRoom } from '../kernels/kernels.js';
+import { DTYPE_BITS, toFloat32 } from '../adapters/tensor-dtype.js';
+import { type KernelDtype, Kernels, quantiseRoom } from '../kernels/kernels.js';
 import type { StoredFloats } from './checkpoint.js';
 import { rotateRows, rotationShape } from './rotation.js';
 
@@ -84,12 +84,12 @@ function openStripes(longest: number): Stripes | undefined {
 function quantiseStripes(
   { kernels, width, ...places }: Stripes,
   stored: Uint8Array,
-  dtype: Exclude<FloatDtype, 'F64'>,
+  dtype: KernelDtype,
   inFeatures: number,
   { bytes, zero, columns, from }: Columns,
   scales: Float32Array,
 ): void {
-  const rowBytes = inFeatures * (dtype === 'F32' ? 4 : 2);
+  const rowBytes = (inFeatures * DTYPE_BITS[dtype]) / 8;
   const outFeatures = stored.length / rowBytes;
   const made = Buffer.from(places.bytes.buffer, places.bytes.byteOffset, places.bytes.length);
   for (let first = 0; first < outFeatures; first += width) {

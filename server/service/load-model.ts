@@ -60,9 +60,9 @@ export interface LoadModelOptions {
 /** What whoever loads a model may listen to. */
 export interface LoadEvents {
   /** Told once where the folder for converted weights does not take them, maybe after the start. */
-  readonly onUnkept?: OnUnkept;
+  readonly onUnkept?: OnUnkept | undefined;
   /** Told when the engine threads are on their way, which takes longer than all that this thread has to do. */
-  readonly onEngines?: () => void;
+  readonly onEngines?: (() => void) | undefined;
 }
 
 /** Models below this many weights lose nothing noticeable in speed by exact arithmetic. */

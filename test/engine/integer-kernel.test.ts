@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as ort from 'onnxruntime-node';
 import { exactWeightBytes } from '../../server/engine/integer-check.js';
+import { heldFloats } from '../../server/model/checkpoint.js';
 import { convertColumns, type WeightBytes } from '../../server/model/column-store.js';
 import { integerKernel } from '../../server/model/graph-integer.js';
 import { GraphBuilder } from '../../server/model/onnx-graph.js';
@@ -26,7 +27,7 @@ async function openLinear(
   grouped: boolean,
 ) {
   const linear = { module: 'linear', weight: 'linear', inFeatures, outFeatures };
-  const store = await convertColumns([[linear]], async () => weight, bytesAre);
+  const store = await convertColumns([[linear]], async () => heldFloats(weight), bytesAre);
   const graph = new GraphBuilder();
   const x = graph.input('x', 'float32', grouped ? ['groups', 'rows', inFeatures] : ['rows', inFeatures]);
   const [y] = integerKernel(store).emit(graph, { x, grouped }, [linear], [undefined]);

@@ -9,6 +9,7 @@ import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import { exactWeightBytes } from '../../server/engine/integer-check.js';
 import { BASE_ROW, combine, type RowAdapter } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
+import { heldFloats } from '../../server/model/checkpoint.js';
 import { convertColumns } from '../../server/model/column-store.js';
 import { rotateRows } from '../../server/model/rotation.js';
 import { type LinearSpec, linearGroups } from '../../server/model/spec.js';
@@ -30,7 +31,11 @@ function rotatedBasis(length: number): Float32Array {
 async function openRounded({ folder }: GoldenModel): Promise<StepRunner> {
   const { spec, checkpoint } = folder;
   const groups = linearGroups(spec);
-  const store = await convertColumns(groups, ({ weight }) => checkpoint.readFloat32(weight), 'signed');
+  const store = await convertColumns(
+    groups,
+    async ({ weight }) => heldFloats(await checkpoint.readFloat32(weight)),
+    'signed',
+  );
   const changed = new Map<string, Float32Array>();
   for (const linears of groups) {
     const { weights, scales, columns } = store.group(linears);
@@ -75,7 +80,7 @@ test('weights of one input lie side by side, rotated, each column at its own sca
     second: Float32Array.of(254, -3, 127, 8), // [4, 1] of a Conv1D
   };
   const linears = [linear(4, 2, 'first'), linear(4, 1, 'second', true)];
-  const store = await convertColumns([linears], async ({ weight }) => values[weight]!, 'signed');
+  const store = await convertColumns([linears], async ({ weight }) => heldFloats(values[weight]!), 'signed');
   const { weights, scales, columns } = store.group(linears);
   assert.equal(columns, 3);
   const q = new Int8Array(store.bytes.buffer, weights.offset, weights.length);
