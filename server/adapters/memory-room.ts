@@ -15,8 +15,10 @@ export interface Room {
 export interface RoomOptions {
   /** False: fail rather than evict another adapter. Default true. */
   readonly evict?: boolean | undefined;
-  /** How long to wait for others' leases to end, in milliseconds; default 0 = fail at once. */
-  readonly waitMs?: number | undefined;
+  /** True: wait for others' leases to end until the signal aborts. Default false: fail at once. */
+  readonly wait?: boolean | undefined;
+  /** Ends the wait, which then fails with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
   /** True while nobody may keep it from room that is there; asked anew each time. */
   readonly isFirst?: (() => boolean) | undefined;
 }
@@ -36,7 +38,7 @@ interface Waiter {
   readonly isFirst: () => boolean;
   overtaken: number;
   grant(room: Room): void;
-  refuse(error: AppError): void;
+  refuse(error: unknown): void;
 }
 
 /** How often a waiter lets smaller ones pass. */
@@ -73,38 +75,51 @@ export class MemoryRoom {
 
   /**
    * Takes bytes, making room for them where that is allowed.
-   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers: at once where they can never fit, or after `waitMs`;
-   * QUEUE_FULL where too many wait already
+   * @throws AppError ADAPTER_MEMORY_EXHAUSTED with the numbers where they can never fit, or nobody waits for them to;
+   * QUEUE_FULL where too many wait already; the signal's reason
    */
-  take(bytes: number, { evict = true, waitMs = 0, isFirst = () => false }: RoomOptions = {}): Promise<Room> {
-    if (bytes > this.budget - this.others.pinnedBytes()) return Promise.reject(this.exhausted(bytes, 0));
-    if (waitMs > 0 && this.queue.length >= this.maxWaiting) return Promise.reject(this.tooMany());
+  take(bytes: number, options: RoomOptions = {}): Promise<Room> {
+    const { evict = true, wait = false, signal, isFirst = () => false } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (bytes > this.budget - this.others.pinnedBytes()) return Promise.reject(this.exhausted(bytes));
+    if (wait && this.queue.length >= this.maxWaiting) return Promise.reject(this.tooMany());
     return new Promise((resolve, reject) => {
-      let timer: NodeJS.Timeout | undefined;
+      const leave = (): void => {
+        if (this.remove(waiter)) waiter.refuse(signal!.reason);
+        this.changed();
+      };
+      const settle = (): void => signal?.removeEventListener('abort', leave);
       const waiter: Waiter = {
         bytes,
         evict,
-        patient: waitMs > 0,
+        patient: wait,
         isFirst,
         overtaken: 0,
         grant: (room) => {
-          clearTimeout(timer);
+          settle();
           resolve(room);
         },
         refuse: (error) => {
-          clearTimeout(timer);
+          settle();
           reject(error);
         },
       };
-      if (waitMs > 0) {
-        timer = setTimeout(() => {
-          if (this.remove(waiter)) waiter.refuse(this.exhausted(bytes, waitMs));
-          this.changed();
-        }, waitMs).unref();
-      }
+      signal?.addEventListener('abort', leave, { once: true });
       this.queue.push(waiter);
       this.changed();
     });
+  }
+
+  /** What is said where bytes find no room. @param waitedMs how long they were waited for, in milliseconds */
+  exhausted(bytes: number, waitedMs = 0): AppError {
+    const { taken, budget } = this;
+    const waited = waitedMs > 0 ? `, and that did not change within ${waitedMs} ms` : '';
+    return new AppError(
+      'ADAPTER_MEMORY_EXHAUSTED',
+      `the adapter needs ${bytes} bytes; of the budget of ${budget} bytes ${taken} are taken by adapters that are ` +
+        `in use, pinned or being loaded${waited}`,
+      { metadata: { needed: String(bytes), used: String(taken), budget: String(budget) }, retryAfterMs: 1000 },
+    );
   }
 
   /** To be called whenever something may leave the memory that could not before. */
@@ -168,7 +183,7 @@ export class MemoryRoom {
 
   private refuse(waiter: Waiter): true {
     this.remove(waiter);
-    waiter.refuse(this.exhausted(waiter.bytes, 0));
+    waiter.refuse(this.exhausted(waiter.bytes));
     return true;
   }
 
@@ -181,16 +196,5 @@ export class MemoryRoom {
   private tooMany(): AppError {
     const waiting = `${this.queue.length} other adapters wait already for room in the budget of ${this.budget} bytes`;
     return new AppError('QUEUE_FULL', waiting, { retryAfterMs: 1000 });
-  }
-
-  private exhausted(bytes: number, waitedMs: number): AppError {
-    const { taken, budget } = this;
-    const waited = waitedMs > 0 ? `, and that did not change within ${waitedMs} ms` : '';
-    return new AppError(
-      'ADAPTER_MEMORY_EXHAUSTED',
-      `the adapter needs ${bytes} bytes; of the budget of ${budget} bytes ${taken} are taken by adapters that are ` +
-        `in use, pinned or being loaded${waited}`,
-      { metadata: { needed: String(bytes), used: String(taken), budget: String(budget) }, retryAfterMs: 1000 },
-    );
   }
 }

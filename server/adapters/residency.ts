@@ -3,6 +3,8 @@
  * digest, however many names point to it; a lease keeps it where it is; what is neither leased nor pinned makes room
  * for others: what is seldom used, is large, and is soon there again goes first.
  */
+
+import type { AppError } from '../errors.js';
 import { ContentNames } from './content-names.js';
 import { MemoryRoom, type Room, type RoomOptions } from './memory-room.js';
 import type { BoundAdapter } from './types.js';
@@ -91,6 +93,11 @@ export class Residency {
    */
   room(bytes: number, options: RoomOptions = {}): Promise<Room> {
     return this.memory.take(bytes, options);
+  }
+
+  /** What is said where bytes find no room, after a wait of so many milliseconds. */
+  exhausted(bytes: number, waitedMs: number): AppError {
+    return this.memory.exhausted(bytes, waitedMs);
   }
 
   /** Looks again who of those that wait may have room. */
@@ -214,10 +221,10 @@ export class Residency {
     }
   }
 
-  private async roomFor({ bytes }: BoundAdapter, { room, evict, waitMs }: LoadOptions): Promise<Room> {
+  private async roomFor({ bytes }: BoundAdapter, { room, evict, wait, signal }: LoadOptions): Promise<Room> {
     if (room?.bytes === bytes) return room;
     room?.release();
-    return this.memory.take(bytes, { evict, waitMs });
+    return this.memory.take(bytes, { evict, wait, signal });
   }
 
   /** Unloads what is worth least; undefined when everything is in use. */

@@ -7,7 +7,7 @@ import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { type AdapterLoader, isPassing } from './adapter-loader.js';
 import { LeaseFailure } from './lease-sets.js';
-import type { AdapterLease } from './ports.js';
+import type { AdapterLease, Patience } from './ports.js';
 import type { AdapterSelection } from './types.js';
 
 /** One row's leases. */
@@ -86,12 +86,13 @@ function choose(
 async function leaseAll(
   entries: ReadonlySet<AdapterEntry>,
   loader: AdapterLoader,
-  signal: AbortSignal,
+  { signal, deadline }: Patience,
 ): Promise<Map<AdapterEntry, ResidentLease>> {
   // Rows of the base, and of adapters that are there, wait for nothing.
   const there = loader.takeSet(entries);
   if (there !== undefined) return there;
-  const all = loader.leaseSet(entries);
+  // Who says how long an answer may take waits that long, not as long as others do: the signal aborts then.
+  const all = loader.leaseSet(entries, { signal, waitMs: deadline === undefined ? undefined : Infinity });
   let leave: (() => void) | undefined;
   const left = new Promise<'left'>((resolve) => {
     leave = () => resolve('left');
@@ -109,7 +110,7 @@ async function leaseAll(
   } finally {
     signal.removeEventListener('abort', leave!);
   }
-  // The loads go on for whoever else wants them.
+  // A load that is read goes on, and one that others want: what it brings may be wanted soon.
   all.then(
     (held) => {
       for (const lease of held.values()) lease.release();
@@ -153,8 +154,9 @@ export async function leaseSelections(
   names: NameBook,
   loader: AdapterLoader,
   selections: readonly AdapterSelection[],
-  signal: AbortSignal,
+  patience: Patience,
 ): Promise<readonly SelectionLease[]> {
+  const { signal } = patience;
   if (signal.aborted) throw canceled(signal);
   const chosen = choose(names.registry, (name) => names.resolve(name), selections, names.model);
   const entries = new Set(chosen.flat().map(({ entry }) => entry));
@@ -163,7 +165,7 @@ export async function leaseSelections(
     if (entry.error !== undefined) await loader.retry(entry);
     if (entry.error !== undefined) throw failedAdapter(entry);
   }
-  const held = await leaseAll(entries, loader, signal);
+  const held = await leaseAll(entries, loader, patience);
   try {
     for (const selection of chosen) checkMixture(selection);
   } catch (error) {

@@ -2,10 +2,12 @@
 
 import type { AdapterEntry } from '../adapters/adapter-entry.js';
 import { folderState } from '../adapters/file-state.js';
-import type { AdapterHost, LoadOptions, Residency, ResidentLease } from '../adapters/residency.js';
+import type { Room } from '../adapters/memory-room.js';
+import type { AdapterHost, Residency, ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
 import { AdapterFiles, type FileParts, type FileWatch } from './adapter-files.js';
-import { LeaseSets } from './lease-sets.js';
+import { type LeaseOptions, LeaseSets } from './lease-sets.js';
+import { type CallerPatience, LoadWait } from './load-wait.js';
 import { modelOf, type ServedModel } from './served-models.js';
 
 /** Who is told of loads, besides those who wait for them. */
@@ -23,11 +25,22 @@ export interface LoaderParts extends FileParts {
   readonly now?: (() => number) | undefined;
 }
 
+/** How an entry is loaded. */
+interface LoadHow {
+  readonly evict: boolean | undefined;
+  /** True where it waits for room. */
+  readonly patient: boolean;
+  readonly callers: LoadWait;
+}
+
+/** A load that is under way. */
+interface Load extends LoadHow {
+  readonly done: Promise<ResidentLease>;
+}
+
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {
-  private readonly loads = new Map<AdapterEntry, Promise<ResidentLease>>();
-  /** Those of {@link loads} that wait for room. */
-  private readonly patient = new WeakSet<Promise<ResidentLease>>();
+  private readonly loads = new Map<AdapterEntry, Load>();
   private readonly models: ReadonlyMap<string, ServedModel>;
   private readonly residency: Residency;
   private readonly files: AdapterFiles;
@@ -56,12 +69,14 @@ export class AdapterLoader {
   }
 
   /**
-   * Leases the entry's weights, loading them first if need be.
-   * @throws AppError of reading, binding or loading
+   * Leases the entry's weights, loading them first if need be. Where `waitMs` is given, it waits for room that others
+   * use; a load that nobody waits for any more does not.
+   * @throws AppError of reading, binding or loading; the signal's reason
    */
-  async lease(entry: AdapterEntry, options: LoadOptions = {}): Promise<ResidentLease> {
+  async lease(entry: AdapterEntry, options: LeaseOptions = {}): Promise<ResidentLease> {
     const { summary } = entry;
     const known = this.loads.get(entry);
+    const left = known?.callers.signal.aborted === true;
     let waited = false;
     try {
       const held = summary && this.residency.join({ pool: entry.pool, digest: summary.digest });
@@ -69,28 +84,30 @@ export class AdapterLoader {
       if (known !== undefined) {
         // It may be waiting behind others for room that this caller's set keeps from them.
         if (this.sets.isFirst(entry)) this.residency.look();
-        waited = this.patient.has(known);
-        return (await known).again();
+        waited = known.patient;
+        return (await known.callers.join(known.done, options)).again();
       }
     } catch (error) {
-      // Who began that load may not have waited for room; this caller does.
-      if (waited || !options.waitMs || !isExhausted(error)) throw error;
+      if (options.signal?.aborted) throw error;
+      // Who began that load may not have waited for room, as this caller does, or have left before this one came.
+      if (!left && (waited || !options.waitMs || !isExhausted(error))) throw error;
       return this.lease(entry, options);
     }
-    const load = this.load(entry, options);
-    this.loads.set(entry, load);
-    if (options.waitMs) this.patient.add(load);
+    const callers = new LoadWait();
+    const how = { evict: options.evict, patient: Boolean(options.waitMs), callers };
+    const done = this.load(entry, how);
+    this.loads.set(entry, { ...how, done });
     this.watch.onChange?.(entry);
-    try {
-      const lease = await load;
+    done
+      .finally(() => {
+        this.loads.delete(entry);
+        entry.progress = undefined;
+        this.watch.onChange?.(entry);
+      })
       // Those who wait for this load lease in the same turn; only then may the load's own lease go.
-      setImmediate(() => lease.release());
-      return lease.again();
-    } finally {
-      this.loads.delete(entry);
-      entry.progress = undefined;
-      this.watch.onChange?.(entry);
-    }
+      .then((lease) => setImmediate(() => lease.release()))
+      .catch(() => {});
+    return (await callers.join(done, options)).again();
   }
 
   /**
@@ -118,39 +135,43 @@ export class AdapterLoader {
 
   /**
    * Leases what all the entries need, or nothing.
-   * @throws LeaseFailure with the first failure
+   * @throws LeaseFailure with the first failure; the signal's reason
    */
-  leaseSet(entries: ReadonlySet<AdapterEntry>): Promise<Map<AdapterEntry, ResidentLease>> {
-    return this.sets.lease(entries);
+  leaseSet(entries: ReadonlySet<AdapterEntry>, wait: CallerPatience): Promise<Map<AdapterEntry, ResidentLease>> {
+    return this.sets.lease(entries, wait);
   }
 
-  private async load(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease> {
-    const bytes = options.waitMs ? entry.summary?.bytes : undefined;
+  private async load(entry: AdapterEntry, how: LoadHow): Promise<ResidentLease> {
+    const { evict, patient, callers } = how;
+    const bytes = patient ? entry.summary?.bytes : undefined;
     // Room first: what waits for memory must not hold it outside of the budget.
-    const room =
-      bytes === undefined
-        ? undefined
-        : await this.residency.room(bytes, { ...options, isFirst: () => this.sets.isFirst(entry) });
+    const room = bytes === undefined ? undefined : await this.waitForRoom(entry, bytes, how);
     let lease: ResidentLease;
     try {
+      callers.signal.throwIfAborted();
       const start = this.now();
       const adapter = await this.files.read(entry);
       entry.progress = { stage: 'load', doneBytes: 0, totalBytes: adapter.bytes };
       this.watch.onChange?.(entry);
       const reloadMs = this.now() - start;
-      const now = { evict: options.evict, room, reloadMs };
-      lease = await this.residency.load(entry.pool, this.host(entry), adapter, now);
+      lease = await this.residency.load(entry.pool, this.host(entry), adapter, { evict, room, reloadMs });
       this.watch.onContent?.(entry.pool, adapter.digest);
     } catch (error) {
       room?.release();
       // Its bytes are known now, so that it can wait without them. With room of its own it had joined a load of equal
       // content that has none, and does not wait.
-      if (isExhausted(error) && options.waitMs && entry.summary) return this.load(entry, options);
+      if (isExhausted(error) && patient && entry.summary) return this.load(entry, how);
       throw error;
     }
     entry.loadedAt = Date.now();
     this.retain(entry);
     return lease;
+  }
+
+  private waitForRoom(entry: AdapterEntry, bytes: number, { evict, callers }: LoadHow): Promise<Room> {
+    const isFirst = () => this.sets.isFirst(entry);
+    const room = this.residency.room(bytes, { evict, wait: true, signal: callers.signal, isFirst });
+    return callers.forRoom(room, (waitedMs) => this.residency.exhausted(bytes, waitedMs));
   }
 
   /** Tells those who watch that an entry is in another state. */

@@ -20,7 +20,7 @@ import { updateAdapter } from './adapter-update.js';
 import type { AdapterHealth } from './management.js';
 import { modelGone } from './model-refusals.js';
 import { pageOf } from './name-page.js';
-import type { AdapterLeases } from './ports.js';
+import type { AdapterLeases, Patience } from './ports.js';
 import type { ServedModel } from './served-models.js';
 import type {
   AdapterInfo,
@@ -229,7 +229,7 @@ export class Adapters implements AdapterService, AdapterLeases {
   async acquire(
     given: string,
     selections: readonly AdapterSelection[],
-    signal: AbortSignal,
+    patience: Patience,
     engine?: object,
   ): Promise<readonly SelectionLease[]> {
     const model = this.core.models.name(given);
@@ -237,7 +237,7 @@ export class Adapters implements AdapterService, AdapterLeases {
     if (selections.some((selection) => selection.length > 0)) this.core.models.withLora(model);
     const registry = registryOf(this.core, model);
     const names = { model, registry, resolve: (name: string) => resolveName(this.core, model, name) };
-    return leaseSelections(names, this.core.loader, selections, signal);
+    return leaseSelections(names, this.core.loader, selections, patience);
   }
 
   /** Ends all watches: they would hold up a shutdown. */

@@ -3,12 +3,19 @@
  * a time, which others let pass: so two requests can never wait for each other's adapters.
  */
 import type { AdapterEntry } from '../adapters/adapter-entry.js';
-import type { LoadOptions, ResidentKey, ResidentLease } from '../adapters/residency.js';
+import type { ResidentKey, ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
+import type { CallerPatience } from './load-wait.js';
+
+/** How one adapter is leased. */
+export interface LeaseOptions extends CallerPatience {
+  /** False: fail rather than evict another adapter. Default true. */
+  readonly evict?: boolean | undefined;
+}
 
 /** How single adapters are leased. */
 export interface LeaseOne {
-  lease(entry: AdapterEntry, options: LoadOptions): Promise<ResidentLease>;
+  lease(entry: AdapterEntry, options: LeaseOptions): Promise<ResidentLease>;
   /** True: a lease needs neither reading nor room. */
   isThere(entry: AdapterEntry): boolean;
   /** Most bytes that a set of these contents can have: what is pinned never makes room for it. */
@@ -45,20 +52,21 @@ export class LeaseSets {
     return this.first.has(entry);
   }
 
-  /** Throws a {@link LeaseFailure}; then nothing is leased. */
-  lease(entries: ReadonlySet<AdapterEntry>): Promise<Held> {
+  /** Throws a {@link LeaseFailure}, or the signal's reason; then nothing is leased. */
+  lease(entries: ReadonlySet<AdapterEntry>, wait: CallerPatience = {}): Promise<Held> {
     const simple = entries.size <= 1 || [...entries].every((entry) => this.one.isThere(entry));
-    if (simple) return this.attempt(entries);
-    const turn = this.line.then(() => this.inTurn(entries));
+    if (simple) return this.attempt(entries, wait);
+    const turn = this.line.then(() => this.inTurn(entries, wait));
     this.line = turn.catch(() => {});
     return turn;
   }
 
-  private async inTurn(entries: ReadonlySet<AdapterEntry>): Promise<Held> {
+  private async inTurn(entries: ReadonlySet<AdapterEntry>, wait: CallerPatience): Promise<Held> {
+    wait.signal?.throwIfAborted();
     // Sizes first: only what fits together may wait while it holds.
     for (const entry of entries) {
       if (entry.summary === undefined)
-        for (const lease of (await this.attempt(new Set([entry]))).values()) lease.release();
+        for (const lease of (await this.attempt(new Set([entry]), wait)).values()) lease.release();
     }
     const contents = contentsOf(entries);
     const bytes = contents.reduce((sum, one) => sum + one.bytes, 0);
@@ -66,18 +74,21 @@ export class LeaseSets {
     if (bytes > most) throw tooLarge(entries, bytes, most);
     this.first = entries;
     try {
-      return await this.attempt(entries);
+      return await this.attempt(entries, wait);
     } finally {
       this.first = new Set();
     }
   }
 
-  private async attempt(entries: ReadonlySet<AdapterEntry>): Promise<Held> {
+  private async attempt(
+    entries: ReadonlySet<AdapterEntry>,
+    { signal, waitMs = this.one.roomWaitMs }: CallerPatience,
+  ): Promise<Held> {
     const held: Held = new Map();
     const failures: LeaseFailure[] = [];
     await Promise.all(
       Array.from(entries, (entry) =>
-        this.one.lease(entry, { waitMs: this.one.roomWaitMs }).then(
+        this.one.lease(entry, { waitMs, signal }).then(
           (lease) => held.set(entry, lease),
           (thrown: unknown) => failures.push(new LeaseFailure(entry, thrown)),
         ),

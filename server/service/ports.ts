@@ -5,6 +5,7 @@ import type { Engine } from '../engine/engine.js';
 import type { ChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import type { EncodeAside } from './encode-messages.js';
+import type { CallContext } from './inference-types.js';
 import type { AdapterSelection, ModelInfo } from './types.js';
 
 /** A model that is ready to answer. */
@@ -38,6 +39,9 @@ export interface AdapterLease {
   readonly text?: AdapterSummary['text'];
 }
 
+/** How long a call waits for adapters: until its signal aborts. Where it has no deadline, not for ever. */
+export type Patience = Pick<CallContext, 'signal' | 'deadline'>;
+
 /** Hands out leases: loads what is not resident, refuses what is unknown. */
 export interface AdapterLeases {
   /**
@@ -50,7 +54,7 @@ export interface AdapterLeases {
   acquire(
     model: string,
     selections: readonly AdapterSelection[],
-    signal: AbortSignal,
+    patience: Patience,
     engine?: Engine,
   ): Promise<readonly { readonly leases: readonly AdapterLease[]; release(): void }[]>;
 }

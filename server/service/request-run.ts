@@ -58,7 +58,7 @@ export async function startRun(
   const { signal } = call;
   if (signal.aborted) throw abortError(signal);
   const selections = rows.map(({ selection }) => selection);
-  const leased = await leasing.acquire(model.info.name, selections, signal, model.engine).catch((thrown: unknown) => {
+  const leased = await leasing.acquire(model.info.name, selections, call, model.engine).catch((thrown: unknown) => {
     throw signal.aborted ? abortError(signal) : thrown;
   });
   const run = new Run(model, sink, ended, call, await fitAll(rows, model, leased, signal), leased);

@@ -97,7 +97,7 @@ describe('residency', () => {
     for (const digest of ['a', 'b']) held.push(await residency.load('m', engine, adapter(digest, 12)));
     const order: string[] = [];
     const wait = (digest: string, bytes: number) =>
-      residency.load('m', engine, adapter(digest, bytes), { waitMs: 30_000 }).then((lease) => {
+      residency.load('m', engine, adapter(digest, bytes), { wait: true }).then((lease) => {
         order.push(digest);
         return lease;
       });
@@ -114,20 +114,23 @@ describe('residency', () => {
     assert.ok(engine.peakBytes <= 30);
   });
 
-  it('refuses what has waited too long, and at once what pinned adapters keep out', async () => {
+  it('forgets what waited for a caller that has left, and refuses at once what pinned adapters keep out', async () => {
     const engine = new MemoryEngine();
     const residency = new Residency(30);
     const lease = await residency.load('m', engine, adapter('a', 20));
-    // The room's own timer does not keep the test alive.
-    const alive = setInterval(() => {}, 1000);
-    await assert.rejects(residency.load('m', engine, adapter('b', 20), { waitMs: 5 }), {
-      reason: 'ADAPTER_MEMORY_EXHAUSTED',
-      message: /did not change within 5 ms/,
-    });
-    clearInterval(alive);
-    residency.retain(key('a'), true);
+    const leaving = new AbortController();
+    const { signal } = leaving;
+    const left = residency.load('m', engine, adapter('b', 20), { wait: true, signal });
+    const behind = residency.load('m', engine, adapter('c', 15), { wait: true });
+    leaving.abort(new Error('left'));
+    await assert.rejects(left, { message: 'left' });
+    await assert.rejects(residency.load('m', engine, adapter('b', 20), { wait: true, signal }), { message: 'left' });
     lease.release();
-    await assert.rejects(residency.load('m', engine, adapter('b', 20), { waitMs: 1e9 }), {
+    (await behind).release();
+    const again = await residency.load('m', engine, adapter('a', 20));
+    residency.retain(key('a'), true);
+    again.release();
+    await assert.rejects(residency.load('m', engine, adapter('b', 20), { wait: true }), {
       reason: 'ADAPTER_MEMORY_EXHAUSTED',
       metadata: { needed: '20', used: '20', budget: '30' },
     });
@@ -137,14 +140,14 @@ describe('residency', () => {
     const engine = new MemoryEngine();
     const residency = new Residency(30, () => {}, 3);
     const lease = await residency.load('m', engine, adapter('a', 30));
-    const waiting = ['b', 'c', 'd'].map((digest) => residency.load('m', engine, adapter(digest, 20), { waitMs: 1e9 }));
-    await assert.rejects(residency.load('m', engine, adapter('e', 20), { waitMs: 1e9 }), {
+    const waiting = ['b', 'c', 'd'].map((digest) => residency.load('m', engine, adapter(digest, 20), { wait: true }));
+    await assert.rejects(residency.load('m', engine, adapter('e', 20), { wait: true }), {
       reason: 'QUEUE_FULL',
       message: /3 other adapters wait/,
     });
     lease.release();
     for (const one of waiting) (await one).release();
-    (await residency.load('m', engine, adapter('e', 20), { waitMs: 1e9 })).release();
+    (await residency.load('m', engine, adapter('e', 20), { wait: true })).release();
   });
 
   it('lets go what is soon there again before what is not', async () => {

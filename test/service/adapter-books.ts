@@ -24,7 +24,7 @@ after(async () => {
 const base = await goldenBase('llama');
 const FEATURES = new Set(['lora', 'rslora', 'rank_pattern', 'alpha_pattern']);
 export const call = (signal = new AbortController().signal): CallContext => ({ requestId: 'test', signal });
-export const forever = new AbortController().signal;
+export const forever = { signal: new AbortController().signal };
 export const select = (...names: string[]) => [names.map((name) => ({ name, weight: 1 }))];
 
 /** Reads in this thread and counts; otherwise the real thing. */

@@ -113,6 +113,78 @@ describe('leases', () => {
     for (const { release } of [first!, ...held]) release();
   });
 
+  it('of a client that leaves wait for no room: nothing is read for it, and who came after it goes on', async () => {
+    const { service, reader } = setup(BYTES, { roomWaitMs: 60_000 });
+    for (const name of ['a0', 'a1', 'a2']) await service.create({ name, source: name }, call());
+    const [busy] = await service.acquire('m', select('a0'), forever);
+    const { reads } = reader;
+    const [leaving, staying] = [new AbortController(), new AbortController()];
+    const gone = service.acquire('m', select('a1'), leaving);
+    const alsoGone = service.acquire('m', select('a1'), leaving);
+    const shared = service.acquire('m', select('a2'), leaving);
+    const next = service.acquire('m', select('a2'), staying);
+    await settle();
+    leaving.abort();
+    for (const asked of [gone, alsoGone, shared]) await assert.rejects(asked, failsWith('CANCELED'));
+    busy!.release();
+    (await next)[0]!.release();
+    assert.equal(reader.reads, reads + 1);
+    assert.equal((await service.get({ name: 'a1' })).state, 'registered');
+    const [again] = await service.acquire('m', select('a1'), forever);
+    again!.release();
+  });
+
+  it('of an adapter that a client left in the same turn are had by who asks for it then', async () => {
+    const { service } = setup(BYTES, { roomWaitMs: 60_000 });
+    for (const name of ['a0', 'a1']) await service.create({ name, source: name }, call());
+    const [busy] = await service.acquire('m', select('a0'), forever);
+    const leaving = new AbortController();
+    const gone = assert.rejects(service.acquire('m', select('a1'), leaving), failsWith('CANCELED'));
+    await settle();
+    leaving.abort();
+    const asked = service.acquire('m', select('a1'), forever);
+    await gone;
+    busy!.release();
+    (await asked)[0]!.release();
+  });
+
+  it('of several adapters keep nobody waiting once their client has left', async () => {
+    const { service, reader } = setup(2 * BYTES, { roomWaitMs: 60_000 });
+    for (let i = 0; i < 5; i += 1) await service.create({ name: `a${i}`, source: `a${i}` }, call());
+    const [busy] = await service.acquire('m', select('a0'), forever);
+    const { reads } = reader;
+    const leaving = new AbortController();
+    const gone = [select('a1', 'a2'), select('a3', 'a2')].map((set) =>
+      assert.rejects(service.acquire('m', set, leaving), failsWith('CANCELED')),
+    );
+    const next = service.acquire('m', select('a3', 'a4'), forever);
+    await settle();
+    leaving.abort();
+    await Promise.all(gone);
+    busy!.release();
+    (await next)[0]!.release();
+    assert.ok(reader.reads <= reads + 3, 'one of the first set had room beside the busy one, then those that were had');
+  });
+
+  it('wait as long as their deadline, where there is one, and else not for ever, though others wait longer', async () => {
+    const { service } = setup(BYTES, { roomWaitMs: 10 });
+    for (const name of ['a0', 'a1']) await service.create({ name, source: name }, call());
+    const [busy] = await service.acquire('m', select('a0'), forever);
+    const deadline = performance.timeOrigin + performance.now() + 60_000;
+    const patient = service.acquire('m', select('a1'), { ...forever, deadline });
+    // The timers of those who wait do not keep the test alive.
+    const alive = setInterval(() => {}, 1000);
+    const tooLong = failsWith('ADAPTER_MEMORY_EXHAUSTED', /did not change within 10 ms/);
+    const impatient = select('a1');
+    for (let i = 0; i < 2; i += 1) await assert.rejects(service.acquire('m', impatient, forever), tooLong);
+    busy!.release();
+    (await patient)[0]!.release();
+    const [other] = await service.acquire('m', select('a0'), forever);
+    await assert.rejects(service.acquire('m', impatient, forever), tooLong);
+    clearInterval(alive);
+    other!.release();
+  });
+
   it('wait for room also where a change of settings began to load the adapter, and would not wait', async () => {
     const { service, engine } = setup(BYTES, { roomWaitMs: 60_000 });
     for (const [name, source] of [
@@ -243,7 +315,7 @@ describe('leases', () => {
     const { service, engine } = setup();
     await service.create({ name: 'lazy', source: 'a0', preload: false }, call());
     const client = new AbortController();
-    const asked = service.acquire('m', select('lazy'), client.signal);
+    const asked = service.acquire('m', select('lazy'), client);
     client.abort();
     await assert.rejects(asked, failsWith('CANCELED'));
     while (engine.loads === 0) await turn();

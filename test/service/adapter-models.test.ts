@@ -66,7 +66,7 @@ describe('a model that is removed', () => {
   it('is what a request is told whose adapter was still to be loaded for it', async () => {
     const { service } = setup();
     await service.create({ model: 'second', name: 'a', source: 'a0', preload: false }, call);
-    const asked = service.acquire('second', [[{ name: 'a', weight: 1 }]], call.signal);
+    const asked = service.acquire('second', [[{ name: 'a', weight: 1 }]], call);
     service.removeModel('second');
     await assert.rejects(asked, failsWith('MODEL_NOT_FOUND'));
   });
@@ -74,7 +74,7 @@ describe('a model that is removed', () => {
   it('takes its adapters along, but a row that runs keeps its weights', async () => {
     const { engine, service } = setup();
     await service.create({ model: 'second', name: 'a', source: 'a0' }, call);
-    const [lease] = await service.acquire('second', [[{ name: 'a', weight: 1 }]], call.signal);
+    const [lease] = await service.acquire('second', [[{ name: 'a', weight: 1 }]], call);
     service.removeModel('second');
     await assert.rejects(service.get({ model: 'second', name: 'a' }), /"second" is not served/);
     await settle();
@@ -90,7 +90,7 @@ describe('a model that is removed', () => {
     await service.update({ model: 'second', name: 'a', source: 'a1' }, call);
     const targets = [{ adapter: 'a', digest: first.digest }];
     await service.setAlias({ model: 'second', name: 'stable', targets }, call);
-    const [lease] = await service.acquire('second', [[{ name: 'stable', weight: 1 }]], call.signal);
+    const [lease] = await service.acquire('second', [[{ name: 'stable', weight: 1 }]], call);
     lease!.release();
     service.removeModel('second');
     await settle();
@@ -122,7 +122,7 @@ describe('a model that is removed', () => {
     const other = { ...model('other'), engine: new MemoryEngine() };
     service.addModel('second', other);
     await service.create({ model: 'second', name: 'a', source: 'a0' }, call);
-    const ask = (on: MemoryEngine) => service.acquire('second', [[{ name: 'a', weight: 1 }]], call.signal, on);
+    const ask = (on: MemoryEngine) => service.acquire('second', [[{ name: 'a', weight: 1 }]], call, on);
     await assert.rejects(ask(engine), failsWith('MODEL_NOT_FOUND'));
     (await ask(other.engine))[0]!.release();
   });

@@ -29,7 +29,7 @@ export const call = (actor = 'tester'): CallContext => ({
   signal: new AbortController().signal,
   actor,
 });
-export const forever = new AbortController().signal;
+export const forever = { signal: new AbortController().signal };
 export const select = (...names: string[]) => [names.map((name) => ({ name, weight: 1 }))];
 
 /** Lets releases and unloads settle. */

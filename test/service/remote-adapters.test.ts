@@ -52,7 +52,7 @@ function setup(cacheDir = sandbox.folder()) {
   });
   services.push(service);
   const use = async (name: string) => {
-    const leases = await service.acquire('m', [[{ name, weight: 1 }]], call.signal);
+    const leases = await service.acquire('m', [[{ name, weight: 1 }]], call);
     for (const { release } of leases) release();
     return leases[0]!.leases[0]!.digest;
   };
