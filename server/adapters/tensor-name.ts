@@ -59,6 +59,8 @@ const RULES: readonly (readonly [RegExp, TensorPart])[] = [
 ];
 /** A container in modules_to_save: `mlp.modules_to_save.default.gate_proj.weight` means `mlp.gate_proj.weight`. */
 const CONTAINER = /^(.+?)\.modules_to_save\.([^.]+)\.(.+\.(?:weight|bias))$/;
+/** The same container as it was; PEFT saves its biases with bias = "all". */
+const CONTAINER_BEFORE = /^(.+?)\.original_module\.(.+)\.bias$/;
 
 function parsePath(path: string, base: AdapterBase): Omit<ParsedTensorName, 'headless'> | undefined {
   for (const [rule, part] of RULES) {
@@ -66,6 +68,9 @@ function parsePath(path: string, base: AdapterBase): Omit<ParsedTensorName, 'hea
     const module = match === null ? undefined : base.modules.get(match[1]!);
     if (module !== undefined) return { module, part, adapter: match?.[2] ?? '' };
   }
+  const before = CONTAINER_BEFORE.exec(path);
+  const unused = before === null ? undefined : base.modules.get(`${before[1]}.${before[2]}`);
+  if (unused !== undefined) return { module: unused, part: 'original_module.bias', adapter: '' };
   const inside = CONTAINER.exec(path);
   if (inside === null) return undefined;
   const parsed = parsePath(`${inside[1]}.${inside[3]}`, base);
