@@ -59,13 +59,15 @@ class FieldReader {
     return typeof value === 'boolean' ? value : this.wrong(key, 'true or false', false);
   }
 
+  /** `fallback` where the key is absent; null is no rank, as PEFT sees it. */
   rank(key: string, fallback: number): number {
-    const value = this.source[key] ?? fallback;
+    const value = key in this.source ? this.source[key]! : fallback;
     return isRank(value) ? value : this.wrong(key, 'an integer from 1 to 65536', fallback);
   }
 
+  /** `fallback` where the key is absent; null is no number, as PEFT sees it: nothing is scaled by a guess. */
   number(key: string, fallback: number): number {
-    const value = this.source[key] ?? fallback;
+    const value = key in this.source ? this.source[key]! : fallback;
     return typeof value === 'number' ? value : this.wrong(key, 'a number', fallback);
   }
 

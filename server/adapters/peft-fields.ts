@@ -123,7 +123,8 @@ export function checkFields(root: JsonObject, faults: Faults): void {
   checkInit(root.init_lora_weights ?? null, faults);
   for (const [key, value] of Object.entries(root)) {
     if (HONOURED.has(key) || HARMLESS.has(key) || isOff(key, value)) continue;
-    const why = REFUSED[key] ?? 'a key that is not known, so what it changes is not known either';
+    const known = Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined;
+    const why = known ?? 'a key that is not known, so what it changes is not known either';
     faults.addUnsupported(`adapter_config.json: ${key} is ${show(value)}: ${why}`);
   }
 }

@@ -47,6 +47,16 @@ describe('adapter_config.json', () => {
       assert.equal(error.reason, 'ADAPTER_UNSUPPORTED');
       assert.match(error.message, /frobnication/);
     }
+    const inherited = '{"peft_type": "LORA", "__proto__": {"r": 3}, "constructor": 1}';
+    assert.throws(() => parsePeftConfig(inherited), /__proto__ .*: a key that is not known.*constructor .*not known/);
+  });
+
+  it('guesses no rank and no alpha where the config says null', () => {
+    for (const key of ['r', 'lora_alpha']) {
+      const { reason, message } = refusal({ [key]: null });
+      assert.equal(reason, 'ADAPTER_INVALID');
+      assert.match(message, new RegExp(`${key} is null`));
+    }
   });
 
   it('refuses features that an empty object switches on', () => {
