@@ -24,6 +24,11 @@ export function checkCombinations(
     const module = base.modules.get(name)!;
     if (module.kind === 'embedding' && name !== base.embeddingModule) refuse(`replacing ${name}`);
   }
+  if (base.headApart) {
+    const apart = `on ${base.embeddingModule} and ${base.headModule} (config.json ties them, but they differ)`;
+    if (tokens.has(base.embeddingModule)) refuse(`trainable_token_indices ${apart}`);
+    if (config.ensureWeightTying) refuse(`ensure_weight_tying ${apart}`);
+  }
   for (const name of tokens.keys()) {
     if (promised.lora.has(name) || promised.saved.has(name)) {
       refuse(`${name} with trainable_token_indices and another adaptation`);

@@ -35,6 +35,8 @@ export interface AdapterBase {
   readonly headDim?: number | undefined;
   /** True: the output matrix is the embedding table; then `lm_head` is still a target of its own. */
   readonly tiedHead: boolean;
+  /** True: config.json ties the head, but it has a table of its own; PEFT goes by the config for some adaptations. */
+  readonly headApart?: boolean | undefined;
   /** Every adaptable module, in the order of Hugging Face's model code. */
   readonly modules: ReadonlyMap<string, TargetModule>;
   /** Path of the token embedding, e.g. `model.embed_tokens`, and of the head, `lm_head`. */

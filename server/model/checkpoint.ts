@@ -59,6 +59,8 @@ export interface Checkpoint {
   readStored?(name: string): Promise<StoredFloats | undefined>;
   /** Throws MODEL_INVALID when absent or not of a float type. */
   readRows(name: string): Promise<StoredRows>;
+  /** Whether two tensors hold the same, byte for byte; absent = nobody asks. */
+  areEqual?(name: string, other: string): Promise<boolean>;
   /** The weight in 8-bit blocks, where it is stored so. */
   readBlocks?(name: string): Promise<Blocks8 | undefined>;
   /** Tensors that differ from the files (merged ones), as float32 in the stored orientation; absent = none. */
@@ -146,10 +148,27 @@ export async function openCheckpoint(modelDir: string): Promise<Checkpoint> {
         widen: (row, target, at) => convertToFloat32(row, dtype, target, at),
       };
     },
+    areEqual: (name, other) => sameBytes(find(name), find(other)),
     close: async () => {
       await Promise.all(files.map((file) => file.close()));
     },
   };
+}
+
+/** Bytes of each of two tensors that are compared at a time. */
+const COMPARED_BYTES = 4 * 1024 * 1024;
+
+async function sameBytes(one: StoredTensor, other: StoredTensor): Promise<boolean> {
+  const { dtype, shape, bytes } = one.info;
+  if (dtype !== other.info.dtype || String(shape) !== String(other.info.shape)) return false;
+  for (let at = 0; at < bytes; at += COMPARED_BYTES) {
+    const length = Math.min(COMPARED_BYTES, bytes - at);
+    const [first, second] = [Buffer.allocUnsafe(length), Buffer.allocUnsafe(length)];
+    await one.file.readInto(first, one.info.offset + at);
+    await other.file.readInto(second, other.info.offset + at);
+    if (!first.equals(second)) return false;
+  }
+  return true;
 }
 
 /** GPT-2 checkpoints were once saved from the headless model, without `transformer.`. */

@@ -10,6 +10,7 @@ import { describeDecoder } from './families/table.js';
 import { isGgufModel, openGgufModel } from './gguf/gguf-model.js';
 import type { TokenizerFiles } from './gguf/gguf-tokenizer.js';
 import { allLinears, allNorms, type DecoderSpec } from './spec.js';
+import { withStoredHead } from './tied-head.js';
 
 /** What a model's files say, before tensors are compared with the description. */
 export interface ModelSource {
@@ -52,13 +53,18 @@ export async function openModelFolder(path: string): Promise<ModelFolder> {
 async function openFolder(dir: string): Promise<ModelSource> {
   const config = await readJson(join(dir, 'config.json'));
   if (config === undefined) throw new AppError('MODEL_INVALID', `${dir}: there is no config.json`);
-  const spec = describeDecoder(config, join(dir, 'config.json'));
+  const described = describeDecoder(config, join(dir, 'config.json'));
   const generation = await readJson(join(dir, 'generation_config.json'));
   const name = config._name_or_path;
+  const checkpoint = await openCheckpoint(dir);
+  const spec = await withStoredHead(described, checkpoint).catch(async (error) => {
+    await checkpoint.close();
+    throw error;
+  });
   return {
     dir,
     spec,
-    checkpoint: await openCheckpoint(dir),
+    checkpoint,
     nameOrPath: typeof name === 'string' && name !== '' ? name : basename(dir),
     eosIds: readIds(generation?.eos_token_id) ?? readIds(config.eos_token_id) ?? [],
   };

@@ -32,6 +32,11 @@ export function adapterBaseOf(folder: ModelFolder, servedAs?: string): AdapterBa
       hasBias: norm.bias !== undefined,
     });
   }
+  // A tied table has two names, of which the files may have either.
+  const stored = new Map([
+    [`${embedding.module}.weight`, embedding.weight],
+    [`${spec.head.linear.module}.weight`, spec.head.linear.weight],
+  ]);
   return {
     modelType: spec.modelType,
     nameOrPath: folder.nameOrPath,
@@ -40,10 +45,10 @@ export function adapterBaseOf(folder: ModelFolder, servedAs?: string): AdapterBa
     vocabSize: spec.vocabSize,
     headDim: spec.headDim,
     tiedHead: spec.head.tied,
+    headApart: spec.head.apart,
     modules,
     embeddingModule: embedding.module,
     headModule: spec.head.linear.module,
-    readWeight: (tensor) =>
-      checkpoint.readFloat32(tensor === `${spec.head.linear.module}.weight` ? spec.head.linear.weight : tensor),
+    readWeight: (tensor) => checkpoint.readFloat32(stored.get(tensor) ?? tensor),
   };
 }

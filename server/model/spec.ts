@@ -120,6 +120,8 @@ export interface DecoderSpec {
     readonly linear: LinearSpec;
     /** True: `linear.weight` is the embedding table. */
     readonly tied: boolean;
+    /** True: config.json ties it, but the weights have another table for it. */
+    readonly apart?: boolean | undefined;
     readonly softcap?: number | undefined;
     /** Factor on the logits (Granite divides by its logits_scaling). */
     readonly scale?: number | undefined;
