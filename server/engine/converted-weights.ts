@@ -43,6 +43,8 @@ export interface KeptWeights {
  */
 export async function convertedName(folder: ModelFolder, form: string, environment = ''): Promise<string> {
   const hash = createHash('sha256').update(`${form}${environment}:${await fingerprintOf(folder)}`);
+  // Servers that took the embedding for such a head have kept conversions of it.
+  if (folder.spec.head.apart) hash.update(':head apart');
   // The fingerprint samples the weights; a file that was edited in place also has another time.
   for (const { path } of folder.checkpoint.files) {
     const { size, mtimeMs } = await stat(path);

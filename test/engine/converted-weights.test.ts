@@ -142,6 +142,8 @@ describe('a model', async () => {
     const opened = await openModelFolder(place);
     const before = await convertedName(opened, 'form');
     assert.equal(await convertedName(opened, 'form'), before);
+    const apart = { ...opened, spec: { ...opened.spec, head: { ...opened.spec.head, apart: true } } };
+    assert.notEqual(await convertedName(apart, 'form'), before);
     utimesSync(opened.checkpoint.files[0]!.path, 5, 5);
     assert.notEqual(await convertedName(opened, 'form'), before);
     assert.notEqual(await convertedName(opened, 'other'), await convertedName(opened, 'form'));
