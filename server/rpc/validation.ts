@@ -3,6 +3,7 @@ import { pathToString } from '@bufbuild/protobuf/reflect';
 import { createValidator, type Violation } from '@bufbuild/protovalidate';
 import { AppError, type FieldViolation } from '../errors.js';
 import { SCHEMA } from './schema.js';
+import { unknownFields } from './unknown-fields.js';
 
 const validator = createValidator();
 
@@ -21,7 +22,7 @@ function describe(violation: Violation): FieldViolation {
 const oneofNames = (oneof: DescOneof): string => oneof.fields.map((field) => field.name).join(', ');
 
 /**
- * Checks a request against the rules of the schema.
+ * Checks a request against the rules of the schema, and that it has no fields but those of the schema.
  *
  * @throws AppError INVALID_REQUEST with a violation for every broken field
  */
@@ -30,10 +31,11 @@ export function assertValid(message: Message): void {
   if (desc === undefined)
     throw new AppError('INTERNAL', 'internal error', { cause: `${message.$typeName} is unknown` });
   const result = validator.validate(desc, message);
-  if (result.kind === 'valid') return;
   if (result.kind === 'error') throw new AppError('INTERNAL', 'internal error', { cause: result.error });
-  const violations = result.violations.slice(0, MAX_LISTED).map(describe);
-  const more = result.violations.length - violations.length;
+  const all = [...unknownFields(desc, message), ...(result.violations ?? []).map(describe)];
+  if (all.length === 0) return;
+  const violations = all.slice(0, MAX_LISTED);
+  const more = all.length - violations.length;
   const text = violations.map(({ field, description }) => `${field}: ${description}`).join('; ');
   throw new AppError('INVALID_REQUEST', `invalid request: ${text}${more > 0 ? `; and ${more} more` : ''}`, {
     violations,

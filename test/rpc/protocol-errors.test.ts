@@ -4,11 +4,18 @@ import { execFile } from 'node:child_process';
 import http2 from 'node:http2';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { WireType } from '@bufbuild/protobuf/wire';
 import { Code, type ConnectError, createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
-import { ErrorInfoSchema } from '../../gen/google/rpc/error_details_pb.js';
-import { InferenceService } from '../../gen/loramux/v1/inference_pb.js';
+import { BadRequestSchema, ErrorInfoSchema } from '../../gen/google/rpc/error_details_pb.js';
+import {
+  ChatMessageSchema,
+  InferenceService,
+  PredictInputSchema,
+  PredictRequestSchema,
+  StreamPredictRequestSchema,
+} from '../../gen/loramux/v1/inference_pb.js';
 import { findProgram } from './programs.js';
 import { startServer, type TestServer } from './start-server.js';
 
@@ -120,6 +127,42 @@ describe('what the protocol layer refuses', () => {
       { ...told(error), message: '' },
       { code: 'invalid_argument', reason: 'INVALID_REQUEST', requestId: 'mine', message: '' },
     );
+  });
+
+  it('gRPC, gRPC-Web and Connect: fields of a newer schema, wherever they are, by their number and place', async () => {
+    // Field 50 of an input and of a message: a text, as an adapter's name would be.
+    const newer = () => [{ no: 50, wireType: WireType.LengthDelimited, data: Buffer.from('\x06pirate') }];
+    const text = { case: 'text' as const, value: 'Hello' };
+    const plain = create(PredictInputSchema, { prompt: text });
+    const other = create(PredictInputSchema, { prompt: text });
+    other.$unknown = newer();
+    const message = create(ChatMessageSchema, { role: 'user', content: 'Hello' });
+    message.$unknown = newer();
+    const chat = create(PredictInputSchema, { prompt: { case: 'chat', value: { messages: [message] } } });
+    const unary = create(PredictRequestSchema, { inputs: [plain, other, chat] });
+    const streamed = create(StreamPredictRequestSchema, { inputs: [plain, other, chat] });
+    for (const request of [unary, streamed]) request.$unknown = newer();
+    const options = { baseUrl: server.baseUrl, useBinaryFormat: true } as const;
+    for (const transport of [
+      createConnectTransport({ ...options, httpVersion: '1.1' }),
+      createGrpcTransport(options),
+      createGrpcWebTransport({ ...options, httpVersion: '1.1' }),
+    ]) {
+      const client = createClient(InferenceService, transport);
+      const stream = async () => {
+        for await (const event of client.streamPredict(streamed)) assert.fail(event.$typeName);
+      };
+      for (const ask of [() => client.predict(unary), stream]) {
+        await assert.rejects(ask, (error: ConnectError) => {
+          assert.equal(error.code, Code.InvalidArgument);
+          const [details] = error.findDetails(BadRequestSchema);
+          const fields = details?.fieldViolations.map(({ field }) => field);
+          assert.deepEqual(fields, ['#50', 'inputs[1].#50', 'inputs[2].chat.messages[0].#50']);
+          return true;
+        });
+      }
+      assert.equal((await client.predict({ inputs: [plain] })).results.length, 1);
+    }
   });
 
   it('gRPC-Web and gRPC: bytes that are no message, in the trailers', async () => {
