@@ -28,7 +28,15 @@ export class Generations {
   }
 
   /** @param call the call that asks; its generations end with it */
-  async whole(call: number, params: PredictParams, signal: AbortSignal): Promise<PredictResult[]> {
+  whole(call: number, params: PredictParams, signal: AbortSignal): Promise<PredictResult[]> {
+    const results = this.#whole(call, params, signal);
+    // Whoever awaits it is told. Nobody may yet, or ever: as an unhandled rejection it would end the thread, and with it
+    // the calls of others.
+    results.catch(() => {});
+    return results;
+  }
+
+  async #whole(call: number, params: PredictParams, signal: AbortSignal): Promise<PredictResult[]> {
     const generation = this.#next++;
     const answer = await this.#ask(generation, signal, { type: 'generate', call, generation, params, stream: false });
     return [...(answer as Extract<ToHandler, { type: 'generated' }>).results];

@@ -60,7 +60,6 @@ export class HandlerThread {
         reject(error);
         if (this.#over) return;
         this.#over = true;
-        log.warn({ ...fields, reason: error.reason }, error.message);
         events.lost(error);
       };
       const late = setTimeout(() => {

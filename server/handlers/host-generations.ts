@@ -1,4 +1,5 @@
 /** Runs the generations that a handler's thread asks for. */
+import { setMaxListeners } from 'node:events';
 import { AppError } from '../errors.js';
 import { receiptsOf } from '../service/receipt-header.js';
 import type { CallContext, InferenceService, PredictEvent, Receipt } from '../service/types.js';
@@ -67,7 +68,11 @@ export class HostGenerations {
     const asked = this.#calls.get(call);
     if (asked === undefined) throw new AppError('CANCELED', 'the call that asks to generate is over');
     const { requestId } = asked.context;
-    asked.abort ??= new AbortController();
+    if (asked.abort === undefined) {
+      asked.abort = new AbortController();
+      // Each generation of the call listens.
+      setMaxListeners(0, asked.abort.signal);
+    }
     const context = { requestId, signal: asked.abort.signal };
     const start = async () => {
       const { model, adapter, inference } = this.#for;

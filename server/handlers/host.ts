@@ -49,6 +49,8 @@ export class HandlerHost {
   #idle = (): void => {};
   /** Calls that wait for a thread. */
   #waiting = 0;
+  /** Why no thread could be started, where the log has that: it is told once, not at each request. */
+  #told: string | undefined;
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -78,7 +80,7 @@ export class HandlerHost {
     let answer: Promise<HostAnswer>;
     this.#waiting++;
     try {
-      const calls = await this.#calls();
+      const calls = await this.#callsOrTell();
       answer = calls.run(fn, input, context);
     } finally {
       this.#waiting--;
@@ -123,7 +125,7 @@ export class HandlerHost {
     const answers = await running.thread.answers();
     running.calls.end(id, error);
     if (answers || running !== this.#running) return;
-    this.#options.log.warn({ model: this.#options.model }, 'the handler no longer answers; it is started anew');
+    this.#warn('the handler no longer answers; it is started anew');
     void running.thread.end();
     const lost = 'the handler was ended because another call of it did not end';
     this.#lose(running, new AppError('HANDLER_CRASHED', lost));
@@ -134,7 +136,7 @@ export class HandlerHost {
     if (running === this.#running) this.#forget();
     running.calls.endAll(error);
     // A module that ends its thread while it is loaded is tried again when it is called, not over and over.
-    if (running.up && this.#closed === undefined) this.#calls().catch(() => {});
+    if (running.up && this.#closed === undefined) this.#callsOrTell().catch(() => {});
   }
 
   #forget(): void {
@@ -146,6 +148,27 @@ export class HandlerHost {
   #calls(): Promise<HandlerCalls> {
     this.#ready ??= this.#start();
     return this.#ready;
+  }
+
+  /** The same, where nobody but the log would tell the operator why there are none. */
+  async #callsOrTell(): Promise<HandlerCalls> {
+    try {
+      const calls = await this.#calls();
+      this.#told = undefined;
+      return calls;
+    } catch (thrown) {
+      const { reason, message } = AppError.from(thrown);
+      if (this.#closed === undefined && message !== this.#told) {
+        this.#told = message;
+        this.#warn(`the handler could not be started anew: ${message}`, { reason });
+      }
+      throw thrown;
+    }
+  }
+
+  #warn(message: string, more: object = {}): void {
+    const { model, adapter, entryPoint, log } = this.#options;
+    log.warn({ model, ...(adapter !== undefined && { adapter }), handler: entryPoint, ...more }, message);
   }
 
   async #start(): Promise<HandlerCalls> {
@@ -179,7 +202,11 @@ export class HandlerHost {
     const { limits, inference, registrations: _, log, ...options } = this.#options;
     const thread = new HandlerThread(options, limits.memoryBytes, log, {
       message: (message) => calls.receive(message),
-      lost: (error) => this.#lose(running, error),
+      lost: (error) => {
+        // One that was still being started is told with what was wanted of it.
+        if (running.up) this.#warn(error.message, { reason: error.reason });
+        this.#lose(running, error);
+      },
     });
     const { model, adapter } = options;
     const calls: HandlerCalls = new HandlerCalls({
@@ -196,13 +223,9 @@ export class HandlerHost {
   async #replay({ calls }: Running, input: InputParts): Promise<void> {
     if (!this.has('registerAdapter')) return;
     const call = { requestId: 'restart', signal: new AbortController().signal };
-    await calls
-      .run('registerAdapter', input, call)
-      .catch((error: AppError) =>
-        this.#options.log.warn(
-          { model: this.#options.model, err: error },
-          'the handler refused an adapter that it had',
-        ),
-      );
+    await calls.run('registerAdapter', input, call).catch((err: AppError) => {
+      const name = new Map(input.properties).get('name');
+      this.#warn(`the handler refused the adapter ${JSON.stringify(name)} that it had`, { err });
+    });
   }
 }

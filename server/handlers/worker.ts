@@ -1,4 +1,6 @@
 /** The thread of a custom handler: loads its module and runs its functions, several calls side by side. */
+import { setMaxListeners } from 'node:events';
+import { access } from 'node:fs/promises';
 import { register } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -38,6 +40,8 @@ async function loadHandler(): Promise<Handler> {
     const tsx = await import('tsx/esm/api');
     tsx.register();
   }
+  // The loader would say from where it was looked for, which is nobody's business.
+  await access(options.entryPoint);
   const module = (await import(pathToFileURL(options.entryPoint).href)) as Partial<Handler> & { default?: Handler };
   const handler = typeof module.default?.handle === 'function' ? module.default : module;
   if (typeof handler.handle !== 'function') {
@@ -50,6 +54,8 @@ async function call(handler: Handler, message: Extract<ToHandler, { type: 'call'
   const { id } = message;
   const mine: Running = { abort: new AbortController(), credit: STREAM_WINDOW, wake: () => {} };
   running.set(id, mine);
+  // Each of its generations listens.
+  setMaxListeners(0, mine.abort.signal);
   const { model, modelDir, properties, adapter } = options;
   const context: HandlerContext = {
     model,

@@ -1,41 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import type { InputParts } from '../../sdk/handler-input.js';
 import { AppError } from '../../server/errors.js';
 import type { HostAnswer } from '../../server/handlers/handler-calls.js';
-import { HandlerHost, type HostOptions } from '../../server/handlers/host.js';
-
-const CALL = { requestId: 'r-1', signal: new AbortController().signal };
-const input = (text: string, properties: [string, string][] = []): InputParts => ({
-  properties,
-  content: [{ key: 'data', value: Buffer.from(text) }],
-});
-
-async function started(t: TestContext, source: string, options: Partial<HostOptions> = {}): Promise<HandlerHost> {
-  const modelDir = mkdtempSync(path.join(tmpdir(), 'loramux-handler-'));
-  const entryPoint = path.join(modelDir, 'handler.mjs');
-  writeFileSync(entryPoint, source);
-  const host = new HandlerHost({
-    model: 'echo',
-    modelDir,
-    entryPoint,
-    properties: { 'option.x': 'y' },
-    limits: { callMs: 20_000, memoryBytes: 64 * 1024 * 1024 },
-    inference: undefined,
-    registrations: () => [],
-    log: { info: () => {}, warn: () => {} },
-    ...options,
-  });
-  t.after(async () => {
-    await host.close();
-    rmSync(modelDir, { recursive: true, force: true });
-  });
-  await host.start();
-  return host;
-}
+import { CALL, input, started } from './started-host.js';
 
 async function bodyOf({ body }: HostAnswer): Promise<string> {
   if (body === undefined || typeof body === 'string') return body ?? '';
