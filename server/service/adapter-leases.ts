@@ -5,6 +5,7 @@ import { notSummable } from '../adapters/mixture.js';
 import type { AdapterRegistry } from '../adapters/registry.js';
 import type { ResidentLease } from '../adapters/residency.js';
 import { AppError } from '../errors.js';
+import type { AdapterLog } from './adapter-core.js';
 import { type AdapterLoader, isPassing } from './adapter-loader.js';
 import { LeaseFailure } from './lease-sets.js';
 import type { AdapterLease, Patience } from './ports.js';
@@ -86,6 +87,7 @@ function choose(
 async function leaseAll(
   entries: ReadonlySet<AdapterEntry>,
   loader: AdapterLoader,
+  log: AdapterLog,
   { signal, deadline }: Patience,
 ): Promise<Map<AdapterEntry, ResidentLease>> {
   // Rows of the base, and of adapters that are there, wait for nothing.
@@ -104,8 +106,13 @@ async function leaseAll(
     if (outcome !== 'left') return outcome;
   } catch (error) {
     if (!(error instanceof LeaseFailure)) throw error;
-    const failure = loadFailure(error.entry, error.cause);
-    loader.changed(error.entry);
+    const { entry, cause } = error;
+    const known = entry.error;
+    const failure = loadFailure(entry, cause);
+    // What passes is the requests' matter, and the first of them tells of what stays.
+    if (entry.error !== known)
+      log.warn({ model: entry.model, adapter: entry.name, reason: AppError.from(cause).reason }, failure.message);
+    loader.changed(entry);
     throw failure;
   } finally {
     signal.removeEventListener('abort', leave!);
@@ -144,6 +151,8 @@ export interface NameBook {
   readonly registry: AdapterRegistry;
   /** Draws anew for an alias each time; undefined = there is no such name. */
   resolve(name: string): Resolved | undefined;
+  /** Told of adapters that fail to load. */
+  readonly log: AdapterLog;
 }
 
 /**
@@ -165,7 +174,7 @@ export async function leaseSelections(
     if (entry.error !== undefined) await loader.retry(entry);
     if (entry.error !== undefined) throw failedAdapter(entry);
   }
-  const held = await leaseAll(entries, loader, patience);
+  const held = await leaseAll(entries, loader, names.log, patience);
   try {
     for (const selection of chosen) checkMixture(selection);
   } catch (error) {

@@ -236,7 +236,8 @@ export class Adapters implements AdapterService, AdapterLeases {
     if (engine !== undefined && this.served.get(model)!.engine !== engine) throw modelGone(model);
     if (selections.some((selection) => selection.length > 0)) this.core.models.withLora(model);
     const registry = registryOf(this.core, model);
-    const names = { model, registry, resolve: (name: string) => resolveName(this.core, model, name) };
+    const resolve = (name: string) => resolveName(this.core, model, name);
+    const names = { model, registry, resolve, log: this.core.log };
     return leaseSelections(names, this.core.loader, selections, patience);
   }
 

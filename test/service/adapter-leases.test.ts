@@ -269,7 +269,7 @@ describe('leases', () => {
   it('read files again once they are others than those that failed, and not before', async () => {
     const folder = join(dir, 'returning');
     writeAdapter(folder, {}, 22);
-    const { service, reader } = setup(BYTES);
+    const { service, reader, logged } = setup(BYTES);
     const { digest } = await service.create({ name: 'returning', source: 'returning' }, call());
     await service.create({ name: 'other', source: 'a1' }, call());
     const ask = async () => {
@@ -294,6 +294,10 @@ describe('leases', () => {
     assert.deepEqual(await Promise.all([ask(), ask(), ask()]), [digest, digest, digest]);
     assert.equal(reader.reads, before + 2);
     assert.equal((await service.get({ name: 'returning' })).state, 'ready');
+    const told = logged.filter((line) => line.includes('failed to load'));
+    assert.equal(told.length, 3, 'the log has each failure once, and not for every request');
+    assert.match(told[0]!, /"returning" failed to load: .*does not exist/);
+    assert.match(told[1]!, /changed since it was registered/);
   });
 
   it('take a folder that was mended after the start', async () => {
