@@ -48,6 +48,12 @@ export async function openSqlite(
     return new SqlStore(db, reads, {
       ...{ place: file, pollMs: POLL_MS, explain: damageOf, reachability },
       onClose: settle,
+      onWrites: (failure) =>
+        news.remark(
+          failure === undefined
+            ? `the registry (${file}) can be written again`
+            : `${failure.message}; changes are refused until it can be, and answers go on`,
+        ),
     });
   } catch (error) {
     await db?.destroy().catch(() => {});

@@ -33,6 +33,8 @@ export interface SqlStoreOptions {
   readonly explain?: ((error: unknown) => unknown) | undefined;
   /** Told when a look for changes fails, as the next one tries again. */
   readonly reachability: Reachability;
+  /** Told when changes fail where looks do not, as on a full disk, and when one succeeds again; absent = looks tell it all. */
+  readonly onWrites?: ((failure: AppError | undefined) => void) | undefined;
 }
 
 /** The one implementation of {@link RegistryStore}. */
@@ -43,6 +45,8 @@ export class SqlStore implements RegistryStore {
   private readonly reads: Kysely<RegistryTables>;
   private readonly options: SqlStoreOptions;
   private readonly followers = new Set<Follower>();
+  /** Whether the last change failed. */
+  private refused = false;
 
   /** @param reads where it is read: on connections of its own, as writers keep theirs while they wait for each other */
   constructor(db: Kysely<RegistryTables>, reads: Kysely<RegistryTables>, options: SqlStoreOptions) {
@@ -85,7 +89,11 @@ export class SqlStore implements RegistryStore {
         await this.options.announce?.(db, head.revision);
         return head.revision;
       }),
-    );
+    ).catch((error: unknown) => {
+      if (error instanceof AppError) this.note(error);
+      throw error;
+    });
+    this.note(undefined);
     this.wake();
     return revision;
   }
@@ -129,6 +137,13 @@ export class SqlStore implements RegistryStore {
     this.followers.clear();
     await this.options.onClose?.();
     await Promise.all([this.db.destroy(), this.reads.destroy()]);
+  }
+
+  /** Tells of the first change that fails, and of the first that succeeds after that. */
+  private note(failure: AppError | undefined): void {
+    const before = this.refused;
+    this.refused = failure !== undefined;
+    if (before !== this.refused) this.options.onWrites?.(failure);
   }
 
   private async head(): Promise<number> {

@@ -207,7 +207,8 @@ describe('a registry that cannot be used', () => {
       const before = await on.open();
       await before.write([put('before', 1)], author);
       await before.close();
-      const store = await openSqlite(on.place, UNHEARD, [pragma]);
+      const { heard, news } = listening();
+      const store = await openSqlite(on.place, news, [pragma]);
       t.after(() => store.close());
       const kept = ['before'];
       const filling = async () => {
@@ -217,8 +218,11 @@ describe('a registry that cannot be used', () => {
         }
       };
       await assert.rejects(filling(), unavailable(said));
+      await assert.rejects(store.write([put('again', 'x'.repeat(5000))], author), unavailable(said));
       const { records } = await store.list('adapter');
       assert.deepEqual(records.map(({ name }) => name).sort(), kept.sort());
+      assert.equal(heard.length, 1, 'the operator is told once, not for every change that is refused');
+      assert.match(heard[0]!, said);
     });
   }
 
