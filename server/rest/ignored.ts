@@ -4,10 +4,12 @@ import {
   ALIAS_HEADER,
   assignedNames,
   CUSTOM_ATTRIBUTES,
+  customAttributes,
   IDENTIFIER_HEADER,
   looksLikeAdapter,
   otherAttributes,
 } from '../service/adapter-names.js';
+import { isObject } from './body.js';
 import { invalidField } from './fields.js';
 import { header, queryValues } from './headers.js';
 
@@ -53,6 +55,60 @@ export function refuseAdapterNames(
     );
   }
 }
+
+/** Fields whose own names mean nothing: read as a whole, or the caller's notes. */
+const WHOLE = new Set(['adapters', 'logit_bias', 'metadata']);
+
+/**
+ * Names one level down in the objects of a body, and in those of its parameters, with their place: `options.adapter`. Nothing
+ * reads an adapter there.
+ */
+export function innerNames(body: Record<string, unknown>): string[] {
+  const { parameters } = body;
+  const inside = (fields: Record<string, unknown>): string[] =>
+    Object.entries(fields).flatMap(([field, value]) =>
+      isObject(value) && !WHOLE.has(field) ? Object.keys(value).map((name) => `${field}.${name}`) : [],
+    );
+  return [...inside(body), ...(isObject(parameters) ? inside(parameters).map((name) => `parameters.${name}`) : [])];
+}
+
+/** Names that say which model answers, to other servers or in a slip. */
+const MODEL = /^model_?(id)?$/i;
+
+/**
+ * Refuses a model that is named where nothing reads it, in a request that names no adapter: the name may be an adapter's, and
+ * the base model would answer.
+ * @param body the fields of the body
+ * @param known names of the model that answers
+ * @throws INVALID_REQUEST
+ */
+export function refuseUnreadModels(
+  request: FastifyRequest,
+  body: Record<string, unknown>,
+  known: readonly string[],
+): void {
+  const { parameters } = body;
+  const query = unreadQuery(request).flatMap((name) =>
+    queryValues(request, name).map((value) => [name, value] as const),
+  );
+  const unread: readonly [where: string, fields: readonly (readonly [name: string, value: unknown])[]][] = [
+    ['the body', Object.entries(body).filter(([name]) => name !== 'model')],
+    ['the parameters', isObject(parameters) ? Object.entries(parameters) : []],
+    ['the query', query],
+    ['the custom attributes', customAttributes(header(request, CUSTOM_ATTRIBUTES))],
+  ];
+  for (const [where, fields] of unread) {
+    const found = fields.find(([name, value]) => MODEL.test(name) && !isKnown(value, known));
+    if (found === undefined) continue;
+    throw invalidField(
+      found[0],
+      `is ${JSON.stringify(found[1])} and is not read in ${where}; ?model_name= names the model, and the top-level fields adapters or model name the adapter`,
+    );
+  }
+}
+
+const isKnown = (value: unknown, known: readonly string[]): boolean =>
+  typeof value !== 'string' || value === '' || known.includes(value);
 
 /**
  * Refuses weights that stand beside the choice of adapters: passed over, another mix than the one asked for would answer.

@@ -14,7 +14,14 @@ import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
 import { customAttribute, header, queryValues } from './headers.js';
-import { refuseAdapterNames, refuseWeights, tellIgnored, unreadQuery } from './ignored.js';
+import {
+  innerNames,
+  refuseAdapterNames,
+  refuseUnreadModels,
+  refuseWeights,
+  tellIgnored,
+  unreadQuery,
+} from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { readLmi } from './lmi.js';
 import { modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
@@ -97,13 +104,15 @@ async function invoke(
     return;
   }
   if (read.value === undefined) throw read.fault;
-  const { ask, modelField } = readAsk(read.value);
+  const { ask, body, modelField } = readAsk(read.value);
   const selections = selectAdapters(places, { count: ask.prompts.length, isList: ask.isList }, compat);
   const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
   if (isIgnored && selections === undefined && compat !== 'djl') await refuseOtherModel(services, model, modelField);
   if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
   const unread = unreadQuery(request);
-  refuseAdapterNames(request, ask.ignored, unread, selections !== undefined || model.answeredWith !== undefined);
+  const isChosen = selections !== undefined || model.answeredWith !== undefined;
+  refuseAdapterNames(request, [...innerNames(body), ...ask.ignored], unread, isChosen);
+  if (!isChosen && compat !== 'djl') refuseUnreadModels(request, body, [model.name, owner]);
   if (selections !== undefined && compat !== 'djl') refuseWeights([...ask.ignored, ...unread]);
   const ignored = [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unread];
   tellIgnored(reply, ignored);
@@ -127,14 +136,14 @@ function attempt<T>(
   }
 }
 
-function readAsk(body: Body): { ask: Ask; modelField: string | undefined } {
+function readAsk(body: Body): { ask: Ask; body: Record<string, unknown>; modelField: string | undefined } {
   if (body.kind === 'none') throw new AppError('INVALID_REQUEST', 'the body is empty; send {"inputs": "..."}');
   // A bare text is a list of one, as the original's handler takes it.
   const value = body.kind === 'text' ? { inputs: [body.text] } : body.value;
   if (!isObject(value)) {
     throw new AppError('INVALID_REQUEST', `the body must be an object such as {"inputs": "..."}, not ${kindOf(value)}`);
   }
-  return { ask: readDialect(value), modelField: textField(value.model, 'model') };
+  return { ask: readDialect(value), body: value, modelField: textField(value.model, 'model') };
 }
 
 function readDialect(body: Record<string, unknown>): Ask {

@@ -65,16 +65,20 @@ function readMessages(value: unknown): readonly ChatMessage[] {
   });
 }
 
-/** Names of what nothing reads of messages, each once; null is nothing. Of hundred thousands it holds everybody up. */
+/** Names of what nothing reads of messages and their parts, each once; null is nothing. Of hundred thousands it holds everybody up. */
 function unreadOf(messages: unknown): readonly string[] {
   const names = new Set<string>();
   for (const message of Array.isArray(messages) ? messages : []) {
     if (!isObject(message)) continue;
-    for (const key of Object.keys(message)) {
-      if (key !== 'role' && key !== 'content' && message[key] != null) names.add(key);
-    }
+    addUnread(names, message, 'role', 'content');
+    if (!Array.isArray(message.content)) continue;
+    for (const part of message.content) if (isObject(part)) addUnread(names, part, 'type', 'text');
   }
   return [...names];
+}
+
+function addUnread(names: Set<string>, fields: Record<string, unknown>, ...read: readonly string[]): void {
+  for (const key of Object.keys(fields)) if (!read.includes(key) && fields[key] != null) names.add(key);
 }
 
 function readContent(value: unknown, field: string): string {

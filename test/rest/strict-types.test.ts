@@ -178,6 +178,11 @@ test('no misplaced name of an adapter is answered by the base model in silence',
         { 'X-Amzn-SageMaker-Custom-Attributes': value },
       ],
     ),
+    ['', { inputs, options: { adapter: 'one' } }],
+    ['', { inputs, parameters: { extra: { lora_name: 'one' } } }],
+    ['', { prompt: inputs, parameters: { adapters: 'one' } }],
+    ['', { messages: [{ role: 'user', content: [{ type: 'text', text: inputs, adapter: 'one' }] }] }],
+    ['', { messages: [{ role: 'user', content: inputs }], extra_body: { adapters: 'one' } }],
     ['', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'trace=1&adapter=one' }],
     ['', { inputs }, { 'X-Amzn-SageMaker-Custom-Attributes': 'trace=1 adapter=one' }],
   ];
@@ -198,6 +203,34 @@ test('no misplaced name of an adapter is answered by the base model in silence',
   }
   const shown = { 'X-Amzn-SageMaker-Adapter-Alias': 'Pretty' };
   assert.equal((await postJson(`${url}/invocations`, { inputs, adapters: 'one' }, shown)).status, 200);
+});
+
+test('a model that is named where nothing reads it is refused: an adapter may have been meant, and the base would answer', async (t) => {
+  const url = await serve(t, memoryServices());
+  const inputs = 'x';
+  const attributes = (value: string) => ({ 'X-Amzn-SageMaker-Custom-Attributes': value });
+  for (const [query, body, headers = {}] of [
+    ['?model=one', { inputs }],
+    ['?Model=one', { inputs }],
+    ['', { inputs, Model: 'one' }],
+    ['', { inputs, model_id: 'one' }],
+    ['', { inputs, parameters: { model: 'one' } }],
+    ['', { inputs }, attributes('trace=1;model=one')],
+  ] as [string, object, Record<string, string>?][]) {
+    const answer = await postJson(`${url}/invocations${query}`, body, headers);
+    const { message } = (await answer.json()) as Told;
+    assert.equal(answer.status, 400, JSON.stringify([query, body, headers]));
+    assert.match(message, /model\S* is "one" and is not read in the (body|parameters|query|custom attributes)/i);
+  }
+  for (const [query, body] of [
+    ['?model=base', { inputs }],
+    ['?model=', { inputs, parameters: { model: 'base' } }],
+    ['?model=other', { inputs, adapters: 'one' }],
+    ['', { inputs, metadata: { model: 'one', adapter: 'one' } }],
+  ] as const) {
+    const answer = await postJson(`${url}/invocations${query}`, body);
+    assert.equal(answer.status, 200, JSON.stringify([query, body]));
+  }
 });
 
 test('weights beside adapters are refused, as another mix than the one asked for would answer', async (t) => {
