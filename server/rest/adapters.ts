@@ -176,12 +176,27 @@ function readRegistration(services: Services, model: ModelInfo, request: Fastify
   };
 }
 
+/** Names that change what a call does, each as {@link spelling} has it. */
+const OURS = new Map(
+  ['name', 'src', 'preload', 'pin', 'replace', 'synchronous', 'expected_digest'].map((name) => [spelling(name), name]),
+).set('source', 'src');
+
+/** A name without what slips: its case, and how words are joined. */
+function spelling(name: string): string {
+  return name.toLowerCase().replaceAll(/[-_.]/g, '');
+}
+
 /**
- * What is left becomes options. A weight would be kept as one, and the adapter applied as a whole; to a custom handler its
- * options are its own.
+ * What is left becomes options. A weight would be kept as one, and the adapter applied as a whole; so would a misspelt
+ * condition, and the call be done without it. To a custom handler its options are its own.
  */
 function optionsOf(services: Services, model: ModelInfo, parameters: ManagementParameters): Record<string, string> {
-  const weight = services.handlers?.serves(model.name) ? undefined : parameters.left.find(isWeight);
+  if (services.handlers?.serves(model.name)) return parameters.options();
+  for (const name of parameters.left) {
+    const meant = OURS.get(spelling(name)) ?? (/^expected|digest/i.test(name) ? 'expected_digest' : undefined);
+    if (meant !== undefined) throw invalidField(name, `is no parameter of this call; ${meant} is`);
+  }
+  const weight = parameters.left.find(isWeight);
   if (weight !== undefined) {
     throw invalidField(
       weight,

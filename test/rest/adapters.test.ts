@@ -72,6 +72,28 @@ test('parameters are checked after the model and before the adapter', async (t) 
   assert.equal((await call(`${url}/adapters`, 'GET'))[0], 400);
 });
 
+test('another spelling of a parameter is no option: the call would be done without it', async (t) => {
+  const services = memoryServices();
+  const url = `${await serve(t, services)}/adapters`;
+  for (const [slip, meant] of [
+    ['Pin=true', 'pin'],
+    ['pre-load=false', 'preload'],
+    ['expectedDigest=00', 'expected_digest'],
+    ['expected_digests=00', 'expected_digest'],
+    ['expected_digets=00', 'expected_digest'],
+    ['source=elsewhere', 'src'],
+    ['Replace=true', 'replace'],
+  ] as const) {
+    for (const place of [`?name=new&src=${encodeURIComponent(source)}&`, '/one/update?pin=true&']) {
+      const [status, body] = (await call(`${url}${place}${slip}`, 'POST')) as [number, { message: string }];
+      assert.equal(status, 400, `${place}${slip}`);
+      assert.match(body.message, new RegExp(`^${slip.split('=')[0]} is no parameter of this call; ${meant} is$`));
+    }
+  }
+  await assert.rejects(services.adapters.get({ name: 'new' }));
+  assert.equal((await services.adapters.get({ name: 'one' })).pin, false);
+});
+
 test('pages walk over all adapters once', async (t) => {
   const url = `${await serve(t, memoryServices())}/adapters`;
   const names: string[] = [];

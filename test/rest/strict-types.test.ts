@@ -77,9 +77,9 @@ test('bodies of management calls have JSON types, and queries have texts', async
   }
   assert.deepEqual(await ask('GET', '/adapters'), [200, { adapters: [] }]);
   const taken = { ...good, pin: true, synchronous: true, team: 'sea', level: 3, wide: false, note: null };
-  assert.equal((await ask('POST', '/adapters?PIN=TRUE&pin=TRUE', taken))[0], 200);
+  assert.equal((await ask('POST', '/adapters?TEAMS=TRUE&pin=TRUE', taken))[0], 200);
   const [, info] = (await ask('GET', '/adapters/a?verbose=true')) as unknown as [number, { options: object }];
-  assert.deepEqual(info.options, { PIN: 'TRUE', team: 'sea', level: '3', wide: 'false' });
+  assert.deepEqual(info.options, { TEAMS: 'TRUE', team: 'sea', level: '3', wide: 'false' });
   // A misspelt guard would delete what it should protect.
   const [status, told] = await ask('DELETE', '/adapters/a?expected_digets=00');
   assert.equal(status, 400);
