@@ -26,17 +26,29 @@ export function partsOf(returned: OutputBody | OutputValue | undefined): Handler
   if (typeof body === 'string') return { code, headers: headers('text/plain; charset=utf-8'), body };
   if (body instanceof Uint8Array) return { code, headers: headers('application/octet-stream'), body };
   if (isStream(body)) return { code, headers: headers('application/jsonlines'), body: undefined, stream: body };
-  const json = JSON.stringify(body);
-  if (json === undefined) throw new TypeError(`a handler cannot answer with a ${typeof body}`);
+  const json = jsonOf(body, 'a handler cannot answer with');
   return { code, headers: headers('application/json; charset=utf-8'), body: json };
 }
 
 /** An item of a stream as it is sent: texts and bytes as they are, anything else as a line of JSON. */
 export function pieceOf(item: unknown): string | Uint8Array {
   if (typeof item === 'string' || item instanceof Uint8Array) return item;
-  const json = JSON.stringify(item);
-  if (json === undefined) throw new TypeError(`a stream cannot hold a ${typeof item}`);
-  return `${json}\n`;
+  return `${jsonOf(item, 'a stream cannot hold')}\n`;
+}
+
+/** Refuses what JSON has no form for. Of a map, an iterator, other buffers or a promise it would make an empty object. */
+function jsonOf(value: unknown, cannot: string): string {
+  const kind = isHollow(value) ? Object.prototype.toString.call(value).slice('[object '.length, -1) : typeof value;
+  const json = isHollow(value) ? undefined : JSON.stringify(value);
+  if (json === undefined) throw new TypeError(`${cannot} a ${kind}`);
+  return json;
+}
+
+function isHollow(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || 'toJSON' in value) return false;
+  return (
+    Symbol.iterator in value || ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof Promise
+  );
 }
 
 function isOutput(value: unknown): value is OutputValue {

@@ -88,6 +88,10 @@ test('what a handler throws is the message of that call alone', async (t) => {
        if (text === 'status') throw new HandlerError('slow down', 429);
        if (text === 'stream') return (async function* () { yield 'a'; throw new Error('midway'); })();
        if (text === 'function') return { then: undefined, toJSON: () => undefined };
+       if (text === 'Map') return new Map([['a', 1]]);
+       if (text === 'Int32Array') return Int32Array.of(1);
+       if (text === 'Generator') return (function* () { yield 'a'; })();
+       if (text === 'a Set in a stream') return (async function* () { yield new Set(['a']); })();
        return text;
      } };`,
   );
@@ -104,6 +108,10 @@ test('what a handler throws is the message of that call alone', async (t) => {
   assert.deepEqual([midway!.reason, midway!.message], ['HANDLER_FAILED', 'midway']);
   assert.match(unsendable!.message, /cannot answer with/);
   assert.equal(fine as unknown, 'fine');
+  // Of these JSON would make {}.
+  for (const kind of ['Map', 'Int32Array', 'Generator'])
+    assert.equal(((await failure(kind)) as AppError).message, `a handler cannot answer with a ${kind}`);
+  assert.equal(((await failure('a Set in a stream')) as AppError).message, 'a stream cannot hold a Set');
 });
 
 test('a crash fails what ran, and a new thread knows the adapters of the old one', async (t) => {
