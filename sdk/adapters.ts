@@ -13,7 +13,7 @@ import { VersionConflictError } from './errors.js';
 import { fromAdapter, fromLogEntry, fromReport } from './from-adapter.js';
 import { PagedList } from './pagination.js';
 import type { CallOptions } from './types.js';
-import { refuseEmpty, refuseOthers } from './unknown-fields.js';
+import { refuseEmpty, refuseNoRecord, refuseOthers } from './unknown-fields.js';
 import { type WatchOptions, watchAdapters } from './watch.js';
 
 /** Runs one call with the client's options: `idempotent` calls may be repeated after a broken connection. */
@@ -65,6 +65,7 @@ export class AdaptersResource {
   /** Registers an adapter; it is usable when this returns. Throws AdapterExistsError, AdapterInvalidError. */
   async create(params: CreateAdapterParams, options?: CallOptions): Promise<Adapter> {
     refuseOthers(params, NEW, 'a new adapter');
+    refuseNoRecord(params.options, 'options');
     refuseEmpty(params.expectedDigest);
     const { name, source, model = '', preload, pin, replace = false, expectedDigest = '', synchronous } = params;
     const request = {
@@ -92,6 +93,7 @@ export class AdaptersResource {
    */
   async update(name: string, params: UpdateAdapterParams, options?: CallOptions): Promise<Adapter> {
     refuseOthers(params, CHANGE, 'a change of an adapter');
+    refuseNoRecord(params.options, 'options');
     refuseEmpty(params.expectedDigest);
     const { model = '', source, digest, preload, pin, expectedDigest = '' } = params;
     const request = {

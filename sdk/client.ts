@@ -9,6 +9,7 @@ import { fromEvent, fromResult } from './from-message.js';
 import { refuseAdapters } from './misplaced.js';
 import { ModelsResource } from './models.js';
 import { type ResolvedOptions, withRetries } from './retry.js';
+import { ofRightTypes } from './right-types.js';
 import { RunningCalls } from './running-calls.js';
 import { toRequest } from './to-request.js';
 import { TokenStream } from './token-stream.js';
@@ -51,11 +52,12 @@ export class TransportClient {
   constructor(transport: Transport, options: ClientOptions = {}) {
     refuseAdapters(options, 'options of a client');
     this.#defaults = options;
+    const checked = ofRightTypes(transport);
     this.raw = {
-      inference: createClient(InferenceService, transport),
-      adapters: createClient(AdapterService, transport),
-      models: createClient(ModelService, transport),
-      workflows: createClient(WorkflowService, transport),
+      inference: createClient(InferenceService, checked),
+      adapters: createClient(AdapterService, checked),
+      models: createClient(ModelService, checked),
+      workflows: createClient(WorkflowService, checked),
     };
     const run: RunCall = (callOptions, idempotent, call) => this.#run(this.#resolve(callOptions), idempotent, call);
     this.adapters = new AdaptersResource(this.raw.adapters, run, (callOptions) => {

@@ -28,8 +28,8 @@ const FIRST_DELAY_MS = 250;
 const MAX_DELAY_MS = 8_000;
 /** A server that asks for a longer wait than this gets no retry: the caller should know. */
 const MAX_RETRY_AFTER_MS = 60_000;
-/** The longest wait of a timer, about 25 days; a longer one would be over at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+/** The longest time that gRPC can tell in milliseconds, 8 digits, a bit more than a day; a timer could wait 25. */
+const MAX_TOLD_MS = 99_999_999;
 
 /** Whether to try again: refused by the server, or, for calls that may safely run twice, a broken connection. */
 function retryable(error: LoramuxError, idempotent: boolean): boolean {
@@ -63,7 +63,7 @@ export function sleep(ms: number, signal: AbortSignal | undefined): Promise<void
  * Runs a call, again where that makes sense, within one budget of time.
  *
  * @param idempotent whether the call may run twice when it is unknown whether it ran
- * @param attempt one try with the time that is left; undefined where that is more than a timer can wait for
+ * @param attempt one try with the time that is left; undefined where that is more than can be told
  * @throws LoramuxError
  */
 export async function withRetries<T>(
@@ -76,7 +76,7 @@ export async function withRetries<T>(
     // The protocols take whole milliseconds only.
     const left = Math.max(1, Math.ceil(deadline - Date.now()));
     try {
-      return await attempt(left > MAX_TIMER_MS ? undefined : left);
+      return await attempt(left > MAX_TOLD_MS ? undefined : left);
     } catch (thrown) {
       const error = toLoramuxError(thrown, options.signal);
       if (!(retries < options.maxRetries) || !retryable(error, idempotent)) throw error;

@@ -12,6 +12,7 @@ import {
 import { asRequest, refuseUnknownFields } from './known-fields.js';
 import { giveOwnLists } from './own-lists.js';
 import type { AdapterChoice, GenerationParameters, PredictInput, PredictParams } from './types.js';
+import { refuseNoRecord } from './unknown-fields.js';
 
 type Selection = { case: 'adapter'; value: string } | { case: 'selection'; value: AdapterSelection };
 
@@ -37,6 +38,7 @@ function parameters(value: GenerationParameters | undefined): ParametersMessage 
     if (typeof list === 'string' || !(Symbol.iterator in Object(list)))
       throw new TypeError(`${name} must be a list, also for one`);
   }
+  refuseNoRecord(logitBias, 'logitBias');
   return create(GenerationParametersSchema, {
     ...definedOnly(scalars),
     stop: [...stop],

@@ -16,3 +16,10 @@ export function refuseOthers(value: object, known: readonly string[], what: stri
 export function refuseEmpty(digest: string | undefined): void {
   if (digest === '') throw new TypeError('expectedDigest is empty; leave it out where nothing is expected');
 }
+
+/** @throws TypeError for what is no object of names and values: spread as one, a map would be empty, and a list numbered */
+export function refuseNoRecord(value: object | undefined, what: string): void {
+  if (value === undefined) return;
+  if (typeof value !== 'object' || value === null || Symbol.iterator in value)
+    throw new TypeError(`${what} must be an object of names and values`);
+}

@@ -5,7 +5,7 @@ import { fromWorkflow } from './from-model.js';
 import type { CreateWorkflowParams, Workflow } from './model-types.js';
 import { PagedList } from './pagination.js';
 import type { CallOptions } from './types.js';
-import { refuseOthers } from './unknown-fields.js';
+import { refuseNoRecord, refuseOthers } from './unknown-fields.js';
 
 /** `client.workflows`: names whose requests go through models and adapters in steps. */
 export class WorkflowsResource {
@@ -58,6 +58,7 @@ function sourceOf(params: CreateWorkflowParams) {
   if ('url' in params) return { case: 'url' as const, value: params.url };
   if ('template' in params) {
     const { template: name, parameters } = params;
+    refuseNoRecord(parameters, 'parameters');
     return { case: 'template' as const, value: { name, parameters: { ...parameters } } };
   }
   const { definition } = params;

@@ -171,7 +171,7 @@ export function clientContract(label: string, start: () => Promise<ContractServe
       });
 
       it('takes any budget of time, also one of fractions and one that has no end', async () => {
-        for (const timeoutMs of [60_000.5, 2 ** 31, 1e15, Number.POSITIVE_INFINITY]) {
+        for (const timeoutMs of [60_000.5, 1e8, 2 ** 31 - 1, 2 ** 31, 1e15, Number.POSITIVE_INFINITY]) {
           const { text } = await client.predict({ inputs: 'one', parameters: { maxNewTokens: 2 } }, { timeoutMs });
           assert.notEqual(text, '', `${timeoutMs}`);
         }
@@ -184,6 +184,36 @@ export function clientContract(label: string, start: () => Promise<ContractServe
             assert.equal(error.constructor.name, 'InvalidRequestError', `${maxNewTokens}: ${error.message}`);
             return error.reason === 'INVALID_REQUEST' && error.code === 'invalid_argument';
           });
+        }
+      });
+
+      it('sends no value of another type than its field, which would be taken as something else', async () => {
+        const wrong: Record<string, object> = {
+          'inputs\\[1\\]\\.text': { inputs: ['one', { text: 5 }] },
+          'inputs\\[0\\]\\.chat\\.messages\\[0\\]\\.content': {
+            inputs: [{ messages: [{ role: 'user', content: [{ type: 'text', text: 'one' }] }] }],
+          },
+          'parameters\\.ignoreEos': { inputs: 'one', parameters: { ignoreEos: 'false' } },
+          'parameters\\.maxNewTokens': { inputs: 'one', parameters: { maxNewTokens: '2' } },
+          'inputs\\[0\\]\\.parameters\\.stop': { inputs: [{ text: 'one', parameters: { stop: [5] } }] },
+        };
+        for (const [field, request] of Object.entries(wrong)) {
+          for (const call of [
+            () => client.predict(request as never),
+            () => client.stream(request as never).finalResults(),
+          ])
+            await assert.rejects(call(), { name: 'InvalidRequestError', message: new RegExp(`^${field}: `) });
+        }
+        const pinned = client.adapters.create({ name: 'new', source: 'somewhere', pin: 'false' as never });
+        await assert.rejects(pinned, { name: 'InvalidRequestError', message: /^pin: / });
+      });
+
+      it('takes no map or list for an object of names', async () => {
+        for (const logitBias of [new Map([[1, -100]]), [[1, -100]], 'x'] as never[])
+          await assert.rejects(client.predict({ inputs: 'one', parameters: { logitBias } }), TypeError);
+        for (const options of [new Map([['a', 'b']]), ['a'], 'a'] as never[]) {
+          await assert.rejects(client.adapters.create({ name: 'new', source: 'somewhere', options }), TypeError);
+          await assert.rejects(client.adapters.update(server.adapters[0]!, { options }), TypeError);
         }
       });
 
