@@ -2,13 +2,14 @@
  * Errors that the protocol layer raises before any interceptor runs: messages that cannot be read, are too long, or are
  * packed in a way that nobody knows. They get what every other error has.
  */
-import { ConnectError, type HandlerContext } from '@connectrpc/connect';
+import { base64Decode } from '@bufbuild/protobuf/wire';
+import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
 import { codeName, kLogged, kRequestId, type RpcLog } from './call.js';
 import { explain } from './errors.js';
 
 /**
- * Makes the `requestGate` of a router. It lets every call pass; what it does is to listen for the end of the call, which
- * the protocol layer announces with the error, before it writes that error down.
+ * Makes the `requestGate` of a router. It lets every call pass whose query can be read, and listens for the end of the
+ * call, which the protocol layer announces with the error, before it writes that error down.
  */
 export function explainingGate(log: RpcLog | undefined): (context: HandlerContext) => void {
   return (context) => {
@@ -25,5 +26,18 @@ export function explainingGate(log: RpcLog | undefined): (context: HandlerContex
       log?.({ requestId, method, code: codeName(error.code), reason, ms: performance.now() - started });
     };
     signal.addEventListener('abort', ended, { once: true });
+    refuseBrokenBase64(context);
   };
+}
+
+/** The protocol layer would take it for a fault of the server. */
+function refuseBrokenBase64({ requestMethod, url }: HandlerContext): void {
+  if (requestMethod !== 'GET') return;
+  const query = new URL(url).searchParams;
+  if (query.get('base64') !== '1') return;
+  try {
+    base64Decode(query.get('message') ?? '');
+  } catch {
+    throw new ConnectError('message of the query is no base64, as base64=1 says', Code.InvalidArgument);
+  }
 }

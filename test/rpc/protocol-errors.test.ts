@@ -212,6 +212,16 @@ describe('what the protocol layer refuses', () => {
     });
   }
 
+  it('a query that is no base64 where it says so', async () => {
+    const query = new URLSearchParams({ connect: 'v1', encoding: 'json', base64: '1', message: '!!!' });
+    const url = `${server.baseUrl}/loramux.v1.AdapterService/GetAdapter?${query}`;
+    const answer = await fetch(url, { headers: { 'x-request-id': 'mine' } });
+    assert.equal(answer.status, 400);
+    const { code, message, reason, requestId } = told((await answer.json()) as Wire);
+    assert.deepEqual([code, reason, requestId], ['invalid_argument', 'INVALID_REQUEST', 'mine']);
+    assert.match(message, /base64/);
+  });
+
   it('a content type or a method that no protocol has: the status, and what would be right', async () => {
     const cases: readonly [Response, number, string, RegExp][] = [
       [await post(UNARY, 'text/plain', '{}'), 415, 'INVALID_REQUEST', /"text\/plain".*application\/json/],
