@@ -167,8 +167,14 @@ export function manageModels(
     log,
   });
   const startup = () => [...workflows.startupNames(), ...manager.startupNames()];
+  const registered = () => {
+    const direct = manager.list().filter((model) => model.direct);
+    return new Set([...workflows.list(), ...direct].map(({ name }) => name));
+  };
   const defaultName = () => {
-    const [only, ...others] = startup();
+    // What is registered beside what came at the start changes nothing for requests that name nothing.
+    const started = startup();
+    const [only, ...others] = started.length > 0 ? started : registered();
     return others.length === 0 ? only : undefined;
   };
   return {
