@@ -115,15 +115,33 @@ async function store(
   point(core, registry, entry);
 }
 
-/** Loads an adapter whose name is known already; a failure is told by its state. */
-export async function loadLater(core: AdapterCore, entry: AdapterEntry, evict = true): Promise<AppError | undefined> {
+/** True where others alone keep an adapter out of the memory: a request that needs it may find room. */
+export function mayFitLater({ residency }: AdapterCore, { summary }: AdapterEntry, error: AppError): boolean {
+  return error.reason === 'ADAPTER_MEMORY_EXHAUSTED' && summary !== undefined && summary.bytes <= residency.budget;
+}
+
+/** How an adapter is loaded whose name is known already. */
+export interface LoadLater {
+  /** False: fail rather than evict another adapter. Default true. */
+  readonly evict?: boolean;
+  /** True: a memory that is full is the caller's to tell of. */
+  readonly tellsFull?: boolean;
+}
+
+/** Loads an adapter whose name is known already; a failure is told by its state, and by the log. */
+export async function loadLater(
+  core: AdapterCore,
+  entry: AdapterEntry,
+  { evict = true, tellsFull = false }: LoadLater = {},
+): Promise<AppError | undefined> {
   try {
     const lease = await core.loader.lease(entry, { evict });
     lease.release();
     return undefined;
   } catch (thrown) {
     const error = loadFailure(entry, thrown);
-    core.log.warn({ model: entry.model, adapter: entry.name, err: error }, error.message);
+    if (!tellsFull || !mayFitLater(core, entry, error))
+      core.log.warn({ model: entry.model, adapter: entry.name, err: error }, error.message);
     core.journal.changed(entry.model, entry.name);
     return error;
   }

@@ -6,7 +6,7 @@ import { checkAdapterName } from '../adapters/adapter-names.js';
 import { scanAdapterDirectory } from '../adapters/source.js';
 import type { FollowedChange } from '../registry/types.js';
 import { type AdapterCore, entryOfRecord, freeUnused, newEntry, point } from './adapter-core.js';
-import { loadLater, noteModule } from './adapter-create.js';
+import { loadLater, mayFitLater, noteModule } from './adapter-create.js';
 import { ADAPTER_KIND, readRecord, recordOf } from './adapter-records.js';
 
 /** Adapters read at once at start. */
@@ -92,12 +92,17 @@ export class AdapterSync {
   private async loadAll(entries: readonly AdapterEntry[]): Promise<void> {
     const queue = [...entries];
     let full = false;
+    const left: AdapterEntry[] = [];
     const work = async () => {
       for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) {
         // Where nothing fits any more, those whose digest is known need not be read either: their first use does it.
-        if (full && !entry.pin && entry.digest !== '') continue;
-        const error = await loadLater(this.core, entry, false);
+        if (full && !entry.pin && entry.digest !== '') {
+          left.push(entry);
+          continue;
+        }
+        const error = await loadLater(this.core, entry, { evict: false, tellsFull: !entry.pin });
         full ||= error?.reason === 'ADAPTER_MEMORY_EXHAUSTED';
+        if (error !== undefined && !entry.pin && mayFitLater(this.core, entry, error)) left.push(entry);
         for (const warning of entry.summary?.warnings ?? []) {
           this.core.log.warn({ model: entry.model, adapter: entry.name }, warning);
         }
@@ -105,6 +110,20 @@ export class AdapterSync {
       }
     };
     await Promise.all(Array.from({ length: LOADS_AT_ONCE }, work));
+    this.tellLeft(left);
+  }
+
+  /** One line for all that a full memory keeps out: of thousands, a line each would hide every other. */
+  private tellLeft(left: readonly AdapterEntry[]): void {
+    const [first] = left;
+    if (first === undefined) return;
+    const some = left.slice(0, 3).map(({ name }) => JSON.stringify(name));
+    const names = `${some.join(', ')}${left.length > some.length ? ', ...' : ''}`;
+    const { budget } = this.core.residency;
+    this.core.log.info(
+      { model: first.model, adapters: left.length },
+      `the memory for adapters, ${budget} bytes (--adapter-bytes), is full; loaded when a request needs them: ${left.length} (${names})`,
+    );
   }
 
   /** Takes over what the registry has of a name. */

@@ -33,9 +33,15 @@ describe('a directory of adapters at start', () => {
   });
 
   it('is loaded while the budget lasts; the rest loads at first use', async () => {
-    const { service, engine } = setup(BYTES);
+    const { service, engine, logged } = setup(BYTES);
     const infos = await service.loadDirectory('m', adapters);
     assert.deepEqual(infos.map(({ state }) => state).sort(), ['failed', 'ready', 'registered']);
+    const full = logged.filter((line) => /budget|--adapter-bytes/.test(line));
+    assert.equal(full.length, 1, 'however many they are');
+    assert.match(
+      full[0]!,
+      /^the memory for adapters, 1536 bytes .* is full; loaded when a request needs them: 1 \("a[01]"\)$/,
+    );
     assert.ok(infos.every(({ state, digest }) => state === 'failed' || digest !== ''));
     for (const name of ['a0', 'a1']) (await service.acquire('m', select(name), forever))[0]?.release();
     assert.ok(engine.peakBytes <= BYTES);
