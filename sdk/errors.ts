@@ -190,11 +190,13 @@ const codeName = (code: Code): string => (Code[code] ?? 'unknown').replace(/(?!^
  * Makes a {@link LoramuxError} of whatever a call threw.
  *
  * @param signal the caller's signal: once it is aborted, every failure is an {@link AbortedError}
+ * @param known id of the request, where the server has told it before the failure
  */
-export function toLoramuxError(thrown: unknown, signal?: AbortSignal): LoramuxError {
+export function toLoramuxError(thrown: unknown, signal?: AbortSignal, known?: string): LoramuxError {
   if (LoramuxError.isInstance(thrown)) return thrown;
   if (signal?.aborted) {
-    return new AbortedError('the call was aborted', { reason: 'CANCELED', code: 'canceled', cause: signal.reason });
+    const facts = { reason: 'CANCELED', code: 'canceled', requestId: known, cause: signal.reason };
+    return new AbortedError('the call was aborted', facts);
   }
   const error = ConnectError.from(thrown);
   const info = error.findDetails(ErrorInfoSchema)[0];
@@ -205,7 +207,7 @@ export function toLoramuxError(thrown: unknown, signal?: AbortSignal): LoramuxEr
   return new Class(error.rawMessage, {
     reason,
     code: reason === 'INVALID_REQUEST' ? 'invalid_argument' : codeName(error.code),
-    requestId: requestId ?? error.metadata.get('x-request-id') ?? undefined,
+    requestId: requestId ?? error.metadata.get('x-request-id') ?? known,
     metadata,
     violations: error
       .findDetails(BadRequestSchema)

@@ -150,7 +150,7 @@ export class TokenStream implements AsyncIterable<StreamEvent>, AsyncDisposable 
       else this.#partial[place] = (this.#partial[place] ?? '') + event.text;
       return event;
     } catch (thrown) {
-      const error = this.#error ?? toLoramuxError(thrown, this.#call.signal);
+      const error = this.#error ?? toLoramuxError(thrown, this.#call.signal, this.#requestId);
       this.#end(error);
       throw error;
     }

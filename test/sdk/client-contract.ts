@@ -148,7 +148,12 @@ export function clientContract(label: string, start: () => Promise<ContractServe
           const stream = client.stream(endless);
           await act(stream);
           await idle();
-          await assert.rejects(stream.finalResult(), sdk.AbortedError);
+          await assert.rejects(stream.finalResult(), (error) => {
+            assert.ok(error instanceof sdk.AbortedError);
+            assert.ok(error.requestId, 'it had answered');
+            assert.equal(error.requestId, stream.requestId);
+            return true;
+          });
         });
       }
 
