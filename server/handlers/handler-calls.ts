@@ -4,6 +4,7 @@
  */
 import type { InputParts } from '../../sdk/handler-input.js';
 import { AppError } from '../errors.js';
+import { abortError } from '../service/run-errors.js';
 import type { CallContext, Receipt } from '../service/types.js';
 import { type GenerationsFor, HostGenerations } from './host-generations.js';
 import type { FromHandler, HandlerFunction, ToHandler } from './messages.js';
@@ -58,25 +59,28 @@ export class HandlerCalls {
     return this.#calls.size;
   }
 
-  /** Calls a function. Throws HANDLER_FAILED with the handler's message, CANCELED, and what {@link end} is given. */
+  /** Calls a function. Throws HANDLER_FAILED with the handler's message, what the signal tells, and what {@link end} is given. */
   run(fn: HandlerFunction, input: InputParts, { requestId, signal }: CallContext): Promise<HostAnswer> {
     const { send } = this.#options;
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       if (signal.aborted) {
-        reject(canceled());
+        reject(abortError(signal));
         return;
       }
-      const cancel = (): void => {
-        const error = canceled();
+      const cancel = (error: AppError): void => {
         send({ type: 'cancel', id, message: error.message });
         this.end(id, error);
       };
-      const queue = new PieceQueue((pieces) => {
-        send({ type: 'more', id, pieces });
-        this.#watch(id);
-      }, cancel);
-      const over = (): void => signal.removeEventListener('abort', cancel);
+      const queue = new PieceQueue(
+        (pieces) => {
+          send({ type: 'more', id, pieces });
+          this.#watch(id);
+        },
+        () => cancel(new AppError('CANCELED', 'the client went away')),
+      );
+      const aborted = (): void => cancel(abortError(signal));
+      const over = (): void => signal.removeEventListener('abort', aborted);
       this.#calls.set(id, {
         queue,
         receipts: this.#generations.open(id, { requestId, signal }),
@@ -90,7 +94,7 @@ export class HandlerCalls {
           reject(error);
         },
       });
-      signal.addEventListener('abort', cancel, { once: true });
+      signal.addEventListener('abort', aborted, { once: true });
       this.#watch(id);
       send({ type: 'call', id, function: fn, input: plain(input), requestId });
     });
@@ -160,10 +164,6 @@ export class HandlerCalls {
 
 function failed(message: string, status: number | undefined): AppError {
   return new AppError('HANDLER_FAILED', message, status === undefined ? {} : { metadata: { status: String(status) } });
-}
-
-function canceled(): AppError {
-  return new AppError('CANCELED', 'the client went away');
 }
 
 /** What can be sent to another thread. */

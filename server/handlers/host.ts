@@ -74,7 +74,7 @@ export class HandlerHost {
   /**
    * Calls a function.
    * @throws AppError HANDLER_FAILED with the handler's message, HANDLER_CRASHED, HANDLER_OUT_OF_MEMORY, HANDLER_TIMEOUT,
-   *   CANCELED
+   *   CANCELED, or the reason of the context's signal
    */
   async call(fn: HandlerFunction, input: InputParts, context: CallContext): Promise<HostAnswer> {
     let answer: Promise<HostAnswer>;

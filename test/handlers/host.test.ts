@@ -216,6 +216,20 @@ test('a handler that needs too much memory is ended and started anew', async (t)
   assert.equal((await host.call('handle', input('x'), CALL)).body, 'small');
 });
 
+test('a call that the server ends tells why: its client is still there and may try elsewhere', async (t) => {
+  const host = await started(t, 'export async function handle() { await new Promise(() => {}); }');
+  for (const [why, reason] of [
+    [new AppError('SHUTTING_DOWN', 'the server is shutting down'), 'SHUTTING_DOWN'],
+    [new DOMException('late', 'TimeoutError'), 'DEADLINE'],
+  ] as const) {
+    const cut = new AbortController();
+    const waiting = host.call('handle', input('x'), { requestId: 'r', signal: cut.signal });
+    setImmediate(() => cut.abort(why));
+    await assert.rejects(waiting, { reason });
+    await assert.rejects(host.call('handle', input('x'), { requestId: 'r', signal: cut.signal }), { reason });
+  }
+});
+
 test('a client that leaves aborts the handler’s signal, and a stream stops when nobody reads', async (t) => {
   const host = await started(
     t,
