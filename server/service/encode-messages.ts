@@ -4,14 +4,6 @@ import type { PlainError } from '../adapters/plain-error.js';
 import type { ExtraToken } from '../text/added-tokens.js';
 import type { ChatMessage } from '../text/chat-template.js';
 
-/** Where the thread finds the tokenizer. */
-export interface EncoderModel {
-  /** Folder or GGUF file. */
-  readonly path: string;
-  /** What its files were when the model was opened. */
-  readonly state: string;
-}
-
 /** A chat that a template makes a text of. */
 export interface ChatText {
   readonly messages: readonly ChatMessage[];

@@ -1,14 +1,14 @@
 /**
  * Encoding of long texts beside the thread that answers everybody: a megabyte takes seconds. The thread has the model's
- * tokenizer from the same files, so the ids are those that encoding here would give, whatever kind of tokenizer it is; where
- * they are not the same any more it encodes nothing.
+ * tokenizer from what was read of the same files, so the ids are those that encoding here would give, whatever kind of tokenizer
+ * it is, and whatever the folder has become.
  */
 import type { Worker } from 'node:worker_threads';
 import { revivedError } from '../adapters/plain-error.js';
 import { AppError } from '../errors.js';
+import type { KeptFiles } from '../text/text-files.js';
 import { moduleBeside, startThread } from '../threads.js';
-import type { EncodeAside, EncodedText, EncodeJob, EncoderModel, FromEncoder } from './encode-messages.js';
-import { textState } from './load-text.js';
+import type { EncodeAside, EncodedText, EncodeJob, FromEncoder } from './encode-messages.js';
 
 /** The tokenizer of a large vocabulary takes much memory, so a thread that has nothing to do ends. */
 const IDLE_MS = 60_000;
@@ -21,19 +21,16 @@ interface Waiting {
 
 /** Encodes for one model, text by text. */
 export class EncodeThread {
-  readonly #model: EncoderModel;
+  readonly #files: KeptFiles;
   readonly #waiting: Waiting[] = [];
   #worker: Worker | undefined;
   #current: Waiting | undefined;
   #idle: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /**
-   * To be made before the model's own tokenizer is read.
-   * @param path folder or GGUF file; nothing is started before the first text
-   */
-  constructor(path: string) {
-    this.#model = { path, state: textState(path) };
+  /** @param files what the model's own tokenizer was made of; nothing is started before the first text */
+  constructor(files: KeptFiles) {
+    this.#files = files;
   }
 
   /** Encodes a text when those before it are done. One that nobody waits for any more is given up. */
@@ -101,7 +98,7 @@ export class EncodeThread {
   }
 
   #start(): Worker {
-    const worker = startThread(moduleBeside(import.meta.url, 'encode-worker'), { model: this.#model });
+    const worker = startThread(moduleBeside(import.meta.url, 'encode-worker'), { files: this.#files });
     const done = (settle: (waiting: Waiting | undefined) => void): void => {
       if (this.#worker !== worker) return;
       const current = this.#current;

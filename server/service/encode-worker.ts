@@ -2,15 +2,16 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { plainError } from '../adapters/plain-error.js';
 import { yieldCores } from '../adapters/yield-cores.js';
+import type { KeptFiles } from '../text/text-files.js';
 import { encodeJob } from './encode-job.js';
-import type { EncodeJob, EncoderModel, FromEncoder } from './encode-messages.js';
+import type { EncodeJob, FromEncoder } from './encode-messages.js';
 import { openText } from './load-text.js';
 
-const { model } = workerData as { readonly model: EncoderModel };
+const { files } = workerData as { readonly files: KeptFiles };
 
 yieldCores();
 const port = parentPort!;
-const text = openText(model.path, model.state);
+const text = openText(files);
 text.catch(() => {}); // Told by the first answer.
 
 port.on('message', async (job: EncodeJob) => {

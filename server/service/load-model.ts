@@ -125,11 +125,12 @@ async function start(
   );
   starting.catch(() => {}); // Told below.
   events.onEngines?.();
-  const aside = new EncodeThread(options.path);
+  let aside: EncodeThread;
   let texts: ReturnType<typeof mergedTexts>;
   let fingerprint: string;
   try {
-    const [own, print] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
+    const [{ files, ...own }, print] = await Promise.all([loadText(folder), fingerprintOf(folder)]);
+    aside = new EncodeThread(files);
     texts = mergedTexts({ ...own, encodeAside: aside.encode, eosIds: folder.eosIds }, merge);
     fingerprint = print;
   } catch (error) {

@@ -2,6 +2,7 @@
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { AppError } from '../errors.js';
 import { PipelineDecoder, readDecoder, type StageFactory, type TokenTexts } from './decode-pipeline.js';
+import { FolderFiles, type TextFiles } from './text-files.js';
 import { type DecodeOptions, decodeWhole, type IncrementalDecoder, type Tokenizer } from './tokenizer.js';
 import { contentOf, type JsonObject, namedSpecialTokens, readJsonObject } from './tokenizer-files.js';
 
@@ -11,13 +12,15 @@ const SPECIAL_FILE = 'special_tokens_map.json';
 
 /**
  * Loads `tokenizer.json`, with the special tokens that `tokenizer_config.json` and `special_tokens_map.json` add.
+ * @param model its folder, or the files of it
  * @throws AppError MODEL_INVALID, naming the file
  */
-export async function loadTokenizer(modelDir: string): Promise<Tokenizer> {
+export async function loadTokenizer(model: string | TextFiles): Promise<Tokenizer> {
+  const files = typeof model === 'string' ? new FolderFiles(model) : model;
   const [tokenizer, config, special] = await Promise.all([
-    readJsonObject(modelDir, TOKENIZER_FILE),
-    readJsonObject(modelDir, CONFIG_FILE),
-    readJsonObject(modelDir, SPECIAL_FILE),
+    readJsonObject(files, TOKENIZER_FILE),
+    readJsonObject(files, CONFIG_FILE),
+    readJsonObject(files, SPECIAL_FILE),
   ]);
   if (tokenizer === undefined) {
     throw new AppError('MODEL_INVALID', `${TOKENIZER_FILE} is missing from the model folder`, {

@@ -1,14 +1,13 @@
 /** The chat templates of a Hugging Face model folder. */
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { AppError } from '../errors.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
-import { type JsonObject, namedSpecialTokens, readJsonObject, readTextFile } from './tokenizer-files.js';
+import { FolderFiles, type TextFiles } from './text-files.js';
+import { type JsonObject, namedSpecialTokens, readJsonObject } from './tokenizer-files.js';
 
 const TEMPLATE_FILE = 'chat_template.jinja';
 /** Folder of a model's named templates. */
-export const MORE_TEMPLATES = 'additional_chat_templates';
+const MORE_TEMPLATES = 'additional_chat_templates';
 const DEFAULT = 'default';
 const CONFIG_FILE = 'tokenizer_config.json';
 
@@ -17,14 +16,16 @@ const CONFIG_FILE = 'tokenizer_config.json';
  * `tokenizer_config.json` (a template, or a list of named ones). Templates are rendered as transformers does: with
  * `trim_blocks` and `lstrip_blocks`, the named special tokens, and `raise_exception`. A template that cannot be parsed does
  * not keep the model from serving text and tokens: `render` tells what is wrong with it.
+ * @param model its folder, or the files of it
  * @throws AppError MODEL_INVALID when a file cannot be read
  */
-export async function loadChatTemplate(modelDir: string): Promise<ChatTemplate> {
+export async function loadChatTemplate(model: string | TextFiles): Promise<ChatTemplate> {
+  const files = typeof model === 'string' ? new FolderFiles(model) : model;
   const [file, more, config, special] = await Promise.all([
-    readTextFile(modelDir, TEMPLATE_FILE),
-    readMore(modelDir),
-    readJsonObject(modelDir, CONFIG_FILE),
-    readJsonObject(modelDir, 'special_tokens_map.json'),
+    files.read(TEMPLATE_FILE),
+    readMore(files),
+    readJsonObject(files, CONFIG_FILE),
+    readJsonObject(files, 'special_tokens_map.json'),
   ]);
   const tokens = namedSpecialTokens(config, special);
   if (file === undefined && more.length === 0) return makeChatTemplate(config?.chat_template, tokens);
@@ -37,13 +38,13 @@ export async function loadChatTemplate(modelDir: string): Promise<ChatTemplate> 
 }
 
 /** Named templates in files of their own, as transformers saves several. */
-async function readMore(modelDir: string): Promise<{ name: string; template: string }[]> {
-  const names = await readdir(join(modelDir, MORE_TEMPLATES)).catch(() => []);
-  const files = names.filter((name) => name.endsWith('.jinja')).sort();
+async function readMore(files: TextFiles): Promise<{ name: string; template: string }[]> {
+  const names = await files.list(MORE_TEMPLATES);
+  const templates = names.filter((name) => name.endsWith('.jinja')).sort();
   return Promise.all(
-    files.map(async (name) => ({
+    templates.map(async (name) => ({
       name: name.slice(0, -'.jinja'.length),
-      template: (await readTextFile(join(modelDir, MORE_TEMPLATES), name)) ?? '',
+      template: (await files.read(`${MORE_TEMPLATES}/${name}`)) ?? '',
     })),
   );
 }

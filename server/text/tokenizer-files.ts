@@ -1,7 +1,6 @@
 /** Reading of the small JSON files beside a tokenizer. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { AppError } from '../errors.js';
+import type { TextFiles } from './text-files.js';
 
 /** A JSON object. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -11,8 +10,8 @@ export type JsonObject = Readonly<Record<string, unknown>>;
  * @returns undefined when there is no such file
  * @throws AppError MODEL_INVALID when it cannot be read or is no JSON object
  */
-export async function readJsonObject(modelDir: string, name: string): Promise<JsonObject | undefined> {
-  const text = await readTextFile(modelDir, name);
+export async function readJsonObject(files: TextFiles, name: string): Promise<JsonObject | undefined> {
+  const text = await files.read(name);
   if (text === undefined) return undefined;
   let value: unknown;
   try {
@@ -27,19 +26,6 @@ export async function readJsonObject(modelDir: string, name: string): Promise<Js
     throw new AppError('MODEL_INVALID', `${name} must hold a JSON object`, { metadata: { file: name } });
   }
   return value as JsonObject;
-}
-
-/** Reads a text file of the model folder, undefined when there is none; throws AppError MODEL_INVALID. */
-export async function readTextFile(modelDir: string, name: string): Promise<string | undefined> {
-  try {
-    return await readFile(join(modelDir, name), 'utf8');
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new AppError('MODEL_INVALID', `${name} cannot be read: ${(cause as Error).message}`, {
-      metadata: { file: name },
-      cause,
-    });
-  }
 }
 
 /** Keys of `tokenizer_config.json` and `special_tokens_map.json` that name one special token. */

@@ -1,6 +1,6 @@
 /** Texts that would hold up the thread of all requests are encoded in another one. */
 import assert from 'node:assert/strict';
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { withTexts } from '../../server/service/adapter-text.js';
 import { EncodeThread } from '../../server/service/encode-thread.js';
 import { createInferenceService } from '../../server/service/inference-service.js';
+import { loadText } from '../../server/service/load-text.js';
 import { createModelService } from '../../server/service/model-service.js';
 import { mergeParameters } from '../../server/service/parameters.js';
 import { readPrompt } from '../../server/service/read-prompt.js';
@@ -20,15 +21,20 @@ import { CountedLeases, memoryModel } from './memory-model.js';
 const MODELS = fileURLToPath(new URL('../../../shared/golden/models/', import.meta.url));
 const NAMES = ['llama', 'llama-rope3', 'qwen2', 'qwen3', 'mistral', 'gemma', 'gpt2'];
 
-function threadOf(t: TestContext, model: string): EncodeThread {
-  const thread = new EncodeThread(MODELS + model);
+/** What a model's thread makes its tokenizer of. */
+async function filesOf(dir: string) {
+  return (await loadText({ dir })).files;
+}
+
+async function threadOf(t: TestContext, model: string): Promise<EncodeThread> {
+  const thread = new EncodeThread(await filesOf(MODELS + model));
   t.after(() => thread.close());
   return thread;
 }
 
 /** A service whose model has a thread for long texts. */
-function served(t: TestContext) {
-  const model = { ...memoryModel(), encodeAside: threadOf(t, 'llama').encode };
+async function served(t: TestContext) {
+  const model = { ...memoryModel(), encodeAside: (await threadOf(t, 'llama')).encode };
   const models = new Map([[model.info.name, model]]);
   const limits = { maxInputs: 8 };
   const leases = new CountedLeases();
@@ -42,7 +48,7 @@ const lastWords = { truncate: 8, maxNewTokens: 2 };
 
 for (const name of NAMES) {
   test(`a thread of ${name} gives the ids that encoding here gives`, async (t) => {
-    const thread = threadOf(t, name);
+    const thread = await threadOf(t, name);
     const tokenizer = await loadTokenizer(MODELS + name);
     let state = 7;
     const random = (below: number): number => {
@@ -84,7 +90,7 @@ for (const name of NAMES) {
 }
 
 test('others are answered while the last tokens of a long prompt are looked for', async (t) => {
-  const { model, service } = served(t);
+  const { model, service } = await served(t);
   const order: string[] = [];
   const ask = async (what: string, prompt: string): Promise<void> => {
     await service.predict({ inputs: [text(prompt)], parameters: lastWords }, forever);
@@ -102,7 +108,7 @@ test('others are answered while the last tokens of a long prompt are looked for'
 });
 
 test('a chat that is long, or has many messages, is rendered there, by the template that it would have here', async (t) => {
-  const { model, service } = served(t);
+  const { model, service } = await served(t);
   const many = Array.from({ length: 600 }, (_, i) => ({
     role: i % 2 === 0 ? 'user' : 'assistant',
     content: `say ${i}`,
@@ -131,12 +137,12 @@ test('a chat that is long, or has many messages, is rendered there, by the templ
 });
 
 test('a long text that fits no context is refused there, too', async (t) => {
-  const { service } = served(t);
+  const { service } = await served(t);
   await assert.rejects(service.predict({ inputs: [text(long)] }, forever), failsWith('CONTEXT_LENGTH_EXCEEDED'));
 });
 
 test('a long text of a caller who left is given up, and the next one is read', async (t) => {
-  const { service } = served(t);
+  const { service } = await served(t);
   const leaving = new AbortController();
   const call = { requestId: 'left', signal: leaving.signal };
   const inputs = [text(long)];
@@ -148,7 +154,7 @@ test('a long text of a caller who left is given up, and the next one is read', a
 });
 
 test('a model that is unloaded ends the reading', async () => {
-  const thread = new EncodeThread(`${MODELS}llama`);
+  const thread = new EncodeThread(await filesOf(`${MODELS}llama`));
   const job = { source: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [], over: [] };
   const reading = [thread.encode(job), thread.encode(job)];
   const refused = reading.map((one) => assert.rejects(one, failsWith('SHUTTING_DOWN')));
@@ -157,24 +163,30 @@ test('a model that is unloaded ends the reading', async () => {
   await assert.rejects(thread.encode(job), failsWith('SHUTTING_DOWN'));
 });
 
-test('a folder without a tokenizer is told by the text', async (t) => {
-  const thread = threadOf(t, 'no-such-model');
-  const job = { source: 'a', addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 1, added: [], over: [] };
-  await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID'));
-});
-
-for (const file of ['tokenizer.json', 'chat_template.jinja', 'additional_chat_templates/tools.jinja']) {
-  test(`a model whose ${file} has changed on the disk encodes nothing`, async (t) => {
+for (const [what, change] of [
+  ['changed', (folder: string) => writeFile(join(folder, 'tokenizer.json'), '{}')],
+  ['gone', (folder: string) => rm(folder, { recursive: true })],
+] as const) {
+  test(`a long text is encoded, and a long chat rendered, as the model was opened, when its folder is ${what}`, async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'loramux-texts-'));
-    t.after(() => rm(folder, { recursive: true }));
+    t.after(() => rm(folder, { recursive: true, force: true }));
     await cp(`${MODELS}llama`, folder, { recursive: true });
-    await mkdir(join(folder, 'additional_chat_templates'));
-    for (const name of ['chat_template.jinja', 'additional_chat_templates/tools.jinja'])
-      await writeFile(join(folder, name), 'x');
-    const thread = new EncodeThread(folder);
+    const more = join(folder, 'additional_chat_templates');
+    await mkdir(more);
+    await writeFile(join(folder, 'chat_template.jinja'), 'all: {{ messages[0].content }}');
+    await writeFile(join(more, 'tools.jinja'), 'tools: {{ messages[0].content }}');
+    const { tokenizer, files } = await loadText({ dir: folder });
+    const thread = new EncodeThread(files);
     t.after(() => thread.close());
-    await writeFile(join(folder, file), await readFile(join(folder, file)));
-    const job = { source: long, addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: 8, added: [], over: [] };
-    await assert.rejects(thread.encode(job), failsWith('MODEL_INVALID', /have changed since the model was opened/));
+    await change(folder);
+    const rest = { addSpecialTokens: true, most: Number.POSITIVE_INFINITY, last: undefined, added: [], over: [] };
+    assert.deepEqual((await thread.encode({ source: long, ...rest })).ids, tokenizer.encode(long, true));
+    for (const [template, text] of [
+      [undefined, 'all: hi'],
+      ['tools', 'tools: hi'],
+    ] as const) {
+      const source = { messages: [{ role: 'user', content: 'hi' }], template };
+      assert.deepEqual((await thread.encode({ source, ...rest })).ids, tokenizer.encode(text, true));
+    }
   });
 }
