@@ -48,7 +48,8 @@ function optionsOf(config: ServeConfig, { name, path, dtype, loraEnabled, merge,
   };
 }
 
-function overridden({ dtype, loraEnabled, maxBatch, maxQueue }: ModelOverrides) {
+/** What is not read with the folder already, as `loraEnabled` is: merging and adapters depend on that. */
+function overridden({ dtype, maxBatch, maxQueue }: ModelOverrides) {
   const known = DTYPES.find((one) => one === dtype);
   if (dtype !== undefined && known === undefined) {
     const description = `must be one of ${DTYPES.join(', ')}, not ${JSON.stringify(dtype)}`;
@@ -56,7 +57,6 @@ function overridden({ dtype, loraEnabled, maxBatch, maxQueue }: ModelOverrides) 
   }
   return {
     ...(known !== undefined && { dtype: known }),
-    ...(loraEnabled !== undefined && { loraEnabled }),
     ...(maxBatch !== undefined && { maxBatch }),
     ...(maxQueue !== undefined && { maxQueue }),
   };

@@ -115,7 +115,8 @@ export function manageModels(
       clear: (model, call) => clearAdapters(store, model, call),
     },
     open: async (url, name, overrides, how) => {
-      const found = await openModelUrl(url, name, modelPlaces, how);
+      const settings = { ...modelPlaces.settings, loraEnabled: overrides.loraEnabled };
+      const found = await openModelUrl(url, name, { ...modelPlaces, settings }, how);
       if (found.source.handler !== undefined) requireTrusted(found, config);
       return open(found.source, overrides, found);
     },

@@ -43,6 +43,8 @@ export interface ModelSource {
 /** What of the settings a model's folder is read with. */
 export interface ModelSettings extends Pick<SettingValues, 'dtype' | 'adapters' | 'merge'> {
   readonly environment: ServingEnvironment;
+  /** What a registration says instead of `option.enable_lora`. */
+  readonly loraEnabled?: boolean | undefined;
 }
 
 /** What was fetched of a model. */
@@ -133,7 +135,12 @@ export function resolveModelFolder(
   if (handler?.alone && merge.length > 0) {
     throw new ConfigError(`${origin} ${asked}: ${folder} holds no model to merge into, only a handler`);
   }
-  const loraEnabled = (properties.enableLora ?? true) && merge.length === 0;
+  const wanted = settings.loraEnabled ?? properties.enableLora;
+  if (wanted === false && merge.length > 0) {
+    const what = asked === undefined ? `${named} is an adapter` : `${origin} ${asked}`;
+    throw new ConfigError(`${what}: it cannot be merged, as option.enable_lora=false serves the base only`);
+  }
+  const loraEnabled = (wanted ?? true) && merge.length === 0;
   return {
     name: chosen,
     path: weights,
@@ -144,7 +151,11 @@ export function resolveModelFolder(
     adapterFolders: loraEnabled ? folders : [],
     ...(handler && { handler }),
     limits: limitsOf(properties),
-    warnings: [...warnings, ...revisionRemark(properties, fetched)],
+    warnings: [
+      ...warnings,
+      ...revisionRemark(properties, fetched),
+      ...(wanted === false ? adaptersRemark(properties, settings) : []),
+    ],
   };
 }
 
@@ -156,6 +167,13 @@ function requireWithin(place: string, within: readonly string[] | undefined, whe
     `${where()} must name a folder of the model itself, or one that models may be registered from, as the model is not ` +
       "the operator's own",
   );
+}
+
+/** Adapters beside a model may belong to whatever serves it elsewhere; a folder that is named was meant for this one. */
+function adaptersRemark({ adapters }: ServingProperties, settings: ModelSettings): string[] {
+  const named =
+    settings.adapters === undefined ? adapters && `option.adapters=${adapters}` : `--adapters ${settings.adapters}`;
+  return named === undefined ? [] : [`${named} is ignored: option.enable_lora=false serves the base only`];
 }
 
 function revisionRemark({ revision, modelId }: ServingProperties, fetched: string | undefined): string[] {

@@ -52,7 +52,7 @@ export const SERVING_KEYS = {
   enableLora: honoured(
     'option.enable_lora',
     truth,
-    '`false` serves the base only and refuses adapters; default `true`, where the original has `false`',
+    '`false` serves the base only and refuses adapters, merged ones too; default `true`, where the original has `false`',
   ),
   adapters: honoured(
     'option.adapters',

@@ -13,7 +13,10 @@ export function adapterModel(services: Services, request: FastifyRequest): Model
   // The short form may stand for a workflow; its model has the adapters.
   const model = name === undefined ? { ...resolved, name: resolved.answeredBy ?? resolved.name } : resolved;
   if (!model.loraEnabled) {
-    throw new AppError('LORA_DISABLED', `model ${model.name} is served without LoRA (option.enable_lora=false)`);
+    throw new AppError(
+      'LORA_DISABLED',
+      `model ${model.name} is served without LoRA (option.enable_lora=false, or adapters that are merged)`,
+    );
   }
   return model;
 }

@@ -276,6 +276,18 @@ test('serving.properties is honoured, and every other key is remarked on', () =>
   assert.equal(plain.dtype, 'int8');
   assert.equal(configOf(['--model', 'djl', '--dtype', 'fp32']).models[0]!.dtype, 'fp32');
 
+  mkdirSync(path.join(model, 'adapters', 'fr'), { recursive: true });
+  const base = ['option.model_id=../base', 'option.enable_lora=false'];
+  properties([...base, 'option.merge=fr']);
+  assert.match(faultOf(['serve', '--model', 'djl']), /^option\.merge fr: .*option\.enable_lora=false .*the base only/);
+  properties(base);
+  assert.match(faultOf(['serve', '--model', 'djl', '--merge', 'fr']), /^--merge fr: .*option\.enable_lora=false/);
+  const ignored = configOf(['--model', 'djl', '--adapters', path.join(model, 'adapters')]).models[0]!;
+  assert.match(ignored.warnings.join(), /^--adapters \S+ is ignored: option\.enable_lora=false/);
+  properties([...base, 'option.adapters=../base/adapters']);
+  const own = configOf(['--model', 'djl']).models[0]!;
+  assert.match(own.warnings.join(), /option\.adapters=\S+ is ignored: option\.enable_lora=false/);
+
   properties(['option.model_id=../base', 'option.dtype=int8', '# again', 'option.dtype: fp32']);
   const twice = configOf(['--model', 'djl']).models[0]!;
   assert.equal(twice.dtype, 'fp32');
