@@ -74,8 +74,15 @@ export class EncodeThread {
       this.#idle.unref();
       return;
     }
-    this.#worker ??= this.#start();
-    this.#worker.postMessage(this.#current.job);
+    try {
+      this.#worker ??= this.#start();
+      this.#worker.postMessage(this.#current.job);
+    } catch (error) {
+      // The system gives no thread now, or no memory for one; whoever comes next tries again.
+      this.#current.reject(error);
+      this.#current = undefined;
+      this.#next();
+    }
   }
 
   #giveUp(waiting: Waiting, reason: unknown): void {

@@ -163,6 +163,19 @@ test('a model that is unloaded ends the reading', async () => {
   await assert.rejects(thread.encode(job), failsWith('SHUTTING_DOWN'));
 });
 
+test('a thread that cannot be started fails the texts that need it, and keeps none waiting', async (t) => {
+  // What no thread can be given stands for a system that gives no thread.
+  const thread = new EncodeThread(new Map([['tokenizer.json', (() => {}) as never]]));
+  t.after(() => thread.close());
+  const job = { source: long, addSpecialTokens: true, most: 9, last: 1, added: [], over: [] };
+  for (const texts of [1, 2]) {
+    const reading = Array.from({ length: texts }, () => thread.encode(job, AbortSignal.timeout(5000)));
+    for (const { status, reason } of (await Promise.allSettled(reading)) as PromiseRejectedResult[]) {
+      assert.deepEqual([status, (reason as Error).name], ['rejected', 'DataCloneError']);
+    }
+  }
+});
+
 for (const [what, change] of [
   ['changed', (folder: string) => writeFile(join(folder, 'tokenizer.json'), '{}')],
   ['gone', (folder: string) => rm(folder, { recursive: true })],
