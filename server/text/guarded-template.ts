@@ -1,31 +1,11 @@
-/**
- * Chat templates that strangers bring: a template is a program, and one that runs for ever would stop the thread that
- * serves everybody. Reading and rendering end after a time, and long texts are refused.
- */
-import { createContext, Script } from 'node:vm';
+/** Chat templates that strangers bring: less time than a model's for reading and rendering, and no text without end. */
 import { AppError } from '../errors.js';
+import { OF_ADAPTER, within } from './bounded-template.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
 import { makeChatTemplate } from './jinja-template.js';
 
-/** Most time that reading or rendering takes, in milliseconds: a thousand times what a usual template needs. */
-const LIMIT_MS = 500;
 /** Longest rendered text, in characters. */
 const MAX_TEXT = 16 * 1024 * 1024;
-
-const CALL = new Script('work()');
-const room: { work: () => unknown } = { work: () => undefined };
-const context = createContext(room);
-
-/** Runs `work` to its end, or throws once the time is over. */
-function within<T>(work: () => T): T {
-  room.work = work;
-  try {
-    return CALL.runInContext(context, { timeout: LIMIT_MS }) as T;
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw thrown;
-    throw new AppError('CHAT_TEMPLATE_FAILED', `the adapter's chat template takes more than ${LIMIT_MS} ms`);
-  }
-}
 
 /**
  * The templates of an adapter over those of its model.
@@ -57,13 +37,16 @@ class AdapterTemplates implements ChatTemplate {
     this.specialTokens = specialTokens;
     this.#own = new Set(own.map(({ name }) => name));
     this.names = [...new Set([...this.#own, ...model.names])];
-    this.#templates = within(() => makeChatTemplate([...own], specialTokens, "the adapter's folder"));
+    // All of them together, as there may be many.
+    this.#templates = within(OF_ADAPTER, () =>
+      makeChatTemplate([...own], specialTokens, "the adapter's folder", OF_ADAPTER),
+    );
   }
 
   /** A template that only the model has is the model's; without a name the adapter's default, or its only one. */
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, name?: string): string {
     if (name !== undefined && !this.#own.has(name)) return this.#model.render(messages, addGenerationPrompt, name);
-    const text = within(() => this.#templates.render(messages, addGenerationPrompt, name));
+    const text = this.#templates.render(messages, addGenerationPrompt, name);
     if (text.length <= MAX_TEXT) return text;
     throw new AppError('CHAT_TEMPLATE_FAILED', `the adapter's chat template makes ${text.length} characters`);
   }

@@ -1,6 +1,7 @@
 /** The chat templates of a Hugging Face model folder. */
 import { Template } from '@huggingface/jinja';
 import { AppError } from '../errors.js';
+import { OF_MODEL, type TemplateBound, within } from './bounded-template.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
 import { FolderFiles, type TextFiles } from './text-files.js';
 import { type JsonObject, namedSpecialTokens, readJsonObject } from './tokenizer-files.js';
@@ -53,14 +54,16 @@ async function readMore(files: TextFiles): Promise<{ name: string; template: str
  * Makes the templates of what a model says.
  * @param value a template, a list of `{ name, template }`, or nothing
  * @param place where it stands, for messages
+ * @param bound of the time that each of them may take
  * @throws AppError MODEL_INVALID for any other value
  */
 export function makeChatTemplate(
   value: unknown,
   specialTokens: Readonly<Record<string, string>>,
   place = CONFIG_FILE,
+  bound = OF_MODEL,
 ): ChatTemplate {
-  return new JinjaTemplates(templatesOf(value), specialTokens, place);
+  return new JinjaTemplates(templatesOf(value), specialTokens, place, bound);
 }
 
 /** Templates by name; a single one without a name is the default. */
@@ -87,12 +90,23 @@ class JinjaTemplates implements ChatTemplate {
   /** By name; a text says why it cannot be used. */
   readonly #templates = new Map<string, Template | string>();
 
-  constructor(sources: ReadonlyMap<string, string>, specialTokens: Readonly<Record<string, string>>, place: string) {
+  readonly #bound: TemplateBound;
+
+  constructor(
+    sources: ReadonlyMap<string, string>,
+    specialTokens: Readonly<Record<string, string>>,
+    place: string,
+    bound: TemplateBound,
+  ) {
+    this.#bound = bound;
     this.specialTokens = specialTokens;
     this.names = sources.size > 1 ? [...sources.keys()] : [];
     for (const [name, source] of sources) {
       try {
-        this.#templates.set(name, new Template(source));
+        this.#templates.set(
+          name,
+          within(bound, () => new Template(source)),
+        );
       } catch (cause) {
         const which = sources.size > 1 ? `chat template ${JSON.stringify(name)}` : 'chat template';
         this.#templates.set(name, `the ${which} in ${place} cannot be read: ${(cause as Error).message}`);
@@ -106,6 +120,10 @@ class JinjaTemplates implements ChatTemplate {
 
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, name?: string): string {
     const template = this.#find(name);
+    return within(this.#bound, () => this.#render(template, messages, addGenerationPrompt));
+  }
+
+  #render(template: Template, messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
     try {
       return template.render({
         ...this.specialTokens,

@@ -132,4 +132,19 @@ describe('where the template stands', () => {
     assert.equal(template.render([], false), 'from file');
     assert.equal(template.render([], false, 'rag'), 'with documents');
   });
+
+  it('ends a template of the model that does not end, and goes on with the next', async () => {
+    await rm(join(folder, 'chat_template.jinja'), { force: true });
+    await rm(join(folder, 'additional_chat_templates'), { recursive: true, force: true });
+    const loop = '{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}';
+    await config({
+      chat_template: [
+        { name: 'default', template: 'short' },
+        { name: 'unending', template: loop },
+      ],
+    });
+    const template = await loadChatTemplate(folder);
+    assert.throws(() => template.render([], false, 'unending'), failsWith("the model's chat template takes more than"));
+    assert.equal(template.render([], false), 'short');
+  });
 });

@@ -1,0 +1,37 @@
+/**
+ * A time for reading and rendering chat templates: a template is a program, and one that runs for ever would stop the thread
+ * that serves everybody.
+ */
+import { createContext, Script } from 'node:vm';
+import { AppError } from '../errors.js';
+
+/** How long the templates of someone may take. */
+export interface TemplateBound {
+  /** Whose they are, for messages. */
+  readonly whose: string;
+  /** Most time that reading or rendering one takes, in milliseconds. */
+  readonly ms: number;
+}
+
+/** Of a model, which the operator chose: ten times what a chat of ten thousand messages takes. */
+export const OF_MODEL: TemplateBound = { whose: "the model's", ms: 5000 };
+/** Of an adapter, which strangers bring: a thousand times what a usual chat takes. */
+export const OF_ADAPTER: TemplateBound = { whose: "the adapter's", ms: 500 };
+
+const CALL = new Script('work()');
+const room: { work: () => unknown } = { work: () => undefined };
+const context = createContext(room);
+
+/**
+ * Runs `work` to its end.
+ * @throws AppError CHAT_TEMPLATE_FAILED once the time is over
+ */
+export function within<T>({ whose, ms }: TemplateBound, work: () => T): T {
+  room.work = work;
+  try {
+    return CALL.runInContext(context, { timeout: ms }) as T;
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw thrown;
+    throw new AppError('CHAT_TEMPLATE_FAILED', `${whose} chat template takes more than ${ms} ms`);
+  }
+}
