@@ -74,6 +74,8 @@ export function innerNames(body: Record<string, unknown>): string[] {
 
 /** Names that say which model answers, to other servers or in a slip. */
 const MODEL = /^model_?(id)?$/i;
+/** In a body one more, which is read in other places. */
+const MODEL_IN_BODY = /^model_?(id|name)?$/i;
 
 /**
  * Refuses a model that is named where nothing reads it, in a request that names no adapter: the name may be an adapter's, and
@@ -92,13 +94,19 @@ export function refuseUnreadModels(
     queryValues(request, name).map((value) => [name, value] as const),
   );
   const unread: readonly [where: string, fields: readonly (readonly [name: string, value: unknown])[]][] = [
-    ['the body', Object.entries(body).filter(([name]) => name !== 'model')],
-    ['the parameters', isObject(parameters) ? Object.entries(parameters) : []],
-    ['the query', query],
-    ['the custom attributes', customAttributes(header(request, CUSTOM_ATTRIBUTES))],
+    ['the body', Object.entries(body).filter(([name]) => name !== 'model' && MODEL_IN_BODY.test(name))],
+    [
+      'the parameters',
+      isObject(parameters) ? Object.entries(parameters).filter(([name]) => MODEL_IN_BODY.test(name)) : [],
+    ],
+    ['the query', query.filter(([name]) => MODEL.test(name))],
+    [
+      'the custom attributes',
+      customAttributes(header(request, CUSTOM_ATTRIBUTES)).filter(([name]) => MODEL.test(name)),
+    ],
   ];
   for (const [where, fields] of unread) {
-    const found = fields.find(([name, value]) => MODEL.test(name) && !isKnown(value, known));
+    const found = fields.find(([, value]) => !isKnown(value, known));
     if (found === undefined) continue;
     throw invalidField(
       found[0],

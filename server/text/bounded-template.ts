@@ -11,10 +11,12 @@ export interface TemplateBound {
   readonly whose: string;
   /** Most time that reading or rendering one takes, in milliseconds. */
   readonly ms: number;
+  /** What a long chat has in addition, for every million characters; absent = nothing. */
+  readonly msPerMillion?: number;
 }
 
-/** Of a model, which the operator chose: ten times what a chat of ten thousand messages takes. */
-export const OF_MODEL: TemplateBound = { whose: "the model's", ms: 5000 };
+/** Of a model, which the operator chose: ten times what a chat takes, however long, as machines are busy. */
+export const OF_MODEL: TemplateBound = { whose: "the model's", ms: 5000, msPerMillion: 15_000 };
 /** Of an adapter, which strangers bring: a thousand times what a usual chat takes. */
 export const OF_ADAPTER: TemplateBound = { whose: "the adapter's", ms: 500 };
 
@@ -24,14 +26,16 @@ const context = createContext(room);
 
 /**
  * Runs `work` to its end.
+ * @param characters of the chat that is rendered
  * @throws AppError CHAT_TEMPLATE_FAILED once the time is over
  */
-export function within<T>({ whose, ms }: TemplateBound, work: () => T): T {
+export function within<T>({ whose, ms, msPerMillion = 0 }: TemplateBound, work: () => T, characters = 0): T {
+  const timeout = Math.ceil(ms + (msPerMillion * characters) / 1e6);
   room.work = work;
   try {
-    return CALL.runInContext(context, { timeout: ms }) as T;
+    return CALL.runInContext(context, { timeout }) as T;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw thrown;
-    throw new AppError('CHAT_TEMPLATE_FAILED', `${whose} chat template takes more than ${ms} ms`);
+    throw new AppError('CHAT_TEMPLATE_FAILED', `${whose} chat template takes more than ${timeout} ms`);
   }
 }

@@ -10,6 +10,8 @@ const TEMPLATE_FILE = 'chat_template.jinja';
 /** Folder of a model's named templates. */
 const MORE_TEMPLATES = 'additional_chat_templates';
 const DEFAULT = 'default';
+/** What a message counts beside its text, in characters. */
+const MESSAGE = 50;
 const CONFIG_FILE = 'tokenizer_config.json';
 
 /**
@@ -120,7 +122,8 @@ class JinjaTemplates implements ChatTemplate {
 
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, name?: string): string {
     const template = this.#find(name);
-    return within(this.#bound, () => this.#render(template, messages, addGenerationPrompt));
+    const characters = messages.reduce((sum, { content }) => sum + content.length + MESSAGE, 0);
+    return within(this.#bound, () => this.#render(template, messages, addGenerationPrompt), characters);
   }
 
   #render(template: Template, messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {

@@ -214,6 +214,7 @@ test('a model that is named where nothing reads it is refused: an adapter may ha
     ['?Model=one', { inputs }],
     ['', { inputs, Model: 'one' }],
     ['', { inputs, model_id: 'one' }],
+    ['', { inputs, model_name: 'one' }],
     ['', { inputs, parameters: { model: 'one' } }],
     ['', { inputs }, attributes('trace=1;model=one')],
   ] as [string, object, Record<string, string>?][]) {
