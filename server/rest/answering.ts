@@ -52,7 +52,7 @@ export async function answerLater(
 ): Promise<void> {
   const priority = readPriority(header(request, PRIORITY_HEADER));
   const sink = later.open();
-  const call = { requestId: request.id, signal: sink.signal };
+  const call = { requestId: request.id, signal: sink.signal, priority };
   if (!ask.stream && ask.parameters.bestOf !== undefined) {
     // No stream can pick the best samples before all are there; what refuses the request is then told by the fetch.
     services.inference.predict(predict, call).then(
@@ -60,14 +60,18 @@ export async function answerLater(
         pushWhole(ask, results, sink);
         sink.done();
       },
-      (thrown: unknown) => sink.fail(AppError.from(thrown)),
+      (thrown: unknown) => {
+        const error = AppError.from(thrown);
+        noteFailure(error, request);
+        sink.fail(error);
+      },
     );
     answerToken(reply, sink.token);
     return;
   }
   let events: AsyncIterable<PredictEvent>;
   try {
-    events = await services.inference.stream(predict, { requestId: request.id, signal: sink.signal, priority });
+    events = await services.inference.stream(predict, call);
   } catch (refused) {
     sink.drop();
     throw refused;
