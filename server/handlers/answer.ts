@@ -38,9 +38,9 @@ export function pieceOf(item: unknown): string | Uint8Array {
 
 /** Refuses what JSON has no form for. Of a map, an iterator, other buffers or a promise it would make an empty object. */
 function jsonOf(value: unknown, cannot: string): string {
-  const kind = isHollow(value) ? Object.prototype.toString.call(value).slice('[object '.length, -1) : typeof value;
-  const json = isHollow(value) ? undefined : JSON.stringify(value);
-  if (json === undefined) throw new TypeError(`${cannot} a ${kind}`);
+  if (isHollow(value)) throw new TypeError(`${cannot} a ${Object.prototype.toString.call(value).slice(8, -1)}`);
+  const json = JSON.stringify(value);
+  if (json === undefined) throw new TypeError(`${cannot} a ${typeof value}`);
   return json;
 }
 

@@ -48,12 +48,11 @@ export async function openSqlite(
     return new SqlStore(db, reads, {
       ...{ place: file, pollMs: POLL_MS, explain: damageOf, reachability },
       onClose: settle,
-      onWrites: (failure) =>
-        news.remark(
-          failure === undefined
-            ? `the registry (${file}) can be written again`
-            : `${failure.message}; changes are refused until it can be, and answers go on`,
-        ),
+      writing: new Reachability({
+        lost: (error) =>
+          news.remark(`${(error as Error).message}; changes are refused until it can be, and answers go on`),
+        back: () => news.remark(`the registry (${file}) can be written again`),
+      }),
     });
   } catch (error) {
     await db?.destroy().catch(() => {});

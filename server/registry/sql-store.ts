@@ -33,8 +33,8 @@ export interface SqlStoreOptions {
   readonly explain?: ((error: unknown) => unknown) | undefined;
   /** Told when a look for changes fails, as the next one tries again. */
   readonly reachability: Reachability;
-  /** Told when changes fail where looks do not, as on a full disk, and when one succeeds again; absent = looks tell it all. */
-  readonly onWrites?: ((failure: AppError | undefined) => void) | undefined;
+  /** Told when changes fail where looks do not, as on a full disk; absent = looks tell it all. */
+  readonly writing?: Reachability | undefined;
 }
 
 /** The one implementation of {@link RegistryStore}. */
@@ -45,8 +45,6 @@ export class SqlStore implements RegistryStore {
   private readonly reads: Kysely<RegistryTables>;
   private readonly options: SqlStoreOptions;
   private readonly followers = new Set<Follower>();
-  /** Whether the last change failed. */
-  private refused = false;
 
   /** @param reads where it is read: on connections of its own, as writers keep theirs while they wait for each other */
   constructor(db: Kysely<RegistryTables>, reads: Kysely<RegistryTables>, options: SqlStoreOptions) {
@@ -90,10 +88,10 @@ export class SqlStore implements RegistryStore {
         return head.revision;
       }),
     ).catch((error: unknown) => {
-      if (error instanceof AppError) this.note(error);
+      if (error instanceof AppError) this.options.writing?.failed(this, error);
       throw error;
     });
-    this.note(undefined);
+    this.options.writing?.works(this);
     this.wake();
     return revision;
   }
@@ -137,13 +135,6 @@ export class SqlStore implements RegistryStore {
     this.followers.clear();
     await this.options.onClose?.();
     await Promise.all([this.db.destroy(), this.reads.destroy()]);
-  }
-
-  /** Tells of the first change that fails, and of the first that succeeds after that. */
-  private note(failure: AppError | undefined): void {
-    const before = this.refused;
-    this.refused = failure !== undefined;
-    if (before !== this.refused) this.options.onWrites?.(failure);
   }
 
   private async head(): Promise<number> {

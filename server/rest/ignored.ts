@@ -93,20 +93,18 @@ export function refuseUnreadModels(
   const query = unreadQuery(request).flatMap((name) =>
     queryValues(request, name).map((value) => [name, value] as const),
   );
-  const unread: readonly [where: string, fields: readonly (readonly [name: string, value: unknown])[]][] = [
-    ['the body', Object.entries(body).filter(([name]) => name !== 'model' && MODEL_IN_BODY.test(name))],
-    [
-      'the parameters',
-      isObject(parameters) ? Object.entries(parameters).filter(([name]) => MODEL_IN_BODY.test(name)) : [],
-    ],
-    ['the query', query.filter(([name]) => MODEL.test(name))],
-    [
-      'the custom attributes',
-      customAttributes(header(request, CUSTOM_ATTRIBUTES)).filter(([name]) => MODEL.test(name)),
-    ],
+  const places: readonly [
+    where: string,
+    pattern: RegExp,
+    fields: readonly (readonly [name: string, value: unknown])[],
+  ][] = [
+    ['the body', MODEL_IN_BODY, Object.entries(body).filter(([name]) => name !== 'model')],
+    ['the parameters', MODEL_IN_BODY, isObject(parameters) ? Object.entries(parameters) : []],
+    ['the query', MODEL, query],
+    ['the custom attributes', MODEL, customAttributes(header(request, CUSTOM_ATTRIBUTES))],
   ];
-  for (const [where, fields] of unread) {
-    const found = fields.find(([, value]) => !isKnown(value, known));
+  for (const [where, pattern, fields] of places) {
+    const found = fields.find(([name, value]) => pattern.test(name) && !isKnown(value, known));
     if (found === undefined) continue;
     throw invalidField(
       found[0],

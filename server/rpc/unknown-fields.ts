@@ -7,15 +7,16 @@ import type { FieldViolation } from '../errors.js';
 
 /** A violation for every field of the message, or of messages in it, that the schema does not have. */
 export function* unknownFields(desc: DescMessage, message: Message, path = ''): Generator<FieldViolation> {
+  const prefix = path && `${path}.`;
   for (const no of new Set(message.$unknown?.map((field) => field.no))) {
     const description = `is no field of ${desc.typeName} on this server; it would be ignored, whatever it asks for`;
-    yield { field: `${path}${path && '.'}#${no}`, description };
+    yield { field: `${prefix}#${no}`, description };
   }
   for (const field of desc.fields) {
     if (field.message === undefined) continue;
     for (const [key, value] of valuesOf(field, message)) {
       // Well-known types are plain values here.
-      if (isMessage(value)) yield* unknownFields(field.message, value, `${path}${path && '.'}${field.name}${key}`);
+      if (isMessage(value)) yield* unknownFields(field.message, value, `${prefix}${field.name}${key}`);
     }
   }
 }

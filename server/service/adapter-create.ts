@@ -116,7 +116,7 @@ async function store(
 }
 
 /** True where others alone keep an adapter out of the memory: a request that needs it may find room. */
-export function mayFitLater({ residency }: AdapterCore, { summary }: AdapterEntry, error: AppError): boolean {
+function mayFitLater({ residency }: AdapterCore, { summary }: AdapterEntry, error: AppError): boolean {
   return error.reason === 'ADAPTER_MEMORY_EXHAUSTED' && summary !== undefined && summary.bytes <= residency.budget;
 }
 
@@ -124,15 +124,15 @@ export function mayFitLater({ residency }: AdapterCore, { summary }: AdapterEntr
 export interface LoadLater {
   /** False: fail rather than evict another adapter. Default true. */
   readonly evict?: boolean;
-  /** True: a memory that is full is the caller's to tell of. */
-  readonly tellsFull?: boolean;
+  /** Told in the log's place where others alone keep the adapter out of the memory. */
+  readonly onFull?: ((entry: AdapterEntry) => void) | undefined;
 }
 
 /** Loads an adapter whose name is known already; a failure is told by its state, and by the log. */
 export async function loadLater(
   core: AdapterCore,
   entry: AdapterEntry,
-  { evict = true, tellsFull = false }: LoadLater = {},
+  { evict = true, onFull }: LoadLater = {},
 ): Promise<AppError | undefined> {
   try {
     const lease = await core.loader.lease(entry, { evict });
@@ -140,8 +140,8 @@ export async function loadLater(
     return undefined;
   } catch (thrown) {
     const error = loadFailure(entry, thrown);
-    if (!tellsFull || !mayFitLater(core, entry, error))
-      core.log.warn({ model: entry.model, adapter: entry.name, err: error }, error.message);
+    if (onFull !== undefined && mayFitLater(core, entry, error)) onFull(entry);
+    else core.log.warn({ model: entry.model, adapter: entry.name, err: error }, error.message);
     core.journal.changed(entry.model, entry.name);
     return error;
   }

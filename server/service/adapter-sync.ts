@@ -6,7 +6,7 @@ import { checkAdapterName } from '../adapters/adapter-names.js';
 import { scanAdapterDirectory } from '../adapters/source.js';
 import type { FollowedChange } from '../registry/types.js';
 import { type AdapterCore, entryOfRecord, freeUnused, newEntry, point } from './adapter-core.js';
-import { loadLater, mayFitLater, noteModule } from './adapter-create.js';
+import { loadLater, noteModule } from './adapter-create.js';
 import { ADAPTER_KIND, readRecord, recordOf } from './adapter-records.js';
 
 /** Adapters read at once at start. */
@@ -93,16 +93,17 @@ export class AdapterSync {
     const queue = [...entries];
     let full = false;
     const left: AdapterEntry[] = [];
+    const leave = (entry: AdapterEntry) => void left.push(entry);
     const work = async () => {
       for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) {
         // Where nothing fits any more, those whose digest is known need not be read either: their first use does it.
         if (full && !entry.pin && entry.digest !== '') {
-          left.push(entry);
+          leave(entry);
           continue;
         }
-        const error = await loadLater(this.core, entry, { evict: false, tellsFull: !entry.pin });
+        const onFull = entry.pin ? undefined : leave;
+        const error = await loadLater(this.core, entry, { evict: false, onFull });
         full ||= error?.reason === 'ADAPTER_MEMORY_EXHAUSTED';
-        if (error !== undefined && !entry.pin && mayFitLater(this.core, entry, error)) left.push(entry);
         for (const warning of entry.summary?.warnings ?? []) {
           this.core.log.warn({ model: entry.model, adapter: entry.name }, warning);
         }

@@ -7,7 +7,7 @@
 export interface CallerPatience {
   /** Aborts when the caller has left. */
   readonly signal?: AbortSignal | undefined;
-  /** Most milliseconds that it waits for room; Infinity = until the signal aborts. */
+  /** Most milliseconds that it waits for room, as many as a timer can; Infinity = until the signal aborts. */
   readonly waitMs?: number | undefined;
 }
 
@@ -16,9 +16,6 @@ interface Caller {
   arm(): void;
   disarm(): void;
 }
-
-/** What a timer can wait; who would wait longer waits without one. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** The callers of one load. */
 export class LoadWait {
@@ -59,7 +56,7 @@ export class LoadWait {
       const caller: Caller = {
         arm: () => {
           const { tooLong } = this;
-          if (tooLong === undefined || waitMs > MAX_TIMER_MS) return;
+          if (tooLong === undefined || waitMs === Number.POSITIVE_INFINITY) return;
           timer = setTimeout(() => leave(tooLong(waitMs)), waitMs).unref();
         },
         disarm: () => clearTimeout(timer),
