@@ -1,5 +1,7 @@
 /** `npm run bench -- COMMAND [FLAGS]`: one command per published table. Nothing is asserted; compare lines of one run only. */
 
+import { FlagError } from './flags.js';
+
 /** A bench command: what it shows, and the module whose `run` gets the arguments behind its name. */
 interface Command {
   readonly shows: string;
@@ -41,5 +43,11 @@ if (command === undefined) {
   // As the server: onnxruntime is to report nothing (docs/decisions/0092).
   process.env.ORT_DISABLE_TELEMETRY ??= '1';
   const { run } = await command.load();
-  await run(args);
+  try {
+    await run(args);
+  } catch (error) {
+    if (!(error instanceof FlagError)) throw error;
+    console.error(error.message);
+    process.exitCode = 2;
+  }
 }

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { PredictRequestSchema } from '../gen/loramux/v1/inference_pb.js';
 import { closedLoop, type LoopResult } from './closed-loop.js';
-import { readFlags, TEXT } from './flags.js';
+import { FlagError, readFlags, TEXT } from './flags.js';
 import { openGrpcWatches, openHttpWatches } from './idle-streams.js';
 import { processorMs, residentMiB } from './process-cost.js';
 import { grpcCallers, grpcFrame, http1Caller, type OpenCaller, type RawRequest } from './raw-callers.js';
@@ -107,7 +107,12 @@ export async function run(args: string[]): Promise<void> {
     save: false,
   });
   const { seconds, callers } = values;
-  const paths = values.only.split(',').map((name) => PATHS[name]!);
+  const paths = values.only.split(',').map((name) => {
+    const path = PATHS[name];
+    if (path === undefined)
+      throw new FlagError(`--only takes ${Object.keys(PATHS).join(', ')}, not ${JSON.stringify(name)}`);
+    return path;
+  });
   const rows: (string | number)[][] = [];
   const notes: string[] = [];
   for (const model of ['echo', 'demo'] as const) {
