@@ -50,6 +50,7 @@ const RULES: readonly (readonly [RegExp, TensorPart])[] = [
   [/^(.+)\.token_adapter\.trainable_tokens_delta(?:\.([^.]+))?$/, 'trainable_tokens_delta'],
   [/^(.+)\.token_adapter\.base_layer\.weight$/, 'base_layer.weight'],
   [/^(.+)\.(?:base_layer|original_module)\.weight$/, 'base_layer.weight'],
+  [/^(.+)\.token_adapter\.base_layer\.bias$/, 'bias'],
   [/^(.+)\.base_layer\.bias$/, 'bias'],
   [/^(.+)\.original_module\.bias$/, 'original_module.bias'],
   [/^(.+)\.modules_to_save(?:\.([^.]+))?\.weight$/, 'weight'],

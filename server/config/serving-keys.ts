@@ -62,7 +62,7 @@ export const SERVING_KEYS = {
   maxLoraRank: honoured(
     'option.max_lora_rank',
     whole(1),
-    'adapters of a greater rank are refused with both numbers; default: any rank, since ranks are not padded',
+    'adapters of a greater rank are refused with both numbers, but for merged ones, which have no rank any more; default: any rank, since ranks are not padded',
   ),
   merge: honoured('option.merge', anyText, 'as `--merge`, which wins; no key of the original'),
   entryPoint: honoured(
