@@ -1,7 +1,7 @@
 /** The thread of a custom handler: loads its module and runs its functions, several calls side by side. */
 import { setMaxListeners } from 'node:events';
 import { access } from 'node:fs/promises';
-import { register } from 'node:module';
+import nodeModule from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Handler, type HandlerContext, Input } from '../../sdk/handler.js';
@@ -32,9 +32,18 @@ interface Running {
 const running = new Map<number, Running>();
 const generations = new Generations(send);
 
+/** Lets a module in a model's folder find this server's SDK even where no packages are installed. */
+async function provideSdk(): Promise<void> {
+  const source = import.meta.url;
+  const hooks = new URL('./resolve-sdk.mjs', source);
+  // Node 20 has `register` alone; newer ones warn of it, in the log of every handler.
+  const { registerHooks } = nodeModule as { registerHooks?: (hooks: { resolve: unknown }) => void };
+  if (registerHooks === undefined) nodeModule.register(hooks, { data: { source } });
+  else registerHooks({ resolve: (await import(hooks.href)).resolverOf(source) });
+}
+
 async function loadHandler(): Promise<Handler> {
-  // A module in a model's folder finds the types of this server's SDK even where no packages are installed.
-  register(new URL('./resolve-sdk.mjs', import.meta.url), { data: { source: import.meta.url } });
+  await provideSdk();
   // Where the server runs from sources, TypeScript is understood already.
   if (options.entryPoint.endsWith('.ts') && !import.meta.url.endsWith('.ts')) {
     const tsx = await import('tsx/esm/api');
