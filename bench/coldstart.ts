@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- coldstart --model DIR --adapters DIR [--dtype int8] [--loads 24] [--streams 8] [--save]`
+ * `npm run bench -- coldstart [--model DIR] [--adapters DIR] [--dtype int8] [--loads 24] [--streams 8] [--save]`
  *
  * First tokens when something has to be read first: an adapter that is only on disk, or the whole server; and the pace of
  * running streams while adapters load.
@@ -9,9 +9,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { contextOf } from './context.js';
+import { DEMO_ADAPTERS } from './demo.js';
 import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { makeAdapters, register, registerAll } from './many-adapters.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 import { type ServerProcess, settled, startServer } from './server-process.js';
 import { followStream } from './stream.js';
@@ -24,16 +27,13 @@ const QUIET_MS = 1000;
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
     model: TEXT,
-    adapters: TEXT,
+    adapters: DEMO_ADAPTERS,
     dtype: 'int8',
     loads: 24,
     streams: 8,
     save: false,
   });
   const { loads, adapters } = values;
-  // The demo's context is too short for streams that outlast the loads.
-  if (values.model === undefined || adapters === undefined)
-    throw new Error('--model DIR and --adapters DIR are needed');
   const place = mkdtempSync(join(tmpdir(), 'loramux-cold-'));
   const none = join(place, 'none');
   mkdirSync(none);
@@ -54,10 +54,13 @@ export async function run(args: string[]): Promise<void> {
       server = await startServer(common);
       await followStream(server.url, { prompt: prompt(start, 20), newTokens: 1 });
       starts.push(performance.now() - from);
+      tell(`start ${start + 1} of 3: ${starts.at(-1)!.toFixed(0)} ms to the first token`);
     }
     const { url } = server!;
     await settled();
+    tell(`first tokens with ${loads} adapters`);
     const { cold, warm, read } = await firstTokens(url, folders.slice(0, loads));
+    tell(`${loads} adapters beside ${values.streams} streams`);
     const { quiet, disturbed, loadMs } = await whileLoading(url, folders.slice(loads), values.streams);
     const ms = (of: readonly number[], share: number) => percentile(of, share).toFixed(1);
     const row = (label: string, of: readonly number[]) => [label, of.length, ms(of, 0.5), ms(of, 0.99)];
@@ -130,17 +133,20 @@ interface Span {
 async function whileLoading(url: string, folders: readonly string[], streams: number) {
   const gaps: Span[] = [];
   const leave = new AbortController();
+  // Longer than they are followed, if the context allows: a prompt that is read in between disturbs the others, too.
+  const newTokens = Math.min(4000, (await contextOf(url)) - 200);
   const stream = async (number: number) => {
-    let last: number | undefined;
-    // Longer than it is followed: a prompt that is read in between would disturb the others, too.
-    const request = { prompt: prompt(5000 + number, 20), newTokens: 4000, signal: leave.signal };
-    await followStream(url, request, () => {
-      const now = performance.now();
-      if (last !== undefined) gaps.push({ from: last, to: now });
-      last = now;
-    }).catch((error: unknown) => {
-      if (!leave.signal.aborted) throw error;
-    });
+    for (let again = 0; !leave.signal.aborted; again += 1) {
+      let last: number | undefined;
+      const request = { prompt: prompt(5000 + number + again * streams, 20), newTokens, signal: leave.signal };
+      await followStream(url, request, () => {
+        const now = performance.now();
+        if (last !== undefined) gaps.push({ from: last, to: now });
+        last = now;
+      }).catch((error: unknown) => {
+        if (!leave.signal.aborted) throw error;
+      });
+    }
   };
   const running = Promise.all(Array.from({ length: streams }, (_, i) => stream(i)));
   const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,16 +1,18 @@
 /**
- * `npm run bench -- engine --model DIR [--adapters DIR] [--dtype int8|fp32] [--rows 1,8,16] [--words 100] [--tokens 64]`
+ * `npm run bench -- engine [--model DIR] [--adapters DIR] [--dtype int8|fp32] [--rows 1,8,16] [--words 100] [--tokens 64]`
  *
  * The engine alone, in this process: all rows of a load are submitted at once and run to their last token. Tokens per
  * second include the prefill, as peers' figures do. Loads alternate over rounds; the best round is shown.
  */
 import type { Dtype } from '../server/engine/decoder-session.js';
+import { DEMO_MODEL } from './demo.js';
 import { readFlags, TEXT } from './flags.js';
 import { adapterNames, type LocalResult, openLocalEngine, story } from './local-engine.js';
+import { tell } from './progress.js';
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
+    model: DEMO_MODEL,
     adapters: TEXT,
     dtype: 'int8',
     threads: 2,
@@ -20,7 +22,6 @@ export async function run(args: string[]): Promise<void> {
     rounds: 3,
     json: false,
   });
-  if (values.model === undefined) throw new Error('--model DIR is needed');
   const sizes = values.rows;
   const most = Math.max(...sizes);
   const names = values.adapters === undefined ? [] : (await adapterNames(values.adapters)).slice(0, most);
@@ -45,6 +46,7 @@ export async function run(args: string[]): Promise<void> {
     for (const { label, rows, digestOf } of loads) {
       const batch = prompts.slice(0, rows).map((promptIds, row) => ({ promptIds, digest: digestOf(row) }));
       const result = await engine.generate(batch, round < 0 ? 4 : values.tokens);
+      tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${values.rounds}`}: ${label}`);
       const known = best.get(label);
       if (round >= 0 && (known === undefined || result.totalMs < known.totalMs)) best.set(label, result);
     }

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- gpu-quality --model DIR [--adapters DIR --names shout,json] [--tokens 512] [--save]`
+ * `npm run bench -- gpu-quality [--model DIR] [--adapters DIR --names shout,json] [--tokens 512] [--save]`
  *
  * How far each precision of a GPU is from float32, as `quality` tells it for the processor. The graphs are those for the
  * GPU, run by onnxruntime's processor provider, which needs no device with 16-bit floats.
@@ -14,8 +14,10 @@ import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import type { GpuPrecision } from '../server/model/webgpu/gpu-precision.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
+import { DEMO_MODEL } from './demo.js';
 import { readFlags, TEXT } from './flags.js';
 import { readAdapter } from './local-engine.js';
+import { tell } from './progress.js';
 import { compare } from './quality.js';
 import { machineName, publish } from './result.js';
 
@@ -29,14 +31,13 @@ const PRECISIONS: readonly (readonly [string, GpuPrecision])[] = [
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
+    model: DEMO_MODEL,
     adapters: TEXT,
     names: '',
     tokens: 512,
     text: new URL('./quality.txt', import.meta.url).pathname,
     save: false,
   });
-  if (values.model === undefined) throw new Error('--model DIR is needed');
   const folder = await openModelFolder(values.model);
   const tokenizer = await loadTokenizer(folder.dir);
   const ids = tokenizer.encode(await readFile(values.text, 'utf8'), true).slice(0, values.tokens);
@@ -57,7 +58,7 @@ export async function run(args: string[]): Promise<void> {
       const selection = combine(adapter === undefined ? [] : [{ adapter, weight: 1 }]);
       const { divergence, agreement } = await compare(exact, runner, ids, selection);
       rows.push([label, name, divergence.toFixed(5), (agreement * 100).toFixed(2)]);
-      console.log(rows.at(-1)!.join(' | '));
+      tell(rows.at(-1)!.join(' | '));
     }
     await runner.close();
   }

@@ -6,7 +6,6 @@
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import type { BoundAdapter } from '../server/adapters/types.js';
 import type { StepBackend } from '../server/engine/backend.js';
 import { EmbeddingTable } from '../server/engine/embedding-table.js';
@@ -17,21 +16,22 @@ import { findHardware } from '../server/engine/webgpu/choose-device.js';
 import { GpuRunner } from '../server/engine/webgpu/gpu-runner.js';
 import { supportsHalf } from '../server/engine/webgpu/half-support.js';
 import { openModelFolder } from '../server/model/model-folder.js';
+import { DEMO_ADAPTERS, DEMO_MODEL } from './demo.js';
 import { readFlags } from './flags.js';
 import { countDispatches, countPicks } from './gpu-dispatches.js';
 import { percentile } from './load.js';
 import { readAdapter } from './local-engine.js';
 import { makeAdapters } from './many-adapters.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 
 /** Tokens of the prompt that the prefill is measured with. */
 const PROMPT_TOKENS = 128;
 
 export async function run(args: string[]): Promise<void> {
-  const demo = (path: string) => fileURLToPath(new URL(`../models/demo${path}`, import.meta.url));
   const values = readFlags(args, {
-    model: demo(''),
-    adapters: demo('/adapters'),
+    model: DEMO_MODEL,
+    adapters: DEMO_ADAPTERS,
     'adapter-counts': [1, 8, 64],
     rows: 64,
     steps: 30,
@@ -49,6 +49,7 @@ export async function run(args: string[]): Promise<void> {
     const precision = { half, bits: undefined } as const;
     const dispatches: string[] = [];
     const count = async (label: string, of: readonly BoundAdapter[]) => {
+      tell(`counting dispatches: ${label}`);
       const [counted] = await countDispatches(folder, [of], 8, precision);
       const { total, layer } = counted!;
       dispatches.push(`${label}: ${layer.dispatches} a layer, ${total.dispatches} in all`);
@@ -65,7 +66,7 @@ export async function run(args: string[]): Promise<void> {
     const { devices, software } = findHardware({ platform: process.platform, env: process.env });
     const shared = {
       name: 'gpu',
-      command: `npm run bench -- gpu${values.model === demo('') ? '' : ' --model DIR --adapters DIR'}`,
+      command: `npm run bench -- gpu${values.model === DEMO_MODEL ? '' : ' --model DIR --adapters DIR'}`,
       machine: machineName(),
     };
     const counting = `Shaders that a decode step gives to the device, and nodes of its graph, by onnxruntime's profile; ${folder.spec.layers.length} layers.`;

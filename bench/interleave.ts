@@ -4,8 +4,10 @@
  * Running streams while long prompts are read: the time between their tokens before, during and after.
  */
 
+import { contextOf } from './context.js';
 import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 import { settled, startServer } from './server-process.js';
 import { followStream } from './stream.js';
@@ -26,8 +28,11 @@ export async function run(args: string[]): Promise<void> {
   const flags = passedOn(values, 'model', 'prefill-chunk');
   const server = await startServer([...flags, '--kv-bytes', '2GiB']);
   try {
-    const words = await wordsFor(server.url, values['prompt-tokens']);
+    const context = await contextOf(server.url);
+    const words = await wordsFor(server.url, Math.min(values['prompt-tokens'], context - 100));
+    const streamTokens = Math.min(values['stream-tokens'], context - 300);
     await settled();
+    tell(`${streams} streams begin`);
     // Every stream is past its prompt when the quiet time begins, and outlasts the reading of the long prompts.
     let settling = streams;
     let quietFrom = 0;
@@ -36,12 +41,13 @@ export async function run(args: string[]): Promise<void> {
       quietReady = resolve;
     });
     const running = Array.from({ length: streams }, (_, i) =>
-      followStream(server.url, { prompt: prompt(i, 60), newTokens: values['stream-tokens'] }, (count) => {
+      followStream(server.url, { prompt: prompt(i, 60), newTokens: streamTokens }, (count) => {
         if (count === 20 && --settling === 0) quietFrom = performance.now();
         if (i === 0 && count === 20 + quietTokens) quietReady();
       }),
     );
     await ready;
+    tell(`${prompts} long prompts come`);
     const disturbedFrom = performance.now();
     const long = await Promise.all(
       Array.from({ length: prompts }, (_, i) =>
@@ -49,6 +55,7 @@ export async function run(args: string[]): Promise<void> {
       ),
     );
     const disturbedUntil = performance.now();
+    tell('they are read; the streams go on to their end');
     const times = await Promise.all(running);
     const gaps = (from: number, until: number) =>
       times.flatMap(({ tokensAt }) =>

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- lookup --model DIR [--dtype int8] [--lookup-tokens 8] [--tokens 160] [--rounds 3] [--threads 2] [--save]`
+ * `npm run bench -- lookup [--model DIR] [--dtype int8] [--lookup-tokens 8] [--tokens 160] [--rounds 3] [--threads 2] [--save]`
  *
  * One row that guesses tokens from its own text, and the same row without guesses, in turns on one backend.
  */
@@ -9,9 +9,11 @@ import { openBackend } from '../server/engine/open-backend.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
 import { loadChatTemplate } from '../server/text/jinja-template.js';
-import { readFlags, TEXT } from './flags.js';
+import { DEMO_MODEL } from './demo.js';
+import { readFlags } from './flags.js';
 import { GREEDY } from './greedy.js';
 import { percentile } from './load.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 
 const NOTICE = `The ferry between the old harbour and the island leaves every morning at half past seven. It carries post,
@@ -37,7 +39,7 @@ Maria is a tailor in Porto. Jonas is a carpenter in Graz. Clara is a printer in 
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
+    model: DEMO_MODEL,
     dtype: 'int8',
     'lookup-tokens': 8,
     tokens: 160,
@@ -45,7 +47,6 @@ export async function run(args: string[]): Promise<void> {
     threads: 2,
     save: false,
   });
-  if (values.model === undefined) throw new Error('--model DIR is needed: an instruct model with a chat template');
   const { rounds, tokens, threads, dtype } = values;
   const lookupTokens = values['lookup-tokens'];
   const folder = await openModelFolder(values.model);
@@ -87,6 +88,7 @@ export async function run(args: string[]): Promise<void> {
         const ids = tokenizer.encode(text, false);
         // The first time of each shape costs more.
         await answer(off, ids);
+        tell(`${kind}: ${content.slice(0, 60).replaceAll('\n', ' ')}`);
         const plain: number[] = [];
         for (let round = 0; round < rounds; round += 1) {
           const without = await answer(off, ids);

@@ -5,15 +5,16 @@ import { join } from 'node:path';
 /**
  * Makes `count` adapters from those in `source`, in turns. Each has a low bit of one value changed, so that each is
  * another content, and none can be shared.
+ * @param prefix what their names begin with, before their number
  * @returns their folders
  */
-export function makeAdapters(source: string, target: string, count: number): string[] {
+export function makeAdapters(source: string, target: string, count: number, prefix = 'n'): string[] {
   const originals = readdirSync(source, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map(({ name }) => join(source, name));
   if (originals.length === 0) throw new Error(`there are no adapters in ${source}`);
   return Array.from({ length: count }, (_, i) => {
-    const folder = join(target, `n${i}`);
+    const folder = join(target, `${prefix}${i}`);
     mkdirSync(folder, { recursive: true });
     const original = originals[i % originals.length]!;
     cpSync(join(original, 'adapter_config.json'), join(folder, 'adapter_config.json'));

@@ -1,13 +1,18 @@
 /**
- * `npm run bench -- memory --model DIR --adapters DIR [--active 16] [--tokens 200] [--save]`
+ * `npm run bench -- memory [--model DIR] [--adapters DIR] [--active 16] [--tokens 200] [--save]`
  *
  * Resident memory of a served model with many adapters at work, against what its weights, adapters and caches take.
  */
-import { fileURLToPath } from 'node:url';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { openModelFolder } from '../server/model/model-folder.js';
+import { DEMO_ADAPTERS, DEMO_MODEL } from './demo.js';
 import { passedOn, readFlags, TEXT } from './flags.js';
 import { prompt } from './load.js';
+import { makeAdapters } from './many-adapters.js';
 import { residentMiB } from './process-cost.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
 import { followStream } from './stream.js';
@@ -22,7 +27,10 @@ export async function run(args: string[]): Promise<void> {
     save: false,
   });
   const { active } = values;
-  const flags = passedOn(values, 'model', 'adapters', 'dtype');
+  const place = mkdtempSync(join(tmpdir(), 'loramux-memory-'));
+  // The demo has fewer adapters than are to be active.
+  if (values.adapters === undefined) makeAdapters(DEMO_ADAPTERS, place, active);
+  const flags = passedOn({ ...values, adapters: values.adapters ?? place }, 'model', 'adapters', 'dtype');
   const server = await startServer(flags);
   try {
     const idle = residentMiB(server.pid);
@@ -37,6 +45,7 @@ export async function run(args: string[]): Promise<void> {
       if ((now.kv ?? 0) >= (gauges.kv ?? 0)) gauges = now;
     }, 250);
     for (let round = 0; round < 2; round += 1) {
+      tell(`round ${round + 1} of 2: ${names.length} streams`);
       await Promise.all(
         names.map((adapter, i) =>
           followStream(server.url, { prompt: prompt(round * 100 + i, 80), newTokens: values.tokens, adapter }),
@@ -44,7 +53,7 @@ export async function run(args: string[]): Promise<void> {
       );
     }
     clearInterval(watch);
-    const folder = await openModelFolder(values.model ?? fileURLToPath(new URL('../models/demo', import.meta.url)));
+    const folder = await openModelFolder(values.model ?? DEMO_MODEL);
     const { parameters } = folder;
     await folder.close();
     const weights = (parameters * (values.dtype === 'int8' ? 1 : 4)) / 2 ** 20;
@@ -74,6 +83,7 @@ export async function run(args: string[]): Promise<void> {
     );
   } finally {
     await server.stop();
+    rmSync(place, { recursive: true });
   }
 }
 

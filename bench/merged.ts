@@ -1,12 +1,14 @@
 /**
- * `npm run bench -- merged --model DIR --adapters DIR [--adapter NAME] [--dtype int8|fp32] [--rows 1,8] [--tokens 64] [--save]`
+ * `npm run bench -- merged [--model DIR] [--adapters DIR] [--adapter NAME] [--dtype int8|fp32] [--rows 1,8] [--tokens 64] [--save]`
  *
  * When merging an adapter pays: tokens per second of the model with the adapter merged into its weights, of the same adapter
  * unmerged, and of the base, which is what merging can reach at best. Both engines are in this process and take turns.
  */
 import type { Dtype } from '../server/engine/decoder-session.js';
+import { DEMO_ADAPTERS, DEMO_MODEL } from './demo.js';
 import { readFlags, TEXT } from './flags.js';
 import { adapterNames, type LocalEngine, type LocalResult, openLocalEngine, story } from './local-engine.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 
 interface Load {
@@ -18,8 +20,8 @@ interface Load {
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
-    adapters: TEXT,
+    model: DEMO_MODEL,
+    adapters: DEMO_ADAPTERS,
     adapter: TEXT,
     dtype: 'int8',
     threads: 2,
@@ -30,7 +32,6 @@ export async function run(args: string[]): Promise<void> {
     save: false,
   });
   const { model, adapters: folder } = values;
-  if (model === undefined || folder === undefined) throw new Error('--model DIR and --adapters DIR are needed');
   const name = values.adapter ?? (await adapterNames(folder))[0];
   if (name === undefined) throw new Error(`there is no adapter in ${folder}`);
   const dtype = values.dtype as Dtype;
@@ -50,6 +51,7 @@ export async function run(args: string[]): Promise<void> {
       const { engine, digest } = load;
       const rows = Array.from({ length: load.rows }, (_, i) => ({ promptIds: engine.encode(story(i, words)), digest }));
       const result = await engine.generate(rows, round < 0 ? 3 : tokens);
+      tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${values.rounds}`}: ${load.rows} rows, ${load.label}`);
       const known = best.get(load);
       if (round >= 0 && (known === undefined || result.tokensPerSecond > known.tokensPerSecond)) best.set(load, result);
     }

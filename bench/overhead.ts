@@ -16,6 +16,7 @@ import { closedLoop, type LoopResult } from './closed-loop.js';
 import { FlagError, readFlags, TEXT } from './flags.js';
 import { openGrpcWatches, openHttpWatches } from './idle-streams.js';
 import { processorMs, residentMiB } from './process-cost.js';
+import { tell } from './progress.js';
 import { grpcCallers, grpcFrame, http1Caller, type OpenCaller, type RawRequest } from './raw-callers.js';
 import { machineName, publish } from './result.js';
 import { type ServerProcess, startServer } from './server-process.js';
@@ -133,7 +134,7 @@ export async function run(args: string[]): Promise<void> {
             );
             for (const { close } of open) close();
             rows.push(row(`${path.label}${suffix}`, count, result, serverMs, callersShare));
-            console.log(rows.at(-1)!.join('  '));
+            tell(rows.at(-1)!.join('  '));
           }
         }
       }
@@ -141,6 +142,7 @@ export async function run(args: string[]): Promise<void> {
       for (const { server } of sides) await server.stop();
     }
   }
+  if (values.idle > 0) tell(`opening ${values.idle} idle streams`);
   if (values.idle > 0) notes.push(...(await idleCost(values.idle, seconds)));
   publish(
     {

@@ -1,19 +1,24 @@
 /**
- * `npm run bench -- peers --model DIR --adapters DIR [--dtype int8] [--tokens 64] [--words 100] [--rounds 3] [--save]
+ * `npm run bench -- peers [--model DIR --adapters DIR] [--dtype int8] [--tokens 64] [--words 100] [--rounds 3] [--save]
  *    [--llama-server FILE --gguf FILE --gguf-adapters DIR] [--openvino-python FILE --openvino-model DIR] [--peft-python FILE]`
  *
  * The same prompts and the same closed-loop load for us and each peer that is given, one after another, load by load, so
  * that a machine whose speed drifts treats all alike. llama.cpp answers over HTTP as we do; OpenVINO GenAI and PEFT run in a
  * process of their own without HTTP, and are held against our engine without HTTP.
  */
-import { basename, resolve } from 'node:path';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import type { Dtype } from '../server/engine/decoder-session.js';
+import { DEMO_ADAPTERS, DEMO_MODEL } from './demo.js';
 import { LLAMA_CPP } from './dialects.js';
 import { readFlags, TEXT } from './flags.js';
 import { type LoadResult, prompt, runLoad } from './load.js';
+import { makeAdapters } from './many-adapters.js';
 import { startLlamaServer } from './peers/llama-server.js';
 import { runOwnEngine } from './peers/own-engine.js';
 import { type InProcessLoad, runInProcess } from './peers/python-peer.js';
+import { tell } from './progress.js';
 import { type BenchResult, machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
 
@@ -32,7 +37,7 @@ type Load = (typeof LOADS)[number];
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
+    model: DEMO_MODEL,
     adapters: TEXT,
     dtype: 'int8',
     tokens: 64,
@@ -46,9 +51,10 @@ export async function run(args: string[]): Promise<void> {
     'peft-python': TEXT,
     save: false,
   });
-  if (values.model === undefined || values.adapters === undefined)
-    throw new Error('--model and --adapters name a model folder and a folder with at least 16 adapters a0, a1, ...');
-  const folder = resolve(values.adapters);
+  const place = mkdtempSync(join(tmpdir(), 'loramux-peers-'));
+  process.once('exit', () => rmSync(place, { recursive: true }));
+  const folder = resolve(values.adapters ?? place);
+  if (values.adapters === undefined) makeAdapters(DEMO_ADAPTERS, place, 16, 'a');
   const names = Array.from({ length: 16 }, (_, i) => `a${i}`);
   const newTokens = values.tokens;
   const promptWords = values.words;
@@ -69,7 +75,7 @@ export async function run(args: string[]): Promise<void> {
   try {
     for (const one of LOADS) {
       ours.push(await load(server.url, one));
-      console.error(`${label(one)}: loramux ${ours.at(-1)!.tokensPerSecond.toFixed(1)} tokens/s`);
+      tell(`${label(one)}: loramux ${ours.at(-1)!.tokensPerSecond.toFixed(1)} tokens/s`);
       const { 'llama-server': binary, gguf, 'gguf-adapters': ggufAdapters } = values;
       if (binary === undefined || gguf === undefined || ggufAdapters === undefined) {
         llama.push(undefined);
@@ -85,7 +91,7 @@ export async function run(args: string[]): Promise<void> {
       });
       try {
         llama.push(await load(peer.url, one, LLAMA_CPP));
-        console.error(`${label(one)}: llama.cpp ${llama.at(-1)!.tokensPerSecond.toFixed(1)} tokens/s`);
+        tell(`${label(one)}: llama.cpp ${llama.at(-1)!.tokensPerSecond.toFixed(1)} tokens/s`);
       } finally {
         await peer.stop();
       }
@@ -104,7 +110,7 @@ export async function run(args: string[]): Promise<void> {
   const peft = new Map<string, number>();
   const own = () =>
     runOwnEngine(
-      { model: values.model!, dtype: values.dtype as Dtype, folder, names, newTokens, loads: inProcess },
+      { model: values.model, dtype: values.dtype as Dtype, folder, names, newTokens, loads: inProcess },
       engine,
     );
   // Before the peers and after them, so that a machine that slows down meanwhile does not favour either.
@@ -129,12 +135,15 @@ export async function run(args: string[]): Promise<void> {
     await ifItRuns(runInProcess({ ...task, adapters, newTokens, loads }, peft));
   }
   if (peers) await own();
-  publish(table(basename(resolve(values.model)), { ours, llama, engine, openvino, peft }), values.save);
+  publish(
+    table(basename(resolve(values.model)), values.adapters === undefined, { ours, llama, engine, openvino, peft }),
+    values.save,
+  );
 }
 
 /** A peer that fails leaves its cells empty; what was measured of the others counts. */
 async function ifItRuns(peer: Promise<void>): Promise<void> {
-  await peer.catch((error: Error) => console.error(`left out: ${error.message}`));
+  await peer.catch((error: Error) => tell(`left out: ${error.message}`));
 }
 
 function label({ streams, adapters }: Load): string {
@@ -151,7 +160,7 @@ interface Figures {
   readonly peft: ReadonlyMap<string, number>;
 }
 
-function table(model: string, { ours, llama, engine, openvino, peft }: Figures): BenchResult {
+function table(model: string, ofDemo: boolean, { ours, llama, engine, openvino, peft }: Figures): BenchResult {
   const round = (value: number | undefined) => (value === undefined ? '-' : Number(value.toFixed(1)));
   const times = (value: number | undefined) => (value === undefined ? '-' : `${value.toFixed(2)}x`);
   const ratio = (mine: number | undefined, other: number | undefined) =>
@@ -160,8 +169,9 @@ function table(model: string, { ours, llama, engine, openvino, peft }: Figures):
     name: 'peers',
     title: 'Side by side with other servers',
     method:
-      `${model}, 8-bit weights, prompts of about 115 tokens, 64 new tokens, greedy; rank-16 adapters on all seven linears of a ` +
-      'layer. A stream sends its next request when the one before has ended; server and load share the cores, for every ' +
+      `${model}, 8-bit weights, prompts of ${ofDemo ? '100 words' : 'about 115 tokens'}, 64 new tokens, greedy; ` +
+      `${ofDemo ? 'adapters like those of the demo' : 'rank-16 adapters on all seven linears of a layer'}. ` +
+      'A stream sends its next request when the one before has ended; server and load share the cores, for every ' +
       'server alike. loramux and llama.cpp (Q8_0) answer over HTTP. Without HTTP, all rows at once, in a process of their own: ' +
       'the engine of loramux, OpenVINO GenAI (continuous batching, int8) and PEFT (float32, static batch).',
     command:

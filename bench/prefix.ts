@@ -4,9 +4,11 @@
  * Time to first token of prompts that share a long beginning: the first of them, the next ones, and those of others.
  */
 
+import { contextOf } from './context.js';
 import { passedOn, readFlags, TEXT } from './flags.js';
 import { wordsFor } from './interleave.js';
 import { percentile, prompt } from './load.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 import { startServer } from './server-process.js';
 import { followStream, type StreamTimes } from './stream.js';
@@ -24,7 +26,7 @@ export async function run(args: string[]): Promise<void> {
   try {
     const listed = (await (await fetch(`${server.url}/adapters?limit=2`)).json()) as { adapters: { name: string }[] };
     const names = listed.adapters.map(({ name }) => name);
-    const words = await wordsFor(server.url, values['prefix-tokens']);
+    const words = await wordsFor(server.url, Math.min(values['prefix-tokens'], (await contextOf(server.url)) - 100));
     const kinds = ['first', 'again, other question', 'same words under another adapter'] as const;
     const found = new Map<string, { ms: number; times: StreamTimes }[]>(kinds.map((kind) => [kind, []]));
     const ask = async (kind: string, text: string, adapter: string | undefined) => {
@@ -33,6 +35,7 @@ export async function run(args: string[]): Promise<void> {
     };
     await ask('warm-up', prompt(1, words), names[0]);
     for (let round = 0; round < values.rounds; round += 1) {
+      tell(`round ${round + 1} of ${values.rounds}`);
       const prefix = prompt(100 + round, words);
       await ask('first', `${prefix} What is it?`, names[0]);
       await ask('again, other question', `${prefix} Who was there?`, names[0]);

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- quality --model DIR [--adapters DIR] [--names shout,json] [--dtype int8] [--text FILE] [--save]`
+ * `npm run bench -- quality [--model DIR] [--adapters DIR] [--names shout,json] [--dtype int8] [--text FILE] [--save]`
  *
  * How far the fast arithmetic is from float32: over a page of text, the mean Kullback-Leibler divergence of the next
  * token's distribution, and how often both name the same token first. The adapters are the same in both.
@@ -12,8 +12,10 @@ import { openBackend } from '../server/engine/open-backend.js';
 import { combine, type RowAdapter } from '../server/engine/row-adapter.js';
 import { openModelFolder } from '../server/model/model-folder.js';
 import { loadTokenizer } from '../server/text/hf-tokenizer.js';
+import { DEMO_MODEL } from './demo.js';
 import { readFlags, TEXT } from './flags.js';
 import { adapterNames, readAdapter } from './local-engine.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 
 /** Tokens of a step. */
@@ -21,7 +23,7 @@ const CHUNK = 128;
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
+    model: DEMO_MODEL,
     adapters: TEXT,
     names: TEXT,
     dtype: 'int8',
@@ -29,7 +31,6 @@ export async function run(args: string[]): Promise<void> {
     threads: 2,
     save: false,
   });
-  if (values.model === undefined) throw new Error('--model DIR is needed');
   const folder = await openModelFolder(values.model);
   const tokenizer = await loadTokenizer(folder.dir);
   const ids = tokenizer.encode(await readFile(values.text, 'utf8'), true).slice(0, folder.spec.contextLength);
@@ -49,7 +50,7 @@ export async function run(args: string[]): Promise<void> {
   for (const [name, adapter] of selections) {
     const { divergence, agreement } = await compare(exact, fast, ids, adapter);
     rows.push([name, divergence.toFixed(5), (agreement * 100).toFixed(2)]);
-    console.log(`${name}: mean KL ${divergence.toFixed(5)}, first token equal ${(agreement * 100).toFixed(2)} %`);
+    tell(`${name}: mean KL ${divergence.toFixed(5)}, first token equal ${(agreement * 100).toFixed(2)} %`);
   }
   await Promise.all([exact.close(), fast.close()]);
   await folder.close();

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- retention --model DIR [--rows 8,16] [--rank 16] [--tokens 96] [--rounds 3] [--save]`
+ * `npm run bench -- retention [--model DIR] [--rows 8,16] [--rank 16] [--tokens 96] [--rounds 3] [--save]`
  *
  * What adapters cost in a decode step, against the time that reading their bytes takes at this machine's measured
  * bandwidth, and the share of base-only throughput that is left. Adapters are made here, with random values, on all
@@ -8,9 +8,11 @@
 import type { BoundAdapter } from '../server/adapters/types.js';
 import type { Dtype } from '../server/engine/decoder-session.js';
 import { allLinears, type DecoderSpec } from '../server/model/spec.js';
-import { readFlags, TEXT } from './flags.js';
+import { DEMO_MODEL } from './demo.js';
+import { readFlags } from './flags.js';
 import { type LocalResult, openLocalEngine, story } from './local-engine.js';
 import { memoryBandwidth } from './memory-bandwidth.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 
 /** Ranks of the mixed load; their mean is what the load of equal ranks has. */
@@ -25,7 +27,7 @@ interface Load {
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
-    model: TEXT,
+    model: DEMO_MODEL,
     dtype: 'int8',
     threads: 2,
     rows: [8, 16],
@@ -35,8 +37,8 @@ export async function run(args: string[]): Promise<void> {
     rounds: 3,
     save: false,
   });
-  if (values.model === undefined) throw new Error('--model DIR is needed');
   const { threads } = values;
+  tell('measuring how fast memory is read');
   const bandwidth = await memoryBandwidth(threads);
   const engine = await openLocalEngine({
     model: values.model,
@@ -79,6 +81,7 @@ export async function run(args: string[]): Promise<void> {
       const known = best.get(load);
       if (round >= 0 && Number.isNaN(result.decodeMin))
         throw new Error(`no step decoded all ${load.rows} rows (${load.label}): more --tokens are needed`);
+      tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${values.rounds}`}: ${load.rows} rows, ${load.label}`);
       if (round >= 0 && (known === undefined || result.decodeMin < known.decodeMin)) best.set(load, result);
     }
   }

@@ -7,12 +7,13 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { randomNumbers, zipf } from './arrivals.js';
+import { DEMO_ADAPTERS } from './demo.js';
 import { passedOn, readFlags, TEXT } from './flags.js';
 import { percentile, prompt } from './load.js';
 import { bytesOf, makeAdapters, registerAll } from './many-adapters.js';
 import { residentMiB } from './process-cost.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 import { type ServerProcess, startServer } from './server-process.js';
 import { followStream } from './stream.js';
@@ -27,7 +28,7 @@ interface Load {
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
     model: TEXT,
-    adapters: fileURLToPath(new URL('../models/demo/adapters', import.meta.url)),
+    adapters: DEMO_ADAPTERS,
     registered: 2000,
     budget: 64,
     callers: 8,
@@ -52,6 +53,7 @@ export async function run(args: string[]): Promise<void> {
     servers.push(many);
     const before = residentMiB(many.pid);
     const from = performance.now();
+    tell(`registering ${registered} adapters`);
     const names = await registerAll(many.url, folders, false);
     const registering = (performance.now() - from) / registered;
     const metadata = residentMiB(many.pid) - before;
@@ -79,7 +81,7 @@ export async function run(args: string[]): Promise<void> {
         const result = await load(server, pick, round * 10_000 + 5000);
         const known = best.get(label);
         if (known === undefined || result.tokensPerSecond > known.tokensPerSecond) best.set(label, result);
-        console.log(`${label}: ${result.tokensPerSecond.toFixed(0)} tokens/s`);
+        tell(`${label}: ${result.tokensPerSecond.toFixed(0)} tokens/s`);
       }
     }
     const reference = best.get(loads[0]![0])!.tokensPerSecond;

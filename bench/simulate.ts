@@ -7,6 +7,7 @@ import type { SchedulerLimits } from '../server/engine/scheduler.js';
 import { arrivalTimes, PROCESSES, type Process, randomNumbers, zipf } from './arrivals.js';
 import { readFlags } from './flags.js';
 import { percentile } from './load.js';
+import { tell } from './progress.js';
 import { machineName, publish } from './result.js';
 import { type Arrival, type CostModel, type Outcome, simulate } from './simulator.js';
 
@@ -37,6 +38,7 @@ export async function run(args: string[]): Promise<void> {
   const seeds = Array.from({ length: values.seeds }, (_, i) => i + 1);
   const rows: (string | number)[][] = [];
   const measure = (label: string, arrivals: (seed: number) => Arrival[], busy: string) => {
+    tell(label);
     const all = seeds.flatMap((seed) => [...simulate(arrivals(seed), LIMITS, COSTS).outcomes]);
     const others = all.filter(({ key }) => key !== busy);
     rows.push(
