@@ -1,5 +1,5 @@
 /** How fast this machine reads memory that no cache holds, with the threads that the engine uses. */
-import * as ort from 'onnxruntime-node';
+import * as ort from '../server/engine/ort.js';
 import { GraphBuilder } from '../server/model/onnx-graph.js';
 
 const MIB = 1 << 20;

@@ -1,8 +1,9 @@
 /** `loramux doctor`: what is here, what `--device auto` makes of it, and whether the server answers rightly. */
-import * as ort from 'onnxruntime-node';
+
 import { composeServer } from '../compose.js';
 import type { ServeConfig } from '../config/serve-config.js';
 import { exactWeightBytes } from '../engine/integer-check.js';
+import * as ort from '../engine/ort.js';
 import { chooseDevice, findHardware } from '../engine/webgpu/choose-device.js';
 import { chooseFloats } from '../engine/webgpu/choose-floats.js';
 import { createLogger } from '../observe/logger.js';

@@ -3,7 +3,7 @@
  * their own: a driver that crashes takes nothing else with it, and what the provider logs can be read.
  */
 import { spawn } from 'node:child_process';
-import * as ort from 'onnxruntime-node';
+import * as ort from '../engine/ort.js';
 import { int64 } from '../engine/step-inputs.js';
 import { GpuDevice } from '../engine/webgpu/gpu-device.js';
 import { firstLine } from '../engine/webgpu/gpu-faults.js';

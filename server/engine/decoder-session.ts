@@ -3,7 +3,6 @@
  * blocks its thread, so all of this lives in the engine worker.
  */
 import { stat } from 'node:fs/promises';
-import * as ort from 'onnxruntime-node';
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { buildDecoderGraph } from '../model/decoder-graph.js';
 import type { GraphVariant } from '../model/graph-sites.js';
@@ -11,6 +10,7 @@ import type { ModelFolder } from '../model/model-folder.js';
 import { allLinears, allNorms } from '../model/spec.js';
 import type { KeptFile, KeptWeights, OnUnkept } from './converted-weights.js';
 import { type Dtype, type LinearWeights, prepareLinears, sharedLinears } from './linear-weights.js';
+import * as ort from './ort.js';
 
 export type { Dtype } from './linear-weights.js';
 

@@ -2,10 +2,11 @@
  * Which weight bytes this processor multiplies exactly with unsigned ones. x64 processors without VNNI add pairs of products
  * with signed bytes in 16 bits, which saturates: results would be silently wrong. Those with unsigned bytes they widen first.
  */
-import * as ort from 'onnxruntime-node';
+
 import { type WeightBytes, weightType, weightZero } from '../model/column-store.js';
 import { byteProduct } from '../model/graph-integer.js';
 import { GraphBuilder } from '../model/onnx-graph.js';
+import * as ort from './ort.js';
 
 /** Inner size and columns of the check: large enough for every kernel that onnxruntime may choose. */
 const INNER = 256;

@@ -1,6 +1,7 @@
 /** A small graph over the logits of a step, beside the model's own. */
-import * as ort from 'onnxruntime-node';
+
 import { GraphBuilder, type Value } from '../model/onnx-graph.js';
+import * as ort from './ort.js';
 
 /** Computes what `build` makes of logits [rows, vocab]; its session is made when it is first needed. */
 export class LogitsSession {

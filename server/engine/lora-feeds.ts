@@ -3,10 +3,11 @@
  * fed as they are, one group for all rows; otherwise the rows' weights lie side by side, for even groups of neighbouring
  * slots (row-groups.ts) or in pieces (piece-plan.ts), whichever costs less.
  */
-import * as ort from 'onnxruntime-node';
+
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { pieceInputs } from '../model/graph-pieces.js';
 import { type GraphVariant, siteInputs } from '../model/graph-sites.js';
+import * as ort from './ort.js';
 import { groupsCost, type PiecePlan, pieceIndices, piecesCost, planPieces, settled } from './piece-plan.js';
 import { BASE_ROW, type RowAdapter } from './row-adapter.js';
 import { rowGroups } from './row-groups.js';

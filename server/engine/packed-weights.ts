@@ -9,7 +9,6 @@
 import { mkdtemp, open, readFile, realpath, rm } from 'node:fs/promises';
 import { arch, cpus } from 'node:os';
 import { join } from 'node:path';
-import * as ort from 'onnxruntime-node';
 import { columnForm, columnLayout, columnStore, type WeightBytes } from '../model/column-store.js';
 import { productsAlone } from '../model/graph-integer.js';
 import type { ModelFolder } from '../model/model-folder.js';
@@ -24,6 +23,7 @@ import {
   readPieces,
 } from './converted-weights.js';
 import { exactWeightBytes } from './integer-check.js';
+import * as ort from './ort.js';
 
 /** Changes with the layout. */
 const packedForm = (bytesAre: WeightBytes): string => `packed2-${columnForm(bytesAre)}`;

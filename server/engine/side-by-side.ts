@@ -2,9 +2,10 @@
  * Low-rank weights of several selections side by side, as a step's graph reads them: units of one size per linear, in
  * buffers that belong to a store's slots and are rewritten only where a unit changed.
  */
-import * as ort from 'onnxruntime-node';
+
 import { siteInputs } from '../model/graph-sites.js';
 import type { LinearSpec } from '../model/spec.js';
+import * as ort from './ort.js';
 import type { LowRank, RowAdapter } from './row-adapter.js';
 
 /** A selection's pair of a linear, or one of so many parts of its ranks. */

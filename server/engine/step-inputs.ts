@@ -1,7 +1,8 @@
 /** Inputs of a step that depend on positions only: shapes, rotary tables, masks. */
-import * as ort from 'onnxruntime-node';
+
 import { frequenciesFor } from '../model/rope.js';
 import type { DecoderSpec, RopeSpec } from '../model/spec.js';
+import * as ort from './ort.js';
 
 /** int64 tensor of one axis. */
 export function int64(values: readonly number[], dims: readonly number[] = [values.length]): ort.Tensor {

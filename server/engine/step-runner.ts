@@ -2,7 +2,7 @@
  * Runs one step on the sessions: a prefill chunk of one row, or one decode over all slots of a batch. It owns no row and
  * no policy; it turns token ids, positions, caches and selections into feeds, and writes the new keys and values back.
  */
-import * as ort from 'onnxruntime-node';
+
 import type { BoundAdapter } from '../adapters/types.js';
 import { type DecoderGraph, maskInput } from '../model/decoder-graph.js';
 import type { DecoderSpec } from '../model/spec.js';
@@ -14,6 +14,7 @@ import { GraphSessions, type SessionOpener } from './graph-sessions.js';
 import { KvStore } from './kv-store.js';
 import { LoraChoice } from './lora-choice.js';
 import { WORTH_PIECES } from './lora-feeds.js';
+import * as ort from './ort.js';
 import { BASE_ROW, type RowAdapter } from './row-adapter.js';
 import { int64, maskTensor, ropeFeeds, type StepShape, shapeFeeds } from './step-inputs.js';
 import { embedded, type StepTokens } from './step-tokens.js';

@@ -1,6 +1,7 @@
 /** The weights of all tokens for the rows of a step that draw from them, by onnxruntime: many times as fast as JavaScript. */
-import * as ort from 'onnxruntime-node';
+
 import { LogitsSession } from './logits-session.js';
+import * as ort from './ort.js';
 
 /** Computes e^((logit - largest) / temperature) over its sum, row by row. */
 export class StepWeights {

@@ -2,9 +2,10 @@
  * The extra inputs of the `full` graph: per linear a gain and a bias, per norm a weight, each for one group of rows
  * ([1, 1, width]) or for every slot ([slots, 1, width]). What no row changes is fed as its neutral value.
  */
-import * as ort from 'onnxruntime-node';
+
 import type { DecoderGraph } from '../model/decoder-graph.js';
 import { siteInputs } from '../model/graph-sites.js';
+import * as ort from './ort.js';
 import type { RowAdapter } from './row-adapter.js';
 
 const ONE = new ort.Tensor('float32', Float32Array.of(1), [1, 1, 1]);

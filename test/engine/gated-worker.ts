@@ -1,6 +1,6 @@
 /** The engine worker, with a gate before every native run: while the test holds it shut, a run does not return. */
 import { workerData } from 'node:worker_threads';
-import { InferenceSession } from 'onnxruntime-node';
+import { InferenceSession } from '../../server/engine/ort.js';
 
 const gate = new Int32Array((workerData as { gate: SharedArrayBuffer }).gate);
 const { create } = InferenceSession as unknown as { create(...args: unknown[]): Promise<InferenceSession> };

@@ -1,8 +1,8 @@
 /** One int8 linear: close to float32 with values far apart, and rows that do not know each other. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import * as ort from 'onnxruntime-node';
 import { exactWeightBytes } from '../../server/engine/integer-check.js';
+import * as ort from '../../server/engine/ort.js';
 import { heldFloats } from '../../server/model/checkpoint.js';
 import { convertColumns, type WeightBytes } from '../../server/model/column-store.js';
 import { integerKernel } from '../../server/model/graph-integer.js';

@@ -3,11 +3,12 @@
  * full graph gains, biases and norm weights. They change when the rows' selections do, not with every step, so they stay
  * on the device until then.
  */
-import type * as ort from 'onnxruntime-node';
+
 import type { GpuGraph } from '../../model/webgpu/gpu-graph.js';
 import { elementType, type GpuPrecision, toHalf } from '../../model/webgpu/gpu-precision.js';
 import { gpuInputs, groupBias } from '../../model/webgpu/gpu-sites.js';
 import type { LinearGroup } from '../../model/webgpu/linear-groups.js';
+import type * as ort from '../ort.js';
 import type { RowAdapter } from '../row-adapter.js';
 import type { AdapterSet, Segment } from './adapter-sets.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';

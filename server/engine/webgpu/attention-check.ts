@@ -3,10 +3,11 @@
  * by the number of new tokens and by what the device offers, and not every device computes all of them rightly: with
  * subgroups of 4 lanes (SwiftShader) the shader for 32 or more new tokens gives wrong sums without an error.
  */
-import * as ort from 'onnxruntime-node';
+
 import { GraphBuilder, type Value } from '../../model/onnx-graph.js';
 import { float } from '../../model/onnx-messages.js';
 import { elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
+import * as ort from '../ort.js';
 import { agrees, type Heads, mostTokens, positionsOf, SCALE, type TrialBlock } from './attention-trial.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 

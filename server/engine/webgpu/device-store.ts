@@ -1,7 +1,8 @@
 /** What a runner asks of a store on the device beyond what the engine does. */
-import type * as ort from 'onnxruntime-node';
+
 import type { GpuGraph } from '../../model/webgpu/gpu-graph.js';
 import type { RowStore } from '../backend.js';
+import type * as ort from '../ort.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
 import type { Step } from './gpu-step.js';
 

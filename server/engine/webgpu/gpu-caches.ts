@@ -1,9 +1,10 @@
 /** Moves keys and values between caches on the device: rows from store to store, and stores into larger ones. */
-import * as ort from 'onnxruntime-node';
+
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { elementBytes, elementType, type GpuPrecision } from '../../model/webgpu/gpu-precision.js';
 import type { Stretch } from '../backend.js';
+import * as ort from '../ort.js';
 import { int64 } from '../step-inputs.js';
 import { emitZeros, type GpuDevice, type GpuSession, type GpuTensor } from './gpu-device.js';
 

@@ -3,10 +3,11 @@
  * small sessions allocate, upload and read back. Every buffer is owned by somebody and counted: nothing is freed by the
  * garbage collector.
  */
-import * as ort from 'onnxruntime-node';
+
 import { GraphBuilder, type Value } from '../../model/onnx-graph.js';
 import type { DataTypeName } from '../../model/onnx-messages.js';
 import type { GpuTensorData } from '../../model/webgpu/gpu-weights.js';
+import * as ort from '../ort.js';
 import { int64 } from '../step-inputs.js';
 import { StepMarks } from '../step-marks.js';
 

@@ -1,5 +1,5 @@
 /** A model on the device: its weights, one session per graph variant, caches and adapters. Made anew when a device is lost. */
-import type * as ort from 'onnxruntime-node';
+
 import type { GraphVariant } from '../../model/graph-sites.js';
 import type { ModelFolder } from '../../model/model-folder.js';
 import { allLinears, allNorms } from '../../model/spec.js';
@@ -7,6 +7,7 @@ import { buildGpuGraph, type GpuGraph } from '../../model/webgpu/gpu-graph.js';
 import type { GpuPrecision } from '../../model/webgpu/gpu-precision.js';
 import { groupWeights } from '../../model/webgpu/gpu-weights.js';
 import { allGroups } from '../../model/webgpu/linear-groups.js';
+import type * as ort from '../ort.js';
 import type { StepMarks } from '../step-marks.js';
 import { AdapterFeeds } from './adapter-feeds.js';
 import { AdapterResidency } from './adapter-residency.js';

@@ -1,7 +1,8 @@
 /** Finds the largest logits of a step on the device, so that the logits themselves need not leave it. See decisions/0091. */
-import type * as ort from 'onnxruntime-node';
+
 import { buildPicksGraph, PICK_COLUMNS, picksNames } from '../../model/webgpu/picks-graph.js';
 import type { LargestLogits } from '../backend.js';
+import type * as ort from '../ort.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 
 /** Finds the largest logits of rows. */

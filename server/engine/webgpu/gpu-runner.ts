@@ -2,13 +2,14 @@
  * Runs steps on the WebGPU provider. What crosses to the device in a step is the tokens' embeddings, rotary rows and
  * lengths; what comes back is logits, or the largest of them. Weights, caches and adapters stay there.
  */
-import * as ort from 'onnxruntime-node';
+
 import type { BoundAdapter } from '../../adapters/types.js';
 import type { ModelFolder } from '../../model/model-folder.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { toFloats } from '../../model/webgpu/gpu-precision.js';
 import { type DecodeSlot, type LargestLogits, type StepBackend, StoreLost } from '../backend.js';
 import type { EmbeddingTable } from '../embedding-table.js';
+import * as ort from '../ort.js';
 import { needsFullGraph, type RowAdapter } from '../row-adapter.js';
 import { ropeFeeds } from '../step-inputs.js';
 import { embedded, variantFor } from '../step-tokens.js';

@@ -1,6 +1,7 @@
 /** Whether the device computes with 16-bit floats. The binding tells no features, so a small graph is run. */
-import * as ort from 'onnxruntime-node';
+
 import { GraphBuilder } from '../../model/onnx-graph.js';
+import * as ort from '../ort.js';
 import { GpuDevice } from './gpu-device.js';
 
 /** True when shaders with 16-bit floats run (WebGPU's `shader-f16`) and add rightly. */

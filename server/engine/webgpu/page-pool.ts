@@ -3,10 +3,11 @@
  * holds which. Several rows may hold a page that none of them writes to any more. Who holds what is known at once; what the
  * device has to do for it is queued, in order, and steps wait for it.
  */
-import type * as ort from 'onnxruntime-node';
+
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import type { DecoderSpec } from '../../model/spec.js';
 import { PAGE, poolNames } from '../../model/webgpu/paged-attention.js';
+import type * as ort from '../ort.js';
 import { int64 } from '../step-inputs.js';
 import { placesTensor } from './gpu-caches.js';
 import { emitZeros, type GpuDevice, type GpuSession, type GpuTensor } from './gpu-device.js';

@@ -1,7 +1,8 @@
 /** Tries attention over pages on the device at hand, as attention-check.ts does the kernels over whole rows. */
-import * as ort from 'onnxruntime-node';
+
 import { GraphBuilder } from '../../model/onnx-graph.js';
 import { emitPagedAttention, PAGE, pageInputs, poolNames } from '../../model/webgpu/paged-attention.js';
+import * as ort from '../ort.js';
 import { agrees, type Heads, mostTokens, SCALE } from './attention-trial.js';
 import type { GpuDevice, GpuSession, GpuTensor } from './gpu-device.js';
 

@@ -2,9 +2,10 @@
  * Rows in pages of a common pool. A slot is a list of pages: to move, reorder or copy rows is to share pages, and a page
  * that is shared is copied when somebody is about to write to it. Memory is taken page by page as rows grow.
  */
-import * as ort from 'onnxruntime-node';
+
 import { PAGE, pageInputs } from '../../model/webgpu/paged-attention.js';
 import type { Stretch } from '../backend.js';
+import * as ort from '../ort.js';
 import { type DeviceStore, StepLogits, type StoreBindings } from './device-store.js';
 import type { GpuDevice, GpuTensor } from './gpu-device.js';
 import type { Step } from './gpu-step.js';

@@ -1,8 +1,9 @@
 /** Inputs of a GPU step that say where its tokens stand: lengths, places in the caches, masks. */
-import * as ort from 'onnxruntime-node';
+
 import { gpuMaskInput } from '../../model/webgpu/gpu-attention.js';
 import type { GpuGraph } from '../../model/webgpu/gpu-graph.js';
 import { toHalf } from '../../model/webgpu/gpu-precision.js';
+import * as ort from '../ort.js';
 import { int64 } from '../step-inputs.js';
 import { placesTensor } from './gpu-caches.js';
 
