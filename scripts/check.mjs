@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { ensureInstalled } from './install.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
-ensureInstalled(root);
+ensureInstalled(root, true);
 const options = { cwd: root, shell: process.platform === 'win32' };
 /** The longest first: the others run beside it. */
 const steps = [

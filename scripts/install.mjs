@@ -3,14 +3,17 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** Why node_modules must be installed anew, or undefined when it is complete. */
-export function missingFrom(root) {
+/**
+ * Why node_modules must be installed anew, or undefined when it is complete.
+ * @param withDev true: with what only developing takes, which `npm ci --omit=dev` leaves out
+ */
+export function missingFrom(root, withDev) {
   if (!existsSync(path.join(root, 'node_modules'))) return 'no node_modules';
   const installed = readPackages(path.join(root, 'node_modules', '.package-lock.json'));
   if (!installed) return 'node_modules is incomplete';
   const wanted = readPackages(path.join(root, 'package-lock.json')) ?? {};
   for (const [place, entry] of Object.entries(wanted)) {
-    if (place === '' || entry.link) continue;
+    if (place === '' || entry.link || (entry.dev && !withDev)) continue;
     const found = installed[place];
     if (!found) {
       // Packages for other platforms are named by the lock, but never installed here.
@@ -24,14 +27,14 @@ export function missingFrom(root) {
 }
 
 /** Runs `npm ci` when something is missing; ends the process with npm's exit code when that fails. */
-export function ensureInstalled(root) {
-  const why = missingFrom(root);
+export function ensureInstalled(root, withDev) {
+  const why = missingFrom(root, withDev);
   if (why === undefined) return;
   console.log(`installing dependencies with npm ci (${why})`);
   const npm = process.env.npm_execpath;
   // Warnings are left out: some packages declare a newer Node than the oldest that this project is tested on, and say so
   // at each install, in words that look like a failure.
-  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...(withDev ? ['--include=dev'] : [])];
   const result =
     npm && /\.[cm]?js$/.test(npm)
       ? spawnSync(process.execPath, [npm, ...args], { cwd: root, stdio: 'inherit' })

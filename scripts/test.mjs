@@ -7,7 +7,7 @@ import { ensureInstalled } from './install.mjs';
 import { runNode } from './run-node.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
-ensureInstalled(root);
+ensureInstalled(root, true);
 const args = process.argv.slice(2);
 const flags = args.filter((arg) => arg.startsWith('--'));
 const places = args.filter((arg) => !arg.startsWith('--'));

@@ -7,12 +7,13 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { missingFrom } = (await import(`${root}scripts/install.mjs`)) as {
-  missingFrom(root: string): string | undefined;
+  missingFrom(root: string, withDev: boolean): string | undefined;
 };
 
 interface LockEntry {
   readonly version?: string;
   readonly optional?: boolean;
+  readonly dev?: boolean;
   readonly optionalDependencies?: Readonly<Record<string, string>>;
 }
 
@@ -29,17 +30,21 @@ test('what must be installed is told from the lock and what lies in node_modules
     writeFileSync(path.join(place, file), JSON.stringify({ packages }));
   };
   write('package-lock.json', lock);
-  assert.equal(missingFrom(place), 'no node_modules');
+  assert.equal(missingFrom(place, true), 'no node_modules');
   mkdirSync(path.join(place, 'node_modules'));
-  assert.equal(missingFrom(place), 'node_modules is incomplete');
+  assert.equal(missingFrom(place, true), 'node_modules is incomplete');
   write('node_modules/.package-lock.json', {});
-  assert.equal(missingFrom(place), 'node_modules/a is missing');
+  assert.equal(missingFrom(place, true), 'node_modules/a is missing');
   write('node_modules/.package-lock.json', { 'node_modules/a': { version: '0.9.0' } });
-  assert.equal(missingFrom(place), 'node_modules/a is 0.9.0, not 1.0.0');
+  assert.equal(missingFrom(place, true), 'node_modules/a is 0.9.0, not 1.0.0');
   write('node_modules/.package-lock.json', { 'node_modules/a': { version: '1.0.0' } });
-  assert.equal(missingFrom(place), 'node_modules/a is missing');
+  assert.equal(missingFrom(place, true), 'node_modules/a is missing');
   write('node_modules/a/package.json', {});
-  assert.equal(missingFrom(place), undefined);
+  assert.equal(missingFrom(place, true), undefined);
+
+  write('package-lock.json', { ...lock, 'node_modules/linter': { version: '1.0.0', dev: true } });
+  assert.equal(missingFrom(place, true), 'node_modules/linter is missing');
+  assert.equal(missingFrom(place, false), undefined, 'serving does without');
 });
 
 test('the lock names every build of every package, so that npm ci works on any platform', () => {
