@@ -48,6 +48,7 @@ export class AdaptersResource {
     params: { model?: string; pageSize?: number; pageToken?: string } = {},
     options?: CallOptions,
   ): PagedList<Adapter> {
+    refuseOthers(params, ['model', 'pageSize', 'pageToken'], 'params of list');
     const { model = '', pageSize = 0, pageToken: firstToken } = params;
     return new PagedList(async (pageToken) => {
       const request = { model, pageSize, pageToken };
@@ -58,6 +59,7 @@ export class AdaptersResource {
 
   /** Describes an adapter. Throws AdapterNotFoundError. */
   async get(name: string, params: { model?: string } = {}, options?: CallOptions): Promise<Adapter> {
+    refuseOthers(params, ['model'], 'params of get');
     const request = { model: params.model ?? '', name };
     return fromAdapter((await this.#run(options, true, (call) => this.#rpc.getAdapter(request, call))).adapter);
   }
@@ -83,6 +85,7 @@ export class AdaptersResource {
 
   /** Checks an adapter as `create` would, without registering it; its faults are in the report. */
   async validate(source: string, params: { model?: string } = {}, options?: CallOptions): Promise<AdapterReport> {
+    refuseOthers(params, ['model'], 'params of validate');
     const request = { model: params.model ?? '', source };
     return fromReport(await this.#run(options, true, (call) => this.#rpc.validateAdapter(request, call)));
   }
@@ -117,7 +120,11 @@ export class AdaptersResource {
     options?: CallOptions,
   ): Promise<Adapter> {
     refuseOthers(params, ['model', 'digest'], 'a rollback');
-    const { digest: now, versions } = await this.get(name, params, options);
+    const { digest: now, versions } = await this.get(
+      name,
+      { ...(params.model !== undefined && { model: params.model }) },
+      options,
+    );
     const at = versions.findIndex(({ digest }) => digest === now);
     const digest = params.digest ?? versions[at - 1]?.digest;
     if (digest === undefined) {
@@ -138,6 +145,7 @@ export class AdaptersResource {
     params: { model?: string; resumeToken?: string } = {},
     options?: CallOptions,
   ): AsyncIterableIterator<AdapterEvent> {
+    refuseOthers(params, ['model', 'resumeToken'], 'params of watch');
     return watchAdapters(this.#rpc, params, this.#resolve(options));
   }
 
@@ -146,6 +154,7 @@ export class AdaptersResource {
     params: { model?: string; name?: string; pageSize?: number; pageToken?: string } = {},
     options?: CallOptions,
   ): PagedList<AdapterLogEntry> {
+    refuseOthers(params, ['model', 'name', 'pageSize', 'pageToken'], 'params of log');
     const { model = '', name = '', pageSize = 0, pageToken: firstToken } = params;
     return new PagedList(async (pageToken) => {
       const request = { model, name, pageSize, pageToken };

@@ -43,18 +43,21 @@ export class AliasesResource {
 
   /** Describes an alias. Throws AliasNotFoundError. */
   async get(name: string, params: { model?: string } = {}, options?: CallOptions): Promise<Alias> {
+    refuseOthers(params, ['model'], 'params of get');
     const request = { model: params.model ?? '', name };
     return fromAlias((await this.#run(options, true, (call) => this.#rpc.getAlias(request, call))).alias);
   }
 
   /** All aliases, by name. */
   async list(params: { model?: string } = {}, options?: CallOptions): Promise<Alias[]> {
+    refuseOthers(params, ['model'], 'params of list');
     const request = { model: params.model ?? '' };
     return (await this.#run(options, true, (call) => this.#rpc.listAliases(request, call))).aliases.map(fromAlias);
   }
 
   /** Removes an alias; the adapters stay. Throws AliasNotFoundError. */
   async delete(name: string, params: { model?: string } = {}, options?: CallOptions): Promise<Alias> {
+    refuseOthers(params, ['model'], 'a deletion');
     const request = { model: params.model ?? '', name };
     return fromAlias((await this.#run(options, false, (call) => this.#rpc.deleteAlias(request, call))).alias);
   }

@@ -5,8 +5,8 @@ import { InferenceService, StreamPredictRequestSchema } from '../gen/loramux/v1/
 import { ModelService } from '../gen/loramux/v1/models_pb.js';
 import { WorkflowService } from '../gen/loramux/v1/workflows_pb.js';
 import { AdaptersResource, type RunCall } from './adapters.js';
+import { checkCallOptions } from './check-options.js';
 import { fromEvent, fromResult } from './from-message.js';
-import { refuseAdapters } from './misplaced.js';
 import { ModelsResource } from './models.js';
 import { type ResolvedOptions, withRetries } from './retry.js';
 import { ofRightTypes } from './right-types.js';
@@ -28,9 +28,6 @@ export interface ClientOptions {
   headers?: Record<string, string> | undefined;
 }
 
-/** Where a server listens unless told otherwise. */
-export const DEFAULT_BASE_URL = 'http://127.0.0.1:8080';
-
 /** A client over any transport of Connect; `LoramuxClient` brings the transport along. */
 export class TransportClient {
   /** Adapter management. */
@@ -50,7 +47,6 @@ export class TransportClient {
   readonly #running = new RunningCalls();
 
   constructor(transport: Transport, options: ClientOptions = {}) {
-    refuseAdapters(options, 'options of a client');
     this.#defaults = options;
     const checked = ofRightTypes(transport);
     this.raw = {
@@ -127,7 +123,7 @@ export class TransportClient {
   }
 
   #resolve(options: CallOptions = {}): ResolvedOptions {
-    refuseAdapters(options, 'options of a call');
+    checkCallOptions(options);
     const headers = { ...this.#defaults.headers, ...options.headers };
     new Headers(headers); // Throws for what no header can be, which would look like a lost connection later.
     return {

@@ -1,6 +1,7 @@
 /** Entry for browsers, and for everything else that has `fetch`. */
 import { createConnectTransport } from '@connectrpc/connect-web';
-import { type ClientOptions, DEFAULT_BASE_URL, TransportClient } from './client.js';
+import { checkClientOptions } from './check-options.js';
+import { type ClientOptions, TransportClient } from './client.js';
 
 export * from './public.js';
 
@@ -13,7 +14,8 @@ export interface LoramuxClientOptions extends ClientOptions {
 /** A client that needs nothing but `fetch`. On Node, `@loramux/sdk/node` also speaks gRPC and HTTP/2. */
 export class LoramuxClient extends TransportClient {
   constructor(options: LoramuxClientOptions = {}) {
-    const { baseUrl = DEFAULT_BASE_URL, fetch } = options;
+    const baseUrl = checkClientOptions(options, ['fetch']);
+    const { fetch } = options;
     super(createConnectTransport({ baseUrl, ...(fetch && { fetch }) }), options);
   }
 }

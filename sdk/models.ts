@@ -22,6 +22,7 @@ export class ModelsResource {
 
   /** Lists by name: `await` gives a page, `for await` every model. */
   list(params: { pageSize?: number; pageToken?: string } = {}, options?: CallOptions): PagedList<Model> {
+    refuseOthers(params, ['pageSize', 'pageToken'], 'params of list');
     const { pageSize = 0, pageToken: firstToken } = params;
     return new PagedList(async (pageToken) => {
       const page = await this.#run(options, true, (call) => this.#rpc.listModels({ pageSize, pageToken }, call));
@@ -58,6 +59,7 @@ export class ModelsResource {
    * ModelNotFoundError, InvalidRequestError (workflows use it).
    */
   async unregister(name: string, params: { synchronous?: boolean } = {}, options?: CallOptions): Promise<Model> {
+    refuseOthers(params, ['synchronous'], 'params of unregister');
     const request = { name, ...(params.synchronous !== undefined && { synchronous: params.synchronous }) };
     return fromModel((await this.#run(options, false, (call) => this.#rpc.unregisterModel(request, call))).model);
   }

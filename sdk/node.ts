@@ -4,7 +4,8 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Transport } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
-import { type ClientOptions, DEFAULT_BASE_URL, TransportClient } from './client.js';
+import { checkClientOptions } from './check-options.js';
+import { type ClientOptions, TransportClient } from './client.js';
 import { Http2Sessions } from './http2-sessions.js';
 
 export * from './public.js';
@@ -23,7 +24,8 @@ export class LoramuxClient extends TransportClient implements AsyncDisposable {
   readonly #close: () => void;
 
   constructor(options: LoramuxClientOptions = {}) {
-    const { transport, close } = connection(options.baseUrl ?? DEFAULT_BASE_URL, options.protocol ?? 'grpc');
+    const baseUrl = checkClientOptions(options, ['protocol']);
+    const { transport, close } = connection(baseUrl, options.protocol ?? 'grpc');
     super(transport, options);
     this.#close = close;
   }
@@ -46,6 +48,8 @@ function connection(baseUrl: string, protocol: Protocol): { transport: Transport
     const transport = createConnectTransport({ baseUrl, httpVersion: '1.1', nodeOptions: { agent } });
     return { transport, close: () => agent.destroy() };
   }
+  if (protocol !== 'grpc' && protocol !== 'connect')
+    throw new TypeError(`protocol must be 'grpc', 'connect' or 'connect-h1', not ${JSON.stringify(protocol)}`);
   const sessionManager = new Http2Sessions(baseUrl);
   const create = protocol === 'grpc' ? createGrpcTransport : createConnectTransport;
   return {

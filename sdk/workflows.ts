@@ -19,6 +19,7 @@ export class WorkflowsResource {
 
   /** Lists by name and version: `await` gives a page, `for await` every workflow. */
   list(params: { pageSize?: number; pageToken?: string } = {}, options?: CallOptions): PagedList<Workflow> {
+    refuseOthers(params, ['pageSize', 'pageToken'], 'params of list');
     const { pageSize = 0, pageToken: firstToken } = params;
     return new PagedList(async (pageToken) => {
       const page = await this.#run(options, true, (call) => this.#rpc.listWorkflows({ pageSize, pageToken }, call));
@@ -28,6 +29,7 @@ export class WorkflowsResource {
 
   /** Describes a workflow: the version asked for, else the newest. Throws ModelNotFoundError. */
   async get(name: string, params: { version?: string } = {}, options?: CallOptions): Promise<Workflow> {
+    refuseOthers(params, ['version'], 'params of get');
     const request = { name, ...(params.version !== undefined && { version: params.version }) };
     return fromWorkflow((await this.#run(options, true, (call) => this.#rpc.getWorkflow(request, call))).workflow);
   }
