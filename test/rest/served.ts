@@ -15,13 +15,16 @@ export async function startServer(t: TestContext, flags: readonly string[]): Pro
 /**
  * Starts `loramux serve` on a free port; `stop` ends it, `kill` at once, and both wait for that.
  * @param env added to this process's
+ * @param before a command that starts the one behind it
  * @returns its base URL, and `output` for what it has written so far
  */
 export async function spawnServer(
   flags: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  before: readonly string[] = [],
 ): Promise<{ url: string; output(): string; stop(): Promise<void>; kill(): Promise<void> }> {
-  const child = spawn(process.execPath, [bin, 'serve', '--port', '0', ...flags], {
+  const [program, ...args] = [...before, process.execPath, bin, 'serve', '--port', '0', ...flags];
+  const child = spawn(program!, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });

@@ -1,0 +1,122 @@
+/** What happens to the real server where the system gives it little. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GOLDEN } from '../engine/golden-model.js';
+import { spawnServer } from '../rest/served.js';
+
+const FLAGS = ['--model', `${GOLDEN}models/llama`, '--adapters', `${GOLDEN}adapters/llama`, '--log-level', 'error'];
+
+/** A command that starts the one behind it with a limit of the shell's `ulimit`. */
+const limited = (limit: string): string[] => ['sh', '-c', `ulimit ${limit}; exec "$@"`, 'sh'];
+
+const posix = { skip: process.platform === 'win32' ? 'there are no such limits' : false };
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** Asks over one connection, which is there from the first request on. */
+function onOneConnection(t: TestContext, url: string): (path: string, body?: object) => Promise<Answer> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  return async (path, body) => {
+    const sent = request(`${url}${path}`, {
+      agent,
+      method: body ? 'POST' : 'GET',
+      headers: { 'content-type': 'application/json' },
+    });
+    sent.end(body && JSON.stringify(body));
+    const [response] = await once(sent, 'response');
+    let text = '';
+    for await (const part of response) text += part;
+    return { status: response.statusCode, text };
+  };
+}
+
+/** Opens connections until the server takes no more. @returns closes them */
+async function takeAllConnections(url: string): Promise<() => void> {
+  const { hostname, port } = new URL(url);
+  let refused = false;
+  const open: Socket[] = [];
+  while (!refused && open.length < 1000) {
+    const socket = connect(Number(port), hostname);
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      refused = true;
+    });
+    socket.write('GET /ping HTTP/1.1\r\nhost: x\r\n');
+    open.push(socket);
+    await sleep(5);
+  }
+  assert.ok(refused, 'the limit was reached');
+  return () => {
+    for (const socket of open) socket.destroy();
+  };
+}
+
+describe('where connections have taken all file descriptors', posix, () => {
+  test('a chat on a connection that is there already is answered', async (t) => {
+    const { url, stop } = await spawnServer(FLAGS, {}, limited('-n 200'));
+    t.after(stop);
+    const ask = onOneConnection(t, url);
+    assert.equal((await ask('/ping')).status, 200);
+    const release = await takeAllConnections(url);
+    const chat = { messages: [{ role: 'user', content: 'a' }], max_tokens: 2 };
+    try {
+      assert.equal((await ask('/invocations', chat)).status, 200);
+      assert.equal((await ask('/invocations', chat)).status, 200);
+    } finally {
+      release();
+    }
+  });
+});
+
+/** How a start ends that does not come to serve. */
+async function failedStart(
+  flags: readonly string[],
+  before: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const { stop } = await spawnServer(flags, env, before).catch((error: Error) => ({ stop: error.message }));
+  if (typeof stop === 'string') return stop;
+  await stop();
+  return 'it serves';
+}
+
+describe('a start with too little', posix, () => {
+  test('says in one line that it may not open enough files, also where a library of its registry is not read', async (t) => {
+    const state = mkdtempSync(join(tmpdir(), 'loramux-limits-'));
+    t.after(() => rmSync(state, { recursive: true }));
+    const said = await failedStart(['--state-dir', state, '--log-level', 'silent'], limited('-n 120'));
+    assert.match(said, /ended with 2 .*: loramux: this process may not open enough files \(EMFILE\); [^\n]*ulimit -n/);
+    assert.equal(said.trimEnd().split('\n').length, 1, said);
+  });
+
+  const other = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
+  const asOther = spawnSync(other[0]!, [...other.slice(1), process.execPath, '--version']).status === 0;
+  test('says in one line that it may not start enough threads', {
+    skip: asOther ? false : 'no process of another user, whom the limit holds for, may be started here',
+  }, async () => {
+    const flags = ['--state-dir', 'none', '--cache-dir', join(tmpdir(), 'nowhere'), '--log-level', 'silent'];
+    const told: string[] = [];
+    for (let most = 9; most < 30; most += 1) {
+      const said = await failedStart(flags, ['prlimit', `--nproc=${most}`, ...other], { HOME: '/nonexistent' });
+      if (said === 'it serves') break;
+      // With fewer than it takes to run JavaScript, Node ends itself.
+      if (!/ended with null/.test(said)) told.push(said);
+    }
+    assert.ok(told.length > 0);
+    for (const said of told) {
+      assert.match(said, /ended with 2 .*: loramux: this process may not start enough threads \(EAGAIN\); [^\n]*\n$/);
+    }
+  });
+});
