@@ -170,8 +170,26 @@ function killItself(log: ReturnType<typeof createLogger>, why: string): void {
   process.abort();
 }
 
+/** What the system gives this process too few of, where that was the fault. */
+function shortage(error: unknown): string | undefined {
+  for (let at = error as NodeJS.ErrnoException | undefined; at instanceof Error; at = at.cause as typeof at) {
+    const { code, message } = at;
+    // Threads have their own loops, which have files.
+    const which = code === 'ERR_WORKER_INIT_FAILED' ? (/[A-Z]+$/.exec(message)?.[0] ?? code) : code;
+    if (which === 'EMFILE' || which === 'ENFILE') {
+      return `this process may not open enough files (${which}); allow it more, for example by: ulimit -n 4096`;
+    }
+    if (which !== code) {
+      return `this process may not start enough threads (${which}); allow its user, or its container, more of them`;
+    }
+  }
+  return undefined;
+}
+
 /** What a start that failed is told with, where it is no fault of the program; undefined = it is one. */
 function refusalOf(error: unknown): string | undefined {
+  const lacking = shortage(error);
+  if (lacking !== undefined) return lacking;
   if (error instanceof ConfigError) return error.message;
   if (error instanceof AppError && error.reason !== 'INTERNAL') return error.message;
   const { cause } = error as Error;

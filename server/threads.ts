@@ -32,6 +32,15 @@ export function startThread(
   return worker;
 }
 
+/** {@link startThread} for work that can be done without; undefined where the system gives no further thread. */
+export function tryThread(module: string, data: object): Worker | undefined {
+  try {
+    return startThread(module, data);
+  } catch {
+    return undefined;
+  }
+}
+
 /** How running threads are told to end. */
 const ways = new WeakMap<Worker, MessagePort>();
 const running = new Set<Worker>();
@@ -87,9 +96,13 @@ export function heldThreads(): number {
   return held.size;
 }
 
-/** The first message of a thread; undefined when it ended or failed without one. Never rejects. */
-export function firstMessage<T>(worker: Worker): Promise<T | undefined> {
+/** The first message of a thread; undefined when there is none, or it ended or failed without one. Never rejects. */
+export function firstMessage<T>(worker: Worker | undefined): Promise<T | undefined> {
   return new Promise((resolve) => {
+    if (worker === undefined) {
+      resolve(undefined);
+      return;
+    }
     worker.once('message', (message: T) => resolve(message));
     worker.once('error', () => resolve(undefined));
     worker.once('exit', () => resolve(undefined));

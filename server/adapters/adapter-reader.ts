@@ -199,17 +199,32 @@ class ThreadedReader implements AdapterReader {
     clearTimeout(this.impatience);
     while (this.queue.length > 0) {
       let thread = [...this.threads].find((one) => !one.busy);
-      if (thread === undefined && this.threads.size === 0) thread = this.startThread();
+      if (thread === undefined && this.threads.size === 0) thread = this.firstThread();
       if (thread === undefined) break;
       thread.start(this.queue.shift()!);
     }
     const [first] = this.queue;
     if (first === undefined || this.threads.size >= this.limit) return;
     const startAnother = () => {
-      this.startThread();
+      try {
+        this.startThread();
+      } catch {
+        // The system gives no further one: what waits is read by those that there are.
+        return;
+      }
       this.pump();
     };
     this.impatience = setTimeout(startAnother, first.since + this.patienceMs - performance.now()).unref();
+  }
+
+  /** Where the system gives none, nobody would read what waits: it fails. */
+  private firstThread(): ReaderThread | undefined {
+    try {
+      return this.startThread();
+    } catch (error) {
+      for (const job of this.queue.splice(0)) job.reject(AppError.from(error));
+      return undefined;
+    }
   }
 
   private startThread(): ReaderThread {

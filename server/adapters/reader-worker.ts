@@ -8,7 +8,7 @@ import { AppError } from '../errors.js';
 import { Kernels } from '../kernels/kernels.js';
 import { buffersOf } from './adapter-arrays.js';
 import type { ReadingTools } from './bind.js';
-import { OwnHash } from './content-hash.js';
+import { type ContentHash, OwnHash } from './content-hash.js';
 import { callDirectly } from './file-calls.js';
 import { HashThread } from './hash-thread.js';
 import { KnownForms } from './known-forms.js';
@@ -43,13 +43,16 @@ function makeTools(): ReadingTools {
   const windows = new Windows(count, (bytes) => kernels?.take(bytes) ?? new Uint8Array(new SharedArrayBuffer(bytes)));
   if (alone) return { known, windows, copy, hash: () => new OwnHash() };
   const thread = new HashThread();
-  thread.begin(); // So that it is there when the first adapter is.
-  return {
-    known,
-    windows,
-    copy,
-    hash: (bytes) => (bytes < WORTH_A_THREAD ? new OwnHash() : thread.begin()),
+  const beside = (): ContentHash => {
+    try {
+      return thread.begin();
+    } catch {
+      // The system gives no further thread.
+      return new OwnHash();
+    }
   };
+  beside(); // So that the thread is there when the first adapter is.
+  return { known, windows, copy, hash: (bytes) => (bytes < WORTH_A_THREAD ? new OwnHash() : beside()) };
 }
 
 const port = parentPort!;
