@@ -11,15 +11,16 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   threads: [],
+  cgroup: [],
   kernels: [],
   folders: [],
   model: ['errors', 'kernels', 'adapters'],
-  adapters: ['errors', 'threads', 'kernels'],
+  adapters: ['errors', 'threads', 'cgroup', 'kernels'],
   sources: ['errors', 'folders', 'adapters'],
   text: ['errors'],
   registry: ['errors', 'folders'],
-  engine: ['errors', 'folders', 'threads', 'model', 'adapters'],
-  service: ['errors', 'threads', 'model', 'adapters', 'sources', 'text', 'registry', 'engine'],
+  engine: ['errors', 'folders', 'threads', 'cgroup', 'model', 'adapters'],
+  service: ['errors', 'threads', 'cgroup', 'model', 'adapters', 'sources', 'text', 'registry', 'engine'],
   config: ['errors', 'adapters', 'registry', 'sources'],
   observe: ['errors', 'service', 'engine', 'config'],
   listener: ['errors'],
@@ -28,7 +29,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   rest: ['errors', 'service', 'listener'],
   'start-message': ['service'],
   'check-adapter': ['errors', 'adapters', 'config', 'engine', 'model', 'sources'],
-  doctor: ['compose', 'config', 'engine', 'model', 'observe'],
+  doctor: ['cgroup', 'compose', 'config', 'engine', 'model', 'observe'],
   compose: [
     ...[
       'errors',

@@ -2,8 +2,8 @@
  * Reads adapters in worker threads, one after another: two that share the cores finish none of them sooner. Only where one
  * takes long, for its size or its disk, another thread takes what waits. Threads end when nothing was read for a while.
  */
-import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
+import { coresAtHand } from '../cgroup.js';
 import { AppError } from '../errors.js';
 import { moduleBeside, startThread } from '../threads.js';
 import { revivedError } from './plain-error.js';
@@ -163,7 +163,7 @@ class ThreadedReader implements AdapterReader {
 
   constructor(options: ReaderOptions) {
     this.limit = options.threads ?? 2;
-    this.patienceMs = options.patienceMs ?? (availableParallelism() < MANY_CORES ? 2000 : 0);
+    this.patienceMs = options.patienceMs ?? (coresAtHand() < MANY_CORES ? 2000 : 0);
     this.idleMs = options.idleMs ?? 10_000;
     this.ready = options.ready ?? false;
     if (this.ready) this.startThread();

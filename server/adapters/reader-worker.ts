@@ -2,8 +2,8 @@
  * A thread that reads adapters: parsing, hashing, converting and multiplying stay off the main thread, and a hostile
  * file can at worst end this thread. Base weights are asked for; results go back without a copy.
  */
-import { availableParallelism } from 'node:os';
 import { parentPort } from 'node:worker_threads';
+import { coresAtHand } from '../cgroup.js';
 import { AppError } from '../errors.js';
 import { Kernels } from '../kernels/kernels.js';
 import { buffersOf } from './adapter-arrays.js';
@@ -35,7 +35,7 @@ const tools = makeTools();
 
 function makeTools(): ReadingTools {
   const known = new KnownForms();
-  const alone = availableParallelism() < 2;
+  const alone = coresAtHand() < 2;
   const count = alone ? 2 : WINDOWS;
   const kernels = Kernels.open(kernelBytes(count));
   const copy = new MatrixCopy(kernels);

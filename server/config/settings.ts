@@ -264,7 +264,7 @@ export const SETTINGS = z.object({
   threads: integer(0, 1024, {
     value: 'COUNT',
     description:
-      'Threads of the arithmetic; 0 takes one for each processor core, and for models below 20 million weights at most two that leave a core free.',
+      'Threads of the arithmetic; 0 takes one for each processor core, or as many as a cgroup allows the time of, and for models below 20 million weights at most two that leave a core free.',
     default: '0',
   }),
   engines: integer(1, 64, {

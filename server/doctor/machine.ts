@@ -1,7 +1,8 @@
 /** The machine as far as the system tells: processor, instruction sets, memory, and what a cgroup leaves of them. */
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, release, totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { memoryLimit, processorLimit } from '../cgroup.js';
 
 /** Sizes in bytes. */
 export interface Machine {
@@ -66,45 +67,6 @@ function openFiles(root: string): number | undefined {
   const soft = limits?.match(/^Max open files\s+(\d+)/m)?.[1];
   return soft === undefined ? undefined : Number(soft);
 }
-
-/** The least of the limits of the process's cgroup and of those that hold it, of either version. */
-function memoryLimit(root: string): number | undefined {
-  const second = folders(root, '', 'sys/fs/cgroup').map((folder) => read(join(folder, 'memory.max')));
-  const first = folders(root, 'memory', 'sys/fs/cgroup/memory').map((folder) =>
-    read(join(folder, 'memory.limit_in_bytes')),
-  );
-  // Version 1 says "no limit" with the largest number of whole pages.
-  return least([...second, ...first].map(Number).filter((bytes) => bytes > 0 && bytes < 2 ** 60));
-}
-
-/** Quota by period, in cores. */
-function processorLimit(root: string): number | undefined {
-  const second = folders(root, '', 'sys/fs/cgroup').map((folder) => {
-    const [quota, period] = (read(join(folder, 'cpu.max')) ?? '').trim().split(' ').map(Number);
-    return quota! / period!;
-  });
-  const first = folders(root, 'cpu', 'sys/fs/cgroup/cpu').map(
-    (folder) => Number(read(join(folder, 'cpu.cfs_quota_us'))) / Number(read(join(folder, 'cpu.cfs_period_us'))),
-  );
-  return least([...second, ...first].filter((cores) => cores > 0 && Number.isFinite(cores)));
-}
-
-/** Folders of the process's cgroup and of those above it. @param controller '' = version 2 */
-function folders(root: string, controller: string, mount: string): string[] {
-  const line = (read(join(root, 'proc/self/cgroup')) ?? '')
-    .split('\n')
-    .map((text) => text.split(':'))
-    .find(([, controllers]) => (controllers ?? '').split(',').includes(controller));
-  if (line === undefined) return [];
-  const found: string[] = [];
-  for (let path = line.slice(2).join(':'); ; path = dirname(path)) {
-    found.push(join(root, mount, path));
-    if (dirname(path) === path) return found;
-  }
-}
-
-const least = (values: readonly number[]): number | undefined =>
-  values.length === 0 ? undefined : Math.min(...values);
 
 function read(file: string): string | undefined {
   try {

@@ -2,8 +2,8 @@
  * Converts a model's weights to columns, in two threads where the machine has the cores: it is most of a first start.
  * The second thread opens the folder for itself; both take groups of linears in turn and write to shared memory.
  */
-import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { coresAtHand } from '../cgroup.js';
 import { heldFloats, type StoredFloats } from '../model/checkpoint.js';
 import {
   type ColumnStore,
@@ -40,7 +40,7 @@ export async function convertWeights(
   const alone = () => convertInto(folder, bytesAre);
   // A GGUF file is dequantised as it is read, and merged weights are in this thread's memory alone.
   const divisible = folder.tokenizerFiles === undefined && folder.checkpoint.changed === undefined;
-  if (!divisible || folder.parameters < divideFrom || availableParallelism() < 2) return alone();
+  if (!divisible || folder.parameters < divideFrom || coresAtHand() < 2) return alone();
   const { bytes } = columnLayout(linearGroups(folder.spec));
   const memory = {
     dir: folder.dir,

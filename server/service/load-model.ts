@@ -1,10 +1,10 @@
 /** From a model folder to a model that answers: description, tokenizer, template, engine worker. */
 import { createHash } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { flattenReplaced } from '../adapters/flatten.js';
 import { notSummable } from '../adapters/mixture.js';
 import { readAdapterFolder } from '../adapters/read-adapter.js';
 import type { AdapterBase } from '../adapters/types.js';
+import { coresAtHand } from '../cgroup.js';
 import type { OnUnkept } from '../engine/converted-weights.js';
 import { takesRows } from '../engine/engine.js';
 import type { DeviceDtype } from '../engine/open-device.js';
@@ -100,7 +100,7 @@ async function start(
     {
       modelDir: options.path,
       dtype,
-      threads: options.threads ?? threadsFor(parameters, availableParallelism()),
+      threads: options.threads ?? threadsFor(parameters, coresAtHand()),
       lora: options.loraEnabled,
       cacheDir: options.cacheDir,
       device: options.device,
