@@ -1,6 +1,6 @@
 /** What a cgroup leaves of the machine: the common case is a container that may use little of a large one. */
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 
 /**
@@ -10,6 +10,14 @@ import { dirname, join } from 'node:path';
  */
 export function coresAtHand(root = '/'): number {
   return Math.max(1, Math.min(availableParallelism(), Math.floor(processorLimit(root) ?? Number.POSITIVE_INFINITY)));
+}
+
+/**
+ * Memory that this process may have, in bytes.
+ * @param root see {@link memoryLimit}
+ */
+export function memoryAtHand(root = '/'): number {
+  return Math.min(totalmem(), memoryLimit(root) ?? Number.POSITIVE_INFINITY);
 }
 
 /**

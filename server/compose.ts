@@ -2,6 +2,8 @@
 import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { MAX_WAITING } from './adapters/memory-room.js';
+import { memoryAtHand } from './cgroup.js';
+import { memoryRemark } from './compose/memory-check.js';
 import { manageModels } from './compose/models.js';
 import type { Surfaces } from './compose/surfaces.js';
 import type { ServeConfig } from './config/serve-config.js';
@@ -152,6 +154,8 @@ export async function composeServer(
     throw error;
   }
   const { listener, health } = surfaces;
+  const remark = memoryRemark(config, models.size, memoryAtHand());
+  if (remark !== undefined) log.warn(remark);
 
   return {
     models: handled.models.list(),

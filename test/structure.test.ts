@@ -33,6 +33,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   compose: [
     ...[
       'errors',
+      'cgroup',
       'model',
       'adapters',
       'sources',

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -78,6 +78,25 @@ describe('where connections have taken all file descriptors', posix, () => {
       release();
     }
   });
+});
+
+test('a start says where its budgets are more than the memory that it may have', async (t) => {
+  const more = Math.round(2 * totalmem());
+  const flags = ['--state-dir', 'none', '--log-level', 'warn'];
+  const { output, stop } = await spawnServer([...flags, '--adapter-bytes', `${more}`]);
+  t.after(stop);
+  assert.match(output(), /--adapter-bytes allow [\d.]+ GiB together[^"]*, but this process may have [\d.]+ GiB/);
+  const fits = await spawnServer([
+    ...flags,
+    '--adapter-bytes',
+    '1MiB',
+    '--kv-bytes',
+    '1MiB',
+    '--prefix-cache-bytes',
+    '0',
+  ]);
+  t.after(fits.stop);
+  assert.doesNotMatch(fits.output(), /together/);
 });
 
 /** How a start ends that does not come to serve. */
