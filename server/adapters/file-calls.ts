@@ -8,15 +8,15 @@ import {
   fstatSync,
   openSync,
   readdirSync,
-  readFileSync,
   readSync,
   read as readWithin,
   realpathSync,
   type Stats,
   statSync,
 } from 'node:fs';
-import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { open, readdir, realpath, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { readRegular, readRegularSync } from '../regular-file.js';
 
 /** An open file; a `FileHandle` is one. */
 export interface OpenHandle {
@@ -35,6 +35,7 @@ export interface FileCalls {
   readdir(path: string): Promise<string[]>;
   /** {@link readdir} with the kinds of what lies there. */
   entries(path: string): Promise<Dirent[]>;
+  /** Of what is no regular file: an error. */
   readFile(path: string): Promise<Uint8Array>;
   open(path: string, flags: number): Promise<OpenHandle>;
 }
@@ -46,7 +47,7 @@ export const HANDED_OVER: FileCalls = {
   find: (path) => stat(path).catch(() => undefined),
   readdir,
   entries: (path) => readdir(path, { withFileTypes: true }),
-  readFile,
+  readFile: readRegular,
   open,
 };
 
@@ -63,7 +64,7 @@ export const DIRECT: FileCalls = {
   },
   readdir: async (path) => readdirSync(path),
   entries: async (path) => readdirSync(path, { withFileTypes: true }),
-  readFile: async (path) => readFileSync(path),
+  readFile: async (path) => readRegularSync(path),
   open: async (path, flags) => new DirectHandle(openSync(path, flags)),
 };
 

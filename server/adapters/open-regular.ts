@@ -1,5 +1,5 @@
 /** Opening a file of a folder that somebody else filled. */
-import { constants } from 'node:fs';
+import { READ_WITHOUT_WAITING } from '../regular-file.js';
 import { fileCalls, type OpenHandle } from './file-calls.js';
 
 /**
@@ -13,8 +13,7 @@ export async function openRegular(
 ): Promise<{ readonly handle: OpenHandle; readonly size: number }> {
   let handle: OpenHandle;
   try {
-    // Non-blocking, so that a FIFO cannot hang the reader before it is seen not to be a file.
-    handle = await fileCalls().open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    handle = await fileCalls().open(path, READ_WITHOUT_WAITING);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
     throw fail(code === 'ENOENT' ? 'the file is missing' : `the file cannot be opened (${code})`, error);

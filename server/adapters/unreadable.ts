@@ -1,11 +1,16 @@
 /** What the file system refuses, as a fault of the source: a folder of somebody else may change between any two looks. */
 import { AppError } from '../errors.js';
+import { NOT_A_FILE } from '../regular-file.js';
 
 /** ADAPTER_SOURCE_INVALID for a path that the file system refused. */
 export function unreadable(path: string, error: unknown): AppError {
   const { code } = error as NodeJS.ErrnoException;
-  const what = code === 'ENOENT' || code === 'ENOTDIR' ? 'does not exist' : `cannot be read (${code})`;
-  return new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(path)} ${what}`, { cause: error });
+  return new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(path)} ${whatIsWrong(code)}`, { cause: error });
+}
+
+function whatIsWrong(code: string | undefined): string {
+  if (code === 'ENOENT' || code === 'ENOTDIR') return 'does not exist';
+  return code === NOT_A_FILE ? 'is not a regular file' : `cannot be read (${code})`;
 }
 
 /** True for errors of file calls, which name the call. */

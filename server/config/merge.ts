@@ -1,7 +1,8 @@
 /** `--merge NAME[:WEIGHT],...` and `option.merge`: which adapters become part of the model's weights. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { realPathOf } from '../adapters/real-path.js';
+import { readRegularSync } from '../regular-file.js';
 import { ConfigError } from './config-error.js';
 
 /** An adapter to merge. */
@@ -64,7 +65,7 @@ export function adapterAsModel(folder: string): { readonly base: string; readonl
   if (existsSync(path.join(folder, 'config.json')) || !existsSync(file)) return undefined;
   let named: unknown;
   try {
-    named = (JSON.parse(readFileSync(file, 'utf8')) as { base_model_name_or_path?: unknown } | null)
+    named = (JSON.parse(readRegularSync(file).toString()) as { base_model_name_or_path?: unknown } | null)
       ?.base_model_name_or_path;
   } catch (error) {
     throw new ConfigError(`${file}: not JSON: ${(error as Error).message}`, { cause: error });

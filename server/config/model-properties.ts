@@ -1,7 +1,8 @@
 /** What the keys of a model's folder and of the environment come to: which model, which limits, which handler. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { isBelow, realPathOf } from '../adapters/real-path.js';
+import { readRegularSync } from '../regular-file.js';
 import { ConfigError } from './config-error.js';
 import type { ServingEnvironment } from './serving-env.js';
 import { readServingProperties, type ServingProperties } from './serving-properties.js';
@@ -79,5 +80,5 @@ export function handlerOf(folder: string, properties: ServingProperties, alone: 
 export function propertiesOf(folder: string, isFile: boolean, environment: ServingEnvironment): ServingProperties {
   const file = path.join(folder, 'serving.properties');
   const there = !isFile && existsSync(file);
-  return readServingProperties(there ? readFileSync(file, 'utf8') : undefined, file, environment);
+  return readServingProperties(there ? readRegularSync(file).toString() : undefined, file, environment);
 }

@@ -13,6 +13,7 @@ import { fileState } from '../adapters/file-state.js';
 import { makeFolder } from '../folders.js';
 import { fingerprintOf } from '../model/fingerprint.js';
 import type { ModelFolder } from '../model/model-folder.js';
+import { READ_WITHOUT_WAITING } from '../regular-file.js';
 
 const CHECKSUM_BYTES = 4;
 const READ_BYTES = 4 << 20;
@@ -60,10 +61,11 @@ export async function convertedName(folder: ModelFolder, form: string, environme
 export async function findConverted(dir: string, name: string, known?: KeptFile): Promise<KeptFile | undefined> {
   try {
     const folder = await realpath(dir);
-    const handle = await open(join(folder, name));
+    const handle = await open(join(folder, name), READ_WITHOUT_WAITING);
     try {
       // Before the contents: whoever changes them meanwhile changes the state.
       const stats = await handle.stat({ bigint: true });
+      if (!stats.isFile()) return undefined;
       const state = fileState(stats);
       if (known?.folder === folder && known.name === name && known.state === state) return known;
       const bytes = Number(stats.size) - CHECKSUM_BYTES;

@@ -1,7 +1,7 @@
 /** The models that custom handlers answer for: with weights, which the handler may use, or without any. */
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { AppError } from '../errors.js';
+import { readRegular } from '../regular-file.js';
 import type { CodeOf } from '../service/adapter-code.js';
 import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/handler-types.js';
 import type { CallContext, InferenceService, ModelInfo } from '../service/types.js';
@@ -76,7 +76,7 @@ export class HandlerModels implements HandlerService {
     let fingerprint: string;
     try {
       fingerprint = createHash('sha256')
-        .update(await readFile(entryPoint))
+        .update(await readRegular(entryPoint))
         .digest('hex');
     } catch (cause) {
       throw new AppError('MODEL_INVALID', `the handler ${entryPoint} cannot be read`, { cause });

@@ -2,11 +2,12 @@
  * The weight files of a Hugging Face folder: one `model.safetensors`, or shards named by an index. Tensors are found by
  * name; their bytes stay on disk until somebody reads or maps them.
  */
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { openSafetensors, type SafetensorsFile, type TensorInfo } from '../adapters/safetensors.js';
 import { convertToFloat32, DTYPE_BITS, type FloatDtype, isFloatDtype } from '../adapters/tensor-dtype.js';
 import { AppError } from '../errors.js';
+import { readRegular } from '../regular-file.js';
 import type { Blocks8 } from './quantise.js';
 
 /** A file of weights, as far as its identity goes. */
@@ -189,7 +190,7 @@ async function weightFiles(modelDir: string): Promise<string[]> {
   }
   let names: string[];
   try {
-    const index = JSON.parse(await readFile(indexPath, 'utf8')) as { weight_map: Record<string, string> };
+    const index = JSON.parse((await readRegular(indexPath)).toString()) as { weight_map: Record<string, string> };
     names = [...new Set(Object.values(index.weight_map))].sort();
   } catch (cause) {
     throw new AppError('MODEL_INVALID', `${indexPath}: not a weights index: ${(cause as Error).message}`, { cause });

@@ -3,8 +3,9 @@
  * by their complete headers, their sizes, and 64 evenly spaced samples of 4 KiB a file.
  */
 import { createHash } from 'node:crypto';
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { readRegular } from '../regular-file.js';
 import type { ModelFolder } from './model-folder.js';
 
 const SAMPLES = 64;
@@ -14,7 +15,7 @@ const SAMPLE_BYTES = 4096;
 export async function fingerprintOf(folder: ModelFolder): Promise<string> {
   const hash = createHash('sha256');
   for (const name of ['config.json', 'tokenizer.json']) {
-    const bytes = await readFile(join(folder.dir, name)).catch(() => Buffer.alloc(0));
+    const bytes = await readRegular(join(folder.dir, name)).catch(() => Buffer.alloc(0));
     hash.update(`${name}:${bytes.length}:`).update(bytes);
   }
   for (const file of folder.checkpoint.files) {

@@ -2,9 +2,9 @@
  * A Hugging Face model folder, opened: what config.json describes, and the weight files; or one GGUF file. Both the main thread (adapter
  * binding, listings) and the engine worker (graph, weights) open it for themselves; it holds file handles, no weights.
  */
-import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { AppError } from '../errors.js';
+import { readRegular } from '../regular-file.js';
 import { type Checkpoint, openCheckpoint } from './checkpoint.js';
 import { describeDecoder } from './families/table.js';
 import { isGgufModel, openGgufModel } from './gguf/gguf-model.js';
@@ -74,7 +74,7 @@ async function openFolder(dir: string): Promise<ModelSource> {
 async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = (await readRegular(path)).toString();
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new AppError('MODEL_INVALID', `${path}: cannot be read: ${(cause as Error).message}`, { cause });

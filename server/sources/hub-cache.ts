@@ -2,8 +2,9 @@
  * The cache that Hugging Face's own tools keep on this machine. What is whole there is read in place, without asking the
  * hub: `models--org--name/refs/<revision>` names a commit, `snapshots/<commit>/` has its files.
  */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { readRegular } from '../regular-file.js';
 import type { HubSource } from './source.js';
 import { entryOf, type SourceKind, wantedFiles } from './wanted-files.js';
 
@@ -27,7 +28,7 @@ export async function findInHubCache(
   const root = join(cacheFolder, `models--${source.repo.replace('/', '--')}`);
   const commit = COMMIT.test(source.revision)
     ? source.revision
-    : (await readFile(join(root, 'refs', source.revision), 'utf8').catch(() => '')).trim();
+    : (await readRegular(join(root, 'refs', source.revision)).catch(() => '')).toString().trim();
   if (!COMMIT.test(commit)) return undefined;
   const folder = join(root, 'snapshots', commit);
   const path = source.path === '' ? folder : join(folder, source.path);
@@ -57,7 +58,7 @@ async function hasAllShards(folder: string, files: readonly { readonly path: str
   if (![...there].some((path) => /\.(safetensors|gguf)$/i.test(path))) return false;
   for (const path of there) {
     if (!path.endsWith('.index.json')) continue;
-    const { weight_map: map } = JSON.parse(await readFile(join(folder, path), 'utf8')) as {
+    const { weight_map: map } = JSON.parse((await readRegular(join(folder, path))).toString()) as {
       weight_map?: Record<string, string>;
     };
     const before = path.slice(0, path.lastIndexOf('/') + 1);

@@ -1,9 +1,10 @@
 /** What the folder of a snapshot should hold, and whether it does. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { readRegular } from '../regular-file.js';
 
 /** A file of a snapshot. */
 export interface CachedFile {
@@ -40,7 +41,7 @@ export class SpoiltFile extends Error {
 
 /** The manifest in a folder. Throws what the file system and JSON throw. */
 export async function readManifest(folder: string): Promise<Manifest> {
-  return JSON.parse(await readFile(join(folder, MANIFEST), 'utf8')) as Manifest;
+  return JSON.parse((await readRegular(join(folder, MANIFEST))).toString()) as Manifest;
 }
 
 /** Writes a manifest, durably. */

@@ -1,7 +1,8 @@
 /** The files that a model's tokenizer and chat templates are made from, wherever they are read. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
+import { readRegular } from '../regular-file.js';
 
 /** Reads text files by their paths below the model's folder. */
 export interface TextFiles {
@@ -41,7 +42,7 @@ export class FolderFiles implements TextFiles {
 
   async #read(path: string): Promise<string | undefined> {
     try {
-      const bytes = await readFile(join(this.#dir, path));
+      const bytes = await readRegular(join(this.#dir, path));
       this.#kept.set(path, shared(bytes));
       return bytes.toString();
     } catch (cause) {

@@ -1,10 +1,11 @@
 /** Where definitions come from: files below the allowed folders, texts, and the built-in templates. */
 import { statSync } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkInside } from '../../adapters/source.js';
 import { AppError } from '../../errors.js';
+import { readRegular } from '../../regular-file.js';
 import type { WorkflowDefinition } from './definition.js';
 import type { WorkflowSource } from './types.js';
 
@@ -33,7 +34,7 @@ export async function readDefinition(
       }
       const { size } = await stat(file);
       if (size > MAX_BYTES) throw new AppError('WORKFLOW_INVALID', `${file}: ${size} bytes; at most ${MAX_BYTES}`);
-      return parse(await readFile(file, 'utf8'), file, dirname(file));
+      return parse((await readRegular(file)).toString(), file, dirname(file));
     }
   }
 }
