@@ -10,6 +10,7 @@ import { propertiesOf } from '../server/config/model-properties.js';
 import { servingEnvironment } from '../server/config/serving-env.js';
 import { findConverted, keepConverted } from '../server/engine/converted-weights.js';
 import { openModelFolder } from '../server/model/model-folder.js';
+import { damageWithin } from '../server/registry/wal-damage.js';
 import { readRegular, readRegularSync } from '../server/regular-file.js';
 import { FolderFiles } from '../server/text/text-files.js';
 import { goldenBase } from './adapters/golden-base.js';
@@ -44,6 +45,7 @@ describe('what is no file is told, not waited for', {
       assert.throws(() => readRegularSync(path), /not a regular file/);
     }
     assert.throws(() => readRegularSync(dir), /EISDIR/);
+    assert.equal(damageWithin(pipe), undefined, 'as a log of the registry: it is the library that tells');
   });
 
   test('in place of the index of an adapter: the next one is read', async () => {

@@ -19,7 +19,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   adapters: ['errors', 'regular-file', 'threads', 'cgroup', 'kernels'],
   sources: ['errors', 'regular-file', 'folders', 'adapters'],
   text: ['errors', 'regular-file'],
-  registry: ['errors', 'folders'],
+  registry: ['errors', 'regular-file', 'folders'],
   engine: ['errors', 'regular-file', 'folders', 'threads', 'cgroup', 'model', 'adapters'],
   service: [
     'errors',

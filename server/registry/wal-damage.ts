@@ -3,7 +3,7 @@
  * leaves out the rest without a word, as a crash in the middle of a commit ends it so. Here the two are told apart: what
  * follows a commit was written after that commit was on the disk, so a log that goes on behind one was damaged later.
  */
-import { readFileSync } from 'node:fs';
+import { readRegularSync } from '../regular-file.js';
 
 const HEADER = 32;
 const FRAME_HEADER = 24;
@@ -58,7 +58,7 @@ function damageNow(file: string): number | undefined {
 /** Empty where there is none. */
 function readLog(file: string): Buffer {
   try {
-    return readFileSync(file);
+    return readRegularSync(file);
   } catch {
     return Buffer.alloc(0);
   }
