@@ -36,6 +36,8 @@ export interface Server {
   adapters(model: string): Promise<readonly AdapterInfo[]>;
   /** Starts to answer; returns the base URL. */
   listen(): Promise<string>;
+  /** Tells everybody who waits that the server is shutting down, before what they wait for is gone. */
+  cut(): void;
   /** Refuses new work, lets running rows finish within the grace time, then frees everything. */
   close(graceMs: number): Promise<void>;
 }
@@ -127,6 +129,7 @@ export async function composeServer(
   const cut = new AbortController();
   // Every call in flight listens to it, so many listeners are no leak.
   setMaxListeners(0, cut.signal);
+  const tellAll = () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down'));
   let surfaces: Surfaces;
   try {
     // What takes long goes side by side: the engines, in threads of their own, the registry, and the libraries of HTTP,
@@ -177,11 +180,12 @@ export async function composeServer(
       const { address, port, family } = listener.address!;
       return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
     },
+    cut: tellAll,
     async close(graceMs) {
       draining = true;
       health.drain();
       adapters.drain();
-      await listener.close(graceMs, () => cut.abort(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
+      await listener.close(graceMs, tellAll);
       await surfaces.close();
       await sources.close();
       await handlers.close();

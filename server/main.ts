@@ -118,6 +118,7 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
       if (hurrying) return;
       hurrying = true;
       log.warn({ signal }, 'second signal: ending at once');
+      server.cut();
       // That threads end is no failure now.
       log.level = 'silent';
       void endAllThreads(HURRY_MS).then((gone) => {
@@ -131,7 +132,7 @@ async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof
     log.info({ signal }, 'shutting down');
     setTimeout(() => killItself(log, 'closing takes too long'), config.graceMs + FORCE_MS).unref();
     server.close(config.graceMs).then(
-      () => end(0, log),
+      () => end(hurrying ? 1 : 0, log),
       (error: unknown) => {
         log.error({ err: error }, 'shutdown failed');
         end(1, log);
