@@ -10,6 +10,7 @@ import { findHardware } from './engine/webgpu/choose-device.js';
 import { AppError } from './errors.js';
 import { tryAddress } from './listener/try-address.js';
 import { createLogger } from './observe/logger.js';
+import { dropHeartbeats } from './sources/heartbeat-file.js';
 import { startMessage } from './start-message.js';
 import { endAllThreads, heldThreads } from './threads.js';
 
@@ -85,6 +86,7 @@ async function main(): Promise<void> {
     return;
   }
   const { config } = invocation;
+  process.on('exit', dropHeartbeats);
   const stopEnding = endBeforeServing();
   const log = createLogger(config.logLevel, process.stderr);
   await tryAddress(config.host, config.port).catch((error: unknown) => {
@@ -96,16 +98,22 @@ async function main(): Promise<void> {
 }
 
 /**
- * The first process of a container dies of no signal that it does not listen to, and loading or fetching may take
- * minutes. @returns leaves signals to others
+ * Loading or fetching may take minutes: a signal ends it, and what others would wait for goes, too.
+ * @returns leaves signals to others
  */
 function endBeforeServing(): () => void {
-  if (process.pid !== 1) return () => {};
-  const end = () => process.exit(1);
-  for (const signal of SIGNALS) process.on(signal, end);
-  return () => {
+  const leave = () => {
     for (const signal of SIGNALS) process.off(signal, end);
   };
+  const end = (signal: NodeJS.Signals) => {
+    leave();
+    dropHeartbeats();
+    // The first process of a container dies of no signal that it sends itself.
+    if (process.pid === 1) process.exit(1);
+    process.kill(process.pid, signal);
+  };
+  for (const signal of SIGNALS) process.on(signal, end);
+  return leave;
 }
 
 async function serve(server: Server, config: ServeConfig, log: ReturnType<typeof createLogger>): Promise<void> {

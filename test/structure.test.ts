@@ -70,6 +70,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'observe',
     'start-message',
     'service',
+    'sources',
     'adapters',
     'model',
     'engine',

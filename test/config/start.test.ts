@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -134,6 +135,28 @@ test('the first process of a container ends by a signal while it loads', { skip 
   process.kill(Number(first), 'SIGTERM');
   const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(30_000) });
   assert.equal(code, 1);
+});
+
+test('a start that a signal ends in the middle of a download leaves no lock that others wait for', async (t) => {
+  const stalling = createServer((_, response) => response.writeHead(200, { 'content-length': 1000 }).write('a'));
+  await once(stalling.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => {
+    stalling.close();
+    stalling.closeAllConnections();
+  });
+  const cache = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(cache, { recursive: true }));
+  const model = `http://127.0.0.1:${(stalling.address() as net.AddressInfo).port}/m.tgz#sha256=${'a'.repeat(64)}`;
+  const flags = ['--port', '0', '--model', model, '--cache-dir', cache, '--state-dir', 'none'];
+  const child = spawn(process.execPath, [MAIN, 'serve', ...flags], { stdio: 'ignore' });
+  t.after(() => child.kill('SIGKILL'));
+  const locks = () => readdir(join(cache, 'sources', 'locks')).catch(() => []);
+  await once(stalling, 'request');
+  assert.equal((await locks()).length, 1);
+  child.kill('SIGTERM');
+  const [, signal] = await once(child, 'exit', { signal: AbortSignal.timeout(30_000) });
+  assert.equal(signal, 'SIGTERM');
+  assert.deepEqual(await locks(), []);
 });
 
 test('a server goes on, and ends when it is told to, when nobody reads what it writes any more', async (t) => {
