@@ -32,10 +32,10 @@ export function startThread(
   return worker;
 }
 
-/** {@link startThread} for work that can be done without; undefined where the system gives no further thread. */
-export function tryThread(module: string, data: object): Worker | undefined {
+/** A thread for work that can be done without; undefined where the system gives no further one. */
+export function tryThread(start: () => Worker): Worker | undefined {
   try {
-    return startThread(module, data);
+    return start();
   } catch {
     return undefined;
   }

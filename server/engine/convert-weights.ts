@@ -14,7 +14,7 @@ import {
 } from '../model/column-store.js';
 import { type ModelFolder, openModelFolder } from '../model/model-folder.js';
 import { linearGroups } from '../model/spec.js';
-import { firstMessage, tryThread } from '../threads.js';
+import { firstMessage, startThread, tryThread } from '../threads.js';
 
 /** Below this many weights a second thread is not up before the work is done. */
 const WORTH_IT = 60_000_000;
@@ -48,7 +48,7 @@ export async function convertWeights(
     bytes: new SharedArrayBuffer(bytes),
     taken: new SharedArrayBuffer(4),
   };
-  const helper = firstMessage(tryThread(import.meta.url, { convert: memory }));
+  const helper = firstMessage(tryThread(() => startThread(import.meta.url, { convert: memory })));
   const store = await convertInto(folder, bytesAre, memory);
   // What a thread that failed had taken is missing.
   return (await helper) === undefined ? alone() : store;

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { yieldCores } from '../adapters/yield-cores.js';
 import { openModelFolder } from '../model/model-folder.js';
-import { endThread, firstMessage, tryThread } from '../threads.js';
+import { endThread, firstMessage, startThread, tryThread } from '../threads.js';
 import type { KeptFile, OnUnkept } from './converted-weights.js';
 import { makePacked } from './packed-weights.js';
 
@@ -29,7 +29,7 @@ export async function packWeights(
   signal?: AbortSignal,
   onUnkept?: OnUnkept,
 ): Promise<KeptFile | undefined> {
-  const worker = tryThread(import.meta.url, { pack: options });
+  const worker = tryThread(() => startThread(import.meta.url, { pack: options }));
   if (worker === undefined) return undefined;
   worker.unref();
   const stop = () => void endThread(worker);

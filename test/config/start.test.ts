@@ -115,6 +115,21 @@ test('a cache folder that takes no converted weights is told once, and the serve
   }
 });
 
+test('converted weights and their packed form are kept for the next start', { skip: columns }, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'loramux-start-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const { stop } = await spawnServer(['--dtype', 'int8', '--cache-dir', folder, '--log-level', 'error']);
+  const kept = async () =>
+    (await readdir(join(folder, 'converted'))).filter((name) => /\.[a-z0-9-]*columns\d+u?$/.test(name));
+  try {
+    // The packed form is made once the server has nothing else to do.
+    for (let i = 0; i < 300 && (await kept()).length < 2; i += 1) await new Promise((go) => setTimeout(go, 100));
+    assert.equal((await kept()).length, 2);
+  } finally {
+    await stop();
+  }
+});
+
 const isolated = spawnSync('unshare', ['--pid', '--fork', 'true']).status === 0;
 const skip = isolated ? false : 'no process may be the first one of a space of its own here';
 test('the first process of a container ends by a signal while it loads', { skip }, async (t) => {
