@@ -182,9 +182,10 @@ export const SETTINGS = z.object({
     description: 'Origins whose pages may call the server from a browser, such as https://app.example; `*` is any.',
     unset: 'none: browsers keep pages of other origins from reading answers',
   }),
-  laterBytes: bytes(1024, {
+  laterBytes: bytes(65_536, {
     value: 'BYTES',
-    description: 'Memory of answers to fetch later (`x-synchronous: false`); the oldest complete ones make room.',
+    description:
+      'Memory of answers to fetch later (`x-synchronous: false`), of which each takes 4 KiB at least; the oldest complete ones make room.',
     default: '64MiB',
   }),
   laterKeepMs: integer(1, 86_400_000, {

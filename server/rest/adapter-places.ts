@@ -36,7 +36,7 @@ export async function readPlaces(
   request: FastifyRequest,
   fields: readonly FormField[] | undefined,
   body: Body | undefined,
-  model: ModelInfo,
+  model: Pick<ModelInfo, 'name'>,
   isAdapter: (name: string) => Promise<boolean>,
 ): Promise<AdapterPlaces> {
   const value = body?.kind === 'json' && isObject(body.value) ? body.value : undefined;

@@ -1,7 +1,6 @@
 /** The ways to answer a request: whole, as a stream, or later, to be fetched by a token. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
-import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
 import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
@@ -9,18 +8,9 @@ import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
 import { noteFailure } from './errors.js';
 import { accepts, header } from './headers.js';
-import type { LaterAnswers, LaterSink } from './later.js';
-import { booleanText } from './query.js';
+import type { LaterSink } from './later.js';
+import { answerToken } from './later-headers.js';
 import { sendStream } from './streaming.js';
-
-/** `x-synchronous: false` asks for a token instead of an answer. */
-const SYNCHRONOUS = 'x-synchronous';
-/** A token, in a request that fetches. */
-export const STARTING_TOKEN = 'x-starting-token';
-/** Most pieces that a fetch wants. */
-const MAX_ITEMS = 'x-max-items';
-/** The token of what follows, in an answer. */
-const NEXT_TOKEN = 'x-next-token';
 
 /** Answers on the request's own connection. Throws before the first byte only. */
 export async function answerNow(
@@ -41,17 +31,20 @@ export async function answerNow(
   reply.send(ask.answer(results));
 }
 
-/** Accepts the request and answers with the token of its answer. Throws what refuses the request. */
+/**
+ * Accepts the request and answers with the token of its answer. Throws what refuses the request.
+ * @param open opens the place for the answer
+ */
 export async function answerLater(
   services: Services,
-  later: LaterAnswers,
+  open: () => LaterSink,
   ask: Ask,
   predict: PredictRequest,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
   const priority = readPriority(header(request, PRIORITY_HEADER));
-  const sink = later.open();
+  const sink = open();
   const call = { requestId: request.id, signal: sink.signal, priority };
   if (!ask.stream && ask.parameters.bestOf !== undefined) {
     // No stream can pick the best samples before all are there; what refuses the request is then told by the fetch.
@@ -123,44 +116,9 @@ function pushWhole(ask: Ask, results: readonly PredictResult[], sink: LaterSink)
   sink.push(JSON.stringify(ask.answer(results)));
 }
 
-/** Answers a request that fetches: 200 with what there is, 202 where there is nothing yet. */
-export function answerFetch(later: LaterAnswers, request: FastifyRequest, reply: FastifyReply): void {
-  const items = header(request, MAX_ITEMS);
-  if (items !== undefined && !/^[1-9]\d{0,8}$/.test(items)) {
-    throw new AppError('INVALID_REQUEST', `${MAX_ITEMS} must be a whole number above 0, not ${JSON.stringify(items)}`);
-  }
-  const { headers, pieces, status, next } = later.fetch(header(request, STARTING_TOKEN)!.trim(), Number(items ?? 1e9));
-  if (next !== undefined) tokenHeaders(reply, next);
-  if (pieces.length === 0 && next !== undefined) {
-    reply.code(202).send();
-    return;
-  }
-  // As bytes: fastify would add a character set to the type of a text.
-  reply
-    .code(status)
-    .headers(headers)
-    .send(Buffer.concat(pieces.map((piece) => Buffer.from(piece as string))));
-}
-
-/** True where the request asks for a token. Throws INVALID_REQUEST for what is neither true nor false. */
-export function wantsLater(request: FastifyRequest): boolean {
-  return booleanText(header(request, SYNCHRONOUS)?.trim(), SYNCHRONOUS) === false;
-}
-
 const EVENTS = 'text/event-stream';
 const JSON_TYPE = 'application/json; charset=utf-8';
 
 function wantsEvents(request: FastifyRequest): boolean {
   return accepts(request, EVENTS);
-}
-
-/** Answers with the token of an answer that is made. */
-export function answerToken(reply: FastifyReply, token: string): void {
-  tokenHeaders(reply, token);
-  reply.send();
-}
-
-/** Platforms pass on the custom attributes only, so the token stands there too. */
-function tokenHeaders(reply: FastifyReply, token: string): void {
-  reply.header(NEXT_TOKEN, token).header(CUSTOM_ATTRIBUTES, `${NEXT_TOKEN}=${token}`);
 }

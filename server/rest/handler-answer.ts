@@ -6,12 +6,12 @@ import { CUSTOM_ATTRIBUTES, customAttributes } from '../service/adapter-names.js
 import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/handler-types.js';
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { Receipt } from '../service/types.js';
-import { answerToken, wantsLater } from './answering.js';
 import { callContext } from './call-context.js';
 import { noteFailure, sendError, statusOf, toAppError } from './errors.js';
 import type { FormField } from './form.js';
 import { header } from './headers.js';
-import type { LaterAnswers, LaterSink } from './later.js';
+import type { LaterSink } from './later.js';
+import { answerToken } from './later-headers.js';
 import { takesTrailer, write } from './streaming.js';
 
 /** Headers that belong to the connection and that no handler may set. */
@@ -21,22 +21,29 @@ const OWN = new Set(['content-length', 'transfer-encoding', 'connection', 'keep-
 const receiptHeaders = (receipts: readonly Receipt[]): Record<string, string> =>
   receipts.length === 0 ? {} : { [ADAPTER_HEADER]: receiptHeader(receipts) };
 
-/** Answers on the request's own connection, or with a token where the request asks for one. */
+/**
+ * Answers on the request's own connection, or with a token.
+ * @param open opens the place for an answer of which the request wants a token; absent = it wants the answer
+ */
 export async function answerByHandler(
   handlers: HandlerService,
   { model, adapter, firstPlaceCounts }: Omit<HandlerRequest, 'properties' | 'content'>,
   fields: readonly FormField[] | undefined,
-  later: LaterAnswers,
+  open: (() => LaterSink) | undefined,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
   const wanted = { ...handlerRequest(model, request, fields), adapter, firstPlaceCounts };
-  if (wantsLater(request)) {
-    const sink = later.open();
+  if (open !== undefined) {
+    const sink = open();
     const call = { requestId: request.id, signal: sink.signal };
-    collect(handlers, wanted, call, sink).then(
+    collect(handlers, wanted, call, sink, request).then(
       () => sink.done(),
-      (thrown: unknown) => sink.fail(toAppError(thrown)),
+      (thrown: unknown) => {
+        const error = toAppError(thrown);
+        noteFailure(error, request);
+        sink.fail(error);
+      },
     );
     answerToken(reply, sink.token);
     return;
@@ -156,6 +163,7 @@ async function collect(
   wanted: HandlerRequest,
   call: { requestId: string; signal: AbortSignal },
   sink: LaterSink,
+  request: FastifyRequest,
 ): Promise<void> {
   const { code, headers, body, receipts } = await handlers.handle(wanted, call);
   checkHeaders(headers);
@@ -175,6 +183,8 @@ async function collect(
     sink.headers(receiptHeaders(receipts));
   } catch (thrown) {
     if (!sink.begun) throw thrown;
-    sink.push(lines.failure(toAppError(thrown), headers['content-type'] ?? ''));
+    const error = toAppError(thrown);
+    noteFailure(error, request);
+    sink.push(lines.failure(error, headers['content-type'] ?? ''));
   }
 }

@@ -4,11 +4,13 @@ import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
 import type { PredictRequest, Services } from '../service/types.js';
 import { readPlaces } from './adapter-places.js';
-import { answerFetch, answerLater, answerNow, STARTING_TOKEN, wantsLater } from './answering.js';
+import { answerLater, answerNow } from './answering.js';
+import { type Asked, askedOfHandler, askedOfServer } from './asked.js';
 import { type Body, isObject } from './body.js';
 import type { Compat } from './compat.js';
 import { fieldTexts, readBody, readFields } from './content.js';
 import type { Ask } from './dialect.js';
+import { answerFetch, type NameOf } from './fetching.js';
 import { kindOf, textField } from './fields.js';
 import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
@@ -23,8 +25,9 @@ import {
   unreadQuery,
 } from './ignored.js';
 import type { LaterAnswers } from './later.js';
+import { startingToken, wantsLater } from './later-headers.js';
 import { readLmi } from './lmi.js';
-import { modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
+import { modelNamed, modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
 import { isAdapter, refuseOtherModel, requireRegistered } from './registered-names.js';
 import { addRoute } from './route.js';
@@ -39,18 +42,29 @@ export interface InferenceRouteOptions {
 
 /** Adds the inference routes. */
 export function addInferenceRoutes(app: FastifyInstance, services: Services, options: InferenceRouteOptions): void {
-  const byPath = (request: FastifyRequest, fields: readonly FormField[] | undefined) => {
+  const { compat } = options;
+  const byPath: ModelOf = (request, fields) => {
     const { model: path, version } = request.params as { model: string; version?: string };
-    const model = modelOfPath(request, path, fieldTexts(fields, 'model_name'), options.compat);
+    const model = modelOfPath(request, path, fieldTexts(fields, 'model_name'), compat);
     return withVersion(model, versionOfRequest(request, version));
   };
-  const byRequest = (request: FastifyRequest, fields: readonly FormField[] | undefined) => {
-    const model = modelOfRequest(services, request, fieldTexts(fields, 'model_name'), options.compat);
+  const byRequest: ModelOf = (request, fields) => {
+    const model = modelOfRequest(services, request, fieldTexts(fields, 'model_name'), compat);
     return withVersion(model, versionOfRequest(request, undefined));
   };
-  const post = (modelOf: ModelOf) => ({
+  // A token says which answer is meant: a fetch need not name the model, also where several are served.
+  const byToken: NameOf = (request, fields) => {
+    const version = versionOfRequest(request, undefined);
+    const named = modelNamed(services, request, fieldTexts(fields, 'model_name'), compat);
+    const model = named ?? (version === undefined ? undefined : services.models.defaultName());
+    return model === undefined ? undefined : withVersion(model, version);
+  };
+  const post = (modelOf: ModelOf, nameOf: NameOf = modelOf) => ({
     POST: async (request: FastifyRequest, reply: FastifyReply) => {
-      await invoke(services, options, request, reply, modelOf);
+      refuseHandlers(request);
+      const token = startingToken(request);
+      if (token === undefined) await invoke(services, options, request, reply, modelOf);
+      else await answerFetch(services, options.later, token, request, reply, { compat, nameOf });
       return reply;
     },
     OPTIONS: async (request: FastifyRequest, reply: FastifyReply) => {
@@ -58,8 +72,8 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
       return reply.header('allow', 'POST, OPTIONS').send({});
     },
   });
-  addRoute(app, '/invocations', 'inference', post(byRequest));
-  addRoute(app, '/v1/chat/completions', 'inference', post(byRequest));
+  addRoute(app, '/invocations', 'inference', post(byRequest, byToken));
+  addRoute(app, '/v1/chat/completions', 'inference', post(byRequest, byToken));
   addRoute(app, '/predictions/:model', 'inference', post(byPath));
   addRoute(app, '/models/:model/invoke', 'inference', post(byPath));
   addRoute(app, '/predictions/:model/:version', 'inference', post(byPath));
@@ -75,37 +89,35 @@ async function invoke(
   reply: FastifyReply,
   modelOf: ModelOf,
 ): Promise<void> {
-  refuseHandlers(request);
-  if (header(request, STARTING_TOKEN) !== undefined) {
-    answerFetch(later, request, reply);
-    return;
-  }
   const fields = await readFields(request);
   const firstPlaceCounts = compat === 'djl';
   const model = services.models.resolve(modelOf(request, fields));
+  const owner = model.answeredBy ?? model.name;
+  const readAll = async () => {
+    const read = attempt(() => readBody(request, fields));
+    const isName = (name: string) => isAdapter(services, owner, name);
+    return { read, places: await readPlaces(request, fields, read.value, model, isName) };
+  };
+  const openFor = (asked: Asked) => (wantsLater(request) ? () => later.open(asked) : undefined);
   if (services.handlers?.serves(model.name)) {
     await requireRegistered(services, model.name, queryValues(request, 'adapter'));
-    await answerByHandler(services.handlers, { model: model.name, firstPlaceCounts }, fields, later, request, reply);
+    // The body is the handler's to read.
+    const open = wantsLater(request) ? openFor(askedOfHandler(model, await readAll(), compat)) : undefined;
+    await answerByHandler(services.handlers, { model: model.name, firstPlaceCounts }, fields, open, request, reply);
     return;
   }
-  const owner = model.answeredBy ?? model.name;
-  const read = attempt(() => readBody(request, fields));
-  const places = await readPlaces(request, fields, read.value, model, (name) => isAdapter(services, owner, name));
+  const { read, places } = await readAll();
   const adapter = await handledAdapter(services.handlers, model, places, compat);
   if (adapter !== undefined) {
-    await answerByHandler(
-      services.handlers!,
-      { model: owner, adapter, firstPlaceCounts },
-      fields,
-      later,
-      request,
-      reply,
-    );
+    const open = openFor(askedOfHandler(model, { read, places }, compat));
+    const wanted = { model: owner, adapter, firstPlaceCounts };
+    await answerByHandler(services.handlers!, wanted, fields, open, request, reply);
     return;
   }
   if (read.value === undefined) throw read.fault;
   const { ask, body, modelField } = readAsk(read.value);
-  const selections = selectAdapters(places, { count: ask.prompts.length, isList: ask.isList }, compat);
+  const shape = { count: ask.prompts.length, isList: ask.isList };
+  const selections = selectAdapters(places, shape, compat);
   const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
   if (isIgnored && selections === undefined && compat !== 'djl') await refuseOtherModel(services, model, modelField);
   if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
@@ -121,7 +133,8 @@ async function invoke(
     inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections?.[index] })),
     parameters: ask.parameters,
   };
-  if (wantsLater(request)) await answerLater(services, later, ask, predict, request, reply);
+  const open = openFor(askedOfServer(model, modelField, shape, selections));
+  if (open !== undefined) await answerLater(services, open, ask, predict, request, reply);
   else await answerNow(services, ask, predict, request, reply);
 }
 

@@ -4,6 +4,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import { AppError } from '../errors.js';
+import type { Asked } from './asked.js';
+
+/** What an answer takes besides its pieces, whether it has any: those that failed at once would else be kept without bounds. */
+export const ANSWER_BYTES = 4096;
 
 /** Bounds of what is kept. */
 export interface LaterLimits {
@@ -46,6 +50,7 @@ export interface Fetched {
 }
 
 interface Answer {
+  readonly asked: Asked;
   readonly pieces: (string | Uint8Array)[];
   status: number;
   readonly abort: AbortController;
@@ -73,17 +78,21 @@ export class LaterAnswers {
 
   /**
    * Opens a place for an answer. Whoever made it calls `done`, `fail` or `drop` in every case.
+   * @param asked what it is asked from
    * @throws AppError QUEUE_FULL when the memory is used up by answers that are still made
    */
-  open(): LaterSink {
-    if (this.#bytes >= this.#limits.maxBytes && !this.#evict()) {
+  open(asked: Asked): LaterSink {
+    const bytes = ANSWER_BYTES + JSON.stringify(asked).length;
+    while (this.#bytes + bytes > this.#limits.maxBytes) {
+      if (this.#evict()) continue;
       const message = `answers to fetch later take ${this.#bytes} bytes, and none of them is complete`;
       throw new AppError('QUEUE_FULL', message, { retryAfterMs: 1000 });
     }
     const token = randomUUID();
     const abort = new AbortController();
-    const answer: Answer = { pieces: [], status: 200, abort, headers: {}, bytes: 0, state: 'running' };
+    const answer: Answer = { asked, pieces: [], status: 200, abort, headers: {}, bytes, state: 'running' };
     this.#answers.set(token, answer);
+    this.#bytes += bytes;
     return {
       token,
       get begun() {
@@ -107,19 +116,21 @@ export class LaterAnswers {
    * @throws AppError INVALID_REQUEST for a token that names nothing (any more); the answer's own failure
    */
   fetch(token: string, maxItems: number): Fetched {
-    const [, id = '', place = '0'] = /^([^.]*)(?:\.(\d{1,15}))?$/.exec(token) ?? [];
-    const answer = this.#answers.get(id);
-    const from = Number(place);
-    if (answer === undefined || from > answer.pieces.length) {
-      throw new AppError('INVALID_REQUEST', `Invalid x-starting-token: ${token.slice(0, 128)}`, {
-        violations: [{ field: 'x-starting-token', description: 'names no answer; it may have been kept too long ago' }],
-      });
-    }
+    const { id, answer, from } = this.#find(token);
     const pieces = answer.pieces.slice(from, from + maxItems);
     const to = from + pieces.length;
     if (pieces.length === 0 && typeof answer.state === 'object') throw answer.state.error;
     const complete = answer.state === 'done' && to === answer.pieces.length;
     return { headers: answer.headers, pieces, status: answer.status, next: complete ? undefined : `${id}.${to}` };
+  }
+
+  /**
+   * @param token as {@link fetch} takes it
+   * @returns what the answer is asked from
+   * @throws AppError INVALID_REQUEST for a token that names nothing (any more)
+   */
+  asked(token: string): Asked {
+    return this.#find(token).answer.asked;
   }
 
   /** Ends every answer that is still made, and forgets all. */
@@ -130,6 +141,18 @@ export class LaterAnswers {
     }
     this.#answers.clear();
     this.#bytes = 0;
+  }
+
+  #find(token: string): { id: string; answer: Answer; from: number } {
+    const [, id = '', place = '0'] = /^([^.]*)(?:\.(\d{1,15}))?$/.exec(token) ?? [];
+    const answer = this.#answers.get(id);
+    const from = Number(place);
+    if (answer !== undefined && from <= answer.pieces.length) return { id, answer, from };
+    throw new AppError('INVALID_REQUEST', `Invalid x-starting-token: ${token.slice(0, 128)}`, {
+      violations: [
+        { field: 'x-starting-token', description: 'names no answer; it was kept too long ago, or by another process' },
+      ],
+    });
   }
 
   #push(answer: Answer, piece: string | Uint8Array): void {

@@ -40,17 +40,8 @@ export function modelOfRequest(
   fields: readonly string[],
   compat: Compat,
 ): string {
-  const places = namedModels(request, fields);
-  const [first] = places.filter((names) => names.length > 0);
-  // The first place decides with the original.
-  const named = only(compat === 'djl' ? (first ?? []) : places.flat(), 'model_name');
+  const named = modelNamed(services, request, fields, compat) ?? services.models.defaultName();
   if (named !== undefined) return named;
-  const alone = services.models.defaultName();
-  // With one model Target-Model can mean no other: platforms put the archive's name there, whatever the model is called.
-  if (alone !== undefined) return alone;
-  const target = header(request, 'x-amzn-sagemaker-target-model')?.replace(/\.tar\.gz$/, '');
-  // The original leaves that header to the platform in front of it.
-  if (compat !== 'djl' && target !== undefined && target !== '') return target;
   const names = [
     ...services.models.list().map((model) => model.name),
     ...services.workflows.list().map((workflow) => workflow.name),
@@ -60,6 +51,26 @@ export function modelOfRequest(
   throw new AppError('INVALID_REQUEST', `say with ?model_name= which model answers (${names.join(', ')})`, {
     violations: [{ field: 'model_name', description: 'is needed where several models are served' }],
   });
+}
+
+/**
+ * The model that a request names somewhere else than in its path; undefined = in no place that counts.
+ * @throws AppError INVALID_REQUEST where two places differ
+ */
+export function modelNamed(
+  services: Services,
+  request: FastifyRequest,
+  fields: readonly string[],
+  compat: Compat,
+): string | undefined {
+  const places = namedModels(request, fields);
+  const [first] = places.filter((names) => names.length > 0);
+  // The first place decides with the original.
+  const named = only(compat === 'djl' ? (first ?? []) : places.flat(), 'model_name');
+  // With one model Target-Model can mean no other: platforms put the archive's name there, whatever the model is called.
+  // The original leaves that header to the platform in front of it.
+  if (named !== undefined || compat === 'djl' || services.models.defaultName() !== undefined) return named;
+  return header(request, 'x-amzn-sagemaker-target-model')?.replace(/\.tar\.gz$/, '') || undefined;
 }
 
 /**

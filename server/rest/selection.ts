@@ -100,7 +100,8 @@ function fromWeighted(value: unknown, field: string): AdapterSelection[number] {
   return { name, weight };
 }
 
-function sameSelection(a: AdapterSelection, b: AdapterSelection): boolean {
+/** Whether two selections ask for the same mix. */
+export function sameSelection(a: AdapterSelection, b: AdapterSelection): boolean {
   return a.length === b.length && a.every((one, i) => one.name === b[i]!.name && one.weight === b[i]!.weight);
 }
 

@@ -12,8 +12,8 @@ export const CUSTOM_ATTRIBUTES = 'x-amzn-sagemaker-custom-attributes';
 /** Header with a name to show for an adapter, which selects none. */
 export const ALIAS_HEADER = 'x-amzn-sagemaker-adapter-alias';
 
-/** Other attributes that choose what answers. */
-const CHOOSING = new Set(['model_name', 'model_version']);
+/** Other attributes that choose what answers, and when. */
+const CHOOSING = new Set(['model_name', 'model_version', 'x-synchronous', 'x-starting-token', 'x-max-items']);
 
 /** The `key=value` parts of {@link CUSTOM_ATTRIBUTES}, trimmed, keys in lower case. */
 export function customAttributes(header: string | undefined): [key: string, value: string][] {

@@ -60,15 +60,19 @@ test('echo: adapters without weights, selected by query, form, header and custom
     ((await management('GET', '')).adapters as { name: string }[]).map(({ name }) => name),
     ['one'],
   );
+  const fetched = async (accepted: Response, query = ''): Promise<Response> => {
+    const answer = await predict(query, { headers: { 'x-starting-token': accepted.headers.get('x-next-token')! } });
+    return answer.status === 202 ? fetched(accepted, query) : answer;
+  };
+  const named = await predict('?adapter=one', { headers: { 'x-synchronous': 'false' } });
+  assert.equal(await text(fetched(named)), 'one-opt-pay');
+  assert.equal(await text(fetched(named, '?adapter=one')), 'one-opt-pay');
+  assert.equal((await fetched(named, '?adapter=two')).status, 400, 'the answer is not from that one');
   assert.equal((await management('DELETE', '/one')).status, 'Adapter one unregistered');
   assert.equal((await predict('?adapter=one')).status, 424);
   assert.equal((await predict('', { headers: { handler: 'registerAdapter' } })).status, 400);
   const later = await predict('', { headers: { 'x-synchronous': 'false' } });
-  const token = later.headers.get('x-next-token')!;
-  let fetched: Response;
-  do fetched = await predict('', { headers: { 'x-starting-token': token } });
-  while (fetched.status === 202);
-  assert.equal(await fetched.text(), 'pay');
+  assert.equal(await text(fetched(later)), 'pay');
   const rpc = await postJson(`${url}/loramux.v1.InferenceService/Predict`, { inputs: [{ text: 'x' }] });
   assert.equal(rpc.status, 501);
   const [model] = (await (await fetch(`${url}/models/echo`)).json()) as { models: { modelName: string }[] }[];

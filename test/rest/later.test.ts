@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AppError } from '../../server/errors.js';
-import { LaterAnswers } from '../../server/rest/later.js';
+import type { Asked } from '../../server/rest/asked.js';
+import { ANSWER_BYTES, LaterAnswers } from '../../server/rest/later.js';
 import { lines, postJson, serve, until } from './http.js';
 import { memoryServices } from './memory-services.js';
 
 const LATER = { 'x-synchronous': 'false' };
+
+/** An answer of the base model, and what it takes besides its pieces. */
+const ASKED: Asked = {
+  model: 'base',
+  owner: 'base',
+  modelField: undefined,
+  from: { by: 'server', count: 1, isList: false, selections: [[]] },
+};
+const OWN_BYTES = ANSWER_BYTES + JSON.stringify(ASKED).length;
 
 /** Fetches until the token is used up; every answer with its status. */
 async function fetchAll(url: string, token: string, items?: number): Promise<{ statuses: number[]; body: string }> {
@@ -86,30 +96,49 @@ test('an answer goes on when the client has left, and ends with the server', asy
 });
 
 test('memory is bounded: the oldest complete answers make room, then new ones are refused', () => {
-  const later = new LaterAnswers({ maxBytes: 10, keepMs: 60_000 });
-  const first = later.open();
+  const later = new LaterAnswers({ maxBytes: 2 * OWN_BYTES + 10, keepMs: 60_000 });
+  const first = later.open(ASKED);
   first.push('12345');
   first.done();
-  const second = later.open();
+  const second = later.open(ASKED);
   second.push('1234567');
   assert.throws(() => later.fetch(first.token, 9), { reason: 'INVALID_REQUEST' });
-  assert.equal(later.bytes, 7);
-  second.push('89012');
+  assert.equal(later.bytes, OWN_BYTES + 7);
+  second.push('x'.repeat(OWN_BYTES + 4));
   assert.equal((second.signal.reason as AppError).reason, 'SLOW_CONSUMER');
-  assert.throws(() => later.open(), { reason: 'QUEUE_FULL' });
+  assert.throws(() => later.open(ASKED), { reason: 'QUEUE_FULL' });
   second.done();
-  assert.deepEqual(later.fetch(second.token, 9).pieces, ['1234567', '89012']);
+  assert.equal(later.fetch(second.token, 9).pieces.length, 2);
   assert.throws(() => later.fetch(`${second.token}.2`, 9), { reason: 'SLOW_CONSUMER' });
-  const third = later.open();
+  const third = later.open(ASKED);
   assert.throws(() => later.fetch(second.token, 9), { reason: 'INVALID_REQUEST' });
   later.close(new AppError('SHUTTING_DOWN', 'over'));
   assert.equal((third.signal.reason as AppError).reason, 'SHUTTING_DOWN');
   assert.equal(later.bytes, 0);
 });
 
+test('answers without a piece are bounded, too: the oldest that failed make room for new ones', () => {
+  const later = new LaterAnswers({ maxBytes: 10 * OWN_BYTES, keepMs: 60_000 });
+  const tokens = Array.from({ length: 50 }, () => {
+    const sink = later.open(ASKED);
+    sink.fail(new AppError('ADAPTER_NOT_REGISTERED', 'no such adapter'));
+    return sink.token;
+  });
+  const kept = tokens.filter((token) => {
+    try {
+      later.fetch(token, 9);
+    } catch (error) {
+      return (error as AppError).reason === 'ADAPTER_NOT_REGISTERED';
+    }
+    return false;
+  });
+  assert.deepEqual(kept, tokens.slice(-10));
+  assert.equal(later.bytes, 10 * OWN_BYTES);
+});
+
 test('a complete answer is forgotten after its time', async () => {
-  const later = new LaterAnswers({ maxBytes: 10, keepMs: 1 });
-  const sink = later.open();
+  const later = new LaterAnswers({ maxBytes: 2 * OWN_BYTES, keepMs: 1 });
+  const sink = later.open(ASKED);
   sink.push('x');
   assert.deepEqual(later.fetch(sink.token, 9).next, `${sink.token}.1`);
   sink.done();
