@@ -154,7 +154,9 @@ export class Input {
     const properties = (name: string) => this.#adapters.filter(([one]) => one === name).map(([, value]) => value);
     const content = this.#content.filter(({ key }) => key === ADAPTER).map(({ value }) => textOf(value, ADAPTER));
     const [first, ...others] = [...properties(IDENTIFIER), ...content, ...properties(ADAPTER)];
-    const other = this.#firstPlaceCounts ? undefined : others.find((one) => one !== first);
+    const other = this.#firstPlaceCounts
+      ? undefined
+      : others.find((one) => one.normalize('NFC') !== first!.normalize('NFC'));
     if (other === undefined) return first;
     const [one, two] = [first!, other].map((name) => (name === '' ? 'the base model' : JSON.stringify(name)));
     throw badContent(

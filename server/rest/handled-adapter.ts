@@ -6,6 +6,7 @@ import { type AdapterPlaces, inOrder } from './adapter-places.js';
 import { isObject } from './body.js';
 import type { Compat } from './compat.js';
 import { invalidField } from './fields.js';
+import { sameName } from './selection.js';
 
 /** An adapter as a request names it; '' = the base model. */
 interface Named {
@@ -34,7 +35,7 @@ export async function handledAdapter(
   for (const { name } of named) {
     const adapter = name === '' ? undefined : await handlers.adapterOf(answering, name);
     if (adapter === undefined) continue;
-    const other = named.find((one) => one.name !== name);
+    const other = named.find((one) => !sameName(one.name, name));
     if (other !== undefined) {
       const what = other.name === '' ? 'the base model' : JSON.stringify(other.name);
       throw new AppError(

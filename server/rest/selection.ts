@@ -102,7 +102,12 @@ function fromWeighted(value: unknown, field: string): AdapterSelection[number] {
 
 /** Whether two selections ask for the same mix. */
 export function sameSelection(a: AdapterSelection, b: AdapterSelection): boolean {
-  return a.length === b.length && a.every((one, i) => one.name === b[i]!.name && one.weight === b[i]!.weight);
+  return a.length === b.length && a.every((one, i) => sameName(one.name, b[i]!.name) && one.weight === b[i]!.weight);
+}
+
+/** Names are compared as adapters are registered: in one form of the characters that Unicode has several for. */
+export function sameName(a: string, b: string): boolean {
+  return a.normalize('NFC') === b.normalize('NFC');
 }
 
 const describe = (selection: AdapterSelection): string => selectionText(selection) || 'the base model';

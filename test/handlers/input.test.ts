@@ -46,6 +46,7 @@ test('places that name adapters must agree, and with --compat djl the first coun
   assert.equal(named([]).getAdapter(), undefined);
   assert.equal(named([[identifier, 'fr']], ['fr', 'fr']).getAdapter(), 'fr');
   assert.equal(named([[identifier, '']]).getAdapter(), '');
+  assert.equal(named([[identifier, 'é']], ['e\u0301']).getAdapter(), 'é', 'two forms of one name');
   for (const [properties, query] of [
     [[[identifier, 'fr']], ['de']],
     [[[identifier, '']], ['de']],

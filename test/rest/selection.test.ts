@@ -99,6 +99,12 @@ test('places that agree are one, places that differ are refused, and none is non
   );
 });
 
+test('one name in two forms of Unicode is one name', () => {
+  const [composed, decomposed] = ['é', 'e\u0301'];
+  const sources = { ...NONE, identifier: composed, query: [decomposed], body: decomposed };
+  assert.deepEqual(selectAdapters(sources, text), [one(composed)]);
+});
+
 test('custom attributes are split and trimmed as the original does', () => {
   assert.equal(customAttribute('trace=abc; adapter = fr ;x', 'adapter'), 'fr');
   assert.equal(customAttribute('Adapter=', 'adapter'), '');
