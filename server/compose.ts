@@ -113,11 +113,12 @@ export async function composeServer(
   const handled = handledServices(
     {
       // Below the workflows, so that none of their calls goes round a handler either.
-      inference: workflowInference(
-        refuseHandled(measured, handlers, managed.defaultName),
-        (name) => workflows.byId(name),
-        managed.defaultName,
-      ),
+      inference: workflowInference({
+        inference: refuseHandled(measured, handlers, managed.defaultName),
+        leases: adapters,
+        find: (name) => workflows.byId(name),
+        defaultName: managed.defaultName,
+      }),
       adapters,
       models: modelService,
       management: manager,

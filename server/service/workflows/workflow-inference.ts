@@ -1,54 +1,66 @@
 /** Answers for workflows: what a workflow comes to, whole or as a stream. */
+import { AppError } from '../../errors.js';
+import type { AdapterLeases } from '../ports.js';
 import type { CallContext, InferenceService, PredictEvent, PredictRequest, PredictResult } from '../types.js';
+import { lateStream } from './late-stream.js';
 import type { Workflow } from './workflow-registry.js';
 import { WorkflowRun } from './workflow-run.js';
 
-/**
- * The same service, which also takes names of workflows as `model`, with or without `/version`.
- * @param find the workflow of a name; undefined = it is a model's name
- * @param defaultName what answers requests that name nothing
- */
-export function workflowInference(
-  inference: InferenceService,
-  find: (name: string) => Workflow | undefined,
-  defaultName: () => string | undefined,
-): InferenceService {
+/** What workflows answer with. */
+export interface WorkflowParts {
+  /** Answers for models. */
+  readonly inference: InferenceService;
+  /** Knows the adapters that a request may name. */
+  readonly leases: AdapterLeases;
+  /** The workflow of a name; undefined = it is a model's name. */
+  find(name: string): Workflow | undefined;
+  /** What answers requests that name nothing. */
+  defaultName(): string | undefined;
+}
+
+/** The same service, which also takes names of workflows as `model`, with or without `/version`. */
+export function workflowInference({ inference, leases, find, defaultName }: WorkflowParts): InferenceService {
   const workflowOf = ({ model }: PredictRequest) => {
     const name = model ?? defaultName();
     return name === undefined ? undefined : find(name);
   };
-  /** Goes through the workflow, and ends what still runs where a part of it fails. */
-  const through = async <T>(
-    workflow: Workflow,
-    request: PredictRequest,
-    call: CallContext,
-    answer: (run: WorkflowRun) => Promise<T>,
-  ): Promise<T> => {
+  /** A run, and what ends all of it. Throws what refuses the request before anything is called. */
+  const begin = async (workflow: Workflow, request: PredictRequest, call: CallContext) => {
     const stop = new AbortController();
     const signal = AbortSignal.any([call.signal, stop.signal]);
-    try {
-      return await answer(new WorkflowRun(inference, workflow, request, { ...call, signal }));
-    } catch (error) {
+    const run = new WorkflowRun(inference, workflow, request, { ...call, signal });
+    if (workflow.plan.order.length > 1) await run.check(leases);
+    return { run, stop, call: { ...call, signal } };
+  };
+  /** Ends what still runs where a part fails. */
+  const whole = <T>(made: Promise<T>, stop: AbortController): Promise<T> =>
+    made.catch((error: unknown) => {
       stop.abort(error);
       throw error;
-    }
-  };
+    });
   return {
     async predict(request, call) {
       const workflow = workflowOf(request);
       if (workflow === undefined) return inference.predict(request, call);
-      return through(workflow, request, call, async (run) => {
-        const last = await run.request();
-        return last === undefined ? run.functionResults() : inference.predict(last, call);
-      });
+      const begun = await begin(workflow, request, call);
+      const answer = async (): Promise<readonly PredictResult[]> => {
+        const last = await begun.run.request();
+        return last === undefined ? begun.run.functionResults() : inference.predict(last, begun.call);
+      };
+      return whole(answer(), begun.stop);
     },
     async stream(request, call) {
       const workflow = workflowOf(request);
       if (workflow === undefined) return inference.stream(request, call);
-      return through(workflow, request, call, async (run) => {
-        const last = await run.request();
-        return last === undefined ? asStream(await run.functionResults()) : inference.stream(last, call);
-      });
+      const begun = await begin(workflow, request, call);
+      const events = async (): Promise<AsyncIterable<PredictEvent>> => {
+        const last = await begun.run.request();
+        return last === undefined ? asStream(await begun.run.functionResults()) : inference.stream(last, begun.call);
+      };
+      const made = whole(events(), begun.stop);
+      // The only call refuses for all of the request; several take their time, and the answer begins with the last.
+      if (workflow.plan.order.length === 1) return made;
+      return lateStream(made, () => begun.stop.abort(new AppError('CANCELED', 'the stream was left')));
     },
   };
 }

@@ -1,5 +1,6 @@
 /** One request on its way through a workflow: every value is computed once, those that do not need each other side by side. */
 import { AppError } from '../../errors.js';
+import type { AdapterLeases } from '../ports.js';
 import { selectionText } from '../selection-text.js';
 import type {
   AdapterSelection,
@@ -34,6 +35,18 @@ export class WorkflowRun {
     this.#request = request;
     this.#call = call;
     this.#chosen = withAdapters(request, workflow.plan.calls.at(-1)!, workflow);
+  }
+
+  /**
+   * Asks for the adapters of the last call, which the request may have named: unknown ones would be told when the calls
+   * before it are done. They are not held, since those calls may need the memory.
+   * @throws AppError as {@link AdapterLeases.acquire}
+   */
+  async check(leases: AdapterLeases): Promise<void> {
+    const { model, adapters, inputs } = this.#chosen;
+    const selections = inputs.map((input) => input.adapters ?? adapters ?? []);
+    if (selections.every((selection) => selection.length === 0)) return;
+    for (const { release } of await leases.acquire(model!, selections, this.#call)) release();
   }
 
   /** The request to the model whose answer is the workflow's; undefined where that is a function's. */
@@ -150,5 +163,5 @@ function withAdapters(request: PredictRequest, call: Call, { info, servedAs }: W
 
 function isOnly(selection: AdapterSelection, name: string): boolean {
   const [one, ...others] = selection;
-  return others.length === 0 && one?.name === name && one.weight === 1;
+  return others.length === 0 && one?.name.normalize('NFC') === name.normalize('NFC') && one.weight === 1;
 }

@@ -1,0 +1,83 @@
+/** Workflows of several steps, on the real server: what is known before the first of them, and who waits for which. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { postJson } from '../rest/http.js';
+import { startServer } from '../rest/served.js';
+
+const DEMO = fileURLToPath(new URL('../../models/demo', import.meta.url));
+
+/** A function that waits until the file `release` is there, and leaves `waiting` while it does; `over` when it is called off. */
+const WAIT = `
+import { existsSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+export async function handle(input, { modelDir, signal }) {
+  const file = (name) => path.join(modelDir, name);
+  signal.addEventListener('abort', () => writeFileSync(file('over'), ''));
+  writeFileSync(file('waiting'), '');
+  while (!existsSync(file('release'))) await new Promise((go) => setTimeout(go, 5));
+  return input.getAsString();
+}`;
+
+async function served(t: TestContext) {
+  const dir = mkdtempSync(path.join(tmpdir(), 'loramux-steps-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  writeFileSync(path.join(dir, 'wait.mjs'), WAIT);
+  const definitions = {
+    held: { models: { m: 'demo' }, functions: { wait: 'wait.mjs' }, workflow: { out: ['m', ['wait', 'in']] } },
+    chain: { models: { m: 'demo' }, workflow: { out: ['m', ['m', 'in']] } },
+  };
+  const files = Object.entries(definitions).flatMap(([name, definition]) => {
+    const file = path.join(dir, `${name}.json`);
+    writeFileSync(file, JSON.stringify({ name, ...definition, models: { m: DEMO } }));
+    return ['--workflow', file];
+  });
+  const url = await startServer(t, ['--log-level', 'error', '--model', `demo=${DEMO}`, ...files]);
+  return { url, file: (name: string) => path.join(dir, name) };
+}
+
+const request = { inputs: 'How is the weather', adapters: 'pirate', parameters: { max_new_tokens: 6 } };
+
+test('an adapter that is not registered is told before the first step, also where only the last would use it', async (t) => {
+  const { url } = await served(t);
+  for (const stream of [false, true]) {
+    const refused = await postJson(`${url}/predictions/chain`, { ...request, adapters: 'pirat', stream });
+    assert.equal(refused.status, 424);
+    assert.match(((await refused.json()) as { message: string }).message, /"pirat" is not registered.*"pirate"/);
+  }
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  assert.doesNotMatch(metrics, /^loramux_generated_tokens_total\{.*\} [1-9]/m, 'nothing was generated');
+  assert.equal((await postJson(`${url}/predictions/chain`, request)).status, 200);
+});
+
+test('a request for a token does not wait for the steps before the last', async (t) => {
+  const { url, file } = await served(t);
+  for (const stream of [false, true]) {
+    const accepted = await postJson(`${url}/predictions/held`, { ...request, stream }, { 'x-synchronous': 'false' });
+    assert.equal(accepted.status, 200);
+    const headers = { 'x-starting-token': accepted.headers.get('x-next-token')! };
+    const fetched = () => fetch(`${url}/predictions/held`, { method: 'POST', headers });
+    while (!existsSync(file('waiting'))) await sleep(5);
+    assert.equal((await fetched()).status, 202);
+    writeFileSync(file('release'), '');
+    while ((await fetched()).headers.has('x-next-token')) await sleep(5);
+    const sync = await postJson(`${url}/predictions/demo`, { ...request, stream });
+    assert.equal(await (await fetched()).text(), await sync.text());
+    for (const name of ['waiting', 'release']) rmSync(file(name));
+  }
+});
+
+test('a client that leaves its stream in an earlier step ends that step', async (t) => {
+  const { url, file } = await served(t);
+  const left = new AbortController();
+  const body = JSON.stringify({ ...request, stream: true });
+  const asked = fetch(`${url}/predictions/held`, { method: 'POST', body, signal: left.signal });
+  while (!existsSync(file('waiting'))) await sleep(5);
+  left.abort();
+  await assert.rejects(asked, { name: 'AbortError' });
+  while (!existsSync(file('over'))) await sleep(5);
+});
