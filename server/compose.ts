@@ -89,6 +89,9 @@ export async function composeServer(
       const last = calls.at(-1);
       return last && { model: last.model, adapter: plan!.order.length === 1 ? last.adapter : undefined };
     },
+    workflowVersion: (name, version) => {
+      if (workflows.has(name)) workflows.get(name, version);
+    },
   });
   const metrics = new Metrics({ models: () => [...models.values()], adapters });
   const inference = createInferenceService({

@@ -1,7 +1,7 @@
 /** Models and workflows in DJL Serving's form, in which a model is a workflow of one model. */
 import { pathToFileURL } from 'node:url';
-import { AppError } from '../errors.js';
 import type { ModelStatus } from '../service/management.js';
+import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
 import type { WorkflowInfo } from '../service/workflows/types.js';
 
@@ -32,7 +32,7 @@ export function describeEndpoint(services: Services, name: string, version: stri
     }));
   }
   const model = services.management.get(name);
-  if (version !== undefined) throw noVersion(name, version);
+  if (version !== undefined) throw modelHasNoVersion(name, version);
   return [{ workflowName: name, models: [modelJson(model)] }];
 }
 
@@ -44,13 +44,6 @@ export function workflowsOf(
 ): readonly WorkflowInfo[] | undefined {
   if (!services.workflows.list().some((workflow) => workflow.name === name)) return undefined;
   return services.workflows.get(name, version);
-}
-
-/** Only workflows have versions. */
-export function noVersion(name: string, version: string): AppError {
-  return new AppError('MODEL_NOT_FOUND', `model ${name} has no version ${version}; leave the version out`, {
-    metadata: { model: name, version },
-  });
 }
 
 function urlOf({ info, url, origin }: ModelStatus): string {

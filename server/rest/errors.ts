@@ -21,7 +21,8 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
 
 /** Body of an error answer. */
 function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
-  const modelMissing = error.reason === 'MODEL_NOT_FOUND' && surface === 'inference';
+  // A workflow is a model to the original.
+  const modelMissing = /^(MODEL|WORKFLOW)_NOT_FOUND$/.test(error.reason) && surface === 'inference';
   return {
     code: statusOf(error),
     type: modelMissing ? 'ModelNotFoundException' : (TYPES[error.reason] ?? 'BadRequestException'),

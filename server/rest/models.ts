@@ -2,9 +2,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { ModelStatus, RegisterModelRequest } from '../service/management.js';
+import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
 import { callContext } from './call-context.js';
-import { describeEndpoint, modelLine, noVersion, workflowsOf } from './endpoints.js';
+import { describeEndpoint, modelLine, workflowsOf } from './endpoints.js';
 import { invalidField } from './fields.js';
 import { tellIgnored } from './ignored.js';
 import { ManagementParameters } from './management-parameters.js';
@@ -90,7 +91,7 @@ async function unregister(services: Services, request: FastifyRequest, reply: Fa
     await services.workflows.unregister(name, version, callContext(request, reply));
   } else {
     services.management.get(name);
-    if (version !== undefined) throw noVersion(name, version);
+    if (version !== undefined) throw modelHasNoVersion(name, version);
     await services.management.unregister(name, callContext(request, reply), { wait });
     if (!wait) reply.code(202);
   }
@@ -104,7 +105,7 @@ async function scale(services: Services, request: FastifyRequest): Promise<objec
   const [min0, max0] = [workers(parameters, 'min_worker') ?? 1, workers(parameters, 'max_worker') ?? 1];
   if (min0 > max0) throw invalidField('min_worker', `must not be above max_worker, ${max0}`);
   const found = workflowsOf(services, name, version)?.flatMap(({ models }) => models.map(({ served }) => served));
-  if (found === undefined && version !== undefined) throw noVersion(name, version);
+  if (found === undefined && version !== undefined) throw modelHasNoVersion(name, version);
   for (const model of (found ?? [name]).map((one) => services.management.get(one))) requireReady(model);
   if (max0 === 0) throw invalidField('max_worker', 'must be at least 1; unregister the model to free its memory');
   return { status: `Workflow "${name}" worker scaled. New worker configuration: min workers: 1, max workers: 1` };

@@ -31,6 +31,13 @@ export function modelNotFound(name: string, known: Iterable<string>): AppError {
   });
 }
 
+/** MODEL_NOT_FOUND, of a version: only workflows have some. */
+export function modelHasNoVersion(name: string, version: string): AppError {
+  return new AppError('MODEL_NOT_FOUND', `model ${name} has no version ${version}; leave the version out`, {
+    metadata: { model: name, version },
+  });
+}
+
 /** MODEL_NOT_FOUND, of a model that was there when the request came. */
 export function modelGone(model: string): AppError {
   return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(model)} was unregistered meanwhile`, {

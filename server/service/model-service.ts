@@ -1,6 +1,7 @@
 import { nearNames } from '../adapters/adapter-names.js';
 import { takesRows } from '../engine/engine.js';
 import { AppError } from '../errors.js';
+import { modelHasNoVersion } from './model-refusals.js';
 import type { LoadedModel } from './ports.js';
 import type { ModelInfo, ModelService } from './types.js';
 
@@ -14,6 +15,8 @@ export interface ModelServiceOptions {
   readonly workflowCall?:
     | ((name: string) => { readonly model: string; readonly adapter?: string | undefined } | undefined)
     | undefined;
+  /** Throws WORKFLOW_NOT_FOUND where a workflow has the name, and not that version. */
+  readonly workflowVersion?: ((name: string, version: string) => void) | undefined;
 }
 
 /** The {@link ModelService} over the loaded models; an engine that takes no rows makes its model not ready. */
@@ -32,6 +35,12 @@ export function createModelService(
   const only = () => (models.size === 1 ? models.keys().next().value : undefined);
   const defaultName = options.defaultName ?? only;
 
+  /** No name of a model or workflow has a "/": what follows it is a version. */
+  const requireVersion = (name: string, version: string): void => {
+    options.workflowVersion?.(name, version);
+    if (models.has(name)) throw modelHasNoVersion(name, version);
+  };
+
   const resolve = (name: string | undefined): ModelInfo => {
     if (name === undefined) {
       const named = defaultName();
@@ -47,6 +56,8 @@ export function createModelService(
       return { ...live(model), name, answeredBy: answering!.model, answeredWith: answering!.adapter };
     const waiting = options.notReady?.(name);
     if (waiting !== undefined) throw waiting;
+    const at = name.indexOf('/');
+    if (at > 0) requireVersion(name.slice(0, at), name.slice(at + 1));
     const near = nearNames(name, models.keys());
     const hint =
       near.length > 0 ? `; near names: ${near.join(', ')}` : `; served models: ${[...models.keys()].join(', ')}`;

@@ -1,4 +1,4 @@
-/** Workflows of several steps, on the real server: what is known before the first of them, and who waits for which. */
+/** What requests to workflows are told before the first step, and which steps they wait for, on the real server. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -80,4 +80,20 @@ test('a client that leaves its stream in an earlier step ends that step', async 
   left.abort();
   await assert.rejects(asked, { name: 'AbortError' });
   while (!existsSync(file('over'))) await sleep(5);
+});
+
+test('a version that a workflow or a model does not have is told as that', async (t) => {
+  const { url } = await served(t);
+  for (const [path, reason, message] of [
+    ['/predictions/chain/9', 'WORKFLOW_NOT_FOUND', 'no workflow "chain" has version "9"; versions: none'],
+    ['/invocations?model_name=chain&model_version=9', 'WORKFLOW_NOT_FOUND', 'no workflow "chain" has version "9"; .*'],
+    ['/predictions/demo/9', 'MODEL_NOT_FOUND', 'model demo has no version 9; leave the version out'],
+    ['/predictions/chian', 'MODEL_NOT_FOUND', 'model "chian" is not served; .*'],
+  ] as const) {
+    const refused = await postJson(url + path, request);
+    assert.equal(refused.status, 404);
+    const told = (await refused.json()) as { type: string; reason: string; message: string };
+    assert.deepEqual([told.type, told.reason], ['ModelNotFoundException', reason]);
+    assert.match(told.message, new RegExp(`^${message}$`));
+  }
 });
