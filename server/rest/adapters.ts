@@ -1,6 +1,6 @@
 /** Adapter management: `/models/{model}/adapters...` and, where one model is served, `/adapters...`. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { ALIAS_HEADER } from '../service/adapter-names.js';
+import { ALIAS_HEADER, isWeight } from '../service/adapter-names.js';
 import type { AdapterInfo, CreateAdapterRequest, ModelInfo, Services } from '../service/types.js';
 import { adapterJson, eventJson } from './adapter-json.js';
 import { adapterModel } from './adapter-model.js';
@@ -8,7 +8,6 @@ import { watchAdapters } from './adapter-watch.js';
 import { callContext } from './call-context.js';
 import { invalidField } from './fields.js';
 import { header } from './headers.js';
-import { isWeight } from './ignored.js';
 import { ManagementParameters } from './management-parameters.js';
 import { pageFrom, pageLimit } from './pages.js';
 import { booleanText, singleValues } from './query.js';

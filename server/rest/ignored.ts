@@ -6,6 +6,7 @@ import {
   CUSTOM_ATTRIBUTES,
   customAttributes,
   IDENTIFIER_HEADER,
+  isWeight,
   looksLikeAdapter,
   otherAttributes,
 } from '../service/adapter-names.js';
@@ -60,15 +61,18 @@ export function refuseAdapterNames(
 const WHOLE = new Set(['adapters', 'logit_bias', 'metadata']);
 
 /**
- * Names one level down in the objects of a body, and in those of its parameters, with their place: `options.adapter`. Nothing
- * reads an adapter there.
+ * Names one level down in the objects of a body, alone or in lists, and in those of its parameters, with their place:
+ * `options.adapter`, `options[0].adapter`. Nothing reads an adapter there.
  */
 export function innerNames(body: Record<string, unknown>): string[] {
   const { parameters } = body;
+  const namesIn = (value: unknown, place: string): string[] =>
+    isObject(value) ? Object.keys(value).map((name) => `${place}.${name}`) : [];
   const inside = (fields: Record<string, unknown>): string[] =>
-    Object.entries(fields).flatMap(([field, value]) =>
-      isObject(value) && !WHOLE.has(field) ? Object.keys(value).map((name) => `${field}.${name}`) : [],
-    );
+    Object.entries(fields).flatMap(([field, value]) => {
+      if (WHOLE.has(field)) return [];
+      return Array.isArray(value) ? value.flatMap((one, at) => namesIn(one, `${field}[${at}]`)) : namesIn(value, field);
+    });
   return [...inside(body), ...(isObject(parameters) ? inside(parameters).map((name) => `parameters.${name}`) : [])];
 }
 
@@ -128,11 +132,6 @@ export function refuseWeights(names: readonly string[]): void {
     found,
     'is not read here; a weight stands with its adapter: {"adapters": [{"name": "a", "weight": 0.5}]}',
   );
-}
-
-/** Whether a name gives the weight of adapters, to other servers or in a slip. */
-export function isWeight(name: string): boolean {
-  return /^weights?$/i.test(name);
 }
 
 /** Tells names that were not used; nothing is told where there are none. */

@@ -15,6 +15,11 @@ export const ALIAS_HEADER = 'x-amzn-sagemaker-adapter-alias';
 /** Other attributes that choose what answers, and when. */
 const CHOOSING = new Set(['model_name', 'model_version', 'x-synchronous', 'x-starting-token', 'x-max-items']);
 
+/** Whether a name gives the weight of adapters, to other servers or in a slip. */
+export function isWeight(name: string): boolean {
+  return /^weights?$/i.test(name);
+}
+
 /** The `key=value` parts of {@link CUSTOM_ATTRIBUTES}, trimmed, keys in lower case. */
 export function customAttributes(header: string | undefined): [key: string, value: string][] {
   const parts = (header ?? '').split(';').flatMap(withoutJoints);

@@ -180,6 +180,8 @@ test('no misplaced name of an adapter is answered by the base model in silence',
     ),
     ['', { inputs, options: { adapter: 'one' } }],
     ['', { inputs, parameters: { extra: { lora_name: 'one' } } }],
+    ['', { inputs, options: [{ colour: 'red' }, { adapter: 'one' }] }],
+    ['', { inputs, parameters: { requests: [{ lora_name: 'one' }] } }],
     ['', { prompt: inputs, parameters: { adapters: 'one' } }],
     ['', { messages: [{ role: 'user', content: [{ type: 'text', text: inputs, adapter: 'one' }] }] }],
     ['', { messages: [{ role: 'user', content: inputs }], extra_body: { adapters: 'one' } }],
@@ -201,6 +203,9 @@ test('no misplaced name of an adapter is answered by the base model in silence',
     const asked = await postJson(`${url}/invocations`, { inputs, [name]: 'one' }, { [name]: 'one' });
     assert.equal(asked.status, 200, name);
   }
+  const tools = [{ type: 'function', function: { name: 'f', parameters: { properties: { adapter: {} } } } }];
+  const chat = { messages: [{ role: 'user', content: 'x' }], tools };
+  assert.equal((await postJson(`${url}/invocations`, chat)).status, 200, 'what a tool takes is no choice');
   const shown = { 'X-Amzn-SageMaker-Adapter-Alias': 'Pretty' };
   assert.equal((await postJson(`${url}/invocations`, { inputs, adapters: 'one' }, shown)).status, 200);
 });

@@ -47,6 +47,8 @@ describe('a definition', () => {
       [model({ options: { adapter: 'a' } }), 'models.m.options.adapter'],
       [model({ options: { merge: 'a' } }), 'models.m.options.merge'],
       [adapter({ weight: 0.5 }), 'configs.adapters.a.weight'],
+      [adapter({ options: { weight: 0.5 } }), 'configs.adapters.a.options.weight'],
+      [adapter({ options: { Weights: '0.5' } }), 'configs.adapters.a.options.Weights'],
     ] as const) {
       const message = refused(JSON.stringify(value, null, 1));
       assert.ok(message.includes(`${place} (line `) && message.includes('would choose what answers'), message);

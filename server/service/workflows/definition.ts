@@ -1,6 +1,6 @@
 /** A workflow's definition: what its fields mean. Everything wrong with it is told with its place. */
 import { isAbsolute, resolve } from 'node:path';
-import { looksLikeAdapter } from '../adapter-names.js';
+import { isWeight, looksLikeAdapter } from '../adapter-names.js';
 import type { ModelOverrides } from '../management.js';
 import { BUILT_IN, compileCalls, type Plan } from './calls.js';
 import { type Fail, type Fields, isObject, type Path, readDocument } from './document.js';
@@ -60,7 +60,7 @@ export function parseDefinition(text: string, origin: string, dir?: string): Wor
     const key = String(path.at(-1));
     // `options.max_lora_rank` and its like are settings of the original's engines.
     const isAdapter = path.at(-2) === 'options' ? /adapter|^merge$/i.test(key) : looksLikeAdapter(key);
-    if (isAdapter || key === 'weight') {
+    if (isAdapter || isWeight(key)) {
       fail(
         path,
         'would choose what answers, and nothing reads it; adapters are named by configs.adapters and their calls',
@@ -206,6 +206,8 @@ function adapterAt(
     if (!['string', 'number', 'boolean'].includes(typeof option)) {
       fail([...path, 'options', key], 'must be a text, a number or a boolean');
     }
+    // Kept as an option it would change nothing, and the adapter be applied as a whole.
+    if (isWeight(key)) ignore([...path, 'options', key]);
   });
   const flag = (given: unknown, key: string, fallback: boolean): boolean => {
     if (given === undefined) return fallback;
