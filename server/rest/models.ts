@@ -36,7 +36,7 @@ const MAX_COUNT = 10_000_000;
 export function addModelRoutes(app: FastifyInstance, services: Services, draining: () => boolean): void {
   addRoute(app, '/models', 'management', {
     GET: async (request) => {
-      const { items, nextPageToken } = pageOf(request, services.management.list());
+      const { items, nextPageToken } = pageOf(request, services.management.list(), ({ name }) => [name, '']);
       return { ...nextPageToken, models: items.map(modelLine) };
     },
     POST: (request, reply) => register(services, request, reply),

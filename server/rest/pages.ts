@@ -1,6 +1,7 @@
 /** Pages of lists: `limit` and `next_page_token`, as DJL Serving has them. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { pageOf as pageByName } from '../service/name-page.js';
 import { invalidField } from './fields.js';
 import { integerText, singleValues } from './query.js';
 
@@ -18,20 +19,27 @@ export async function pageFrom<T>(page: Promise<T>): Promise<T> {
   try {
     return await page;
   } catch (error) {
-    const refused = error instanceof AppError && error.violations.find(({ field }) => field === 'page_token');
-    throw refused ? invalidField('next_page_token', refused.description) : error;
+    throw asInQuery(error);
   }
 }
 
-/** The page of a list that is sorted by name; the token is where the next page begins. */
+/** The page of a list that a request asks for, sorted by names, which tell where the next one begins. */
 export function pageOf<T>(
   request: FastifyRequest,
   all: readonly T[],
+  keyOf: (item: T) => readonly [name: string, version: string],
 ): { items: readonly T[]; nextPageToken: { nextPageToken?: string } } {
   const query = singleValues(request);
-  const token = query.next_page_token;
-  if (token && !/^\d{1,9}$/.test(token)) throw invalidField('next_page_token', 'is no token of this list');
-  const start = Number(token ?? 0);
-  const end = start + pageLimit(query.limit);
-  return { items: all.slice(start, end), nextPageToken: end < all.length ? { nextPageToken: String(end) } : {} };
+  const limit = pageLimit(query.limit);
+  try {
+    const { items, nextPageToken } = pageByName(all, keyOf, limit, query.next_page_token);
+    return { items, nextPageToken: nextPageToken === '' ? {} : { nextPageToken } };
+  } catch (error) {
+    throw asInQuery(error);
+  }
+}
+
+function asInQuery(error: unknown): unknown {
+  const refused = error instanceof AppError && error.violations.find(({ field }) => field === 'page_token');
+  return refused ? invalidField('next_page_token', refused.description) : error;
 }

@@ -18,8 +18,7 @@ export function addWorkflowRoutes(app: FastifyInstance, services: Services): voi
       // A model is a workflow of one model.
       const direct = services.management.list().filter((model) => model.direct);
       const all = [...services.workflows.list(), ...direct.map(({ name }) => ({ name, version: '' }))];
-      const sorted = all.sort((a, b) => (`${a.name}\0${a.version}` < `${b.name}\0${b.version}` ? -1 : 1));
-      const { items, nextPageToken } = pageOf(request, sorted);
+      const { items, nextPageToken } = pageOf(request, all, ({ name, version }) => [name, version]);
       return { ...nextPageToken, workflows: items.map(workflowLine) };
     },
     POST: (request, reply) => register(services, request, reply),

@@ -54,6 +54,26 @@ describe('workflows', () => {
     while (!none.test(await (await fetch(`${url}/metrics`)).text())) await sleep(20);
   });
 
+  test('go while they are listed, and no other is passed over or told twice', async (t) => {
+    const url = await startServer(t, FLAGS);
+    for (const name of ['a', 'b', 'c', 'd']) {
+      const definition = { name, models: { m: MODEL }, workflow: { out: ['m', 'in'] } };
+      assert.equal((await ask(`${url}/workflows`, 'POST', definition)).status, 200);
+    }
+    const page = async (token: string) => {
+      const { json } = await ask(`${url}/workflows?limit=2&next_page_token=${token}`);
+      const names = (json.workflows as { workflowName: string }[]).map(({ workflowName }) => workflowName);
+      return { names, next: json.nextPageToken as string };
+    };
+    const first = await page('');
+    assert.deepEqual(first.names, ['a', 'b']);
+    assert.equal((await ask(`${url}/workflows/a`, 'DELETE')).status, 200);
+    const second = await page(first.next);
+    // The model of the start stands among them.
+    assert.deepEqual(second.names, ['base', 'c']);
+    assert.deepEqual(await page(second.next), { names: ['d'], next: undefined });
+  });
+
   test('answer step by step, whole and as a stream', async (t) => {
     const url = await startServer(t, FLAGS);
     const definition = {

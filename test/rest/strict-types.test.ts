@@ -58,7 +58,7 @@ test('bodies of management calls have JSON types, and queries have texts', async
     ['POST', '/workflows?url=/w.json', { name: 'w' }, /^a workflow is told by the query or by the body, not by both$/],
     ['GET', '/adapters?limit=1.5', undefined, /^limit must be a whole number, not "1\.5"$/],
     ['GET', '/models?limit=x', undefined, /^limit must be a whole number, not "x"$/],
-    ['GET', '/models?next_page_token=x', undefined, /^next_page_token is no token of this list$/],
+    ['GET', '/models?next_page_token=x', undefined, /^next_page_token is not one that this server gave out$/],
     ['GET', '/adapters?next_page_token=x', undefined, /^next_page_token is not one that this server gave out$/],
     ['GET', '/adapter-events?next_page_token=x', undefined, /^next_page_token is not one that this server gave out$/],
     ['GET', '/workflows?limit=', undefined, /^limit must be a whole number, not ""$/],
