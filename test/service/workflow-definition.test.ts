@@ -196,5 +196,6 @@ describe('the template adapter', () => {
       await assert.rejects(read({ [field]: 'x' }), (error: AppError) => error.violations[0]?.field === field, field);
     }
     await assert.rejects(read({ version: 'a b' }), (error: AppError) => error.reason === 'WORKFLOW_INVALID');
+    await assert.rejects(read({ Pin: 'true' }), /options\.Pin .*is spelt pin/);
   });
 });

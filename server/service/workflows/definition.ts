@@ -208,6 +208,9 @@ function adapterAt(
     }
     // Kept as an option it would change nothing, and the adapter be applied as a whole.
     if (isWeight(key)) ignore([...path, 'options', key]);
+    // So would one of these in another spelling.
+    const meant = ['pin', 'preload'].find((known) => known === key.toLowerCase() && known !== key);
+    if (meant !== undefined) fail([...path, 'options', key], `is spelt ${meant}`);
   });
   const flag = (given: unknown, key: string, fallback: boolean): boolean => {
     if (given === undefined) return fallback;
