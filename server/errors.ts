@@ -42,7 +42,12 @@ export const ERRORS = {
     false,
     'The request breaks a rule of the schema; the message names the field.',
   ),
-  CONFLICTING_ADAPTERS: spec('invalid_argument', 400, false, 'Two places of one request, or a fetch and the request of its answer, name different adapters.'),
+  CONFLICTING_ADAPTERS: spec(
+    'invalid_argument',
+    400,
+    false,
+    'Two places of one request, or a fetch and the request of its answer, name different adapters.',
+  ),
   ADAPTER_NOT_MIXABLE: spec(
     'invalid_argument',
     400,
