@@ -1,4 +1,7 @@
-/** Pages of a listing sorted by name. The token is the last name shown, so inserts and deletes do not shift pages. */
+/**
+ * Pages of a listing sorted by name. The token is the last name shown, so inserts and deletes do not shift pages. A decimal
+ * number is taken, too: where the page begins, as clients of DJL Serving write tokens of their own.
+ */
 import { AppError } from '../errors.js';
 
 const DEFAULT_SIZE = 100;
@@ -40,11 +43,13 @@ export function pageOf<T>(
 ): { readonly items: readonly T[]; readonly nextPageToken: string } {
   if (!Number.isInteger(pageSize) || pageSize < 0) throw fault('page_size', 'must be an integer >= 0');
   const size = Math.min(pageSize === 0 ? DEFAULT_SIZE : pageSize, MAX_SIZE);
-  const after = pageToken === '' ? undefined : decode(pageToken);
+  const start = /^\d{1,9}$/.test(pageToken) ? Number(pageToken) : undefined;
+  const after = pageToken === '' || start !== undefined ? undefined : decode(pageToken);
   const rest = [...items]
     .map((item) => ({ item, key: keyOf(item) }))
     .filter(({ key }) => after === undefined || compare(key, after) > 0)
-    .sort((a, b) => compare(a.key, b.key));
+    .sort((a, b) => compare(a.key, b.key))
+    .slice(start);
   const shown = rest.slice(0, size);
   const more = rest.length > shown.length && shown.length > 0;
   return {

@@ -72,6 +72,10 @@ describe('workflows', () => {
     // The model of the start stands among them.
     assert.deepEqual(second.names, ['base', 'c']);
     assert.deepEqual(await page(second.next), { names: ['d'], next: undefined });
+    // Tokens that clients of the original write themselves: the first place, another, and one behind the end.
+    assert.deepEqual((await page('0')).names, ['b', 'base']);
+    assert.deepEqual(await page('2'), { names: ['c', 'd'], next: undefined });
+    assert.deepEqual(await page('99'), { names: [], next: undefined });
   });
 
   test('answer step by step, whole and as a stream', async (t) => {
