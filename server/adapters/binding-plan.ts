@@ -35,6 +35,9 @@ export interface BindingPlan {
   readonly tokens: ReadonlyMap<string, readonly number[]>;
 }
 
+/** Why a module is adapted that the config does not name. */
+const WHY_TIED = 'the other end of the tied table: with ensure_weight_tying PEFT writes both';
+
 /** "file: tensor name" for messages. */
 export function tensorLabel(tensor: AdapterTensor): string {
   return `${tensor.label}: tensor ${JSON.stringify(tensor.name)}`;
@@ -148,7 +151,9 @@ export function planBinding(
   for (const module of base.modules.values()) {
     if (headless && module.name === base.headModule) continue;
     for (const use of requiredUses(module, plan)) {
-      if (!taken.has(`${module.name} ${use}`)) faults.add(`${file}: there is no ${use} for ${module.name}`);
+      if (taken.has(`${module.name} ${use}`)) continue;
+      const tied = promised.tied.has(module.name) ? `, ${WHY_TIED}` : '';
+      faults.add(`${file}: there is no ${use} for ${module.name}${tied}`);
     }
   }
   requireNewRows(served, plan, taken, file!, faults);

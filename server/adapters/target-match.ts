@@ -28,6 +28,8 @@ export interface Promised {
   readonly lora: ReadonlyMap<string, { readonly rank: number; readonly scaling: number }>;
   /** Modules whose weights are in the file as a whole (modules_to_save). */
   readonly saved: ReadonlySet<string>;
+  /** Modules that are adapted only because the config ties them to the one that it names (ensure_weight_tying). */
+  readonly tied: ReadonlySet<string>;
   /** Remarks: names that match nothing in this base. */
   readonly warnings: readonly string[];
 }
@@ -214,9 +216,11 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, headless:
     lora.set(name, sizesOf(name));
   }
   // Without a head there is no table with two ends.
-  const tied = headless ? undefined : tiedAdaptation(config, base, isTarget);
-  for (const name of tied === undefined ? [] : [base.embeddingModule, base.headModule]) {
-    if (tied === 'lora') lora.set(name, sizesOf(name));
+  const how = headless ? undefined : tiedAdaptation(config, base, isTarget);
+  const tied = new Set<string>();
+  for (const name of how === undefined ? [] : [base.embeddingModule, base.headModule]) {
+    if (!(how === 'lora' ? lora : saved).has(name)) tied.add(name);
+    if (how === 'lora') lora.set(name, sizesOf(name));
     else {
       saved.add(name);
       lora.delete(name);
@@ -226,5 +230,5 @@ export function promisedModules(config: PeftConfig, base: AdapterBase, headless:
   if (Array.isArray(config.targetModules)) {
     warnings.push(...unmatched(config.targetModules, (one) => endsWithAny([one]), base, 'target_modules'));
   }
-  return { lora, saved, warnings };
+  return { lora, saved, tied, warnings };
 }

@@ -9,7 +9,7 @@ import { SpareFiles } from './spare-files.js';
 /** How long the templates of someone may take. */
 export interface TemplateBound {
   /** Whose they are, for messages. */
-  readonly whose: string;
+  readonly owner: 'model' | 'adapter';
   /** Most time that reading or rendering one takes, in milliseconds. */
   readonly ms: number;
   /** What a long chat has in addition, for every million characters; absent = nothing. */
@@ -17,9 +17,9 @@ export interface TemplateBound {
 }
 
 /** Of a model, which the operator chose: ten times what a chat takes, however long, as machines are busy. */
-export const OF_MODEL: TemplateBound = { whose: "the model's", ms: 5000, msPerMillion: 15_000 };
+export const OF_MODEL: TemplateBound = { owner: 'model', ms: 5000, msPerMillion: 15_000 };
 /** Of an adapter, which strangers bring: a thousand times what a usual chat takes. */
-export const OF_ADAPTER: TemplateBound = { whose: "the adapter's", ms: 500 };
+export const OF_ADAPTER: TemplateBound = { owner: 'adapter', ms: 500 };
 
 /**
  * Node watches the time from an event loop of its own, which takes four or five descriptors; where they are not there it
@@ -38,7 +38,7 @@ const context = createContext(room);
  * @param characters of the chat that is rendered
  * @throws AppError CHAT_TEMPLATE_FAILED once the time is over
  */
-export function within<T>({ whose, ms, msPerMillion = 0 }: TemplateBound, work: () => T, characters = 0): T {
+export function within<T>({ owner, ms, msPerMillion = 0 }: TemplateBound, work: () => T, characters = 0): T {
   if (running) return work();
   const timeout = Math.ceil(ms + (msPerMillion * characters) / 1e6);
   room.work = work;
@@ -47,7 +47,7 @@ export function within<T>({ whose, ms, msPerMillion = 0 }: TemplateBound, work: 
     return spare.lend(() => CALL.runInContext(context, { timeout })) as T;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw thrown;
-    throw new AppError('CHAT_TEMPLATE_FAILED', `${whose} chat template takes more than ${timeout} ms`);
+    throw new AppError('CHAT_TEMPLATE_FAILED', `the ${owner}'s chat template takes more than ${timeout} ms`);
   } finally {
     running = false;
   }

@@ -8,7 +8,7 @@ export interface ChatMessage {
 export interface ChatTemplate {
   /** False for models without a template; `render` then throws CHAT_TEMPLATE_FAILED. */
   readonly available: boolean;
-  /** Names of the templates of a model that has several; empty where it has one, or none. */
+  /** Names of its templates; a single one without a name is `default`. */
   readonly names: readonly string[];
   /** Special tokens by their names, as templates see them: `bos_token`, `eos_token`, ... */
   readonly specialTokens: Readonly<Record<string, string>>;

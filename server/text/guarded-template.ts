@@ -2,7 +2,7 @@
 import { AppError } from '../errors.js';
 import { OF_ADAPTER, within } from './bounded-template.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
-import { makeChatTemplate } from './jinja-template.js';
+import { makeChatTemplate, quoted } from './jinja-template.js';
 
 /** Longest rendered text, in characters. */
 const MAX_TEXT = 16 * 1024 * 1024;
@@ -39,15 +39,19 @@ class AdapterTemplates implements ChatTemplate {
     this.names = [...new Set([...this.#own, ...model.names])];
     // All of them together, as there may be many.
     this.#templates = within(OF_ADAPTER, () =>
-      makeChatTemplate([...own], specialTokens, "the adapter's folder", OF_ADAPTER),
+      makeChatTemplate([...own], specialTokens, 'its folder', OF_ADAPTER),
     );
   }
 
   /** A template that only the model has is the model's; without a name the adapter's default, or its only one. */
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, name?: string): string {
-    if (name !== undefined && !this.#own.has(name)) return this.#model.render(messages, addGenerationPrompt, name);
+    if (name !== undefined && !this.#own.has(name)) {
+      if (this.#model.names.includes(name)) return this.#model.render(messages, addGenerationPrompt, name);
+      const none = `neither the adapter nor the model has a chat template ${JSON.stringify(name)}`;
+      throw new AppError('CHAT_TEMPLATE_FAILED', `${none}; there is ${quoted(this.names)}`);
+    }
     const text = this.#templates.render(messages, addGenerationPrompt, name);
     if (text.length <= MAX_TEXT) return text;
-    throw new AppError('CHAT_TEMPLATE_FAILED', `the adapter's chat template makes ${text.length} characters`);
+    throw new AppError('CHAT_TEMPLATE_FAILED', `the adapter's chat template makes ${text.length} characters; the most is ${MAX_TEXT}`);
   }
 }

@@ -40,6 +40,9 @@ export async function loadChatTemplate(model: string | TextFiles): Promise<ChatT
   );
 }
 
+/** Names of templates, for messages. */
+export const quoted = (names: readonly string[]): string => names.map((one) => JSON.stringify(one)).join(', ');
+
 /** Named templates in files of their own, as transformers saves several. */
 async function readMore(files: TextFiles): Promise<{ name: string; template: string }[]> {
   const names = await files.list(MORE_TEMPLATES);
@@ -102,7 +105,7 @@ class JinjaTemplates implements ChatTemplate {
   ) {
     this.#bound = bound;
     this.specialTokens = specialTokens;
-    this.names = sources.size > 1 ? [...sources.keys()] : [];
+    this.names = [...sources.keys()];
     for (const [name, source] of sources) {
       try {
         this.#templates.set(
@@ -110,8 +113,9 @@ class JinjaTemplates implements ChatTemplate {
           within(bound, () => new Template(source)),
         );
       } catch (cause) {
-        const which = sources.size > 1 ? `chat template ${JSON.stringify(name)}` : 'chat template';
-        this.#templates.set(name, `the ${which} in ${place} cannot be read: ${(cause as Error).message}`);
+        const which = sources.size > 1 ? ` ${JSON.stringify(name)}` : '';
+        const why = (cause as Error).message;
+        this.#templates.set(name, `the ${bound.owner}'s chat template${which} in ${place} cannot be read: ${why}`);
       }
     }
   }
@@ -136,22 +140,22 @@ class JinjaTemplates implements ChatTemplate {
         documents: null,
       });
     } catch (cause) {
-      throw new AppError('CHAT_TEMPLATE_FAILED', `the chat template says: ${(cause as Error).message}`, { cause });
+      throw new AppError('CHAT_TEMPLATE_FAILED', `the ${this.#bound.owner}'s chat template says: ${(cause as Error).message}`, { cause });
     }
   }
 
   #find(name: string | undefined): Template {
-    const known = [...this.#templates.keys()];
+    const { owner } = this.#bound;
+    const { names: known } = this;
     if (known.length === 0) {
-      throw new AppError('CHAT_TEMPLATE_FAILED', 'the model has no chat template; send text or token ids instead');
+      throw new AppError('CHAT_TEMPLATE_FAILED', `the ${owner} has no chat template; send text or token ids instead`);
     }
     const found = this.#templates.get(name ?? (known.length === 1 ? known[0]! : DEFAULT));
     if (found instanceof Template) return found;
-    const names = known.map((one) => JSON.stringify(one)).join(', ');
     const none =
       name === undefined
-        ? `the model has several chat templates and none is named "default"; name one of ${names}`
-        : `the model has no chat template ${JSON.stringify(name)}; it has ${names}`;
+        ? `the ${owner} has several chat templates and none is named "default"; name one of ${quoted(known)}`
+        : `the ${owner} has no chat template ${JSON.stringify(name)}; it has ${quoted(known)}`;
     throw new AppError('CHAT_TEMPLATE_FAILED', found ?? none);
   }
 }

@@ -185,7 +185,17 @@ describe('binding', () => {
     const other = { ...tensors, [head]: { shape: [vocab, 2], values: tensors[head].values.map((value) => value + 1) } };
     await refused({ config, tensors: other }, 'ADAPTER_INVALID', /low-rank matrices of .* differ/, tied);
     const { [head]: _, ...without } = tensors;
-    await refused({ config, tensors: without }, 'ADAPTER_INVALID', /there is no lora_B for lm_head/, tied);
+    const why = /there is no lora_B for lm_head, the other end of the tied table: with ensure_weight_tying PEFT writes both/;
+    await refused({ config, tensors: without }, 'ADAPTER_INVALID', why, tied);
+  });
+
+  it('tells a table that is missing only because ensure_weight_tying makes it part of the adapter', async () => {
+    const config = { target_modules: ['q_proj'], modules_to_save: ['lm_head'], ensure_weight_tying: true };
+    const [vocab, hidden] = [tied.vocabSize, tied.modules.get(tied.headModule)!.inFeatures];
+    const saved = { ...good, 'base_model.model.lm_head.weight': numbers([vocab, hidden]) };
+    const other = /there is no weight for model\.embed_tokens, the other end of the tied table: with ensure_weight_tying/;
+    await refused({ config, tensors: saved }, 'ADAPTER_INVALID', other, tied);
+    await refused({ config, tensors: good }, 'ADAPTER_INVALID', /there is no weight for lm_head$/m, tied);
   });
 
   it('compares saved base weights with the served base', async () => {

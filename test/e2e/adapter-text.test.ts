@@ -47,6 +47,10 @@ test("rows of an adapter are rendered by its own chat template; other rows by th
   });
   bring('raising', { 'chat_template.jinja': "{{ raise_exception('only one turn') }}" });
   bring('unending', { 'chat_template.jinja': '{% for i in range(1000000000) %}{{ i }}{% endfor %}' });
+  bring('nameless', {
+    'additional_chat_templates/short.jinja': short,
+    'additional_chat_templates/long.jinja': ask,
+  });
   bring('broken', { 'chat_template.jinja': '{% for' });
   const url = await startServer(t, ['--model', MODEL, '--adapters', folder, '--log-level', 'error']);
   const post = async (body: object) => {
@@ -93,8 +97,9 @@ test("rows of an adapter are rendered by its own chat template; other rows by th
   assert.equal((await post({ prompt: asked, adapters: mix('ask', 'listed') })).status, 200);
 
   for (const [adapters, message] of [
-    ['raising', /only one turn/],
-    ['broken', /the chat template in the adapter's folder cannot be read/],
+    ['raising', /the adapter's chat template says: .*only one turn/],
+    ['broken', /the adapter's chat template in its folder cannot be read/],
+    ['nameless', /the adapter has several chat templates and none is named .*default.*; name one of .*long.*, .*short/],
     ['unending', /takes more than \d+ ms/],
   ] as const) {
     const { status, json } = await post({ messages, adapters });
@@ -103,7 +108,10 @@ test("rows of an adapter are rendered by its own chat template; other rows by th
     assert.equal((await post({ prompt: asked, adapters })).status, 200);
   }
   const unknown = await post({ messages, adapters: 'ask', chat_template: 'other' });
-  assert.match(JSON.stringify(unknown.json), /no chat template/);
+  assert.match(
+    unknown.json.message ?? '',
+    /neither the adapter nor the model has a chat template "other"; there is "default"$/,
+  );
 });
 
 test('the end of a sequence and the tokens that an adapter names count for its rows', async (t) => {

@@ -82,6 +82,14 @@ describe('where the template stands', () => {
     );
   });
 
+  it('knows a single one as the default, also by that name', async () => {
+    await config({ chat_template: 'the only one' });
+    const template = await loadChatTemplate(folder);
+    assert.deepEqual(template.names, ['default']);
+    assert.equal(template.render([], true, 'default'), 'the only one');
+    assert.throws(() => template.render([], true, 'rag'), failsWith('the model has no chat template "rag"'));
+  });
+
   it('asks for a name where several have no default, and takes the only one', async () => {
     await config({
       chat_template: [
