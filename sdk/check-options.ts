@@ -29,11 +29,14 @@ export function checkCallOptions(options: CallOptions): void {
  * @returns where the server is
  */
 export function checkClientOptions(options: ClientOptions, more: readonly string[]): string {
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError(`options of a client must be an object, such as { baseUrl: '${DEFAULT_BASE_URL}' }`);
   refuseAdapters(options, 'options of a client');
   refuseOthers(options, [...CLIENT, ...more], 'LoramuxClientOptions');
   checkCommon(options);
   const { baseUrl = DEFAULT_BASE_URL } = options;
-  if (!isAddress(baseUrl))
+  const isOwnFetch = 'fetch' in options && options.fetch !== undefined;
+  if (!isAddress(baseUrl, isOwnFetch))
     throw new TypeError(`baseUrl must be an address such as "${DEFAULT_BASE_URL}", not ${JSON.stringify(baseUrl)}`);
   return baseUrl;
 }
@@ -49,10 +52,11 @@ function checkCommon({ timeoutMs, maxRetries, headers }: CallOptions): void {
 
 const isNumber = (value: unknown): boolean => typeof value === 'number' && !Number.isNaN(value);
 
-function isAddress(baseUrl: unknown): boolean {
+function isAddress(baseUrl: unknown, isOwnFetch: boolean): boolean {
   if (typeof baseUrl !== 'string') return false;
-  // A page may name a place on the server that it is from.
-  const page = (globalThis as { location?: { href?: string } }).location?.href;
+  // A page may name a place on the server that it is from, and a caller's own fetch may know where that is.
+  const page =
+    (globalThis as { location?: { href?: string } }).location?.href ?? (isOwnFetch ? DEFAULT_BASE_URL : undefined);
   try {
     return /^https?:$/.test(new URL(baseUrl, page).protocol);
   } catch {

@@ -157,6 +157,15 @@ function isBroken(cause: unknown): boolean {
   return typeof syscall === 'string' || (typeof code === 'string' && BROKEN.test(code));
 }
 
+/** What the error that is behind a lost connection says: `fetch` itself says no more than that it failed. */
+function rootOf(error: Error): string {
+  let root: unknown = error;
+  while (root instanceof Error && root.cause instanceof Error) root = root.cause;
+  // Of several addresses each has failed in its own way.
+  const all = root instanceof AggregateError && root.message === '' ? (root.errors as unknown[]) : [root];
+  return all.map((one) => (one instanceof Error ? one.message : String(one))).join(', ');
+}
+
 /** How the message runtime begins to tell of a value that a field cannot hold, such as 1.5 or -1 for a count. */
 const UNWRITABLE = /^(serialize \w+: )?cannot encode /;
 
@@ -204,7 +213,8 @@ export function toLoramuxError(thrown: unknown, signal?: AbortSignal, known?: st
   const { request_id: requestId, ...metadata } = info?.metadata ?? {};
   const reason = info?.reason ?? reasonOfCode(error);
   const Class = ERROR_CLASSES[reason] ?? LoramuxError;
-  return new Class(error.rawMessage, {
+  const why = reason === 'CONNECTION' ? rootOf(error) : '';
+  return new Class(why === '' || error.rawMessage.includes(why) ? error.rawMessage : `${error.rawMessage}: ${why}`, {
     reason,
     code: reason === 'INVALID_REQUEST' ? 'invalid_argument' : codeName(error.code),
     requestId: requestId ?? error.metadata.get('x-request-id') ?? known,

@@ -46,7 +46,18 @@ function refuseOfInput(input: PredictInput): void {
   refuseUnread(one, INPUT, 'an input');
   refuseNoSelection(one.adapter);
   if (one.parameters !== undefined) refuseUnknownParameters(one.parameters);
-  for (const message of one.messages ?? []) refuseAdapters(message, 'messages');
+  if (one.messages !== undefined) refuseNoMessages(one.messages);
+}
+
+/** A message without a text would be rendered as an empty one, and another question be answered than was asked. */
+function refuseNoMessages(messages: unknown): void {
+  if (!Array.isArray(messages)) throw new TypeError('messages must be a list of { role, content }');
+  for (const [at, message] of messages.entries()) {
+    refuseAdapters(message, 'messages');
+    for (const field of ['role', 'content']) {
+      if (message[field] == null) throw new TypeError(`messages[${at}].${field} must be a text, not ${message[field]}`);
+    }
+  }
 }
 
 function refuseNoSelection(choice: AdapterChoice | undefined): void {

@@ -11,6 +11,8 @@ function plain(name: string): string {
 
 /** @throws TypeError for a parameter that does not exist: passed over, it would be missed in silence */
 export function refuseUnknownParameters(value: object): void {
+  if (typeof value !== 'object' || value === null)
+    throw new TypeError('parameters must be an object, such as { maxNewTokens: 20 }');
   refuseAdapters(value, 'parameters');
   for (const [name, one] of Object.entries(value)) {
     const right = PARAMETERS.get(plain(name)) ?? (plain(name) === 'maxtokens' ? 'maxNewTokens' : undefined);

@@ -56,14 +56,20 @@ export class WorkflowsResource {
   }
 }
 
+const SOURCES = ['url', 'definition', 'template'] as const;
+
 function sourceOf(params: CreateWorkflowParams) {
-  if ('url' in params) return { case: 'url' as const, value: params.url };
-  if ('template' in params) {
-    const { template: name, parameters } = params;
+  refuseOthers(params, [...SOURCES, 'parameters', 'synchronous'], 'a new workflow');
+  const given = SOURCES.filter((name) => (params as Record<string, unknown>)[name] !== undefined);
+  if (given.length !== 1) throw new TypeError(`a new workflow needs exactly one of ${SOURCES.join(', ')}`);
+  const { url, template, parameters, definition } = params as Partial<
+    Record<'url' | 'template', string> & { parameters: Readonly<Record<string, string>>; definition: unknown }
+  >;
+  if (url !== undefined) return { case: 'url' as const, value: url };
+  if (template !== undefined) {
     refuseNoRecord(parameters, 'parameters');
-    return { case: 'template' as const, value: { name, parameters: { ...parameters } } };
+    return { case: 'template' as const, value: { name: template, parameters: { ...parameters } } };
   }
-  const { definition } = params;
   return {
     case: 'definition' as const,
     value: typeof definition === 'string' ? definition : JSON.stringify(definition),

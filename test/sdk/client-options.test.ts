@@ -4,6 +4,14 @@ import { test } from 'node:test';
 import { LoramuxClient as FetchClient } from '../../sdk/index.js';
 import { LoramuxClient } from '../../sdk/node.js';
 
+test('a text in place of the options of a client is told what they are', () => {
+  for (const Client of [LoramuxClient, FetchClient])
+    assert.throws(
+      () => new Client('http://127.0.0.1:8080' as never),
+      /^TypeError: options of a client must be an object, such as \{ baseUrl:/,
+    );
+});
+
 const WRONG: readonly (readonly [options: object, message: RegExp])[] = [
   [
     { baseUrl: 'localhost:8080' },
