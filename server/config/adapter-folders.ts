@@ -9,6 +9,7 @@ import { isFolder, requireReadable } from './readable-folder.js';
  * @param folder the model's, what its properties name is relative to
  * @param weights folder of the weights
  * @param named `option.adapters` of the properties
+ * @param where it stands, for messages
  * @param flag `--adapters`, which wins
  * @throws ConfigError where what is named is no folder, cannot be read, or is itself an adapter
  */
@@ -16,6 +17,7 @@ export function adapterFolders(
   folder: string,
   weights: string,
   named: string | undefined,
+  where: string,
   flag: string | undefined,
   cwd: string,
 ): string[] {
@@ -27,7 +29,6 @@ export function adapterFolders(
     return [place];
   }
   if (named !== undefined) {
-    const where = `${path.join(folder, 'serving.properties')}: option.adapters`;
     const place = path.resolve(folder, named);
     if (!isFolder(place)) throw new ConfigError(`${where} names no folder: ${place}`);
     requireNoAdapter(place, `${where}=${named}`);

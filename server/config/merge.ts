@@ -15,28 +15,23 @@ export interface MergeSource {
 
 /**
  * @param text for example `pirate` or `pirate:0.5,french:0.5`
- * @param origin the flag or file that says so, for messages
+ * @param where the flag or key that says so, with the text, for messages
  * @param adapterFolders folders whose sub-folders are adapters; a name may also be a path
  */
-export function parseMerge(
-  text: string,
-  origin: string,
-  adapterFolders: readonly string[],
-  cwd: string,
-): MergeSource[] {
+export function parseMerge(text: string, where: string, adapterFolders: readonly string[], cwd: string): MergeSource[] {
   const sources = text.split(',').map((part) => {
     const [, name, given] = /^(.*?)(?::([^:/\\]*))?$/.exec(part.trim())!;
     const weight = given === undefined ? 1 : Number(given);
     if (!name || given === '' || !Number.isFinite(weight)) {
-      throw new ConfigError(`${origin} ${text}: "${part}" must be NAME or NAME:WEIGHT, for example pirate:0.5`);
+      throw new ConfigError(`${where}: "${part}" must be NAME or NAME:WEIGHT, for example pirate:0.5`);
     }
     const places = [...adapterFolders.map((folder) => path.join(folder, name)), path.resolve(cwd, name)];
     const folder = places.find((place) => statSync(place, { throwIfNoEntry: false })?.isDirectory());
     if (folder === undefined)
-      throw new ConfigError(`${origin} ${text}: there is no adapter "${name}" (looked for ${places.join(', ')})`);
+      throw new ConfigError(`${where}: there is no adapter "${name}" (looked for ${places.join(', ')})`);
     return { name, folder, weight };
   });
-  requireDistinct(sources, `${origin} ${text}`);
+  requireDistinct(sources, where);
   return sources;
 }
 

@@ -112,8 +112,11 @@ export function resolveModelFolder(
   const handler = handlerOf(folder, properties, noModel && modelId === undefined);
   if (noModel && !handler?.alone) {
     requireReadable(weights, `--model ${given}`);
-    const where = weights === place ? 'it' : weights;
-    throw new NothingThere(`--model ${given}: there is no model in ${where} (config.json is missing)`);
+    const missing = (where: string) => `there is no model in ${where} (config.json is missing)`;
+    if (weights === place) throw new NothingThere(`--model ${given}: ${missing('it')}`);
+    throw new NothingThere(
+      `${modelId === undefined ? `--model ${given}` : modelIdAt(folder, properties)}: ${missing(weights)}`,
+    );
   }
   const chosen = name ?? path.basename(place).replace(/\.gguf$/i, '');
   if (servedAs === undefined && !MODEL_NAME.test(chosen)) {
@@ -122,22 +125,24 @@ export function resolveModelFolder(
     );
   }
   const weightsFolder = isGgufFile(weights) ? path.dirname(weights) : weights;
-  const folders = adapterFolders(folder, weightsFolder, properties.adapters, settings.adapters, cwd);
-  if (settings.adapters === undefined) for (const one of folders) requireWithin(one, within, () => 'option.adapters');
+  const { adapters: adaptersAt = 'option.adapters', merge: mergeAt = 'option.merge' } = properties.names;
+  const folders = adapterFolders(folder, weightsFolder, properties.adapters, adaptersAt, settings.adapters, cwd);
+  if (settings.adapters === undefined) for (const one of folders) requireWithin(one, within, () => adaptersAt);
   const asked = settings.merge ?? properties.merge;
-  const origin = settings.merge === undefined ? 'option.merge' : '--merge';
+  const origin = settings.merge === undefined ? mergeAt : '--merge';
+  const merging = settings.merge === undefined ? `${origin}=${asked}` : `${origin} ${asked}`;
   const merge = [
     ...(adapter === undefined ? [] : [adapter.merge]),
-    ...(asked === undefined ? [] : parseMerge(asked, origin, folders, cwd)),
+    ...(asked === undefined ? [] : parseMerge(asked, merging, folders, cwd)),
   ];
-  if (adapter !== undefined) requireDistinct(merge, `${origin} ${asked} on ${named}, which is an adapter itself`);
+  if (adapter !== undefined) requireDistinct(merge, `${merging} on ${named}, which is an adapter itself`);
   if (settings.merge === undefined) for (const one of merge) requireWithin(one.folder, within, () => origin);
   if (handler?.alone && merge.length > 0) {
-    throw new ConfigError(`${origin} ${asked}: ${folder} holds no model to merge into, only a handler`);
+    throw new ConfigError(`${merging}: ${folder} holds no model to merge into, only a handler`);
   }
   const wanted = settings.loraEnabled ?? properties.enableLora;
   if (wanted === false && merge.length > 0) {
-    const what = asked === undefined ? `${named} is an adapter` : `${origin} ${asked}`;
+    const what = asked === undefined ? `${named} is an adapter` : merging;
     throw new ConfigError(`${what}: it cannot be merged, as option.enable_lora=false serves the base only`);
   }
   const loraEnabled = (wanted ?? true) && merge.length === 0;

@@ -61,12 +61,12 @@ export function limitsOf({ maxBatch, maxQueue, maxLoraRank, prefixCaching }: Ser
 export function handlerOf(folder: string, properties: ServingProperties, alone: boolean): HandlerSource | undefined {
   const { entryPoint, predictTimeoutS, all } = properties;
   if (entryPoint === undefined) return undefined;
-  const file = path.join(folder, 'serving.properties');
+  const where = properties.names.entryPoint;
   const module = path.resolve(folder, entryPoint);
   // Links are followed: what lies outside by a link is outside.
-  if (!existsSync(module)) throw new ConfigError(`${file}: option.entryPoint names no file: ${module}`);
+  if (!existsSync(module)) throw new ConfigError(`${where} names no file: ${module}`);
   if (!isBelow(realPathOf(module), realPathOf(folder))) {
-    throw new ConfigError(`${file}: option.entryPoint must lie inside the folder, not at ${module}`);
+    throw new ConfigError(`${where} must lie inside the folder, not at ${module}`);
   }
   return {
     entryPoint: module,

@@ -29,6 +29,8 @@ export interface ServingProperties
   readonly maxBatch?: number | undefined;
   /** Rows that may wait. */
   readonly maxQueue?: number | undefined;
+  /** Where each key that counts stands, in the file or the environment, for messages. */
+  readonly names: Readonly<Partial<Record<ServingKeyName, string>>>;
   /** Every key with its value, for the handler. */
   readonly all: Readonly<Record<string, string>>;
   /** One line for each key that has no effect; each says where the key stands. */
@@ -88,6 +90,7 @@ export function readServingProperties(
     dtype: dtypeOf(values, at, warnings),
     maxBatch: maxRollingBatch ?? (batchSize === 1 ? undefined : batchSize),
     maxQueue: queueSize,
+    names: Object.fromEntries([...places].map(([key, { name }]) => [key, name])),
     all: Object.fromEntries([...given].map(([key, { value }]) => [key, value])),
     warnings,
   };

@@ -43,9 +43,9 @@ export function origins(meta: SettingMeta) {
   const schema = z.string().superRefine((given, context) => {
     for (const origin of given.split(',').map((one) => one.trim())) {
       // As browsers send them: in lower case, and for a page without an origin "null".
-      if (/^(|\*|null|[a-z][a-z0-9+.-]*:\/\/[^/?#@\sA-Z]+)$/.test(origin)) continue;
+      if (/^(|\*|null|[a-z][a-z0-9+.-]*:\/\/[^/?#@\sA-Z*]+)$/.test(origin)) continue;
       context.addIssue(
-        `"${origin}" is no origin, such as https://app.example or http://localhost:5173, without a path`,
+        `"${origin}" is no origin, such as https://app.example or http://localhost:5173, without a path; "*" stands alone for any`,
       );
     }
   });

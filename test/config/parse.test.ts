@@ -225,7 +225,13 @@ test('bad usage is told in one line that says what would be right', () => {
   const merging = (merge: string) => ['serve', '--model', 'base', '--merge', merge];
   assert.match(faultOf(merging('a,b:0.5,a:2')), /^--merge a,b:0\.5,a:2: "a" is named twice; it must be named once/);
   assert.match(faultOf(merging('a,same')), /"a" and "same" are one adapter; it must be named once, with its whole/);
-  for (const wrong of ['app.example', 'https://app.example/', 'https://App.example', 'https://a.example,b.example']) {
+  for (const wrong of [
+    'app.example',
+    'https://app.example/',
+    'https://App.example',
+    'https://*.example',
+    'https://a.example,b.example',
+  ]) {
     assert.match(faultOf(['serve', '--cors-origins', wrong]), /" is no origin, such as https:\/\/app\.example/, wrong);
   }
 });
@@ -276,10 +282,24 @@ test('serving.properties is honoured, and every other key is remarked on', () =>
   assert.equal(plain.dtype, 'int8');
   assert.equal(configOf(['--model', 'djl', '--dtype', 'fp32']).models[0]!.dtype, 'fp32');
 
+  // What is wrong is told with the file and the key, or with the variable.
+  const at = (key: string) => new RegExp(`^${folder}/serving\\.properties: ${key}`);
+  properties(['option.model_id=../base', 'option.merge=nobody']);
+  assert.match(faultOf(['serve', '--model', 'djl']), at('option\\.merge=nobody: there is no adapter "nobody"'));
+  mkdirSync(path.join(folder, 'empty'));
+  properties(['option.model_id=empty']);
+  assert.match(faultOf(['serve', '--model', 'djl']), at('option\\.model_id: there is no model in \\S+empty '));
+  properties(['option.model_id=../base']);
+  const asked = faultOf(['serve', '--model', 'djl'], { OPTION_ADAPTERS: 'nowhere' });
+  assert.match(asked, /^OPTION_ADAPTERS names no folder: \S+nowhere$/);
+
   mkdirSync(path.join(model, 'adapters', 'fr'), { recursive: true });
   const base = ['option.model_id=../base', 'option.enable_lora=false'];
   properties([...base, 'option.merge=fr']);
-  assert.match(faultOf(['serve', '--model', 'djl']), /^option\.merge fr: .*option\.enable_lora=false .*the base only/);
+  assert.match(
+    faultOf(['serve', '--model', 'djl']),
+    /^\S+serving\.properties: option\.merge=fr: .*option\.enable_lora=false .*the base only/,
+  );
   properties(base);
   assert.match(faultOf(['serve', '--model', 'djl', '--merge', 'fr']), /^--merge fr: .*option\.enable_lora=false/);
   const ignored = configOf(['--model', 'djl', '--adapters', path.join(model, 'adapters')]).models[0]!;

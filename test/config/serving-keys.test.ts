@@ -64,13 +64,14 @@ describe('keys of serving.properties', () => {
         'option.enable_prefix_caching=false',
       ].join('\n'),
     );
-    const { all: every, ...set } = all;
+    const { all: every, names, ...set } = all;
     assert.deepEqual(set, {
       ...{ modelId: '../base', revision: 'v1', enableLora: false, adapters: 'mine', maxLoraRank: 32, merge: 'a:0.5' },
       ...{ entryPoint: 'h.ts', predictTimeoutS: 7, dtype: 'fp32', maxBatch: 4, maxQueue: 10, prefixCaching: false },
       warnings: [],
     });
     assert.equal(Object.keys(every).length, 14);
+    assert.equal(names.merge, 'F: option.merge');
   });
 
   it('have other names, of which the key itself wins', () => {
