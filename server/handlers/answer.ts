@@ -18,7 +18,8 @@ export function partsOf(returned: OutputBody | OutputValue | undefined): Handler
   const wrapped = isOutput(returned);
   const body = wrapped ? returned.body : returned;
   const code = (wrapped ? returned.code : undefined) ?? (body === undefined ? 204 : 200);
-  if (!Number.isInteger(code) || code < 200 || code > 599) throw new TypeError(`the status ${code} is none`);
+  if (!Number.isInteger(code) || code < 200 || code > 599)
+    throw new TypeError(`a handler cannot answer with the status ${code}; 200 to 599 would be right`);
   const given = wrapped ? (returned.properties ?? {}) : {};
   const typed = Object.keys(given).some((name) => name.toLowerCase() === 'content-type');
   const headers = (type: string) => (typed ? given : { ...given, 'content-type': type });
@@ -39,7 +40,12 @@ export function pieceOf(item: unknown): string | Uint8Array {
 /** Refuses what JSON has no form for. Of a map, an iterator, other buffers or a promise it would make an empty object. */
 function jsonOf(value: unknown, cannot: string): string {
   if (isHollow(value)) throw new TypeError(`${cannot} a ${Object.prototype.toString.call(value).slice(8, -1)}`);
-  const json = JSON.stringify(value);
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(value);
+  } catch (cause) {
+    throw new TypeError(`${cannot} this value: ${(cause as Error).message}`, { cause });
+  }
   if (json === undefined) throw new TypeError(`${cannot} a ${typeof value}`);
   return json;
 }

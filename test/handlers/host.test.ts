@@ -81,10 +81,12 @@ test('a handler sees properties, content and its model, and answers in every for
 test('what a handler throws is the message of that call alone', async (t) => {
   const host = await started(
     t,
-    `import { HandlerError } from '@loramux/sdk/handler';
+    `import { HandlerError, output } from '@loramux/sdk/handler';
      export default { async handle(input) {
        const text = input.getAsString();
        if (text === 'throw') throw new Error('no such word');
+       if (text === 'circle') { const circle = {}; circle.circle = circle; return circle; }
+       if (text === 'status 99') return output({ code: 99, body: 'a' });
        if (text === 'status') throw new HandlerError('slow down', 429);
        if (text === 'stream') return (async function* () { yield 'a'; throw new Error('midway'); })();
        if (text === 'function') return { then: undefined, toJSON: () => undefined };
@@ -111,6 +113,11 @@ test('what a handler throws is the message of that call alone', async (t) => {
   // Of these JSON would make {}.
   for (const kind of ['Map', 'Int32Array', 'Generator'])
     assert.equal(((await failure(kind)) as AppError).message, `a handler cannot answer with a ${kind}`);
+  assert.match(((await failure('circle')) as AppError).message, /^a handler cannot answer with this value: .*circular/);
+  assert.match(
+    ((await failure('status 99')) as AppError).message,
+    /^a handler cannot answer with the status 99; 200 to/,
+  );
   assert.equal(((await failure('a Set in a stream')) as AppError).message, 'a stream cannot hold a Set');
 });
 
