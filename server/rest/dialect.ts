@@ -10,6 +10,8 @@ export interface Ask {
   readonly isList: boolean;
   readonly parameters: Partial<GenerationParameters>;
   readonly stream: boolean;
+  /** How the body calls a field that the service names in an error. */
+  nameOf(field: string): string;
   /** Names of the body that mean nothing here. */
   readonly ignored: readonly string[];
   /** The whole answer as a JSON value. */
@@ -19,6 +21,12 @@ export interface Ask {
    * @param model that answers, where it is known before the end
    */
   renderer(sse: boolean, model?: string): StreamRenderer;
+}
+
+/** The place in a body's `adapters` that the service calls `inputs[i].adapters...`; undefined for other fields. */
+export function adapterPlace(field: string, isList: boolean): string | undefined {
+  const [, index, rest] = /^inputs\[(\d+)\]\.adapters(.*)$/.exec(field) ?? [];
+  return index === undefined ? undefined : `adapters${isList ? `[${index}]` : ''}${rest}`;
 }
 
 /** Turns the events of one stream into text; holds no more than the newest token of each input. */

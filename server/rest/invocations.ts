@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
+import { renameFields } from '../service/renamed-fields.js';
 import type { PredictRequest, Services } from '../service/types.js';
 import { readPlaces } from './adapter-places.js';
 import { answerLater, answerNow } from './answering.js';
@@ -134,8 +135,12 @@ async function invoke(
     parameters: ask.parameters,
   };
   const open = openFor(askedOfServer(model, modelField, shape, selections));
-  if (open !== undefined) await answerLater(services, open, ask, predict, request, reply);
-  else await answerNow(services, ask, predict, request, reply);
+  try {
+    if (open !== undefined) await answerLater(services, open, ask, predict, request, reply);
+    else await answerNow(services, ask, predict, request, reply);
+  } catch (thrown) {
+    throw renameFields(thrown, ask.nameOf);
+  }
 }
 
 /** What came of something that may throw. */

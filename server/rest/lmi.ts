@@ -1,8 +1,9 @@
 /** The LMI schema of DJL Serving: `inputs`, `parameters`, `stream` in; `generated_text` and token lines out. */
 import type { AppError } from '../errors.js';
 import type { PredictEvent, PredictResult, Prompt, TokenInfo } from '../service/types.js';
+import { isObject } from './body.js';
 import { detailsJson, sequenceJson, streamDetailsJson, tokenJson } from './details.js';
-import type { Ask, StreamRenderer } from './dialect.js';
+import { type Ask, adapterPlace, type StreamRenderer } from './dialect.js';
 import { booleanField, invalidField, kindOf } from './fields.js';
 import { type RestParameters, readParameters } from './parameters.js';
 
@@ -22,6 +23,7 @@ export function readLmi(body: Record<string, unknown>): Ask {
     isList,
     parameters: generation ?? parameters.generation,
     stream,
+    nameOf: (field) => nameOf(field, isList, isObject(body.parameters) ? body.parameters : {}),
     ignored: [...Object.keys(body).filter((key) => !KNOWN.has(key)), ...parameters.ignored],
     answer: (results) => {
       const list = prompts.map((_, index) =>
@@ -34,6 +36,21 @@ export function readLmi(body: Record<string, unknown>): Ask {
     },
     renderer: (sse) => new LmiStream(view, sse),
   };
+}
+
+/** How the body calls a field that the service names. */
+function nameOf(field: string, isList: boolean, parameters: Record<string, unknown>): string {
+  const [, index, token] = /^inputs\[(\d+)\](?:\.token_ids(\[\d+\]))?$/.exec(field) ?? [];
+  if (index !== undefined) return `inputs${isList ? `[${index}]` : ''}${token ?? ''}`;
+  const [, stop] = /^parameters\.stop\[(\d+)\]$/.exec(field) ?? [];
+  if (stop !== undefined) {
+    // The texts of stop_sequences come first, then those of stop.
+    const { stop_sequences: first = [] } = parameters;
+    const count = Array.isArray(first) ? first.length : 1;
+    return Number(stop) < count ? `parameters.stop_sequences[${stop}]` : `parameters.stop[${Number(stop) - count}]`;
+  }
+  if (field === 'parameters.n' && parameters.n === undefined) return 'parameters.num_return_sequences';
+  return adapterPlace(field, isList) ?? field;
 }
 
 interface View {
@@ -52,6 +69,7 @@ function readInputs(inputs: unknown): { prompts: readonly Prompt[]; isList: bool
   const prompts = inputs.map((entry: unknown, index): Prompt => {
     if (typeof entry === 'string') return { kind: 'text', text: entry };
     if (isTokenIds(entry)) return { kind: 'tokens', tokenIds: entry };
+    if (Array.isArray(entry)) throw noTokenIds(entry, `inputs[${index}]`);
     throw invalidField(`inputs[${index}]`, `must be a text or a list of token ids, not ${kindOf(entry)}`);
   });
   return { prompts, isList: true };
@@ -59,6 +77,13 @@ function readInputs(inputs: unknown): { prompts: readonly Prompt[]; isList: bool
 
 function isTokenIds(value: unknown): value is number[] {
   return Array.isArray(value) && value.length > 0 && value.every((entry) => Number.isSafeInteger(entry) && entry >= 0);
+}
+
+/** What keeps a list from being token ids. */
+function noTokenIds(list: readonly unknown[], field: string): AppError {
+  if (list.length === 0) return invalidField(field, 'is an empty list; give a text, or at least one token id');
+  const at = list.findIndex((entry) => !isTokenIds([entry]));
+  return invalidField(`${field}[${at}]`, `must be a token id, not ${kindOf(list[at])}`);
 }
 
 /** The first sample is the answer; further ones stand in its details. */

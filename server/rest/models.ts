@@ -26,6 +26,9 @@ const IGNORED = [
   'application',
 ];
 
+/** Parameters of a registration that count. */
+const REGISTRATION = ['url', 'model_name', 'synchronous', 'dtype', 'enable_lora', 'batch_size', 'job_queue_size'];
+
 /** No batch and no queue is as long. */
 const MAX_COUNT = 10_000_000;
 
@@ -77,7 +80,8 @@ async function register(services: Services, request: FastifyRequest, reply: Fast
   };
   const ignored = parameters.left;
   const unknown = ignored.find((key) => !IGNORED.includes(key));
-  if (unknown !== undefined) throw invalidField(unknown, 'is no parameter of a registration');
+  if (unknown !== undefined)
+    throw invalidField(unknown, `is no parameter of a registration; there are ${REGISTRATION.join(', ')}`);
   tellIgnored(reply, ignored);
   const model = await services.management.register(wanted, call);
   if (!wait) reply.code(202);
@@ -102,8 +106,9 @@ async function unregister(services: Services, request: FastifyRequest, reply: Fa
 async function scale(services: Services, request: FastifyRequest): Promise<object> {
   const [name, version] = nameOf(request);
   const parameters = new ManagementParameters(request);
-  const [min0, max0] = [workers(parameters, 'min_worker') ?? 1, workers(parameters, 'max_worker') ?? 1];
-  if (min0 > max0) throw invalidField('min_worker', `must not be above max_worker, ${max0}`);
+  const [min, max] = [workers(parameters, 'min_worker'), workers(parameters, 'max_worker')];
+  const [min0, max0] = [min ?? 1, max ?? 1];
+  if (min !== undefined && min0 > max0) throw invalidField('min_worker', `must not be above max_worker, ${max0}`);
   const found = workflowsOf(services, name, version)?.flatMap(({ models }) => models.map(({ served }) => served));
   if (found === undefined && version !== undefined) throw modelHasNoVersion(name, version);
   for (const model of (found ?? [name]).map((one) => services.management.get(one))) requireReady(model);

@@ -4,7 +4,7 @@
  */
 import type { ChatMessage, GenerationParameters, Prompt } from '../service/types.js';
 import { isObject } from './body.js';
-import type { Ask } from './dialect.js';
+import { type Ask, adapterPlace } from './dialect.js';
 import {
   biasField,
   booleanField,
@@ -28,7 +28,7 @@ export function readChat(body: Record<string, unknown>): Ask {
   const fields = new Fields(body, ['messages', 'adapters', 'model', 'user'], unreadOf(body.messages));
   const template = fields.take(textField, 'chat_template');
   const prompt: Prompt = { kind: 'chat', messages, ...(template !== undefined && { template }) };
-  const maxTokens = fields.take(integerField, 'max_tokens') ?? fields.take(integerField, 'max_completion_tokens');
+  const maxTokens = fields.takeLimit('max_tokens', 'max_completion_tokens');
   const wantsLogprobs = fields.take(booleanField, 'logprobs') ?? false;
   const top = fields.take(integerField, 'top_logprobs') ?? 0;
   return fields.ask([prompt], false, 'chat', false, {
@@ -40,18 +40,34 @@ export function readChat(body: Record<string, unknown>): Ask {
 /** Reads a body that has `prompt`. */
 export function readCompletion(body: Record<string, unknown>): Ask {
   const texts = textsField(body.prompt, 'prompt');
-  if (!texts || texts.length === 0) throw invalidField('prompt', 'must be a text or a list of texts');
+  if (texts === undefined) throw invalidField('prompt', 'must be a text or a list of texts, not null');
+  if (texts.length === 0) throw invalidField('prompt', 'is an empty list; give at least one text');
   const fields = new Fields(body, ['prompt', 'adapters', 'model', 'user']);
   const prompts = texts.map((text): Prompt => ({ kind: 'text', text }));
   const logprobs = fields.take(integerField, 'logprobs');
   const echo = fields.take(booleanField, 'echo') ?? false;
   return fields.ask(prompts, Array.isArray(body.prompt), 'completion', echo, {
-    maxNewTokens: fields.take(integerField, 'max_tokens') ?? DEFAULT_COMPLETION_TOKENS,
+    maxNewTokens: fields.takeLimit('max_tokens') ?? DEFAULT_COMPLETION_TOKENS,
     returnFullText: echo,
     bestOf: fields.take(integerField, 'best_of'),
     logprobs,
     ...(echo && logprobs !== undefined ? { promptLogprobs: logprobs } : {}),
   });
+}
+
+/**
+ * How a body calls a field that the service names.
+ * @param limit its field that bounds the answer
+ */
+function nameOf(field: string, kind: OpenAiKind, isList: boolean, limit: string): string {
+  const [, parameter] = /^parameters\.(.*)$/.exec(field) ?? [];
+  if (parameter === 'max_new_tokens') return limit;
+  if (parameter === 'truncate') return 'truncate_prompt_tokens';
+  if (parameter === 'logprobs' && kind === 'chat') return 'top_logprobs';
+  if (parameter !== undefined) return parameter;
+  const [, index, rest] = /^inputs\[(\d+)\](?:\.chat\.messages(.*))?$/.exec(field) ?? [];
+  if (index === undefined) return adapterPlace(field, isList) ?? field;
+  return kind === 'chat' ? `messages${rest ?? ''}` : `prompt${isList ? `[${index}]` : ''}`;
 }
 
 function readMessages(value: unknown): readonly ChatMessage[] {
@@ -96,6 +112,8 @@ function readContent(value: unknown, field: string): string {
 class Fields {
   readonly #left: Map<string, unknown>;
   readonly #unread: readonly string[];
+  /** Name of the field that bounds the answer. */
+  #limit = 'max_tokens';
 
   /** @param unread names inside of known fields that nothing reads */
   constructor(body: Record<string, unknown>, known: readonly string[], unread: readonly string[] = []) {
@@ -107,6 +125,17 @@ class Fields {
     const value = read(this.#left.get(name), name);
     this.#left.delete(name);
     return value;
+  }
+
+  /** The most tokens of an answer: the first of these fields that is there. */
+  takeLimit(...names: readonly string[]): number | undefined {
+    for (const name of names) {
+      const value = this.take(integerField, name);
+      if (value === undefined) continue;
+      this.#limit = name;
+      return value;
+    }
+    return undefined;
   }
 
   /** Reads what both schemas share and makes the request of it. */
@@ -148,6 +177,7 @@ class Fields {
       isList,
       parameters: Object.fromEntries(given),
       stream,
+      nameOf: (field) => nameOf(field, kind, isList, this.#limit),
       ignored: [...new Set([...this.#left.keys(), ...this.#unread])],
       answer: (results) => answerJson(results, view),
       renderer: (_sse, model) => new OpenAiStream(view, model),

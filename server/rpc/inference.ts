@@ -1,12 +1,22 @@
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { InferenceService as InferenceServiceDesc } from '../../gen/loramux/v1/inference_pb.js';
 import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
+import { renameFields } from '../service/renamed-fields.js';
 import type { InferenceService, Receipt } from '../service/types.js';
 import { callContext } from './call.js';
 import { refuseOtherPlaces } from './other-places.js';
 import { fromRequest, wantsTokens } from './predict-request.js';
 import { toEvent, toResult } from './predict-result.js';
 import { assertValid } from './validation.js';
+
+/** Fails with the fields by their names in the schema, where the service has other ones. */
+function byNames(thrown: unknown): never {
+  const rename = (field: string) =>
+    field
+      .replace(/^((?:inputs\[\d+\]\.)?)adapters\[/, '$1selection.adapters[')
+      .replace('.token_ids[', '.token_ids.ids[');
+  throw renameFields(thrown, rename);
+}
 
 /** Serves `loramux.v1.InferenceService`. */
 export function inferenceRpc(service: InferenceService): ServiceImpl<typeof InferenceServiceDesc> {
@@ -16,7 +26,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
       refuseOtherPlaces(context);
       const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
-      const results = await service.predict(fromRequest(request), call);
+      const results = await service.predict(fromRequest(request), call).catch(byNames);
       context.responseHeader.set(ADAPTER_HEADER, receiptHeader(receiptsOf(results)));
       return { results: results.map((result) => toResult(result, call.requestId, tokens(result.index))) };
     },
@@ -27,7 +37,7 @@ export function inferenceRpc(service: InferenceService): ServiceImpl<typeof Infe
       const call = callContext(context, request.priority);
       const tokens = wantsTokens(request);
       const receipts: Receipt[] = [];
-      for await (const event of await service.stream(fromRequest(request), call)) {
+      for await (const event of await service.stream(fromRequest(request), call).catch(byNames)) {
         const message = toEvent(event, call.requestId, tokens(event.index));
         if (event.type === 'final') receipts[event.index] = event.result.receipt;
         if (message !== undefined) yield message;

@@ -2,9 +2,15 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import type { ModelService as ModelServiceDesc } from '../../gen/loramux/v1/models_pb.js';
 import type { ModelManagement, RegisterModelRequest } from '../service/management.js';
 import { pageOf } from '../service/name-page.js';
+import { renameFields } from '../service/renamed-fields.js';
 import { callContext } from './call.js';
 import { toModel } from './model-message.js';
 import { assertValid } from './validation.js';
+
+/** Fails with the fields by their names in the schema, where the service has those of the management routes. */
+function byNames(thrown: unknown): never {
+  throw renameFields(thrown, (field) => (field === 'model_name' ? 'name' : field));
+}
 
 /** Serves `loramux.v1.ModelService`. */
 export function modelRpc(models: ModelManagement): ServiceImpl<typeof ModelServiceDesc> {
@@ -33,7 +39,7 @@ export function modelRpc(models: ModelManagement): ServiceImpl<typeof ModelServi
         ...(name !== '' && { name }),
         ...(synchronous !== undefined && { wait: synchronous }),
       };
-      return { model: toModel(await models.register(wanted, callContext(context))) };
+      return { model: toModel(await models.register(wanted, callContext(context)).catch(byNames)) };
     },
 
     async unregisterModel(request, context) {

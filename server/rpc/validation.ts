@@ -10,13 +10,16 @@ const validator = createValidator();
 /** More broken fields than this are counted, not listed: errors travel in headers. */
 const MAX_LISTED = 8;
 
+/** How the library tells that there is nothing where something must be. */
+const EMPTY = /^must (contain at least 1 item\(s\)|be at least 1 characters)$/;
+
 function describe(violation: Violation): FieldViolation {
   const last = violation.field.at(-1);
   const field = pathToString(violation.field) + (violation.forKey ? ' (key)' : '');
   if (violation.ruleId === 'required' && last?.kind === 'oneof') {
     return { field, description: `must be given: one of ${oneofNames(last)}` };
   }
-  return { field, description: violation.message };
+  return { field, description: EMPTY.test(violation.message) ? 'must not be empty' : violation.message };
 }
 
 const oneofNames = (oneof: DescOneof): string => oneof.fields.map((field) => field.name).join(', ');

@@ -38,7 +38,7 @@ export async function updateAdapter(
   const registry = registryOf(core, model);
   const before = findEntry(core, model, name);
   if (request.source !== undefined && request.digest !== undefined) {
-    const description = 'cannot be given with source: the one takes an earlier version, the other a new one';
+    const description = 'cannot be given with a source: the one takes an earlier version, the other a new one';
     throw new AppError('INVALID_REQUEST', `digest ${description}`, { violations: [{ field: 'digest', description }] });
   }
   checkExpected(before, request.expectedDigest);

@@ -6,8 +6,18 @@ import { versionsOf } from './adapter-records.js';
 /** Fewest digits of a digest that may stand for it. */
 const MIN_DIGITS = 8;
 
+/** Anything else is a slip: no content has such a digest, and to read it again and try anew would not help. */
+const DIGITS = new RegExp(`^[0-9a-f]{${MIN_DIGITS},64}$`, 'i');
+
+function requireDigits(given: string, field: string): void {
+  if (DIGITS.test(given)) return;
+  const description = `must be the 64 hexadecimal digits of a digest, or the first ${MIN_DIGITS} or more of them, not ${JSON.stringify(given)}`;
+  throw new AppError('INVALID_REQUEST', `${field} ${description}`, { violations: [{ field, description }] });
+}
+
 /** The whole digest of a version of an entry. Throws VERSION_NOT_FOUND, INVALID_REQUEST. */
 export function versionOf(entry: AdapterEntry, digest: string): string {
+  requireDigits(digest, 'digest');
   const known = versionsOf(entry).filter((one) => sameDigest(one.digest, digest));
   if (known.length > 1) {
     const description = `${digest} are the first digits of several versions; give more of them`;
@@ -17,9 +27,9 @@ export function versionOf(entry: AdapterEntry, digest: string): string {
   return known[0].digest;
 }
 
-/** True if `given` is the digest, or its first 8 or more digits. */
+/** True if `given`, which are 8 digits or more, is the digest, or its first digits. */
 function sameDigest(digest: string, given: string): boolean {
-  return given.length >= MIN_DIGITS && digest.startsWith(given.toLowerCase());
+  return digest.startsWith(given.toLowerCase());
 }
 
 /** VERSION_NOT_FOUND, with the last ones that there were. */
@@ -34,9 +44,10 @@ export function noVersion(entry: AdapterEntry, digest: string): AppError {
   );
 }
 
-/** Throws VERSION_CONFLICT unless the entry has the digest that the request expects. */
+/** Throws VERSION_CONFLICT unless the entry has the digest that the request expects; INVALID_REQUEST for what is none. */
 export function checkExpected(entry: AdapterEntry, expected: string | undefined): void {
   if (expected === undefined || expected === '') return;
+  requireDigits(expected, 'expected_digest');
   const digest = digestOf(entry);
   if (sameDigest(digest, expected)) return;
   throw new AppError(

@@ -71,7 +71,8 @@ export async function planRows(
     rows += drawn;
     if (streamed && drawn > parameters.n) {
       const description = `must equal n (${parameters.n}) in a stream: which samples are the best is known at the end`;
-      violations.push({ field: `${path}.parameters.best_of`, description });
+      const own = input.parameters?.bestOf !== undefined || input.parameters?.n !== undefined;
+      violations.push({ field: own ? `${path}.parameters.best_of` : 'parameters.best_of', description });
     }
   }
   if (rows > maxInputs) {

@@ -38,9 +38,7 @@ class AdapterTemplates implements ChatTemplate {
     this.#own = new Set(own.map(({ name }) => name));
     this.names = [...new Set([...this.#own, ...model.names])];
     // All of them together, as there may be many.
-    this.#templates = within(OF_ADAPTER, () =>
-      makeChatTemplate([...own], specialTokens, 'its folder', OF_ADAPTER),
-    );
+    this.#templates = within(OF_ADAPTER, () => makeChatTemplate([...own], specialTokens, 'its folder', OF_ADAPTER));
   }
 
   /** A template that only the model has is the model's; without a name the adapter's default, or its only one. */
@@ -52,6 +50,9 @@ class AdapterTemplates implements ChatTemplate {
     }
     const text = this.#templates.render(messages, addGenerationPrompt, name);
     if (text.length <= MAX_TEXT) return text;
-    throw new AppError('CHAT_TEMPLATE_FAILED', `the adapter's chat template makes ${text.length} characters; the most is ${MAX_TEXT}`);
+    throw new AppError(
+      'CHAT_TEMPLATE_FAILED',
+      `the adapter's chat template makes ${text.length} characters; the most is ${MAX_TEXT}`,
+    );
   }
 }

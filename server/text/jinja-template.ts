@@ -140,7 +140,11 @@ class JinjaTemplates implements ChatTemplate {
         documents: null,
       });
     } catch (cause) {
-      throw new AppError('CHAT_TEMPLATE_FAILED', `the ${this.#bound.owner}'s chat template says: ${(cause as Error).message}`, { cause });
+      throw new AppError(
+        'CHAT_TEMPLATE_FAILED',
+        `the ${this.#bound.owner}'s chat template says: ${(cause as Error).message}`,
+        { cause },
+      );
     }
   }
 

@@ -185,7 +185,8 @@ describe('binding', () => {
     const other = { ...tensors, [head]: { shape: [vocab, 2], values: tensors[head].values.map((value) => value + 1) } };
     await refused({ config, tensors: other }, 'ADAPTER_INVALID', /low-rank matrices of .* differ/, tied);
     const { [head]: _, ...without } = tensors;
-    const why = /there is no lora_B for lm_head, the other end of the tied table: with ensure_weight_tying PEFT writes both/;
+    const why =
+      /there is no lora_B for lm_head, the other end of the tied table: with ensure_weight_tying PEFT writes both/;
     await refused({ config, tensors: without }, 'ADAPTER_INVALID', why, tied);
   });
 
@@ -193,7 +194,8 @@ describe('binding', () => {
     const config = { target_modules: ['q_proj'], modules_to_save: ['lm_head'], ensure_weight_tying: true };
     const [vocab, hidden] = [tied.vocabSize, tied.modules.get(tied.headModule)!.inFeatures];
     const saved = { ...good, 'base_model.model.lm_head.weight': numbers([vocab, hidden]) };
-    const other = /there is no weight for model\.embed_tokens, the other end of the tied table: with ensure_weight_tying/;
+    const other =
+      /there is no weight for model\.embed_tokens, the other end of the tied table: with ensure_weight_tying/;
     await refused({ config, tensors: saved }, 'ADAPTER_INVALID', other, tied);
     await refused({ config, tensors: good }, 'ADAPTER_INVALID', /there is no weight for lm_head$/m, tied);
   });

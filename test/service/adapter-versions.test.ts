@@ -88,6 +88,24 @@ describe('a new version', () => {
     assert.equal((await service.get({ name: 'a' })).versions!.length, 2);
   });
 
+  it('is not asked for by what is no digest, nor by fewer digits than tell one', async () => {
+    const { service } = managed();
+    const { digest } = await service.create({ name: 'a', source: 'a0' }, call());
+    for (const none of [digest.slice(0, 7), 'latest-version', `${digest}0`]) {
+      const what = new RegExp(
+        `must be the 64 hexadecimal digits of a digest, or the first 8 or more of them, not "${none}"$`,
+      );
+      const refused = (error: unknown) => failsWith('INVALID_REQUEST')(error) && what.test((error as Error).message);
+      await assert.rejects(service.update({ name: 'a', pin: true, expectedDigest: none }, call()), refused);
+      await assert.rejects(service.update({ name: 'a', digest: none }, call()), refused);
+      await assert.rejects(service.delete({ name: 'a', expectedDigest: none }, call()), refused);
+      const targets = [{ adapter: 'a', digest: none }];
+      await assert.rejects(service.setAlias({ name: 'live', targets }, call()), refused);
+    }
+    assert.equal((await service.get({ name: 'a' })).pin, false);
+    await service.update({ name: 'a', pin: true, expectedDigest: digest.slice(0, 8).toUpperCase() }, call());
+  });
+
   it('is not made of a name that is not there, where a digest of it is expected', async () => {
     const { service } = managed();
     const { digest } = await managed().service.create({ name: 'a', source: 'a0' }, call());
