@@ -224,7 +224,7 @@ export const SETTINGS = z.object({
   }),
   maxQueue: integer(1, 1_000_000, {
     value: 'ROWS',
-    description: 'Most inputs that may wait for a place in the batch; more are refused with 503.',
+    description: 'Most inputs that may wait or run at once; more are refused with 503.',
     default: '1000',
   }),
   maxBatch: integer(1, 1024, {

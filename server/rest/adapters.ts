@@ -37,8 +37,15 @@ export function addAdapterRoutes(app: FastifyInstance, services: Services): void
       GET: (request) => events(services, request),
     });
     // An unknown action of a known form is a wrong method to the original, and clients may look at that.
-    addRoute(app, `${prefix}/:adapter/:action`, 'management', {});
+    addRoute(app, `${prefix}/:adapter/:action`, 'management', {}, noAction);
   }
+}
+
+/** The one action of an adapter has a path of its own. */
+function noAction({ method, params }: FastifyRequest): string {
+  const { adapter, action } = params as { adapter: string; action: string };
+  const name = encodeURIComponent(adapter);
+  return `there is no ${method} ${JSON.stringify(action)} of an adapter; there is POST .../${name}/update, and a "/" in a name is sent as %2F`;
 }
 
 async function list(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object | undefined> {

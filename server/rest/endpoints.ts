@@ -46,6 +46,14 @@ export function workflowsOf(
   return services.workflows.get(name, version);
 }
 
+/** What `/workflows/{name}` answers where neither a workflow nor a model has the name. */
+export function asNoWorkflow(thrown: unknown): unknown {
+  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_NOT_FOUND') return thrown;
+  const { model: workflow = '', ...others } = thrown.metadata;
+  const message = thrown.message.replace(/^model (.*) is not registered/, 'no workflow or model $1 is registered');
+  return new AppError('WORKFLOW_NOT_FOUND', message, { metadata: { workflow, ...others }, cause: thrown });
+}
+
 function urlOf({ info, url, origin }: ModelStatus): string {
   if (origin !== undefined) return origin;
   if (info !== undefined) return pathToFileURL(info.path).href;

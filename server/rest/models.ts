@@ -5,7 +5,7 @@ import type { ModelStatus, RegisterModelRequest } from '../service/management.js
 import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
 import { callContext } from './call-context.js';
-import { describeEndpoint, modelLine, workflowsOf } from './endpoints.js';
+import { asNoWorkflow, describeEndpoint, modelLine, workflowsOf } from './endpoints.js';
 import { invalidField } from './fields.js';
 import { tellIgnored } from './ignored.js';
 import { ManagementParameters } from './management-parameters.js';
@@ -45,16 +45,23 @@ export function addModelRoutes(app: FastifyInstance, services: Services, drainin
     POST: (request, reply) => register(services, request, reply),
   });
   for (const prefix of ['/models', '/workflows']) {
+    const told = (thrown: unknown): never => {
+      throw prefix === '/workflows' ? asNoWorkflow(thrown) : thrown;
+    };
     const handlers = {
-      GET: async (request: FastifyRequest) => describeEndpoint(services, ...nameOf(request)),
-      PUT: async (request: FastifyRequest) => scale(services, request),
-      DELETE: (request: FastifyRequest, reply: FastifyReply) => unregister(services, request, reply),
+      GET: (request: FastifyRequest) => describe(services, request).catch(told),
+      PUT: (request: FastifyRequest) => scale(services, request).catch(told),
+      DELETE: (request: FastifyRequest, reply: FastifyReply) => unregister(services, request, reply).catch(told),
     };
     addRoute(app, `${prefix}/:model`, 'inference', handlers);
     addRoute(app, `${prefix}/:model/:version`, 'inference', handlers);
   }
   addPingRoute(app, services, draining);
   addRoute(app, '/', 'management', { GET: async () => services.models.list().map((model) => model.name) });
+}
+
+async function describe(services: Services, request: FastifyRequest): Promise<object[]> {
+  return describeEndpoint(services, ...nameOf(request));
 }
 
 async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {

@@ -9,18 +9,22 @@ const ALL: readonly Method[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTION
 /** The paths of an app, for methods that its router has no word for. */
 const PATHS = new WeakMap<FastifyInstance, { readonly pattern: RegExp; readonly allow: string }[]>();
 
+/** Why a path takes no method, where that is not told by those that it takes. */
+export type WhyNone = (request: FastifyRequest) => string;
+
 /** Adds a path; OPTIONS answers `{}` unless a handler is given for it. HEAD goes with GET. */
 export function addRoute(
   app: FastifyInstance,
   url: string,
   surface: Surface,
   handlers: Partial<Record<Method, RouteHandlerMethod>>,
+  whyNone?: WhyNone,
 ): void {
   const offered = ALL.filter((method) => handlers[method]);
   const allow = [...new Set([...offered, 'OPTIONS'])].join(', ');
   const options: RouteHandlerMethod = async (_request, reply) => reply.header('allow', allow).send({});
   const refused: RouteHandlerMethod = async (request, reply) => {
-    throw notAllowed(request, reply, allow);
+    throw notAllowed(request, reply, allow, whyNone?.(request));
   };
   const known = PATHS.get(app) ?? [];
   PATHS.set(app, known);
@@ -47,7 +51,7 @@ export function pathOf(url: string): string {
   return url.split('?', 1)[0]!;
 }
 
-function notAllowed({ method }: FastifyRequest, reply: FastifyReply, allow: string): AppError {
+function notAllowed({ method }: FastifyRequest, reply: FastifyReply, allow: string, why?: string): AppError {
   reply.header('allow', allow);
-  return new AppError('METHOD_NOT_ALLOWED', `${method} is not offered here; the path takes ${allow}`);
+  return new AppError('METHOD_NOT_ALLOWED', why ?? `${method} is not offered here; the path takes ${allow}`);
 }

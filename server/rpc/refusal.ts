@@ -6,38 +6,49 @@ import type { AnyRequest } from '../listener/exchange.js';
 import { codeName, type RpcLog } from './call.js';
 import { toConnectError } from './errors.js';
 
-const TYPES =
-  'application/json, application/proto, application/connect+json, application/connect+proto, application/grpc, application/grpc-web';
+/** The procedure that was called. */
+interface Called {
+  readonly requestPath: string;
+  readonly allowedMethods: readonly string[];
+  readonly method: { readonly methodKind: string };
+}
 
-function reasonOf(status: number, req: AnyRequest, methods: readonly string[]): AppError | undefined {
+/** What a call and its answer may be written in; those of a single message and of streams differ. */
+function typesOf({ method: { methodKind } }: Called): string {
+  const connect = methodKind === 'unary' ? ['json', 'proto'] : ['connect+json', 'connect+proto'];
+  return [...connect, 'grpc', 'grpc-web'].map((type) => `application/${type}`).join(', ');
+}
+
+function reasonOf(status: number, req: AnyRequest, called: Called): AppError | undefined {
   if (status === 405) {
     return new AppError(
       'METHOD_NOT_ALLOWED',
-      `${req.method} is no method of this procedure; use ${methods.join(' or ')}`,
+      `${req.method} is no method of this procedure; use ${called.allowedMethods.join(' or ')}`,
     );
   }
   if (status !== 415) return undefined;
   const given = req.headers['content-type'];
   const what =
     given === undefined ? 'content-type is missing' : `content-type ${JSON.stringify(given)} is none of this procedure`;
-  return new AppError('INVALID_REQUEST', `${what}; those of unary calls and of streams differ: ${TYPES}`, {
-    violations: [{ field: 'content-type', description: `must be one of ${TYPES}` }],
+  const kind = called.method.methodKind === 'unary' ? 'a single message' : 'a stream';
+  const types = typesOf(called);
+  return new AppError('INVALID_REQUEST', `${what}, which answers with ${kind}; it takes ${types}`, {
+    violations: [{ field: 'content-type', description: `must be one of ${types}` }],
   });
 }
 
 /**
  * The same status with the error in the form of Connect, which is JSON, so that whoever sent this reads what is wrong.
  * Undefined for every other answer.
- * @param procedure its path, and the methods that it takes
  */
 export function refusal(
   response: UniversalServerResponse,
   req: AnyRequest,
-  procedure: { readonly requestPath: string; readonly allowedMethods: readonly string[] },
+  procedure: Called,
   log: RpcLog | undefined,
 ): UniversalServerResponse | undefined {
   if (response.body !== undefined) return undefined;
-  const error = reasonOf(response.status, req, procedure.allowedMethods);
+  const error = reasonOf(response.status, req, procedure);
   if (error === undefined) return undefined;
   const requestId = String(req.headers['x-request-id'] ?? '');
   const rendered = toConnectError(error, requestId);

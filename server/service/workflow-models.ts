@@ -4,6 +4,7 @@ import type { ModelOverrides, RegisterModelRequest } from './management.js';
 import type { OpenedModel, OpenModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
 import type { RegisteredModel } from './registered-model.js';
+import { renameFields } from './renamed-fields.js';
 
 /** What of the registered models this works with. */
 export interface SharedModels {
@@ -54,7 +55,10 @@ export class WorkflowModels {
       }
       return byName.name;
     }
-    const opened = await this.#models.open(url, local, overrides, { signal });
+    const opened = await this.#models.open(url, local, overrides, { signal }).catch((thrown: unknown) => {
+      const placed = renameFields(thrown, (field) => (field === 'dtype' ? `models.${local}.options.dtype` : field));
+      throw byName === undefined ? orNoSuchName(url, placed) : placed;
+    });
     try {
       return await this.#share(user, local, url, overrides, opened, signal);
     } finally {
@@ -103,4 +107,12 @@ export class WorkflowModels {
     if (model === undefined || !model.workflows.delete(id)) return;
     if (!model.direct && model.workflows.size === 0) await this.#models.remove(model);
   }
+}
+
+/** What is no path may have been meant as the name of a registered model. */
+function orNoSuchName(url: string, thrown: unknown): unknown {
+  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_SOURCE_INVALID' || /[/\\:]/.test(url)) return thrown;
+  return new AppError(thrown.reason, `no model ${JSON.stringify(url)} is registered; ${thrown.message}`, {
+    cause: thrown,
+  });
 }

@@ -70,3 +70,51 @@ test('a broken field is told by the name that the body gave it', async (t) => {
     /^InvalidRequestError: name "a b" is no usable/,
   );
 });
+
+test('what is not there is told as what was asked for, with what there is', async (t) => {
+  const url = await startServer(t, ['--log-level', 'error']);
+  const ask = async (method: string, path: string, body?: object) => {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(url + path, { method, ...(body && { headers, body: JSON.stringify(body) }) });
+    const { message, reason } = (await response.json()) as { message: string; reason: string };
+    return [response.status, reason, message] as const;
+  };
+  for (const method of ['GET', 'PUT', 'DELETE']) {
+    const none = 'no workflow or model "dema" is registered; near names: demo';
+    assert.deepEqual(await ask(method, '/workflows/dema'), [404, 'WORKFLOW_NOT_FOUND', none]);
+    const model = 'model "dema" is not registered; near names: demo';
+    assert.deepEqual(await ask(method, '/models/dema'), [404, 'MODEL_NOT_FOUND', model]);
+  }
+  const [status, reason, message] = await ask('POST', '/adapters/team/pirate');
+  assert.deepEqual([status, reason], [405, 'METHOD_NOT_ALLOWED']);
+  assert.equal(
+    message,
+    'there is no POST "pirate" of an adapter; there is POST .../team/update, and a "/" in a name is sent as %2F',
+  );
+
+  const template = '/workflows?template=adapter&adapter=w&url=adapters/pirate&model=dema';
+  assert.match(
+    (await ask('POST', template))[2],
+    /^no model "dema" is registered; url "dema": it must be an absolute path/,
+  );
+  const [{ modelUrl }] = ((await (await fetch(`${url}/models`)).json()) as { models: [{ modelUrl: string }] }).models;
+  const models = { m: { modelUrl, options: { dtype: 'int3' } } };
+  const place = /^models\.m\.options\.dtype must be one of auto, fp32, int8, int4, not "int3"$/;
+  assert.match((await ask('POST', '/workflows', { name: 'w', models, workflow: { out: ['m', 'in'] } }))[2], place);
+  assert.equal((await ask('GET', '/workflows/w'))[0], 404);
+
+  // Which types a call may have depends on whether its answer is one message or a stream.
+  for (const [method, types] of [
+    ['Predict', 'a single message; it takes application/json, application/proto, application/grpc,'],
+    ['StreamPredict', 'a stream; it takes application/connect+json, application/connect+proto, application/grpc,'],
+  ] as const) {
+    const headers = { 'content-type': method === 'Predict' ? 'application/connect+json' : 'application/json' };
+    const response = await fetch(`${url}/loramux.v1.InferenceService/${method}`, {
+      method: 'POST',
+      headers,
+      body: '{}',
+    });
+    const told = ((await response.json()) as { message: string }).message;
+    assert.ok(told.includes(`none of this procedure, which answers with ${types}`), told);
+  }
+});
