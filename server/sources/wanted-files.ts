@@ -80,6 +80,10 @@ function wantedOfAdapter<T extends Listed>(files: readonly T[], fail: (what: str
   if (below.length > 1) {
     throw fail(`there are several adapters (${below.slice(0, 20).join(', ')}); name one of them`);
   }
+  const deep = files.map(({ path }) => path).filter((path) => path.endsWith(`/${ADAPTER_CONFIG}`));
+  if (deep.length > 0) {
+    throw fail(`${deep.slice(0, 10).join(', ')}: too deep; it must be at the top, or in a folder there`);
+  }
   const names = files.slice(0, 10).map(({ path }) => path);
   throw fail(`there is no ${ADAPTER_CONFIG} among its ${files.length} files (${names.join(', ')})`);
 }

@@ -165,6 +165,9 @@ describe('of a source', () => {
     assert.deepEqual(wanted('adapter', 'x.gguf', 'README.md'), ['x.gguf']);
     assert.throws(() => wanted('adapter', `a/${config}`, `b/${config}`), invalid(/several adapters \(a, b\)/));
     assert.throws(() => wanted('adapter', 'README.md'), invalid(/no adapter_config\.json among its 1 files/));
+    const deep =
+      /all\/a\/adapter_config\.json, all\/b\/adapter_config\.json: too deep; it must be at the top, or in a folder/;
+    assert.throws(() => wanted('adapter', 'all/a/adapter_config.json', 'all/b/adapter_config.json'), invalid(deep));
     assert.throws(() => wanted('adapter'), invalid(/there is nothing/));
     assert.throws(() => wanted('adapter', `../${config}`, `a\\b/${config}`), invalid(/no adapter_config/));
   });
