@@ -92,6 +92,7 @@ export async function composeServer(
     workflowVersion: (name, version) => {
       if (workflows.has(name)) workflows.get(name, version);
     },
+    workflowNames: () => workflows.list().map(({ name }) => name),
   });
   const metrics = new Metrics({ models: () => [...models.values()], adapters });
   const inference = createInferenceService({

@@ -1,5 +1,6 @@
 /** Models and workflows in DJL Serving's form, in which a model is a workflow of one model. */
 import { pathToFileURL } from 'node:url';
+import { AppError } from '../errors.js';
 import type { ModelStatus } from '../service/management.js';
 import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';

@@ -17,6 +17,8 @@ export interface ModelServiceOptions {
     | undefined;
   /** Throws WORKFLOW_NOT_FOUND where a workflow has the name, and not that version. */
   readonly workflowVersion?: ((name: string, version: string) => void) | undefined;
+  /** Names of the workflows, which answer as models do. */
+  readonly workflowNames?: (() => readonly string[]) | undefined;
 }
 
 /** The {@link ModelService} over the loaded models; an engine that takes no rows makes its model not ready. */
@@ -58,9 +60,10 @@ export function createModelService(
     if (waiting !== undefined) throw waiting;
     const at = name.indexOf('/');
     if (at > 0) requireVersion(name.slice(0, at), name.slice(at + 1));
-    const near = nearNames(name, models.keys());
-    const hint =
-      near.length > 0 ? `; near names: ${near.join(', ')}` : `; served models: ${[...models.keys()].join(', ')}`;
+    const workflows = [...new Set(options.workflowNames?.())];
+    const near = nearNames(name, [...models.keys(), ...workflows]);
+    const served = `served models: ${[...models.keys()].join(', ')}${workflows.length === 0 ? '' : `; workflows: ${workflows.join(', ')}`}`;
+    const hint = near.length > 0 ? `; near names: ${near.join(', ')}` : `; ${served}`;
     throw new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not served${hint}`, {
       metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
     });

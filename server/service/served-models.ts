@@ -72,9 +72,13 @@ export class ServedModels {
   withLora(name: string): ServedModel {
     const model = this.models.get(name)!;
     if (!model.loraEnabled) {
-      throw new AppError('LORA_DISABLED', `model ${JSON.stringify(name)} is served without LoRA`, {
-        metadata: { model: name },
-      });
+      throw new AppError(
+        'LORA_DISABLED',
+        `model ${JSON.stringify(name)} is served without LoRA (option.enable_lora=false, or adapters that are merged)`,
+        {
+          metadata: { model: name },
+        },
+      );
     }
     return model;
   }

@@ -103,6 +103,15 @@ test('what is not there is told as what was asked for, with what there is', asyn
   assert.match((await ask('POST', '/workflows', { name: 'w', models, workflow: { out: ['m', 'in'] } }))[2], place);
   assert.equal((await ask('GET', '/workflows/w'))[0], 404);
 
+  // Workflows answer as models do, and have versions.
+  const definition = { name: 'greeter', version: '1', models: { m: modelUrl }, workflow: { out: ['m', 'in'] } };
+  assert.equal((await fetch(`${url}/workflows`, { method: 'POST', body: JSON.stringify(definition) })).status, 200);
+  const predict = (name: string) => ask('POST', `/predictions/${name}`, { inputs: 'Hello' });
+  const older = 'no workflow "greeter" has version "2"; versions: 1';
+  assert.deepEqual(await predict('greeter/2'), [404, 'WORKFLOW_NOT_FOUND', older]);
+  assert.match((await predict('greter'))[2], /^model "greter" is not served; near names: greeter$/);
+  assert.match((await predict('zzzzzz'))[2], /; served models: demo, m; workflows: greeter$/);
+
   // Which types a call may have depends on whether its answer is one message or a stream.
   for (const [method, types] of [
     ['Predict', 'a single message; it takes application/json, application/proto, application/grpc,'],
