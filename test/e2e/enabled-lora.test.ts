@@ -26,7 +26,7 @@ test('what a registration says of LoRA decides what the model takes, and never o
 
   const base = await register('base', merged, 'false');
   assert.deepEqual([base.status, base.json.reason], [400, 'MODEL_INVALID']);
-  assert.match(base.json.message, /^option\.merge pirate: .*enable_lora=false/);
+  assert.match(base.json.message, /serving\.properties: option\.merge=pirate: .*enable_lora=false/);
 
   assert.equal((await register('closed', closed, 'true')).status, 200);
   const { json } = await ask(`${url}/models/closed/adapters`);
