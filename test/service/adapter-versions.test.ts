@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import type { ErrorReason } from '../../server/errors.js';
 import { AppError } from '../../server/errors.js';
 import { MemoryStore } from '../../server/registry/memory-store.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
@@ -88,19 +89,21 @@ describe('a new version', () => {
     assert.equal((await service.get({ name: 'a' })).versions!.length, 2);
   });
 
-  it('is not asked for by what is no digest, nor by fewer digits than tell one', async () => {
+  it('is not asked for by what is no digest, nor by fewer digits than tell one, which the refusal says', async () => {
     const { service } = managed();
     const { digest } = await service.create({ name: 'a', source: 'a0' }, call());
     for (const none of [digest.slice(0, 7), 'latest-version', `${digest}0`]) {
-      const what = new RegExp(
-        `must be the 64 hexadecimal digits of a digest, or the first 8 or more of them, not "${none}"$`,
+      const refused = (reason: ErrorReason) => (error: unknown) =>
+        failsWith(reason)(error) &&
+        /; a digest is 64 hexadecimal digits, of which the first 8 or more/.test(`${error}`);
+      await assert.rejects(
+        service.update({ name: 'a', pin: true, expectedDigest: none }, call()),
+        refused('VERSION_CONFLICT'),
       );
-      const refused = (error: unknown) => failsWith('INVALID_REQUEST')(error) && what.test((error as Error).message);
-      await assert.rejects(service.update({ name: 'a', pin: true, expectedDigest: none }, call()), refused);
-      await assert.rejects(service.update({ name: 'a', digest: none }, call()), refused);
-      await assert.rejects(service.delete({ name: 'a', expectedDigest: none }, call()), refused);
+      await assert.rejects(service.update({ name: 'a', digest: none }, call()), refused('VERSION_NOT_FOUND'));
+      await assert.rejects(service.delete({ name: 'a', expectedDigest: none }, call()), refused('VERSION_CONFLICT'));
       const targets = [{ adapter: 'a', digest: none }];
-      await assert.rejects(service.setAlias({ name: 'live', targets }, call()), refused);
+      await assert.rejects(service.setAlias({ name: 'live', targets }, call()), refused('VERSION_NOT_FOUND'));
     }
     assert.equal((await service.get({ name: 'a' })).pin, false);
     await service.update({ name: 'a', pin: true, expectedDigest: digest.slice(0, 8).toUpperCase() }, call());
