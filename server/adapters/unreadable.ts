@@ -2,8 +2,21 @@
 import { AppError } from '../errors.js';
 import { NOT_A_FILE } from '../regular-file.js';
 
-/** ADAPTER_SOURCE_INVALID for a path that the file system refused. */
+/** What the system, or this process, has too little of at the moment: descriptors, memory. */
+const SHORT = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);
+
+/** SOURCE_UNAVAILABLE where a path was refused for want of something else: that says nothing about it. */
+export function notNow(path: string, error: unknown): AppError | undefined {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === undefined || !SHORT.has(code)) return undefined;
+  const text = `${JSON.stringify(path)} cannot be read now (${code}): the server, or its machine, is short of open files or memory`;
+  return new AppError('SOURCE_UNAVAILABLE', text, { retryAfterMs: 1000, cause: error });
+}
+
+/** ADAPTER_SOURCE_INVALID for a path that the file system refused; {@link notNow} where that passes. */
 export function unreadable(path: string, error: unknown): AppError {
+  const passing = notNow(path, error);
+  if (passing !== undefined) return passing;
   const { code } = error as NodeJS.ErrnoException;
   return new AppError('ADAPTER_SOURCE_INVALID', `${JSON.stringify(path)} ${whatIsWrong(code)}`, { cause: error });
 }
@@ -20,7 +33,7 @@ function isOfFiles(error: unknown): error is NodeJS.ErrnoException {
 
 /**
  * Does what reads files below `path`.
- * @throws AppError ADAPTER_SOURCE_INVALID instead of an error of the file system; other errors as they are
+ * @throws AppError as {@link unreadable} instead of an error of the file system; other errors as they are
  */
 export async function readingFiles<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {

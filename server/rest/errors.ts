@@ -5,17 +5,12 @@ import { AppError, type ErrorReason, FAULTS } from '../errors.js';
 /** Which of DJL's handlers answers; its error names differ between them. */
 export type Surface = 'inference' | 'management';
 
-/** Exception names that clients of DJL Serving may look at; the rest is BadRequestException. */
+/** Exception names that clients of DJL Serving may look at; the rest goes by the status. */
 const TYPES: Partial<Record<ErrorReason, string>> = {
   ROUTE_NOT_FOUND: 'ResourceNotFoundException',
   METHOD_NOT_ALLOWED: 'MethodNotAllowedException',
   ADAPTER_EXISTS: 'IllegalArgumentException',
   QUEUE_FULL: 'WlmCapacityException',
-  SHUTTING_DOWN: 'ServiceUnavailableException',
-  ENGINE_FAILED: 'ServiceUnavailableException',
-  ENGINE_STALLED: 'ServiceUnavailableException',
-  DEVICE_FAILED: 'ServiceUnavailableException',
-  SLOW_CONSUMER: 'ServiceUnavailableException',
   INTERNAL: 'InternalServerException',
 };
 
@@ -23,9 +18,11 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
 function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
   // A workflow is a model to the original.
   const modelMissing = /^(MODEL|WORKFLOW)_NOT_FOUND$/.test(error.reason) && surface === 'inference';
+  const status = statusOf(error);
+  const byStatus = status === 503 ? 'ServiceUnavailableException' : 'BadRequestException';
   return {
-    code: statusOf(error),
-    type: modelMissing ? 'ModelNotFoundException' : (TYPES[error.reason] ?? 'BadRequestException'),
+    code: status,
+    type: modelMissing ? 'ModelNotFoundException' : (TYPES[error.reason] ?? byStatus),
     message: error.message,
     // The inference handlers call the text "error", management calls it "message": inference answers have both.
     ...(surface === 'inference' ? { error: error.message } : {}),

@@ -80,6 +80,26 @@ describe('where connections have taken all file descriptors', posix, () => {
   });
 });
 
+const mayLimit = spawnSync('prlimit', ['--pid', String(process.pid)]).status === 0;
+test('an adapter is read again once there are files to open: that there were none was no fault of it', {
+  skip: mayLimit ? false : 'the limits of a running process cannot be changed here',
+}, async (t) => {
+  const { url, pid, stop } = await spawnServer([...FLAGS, '--state-dir', 'none', '--allow-path', GOLDEN]);
+  t.after(stop);
+  const ask = onOneConnection(t, url);
+  const query = new URLSearchParams({ name: 'late', src: `${GOLDEN}adapters/llama/qv-r4`, preload: 'false' });
+  assert.equal((await ask(`/adapters?${query}`, {})).status, 200);
+  const mayOpen = (files: number) =>
+    assert.equal(spawnSync('prlimit', ['--pid', String(pid), `--nofile=${files}:4096`]).status, 0);
+  const request = { inputs: 'a', adapters: 'late', parameters: { max_new_tokens: 2 } };
+  mayOpen(4);
+  const refused = await ask('/invocations', request);
+  assert.deepEqual([refused.status, JSON.parse(refused.text).reason], [503, 'SOURCE_UNAVAILABLE'], refused.text);
+  mayOpen(4096);
+  const { status, text } = await ask('/invocations', request);
+  assert.equal(status, 200, text);
+});
+
 test('a start says where its budgets are more than the memory that it may have', async (t) => {
   const more = Math.round(2 * totalmem());
   const flags = ['--state-dir', 'none', '--log-level', 'warn'];

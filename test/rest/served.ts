@@ -16,13 +16,13 @@ export async function startServer(t: TestContext, flags: readonly string[]): Pro
  * Starts `loramux serve` on a free port; `stop` ends it, `kill` at once, and both wait for that.
  * @param env added to this process's
  * @param before a command that starts the one behind it
- * @returns its base URL, and `output` for what it has written so far
+ * @returns its base URL, its process, and `output` for what it has written so far
  */
 export async function spawnServer(
   flags: readonly string[],
   env: Readonly<Record<string, string>> = {},
   before: readonly string[] = [],
-): Promise<{ url: string; output(): string; stop(): Promise<void>; kill(): Promise<void> }> {
+): Promise<{ url: string; pid: number; output(): string; stop(): Promise<void>; kill(): Promise<void> }> {
   const [program, ...args] = [...before, process.execPath, bin, 'serve', '--port', '0', ...flags];
   const child = spawn(program!, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -49,5 +49,5 @@ export async function spawnServer(
     child.kill('SIGKILL');
     await ended;
   };
-  return { url, output: () => written, stop, kill };
+  return { url, pid: child.pid!, output: () => written, stop, kill };
 }
