@@ -169,8 +169,9 @@ test('a start that a signal ends in the middle of a download leaves no lock that
   await once(stalling, 'request');
   assert.equal((await locks()).length, 1);
   child.kill('SIGTERM');
-  const [, signal] = await once(child, 'exit', { signal: AbortSignal.timeout(30_000) });
-  assert.equal(signal, 'SIGTERM');
+  const [code, signal] = await once(child, 'exit', { signal: AbortSignal.timeout(30_000) });
+  // Below npm the command listens itself, and ends with the code that the signal would give.
+  assert.ok(signal === 'SIGTERM' || code === 128 + 15, `${code} ${signal}`);
   assert.deepEqual(await locks(), []);
 });
 
