@@ -8,7 +8,7 @@ import type { Dtype } from '../server/engine/decoder-session.js';
 import { DEMO_MODEL } from './demo.js';
 import { readFlags, TEXT } from './flags.js';
 import { adapterNames, type LocalResult, openLocalEngine, story } from './local-engine.js';
-import { tell } from './progress.js';
+import { tellRound } from './progress.js';
 
 export async function run(args: string[]): Promise<void> {
   const values = readFlags(args, {
@@ -46,7 +46,7 @@ export async function run(args: string[]): Promise<void> {
     for (const { label, rows, digestOf } of loads) {
       const batch = prompts.slice(0, rows).map((promptIds, row) => ({ promptIds, digest: digestOf(row) }));
       const result = await engine.generate(batch, round < 0 ? 4 : values.tokens);
-      tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${values.rounds}`}: ${label}`);
+      tellRound(round, values.rounds, label);
       const known = best.get(label);
       if (round >= 0 && (known === undefined || result.totalMs < known.totalMs)) best.set(label, result);
     }

@@ -8,7 +8,7 @@ import type { Dtype } from '../server/engine/decoder-session.js';
 import { DEMO_ADAPTERS, DEMO_MODEL } from './demo.js';
 import { readFlags, TEXT } from './flags.js';
 import { adapterNames, type LocalEngine, type LocalResult, openLocalEngine, story } from './local-engine.js';
-import { tell } from './progress.js';
+import { tellRound } from './progress.js';
 import { machineName, publish } from './result.js';
 
 interface Load {
@@ -51,7 +51,7 @@ export async function run(args: string[]): Promise<void> {
       const { engine, digest } = load;
       const rows = Array.from({ length: load.rows }, (_, i) => ({ promptIds: engine.encode(story(i, words)), digest }));
       const result = await engine.generate(rows, round < 0 ? 3 : tokens);
-      tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${values.rounds}`}: ${load.rows} rows, ${load.label}`);
+      tellRound(round, values.rounds, `${load.rows} rows, ${load.label}`);
       const known = best.get(load);
       if (round >= 0 && (known === undefined || result.tokensPerSecond > known.tokensPerSecond)) best.set(load, result);
     }

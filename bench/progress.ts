@@ -6,3 +6,8 @@ const startedAt = performance.now();
 export function tell(text: string): void {
   console.error(`[${((performance.now() - startedAt) / 1000).toFixed(0).padStart(4)} s] ${text}`);
 }
+
+/** {@link tell}s a load of a round. @param round from 0 of `rounds`; -1 is the one that warms up */
+export function tellRound(round: number, rounds: number, load: string): void {
+  tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${rounds}`}: ${load}`);
+}

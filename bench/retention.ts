@@ -12,7 +12,7 @@ import { DEMO_MODEL } from './demo.js';
 import { readFlags } from './flags.js';
 import { type LocalResult, openLocalEngine, story } from './local-engine.js';
 import { memoryBandwidth } from './memory-bandwidth.js';
-import { tell } from './progress.js';
+import { tell, tellRound } from './progress.js';
 import { machineName, publish } from './result.js';
 
 /** Ranks of the mixed load; their mean is what the load of equal ranks has. */
@@ -81,7 +81,7 @@ export async function run(args: string[]): Promise<void> {
       const known = best.get(load);
       if (round >= 0 && Number.isNaN(result.decodeMin))
         throw new Error(`no step decoded all ${load.rows} rows (${load.label}): more --tokens are needed`);
-      tell(`${round < 0 ? 'warm-up' : `round ${round + 1} of ${values.rounds}`}: ${load.rows} rows, ${load.label}`);
+      tellRound(round, values.rounds, `${load.rows} rows, ${load.label}`);
       if (round >= 0 && (known === undefined || result.decodeMin < known.decodeMin)) best.set(load, result);
     }
   }
