@@ -1,6 +1,7 @@
 /** The model of an adapter management route. */
 import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { WITHOUT_LORA } from '../service/model-refusals.js';
 import type { ModelInfo, Services } from '../service/types.js';
 
 /** Checks in the original's order: the model, then LoRA; the caller goes on with parameters and the adapter. */
@@ -13,10 +14,7 @@ export function adapterModel(services: Services, request: FastifyRequest): Model
   // The short form may stand for a workflow; its model has the adapters.
   const model = name === undefined ? { ...resolved, name: resolved.answeredBy ?? resolved.name } : resolved;
   if (!model.loraEnabled) {
-    throw new AppError(
-      'LORA_DISABLED',
-      `model ${model.name} is served without LoRA (option.enable_lora=false, or adapters that are merged)`,
-    );
+    throw new AppError('LORA_DISABLED', `model ${model.name} ${WITHOUT_LORA}`);
   }
   return model;
 }

@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AdapterWatchEvent, Services } from '../service/types.js';
 import { watchJson } from './adapter-json.js';
 import { callContext } from './call-context.js';
-import { noteFailure, toAppError } from './errors.js';
+import { noteFailure } from './errors.js';
 import { accepts } from './headers.js';
 
 /** Longest silence: an empty line, or a comment, tells both ends that the other is there. */
@@ -35,8 +35,7 @@ export async function watchAdapters(
       if (!raw.write(line(watchJson(event)))) await once(raw, 'drain', { signal: call.signal }).catch(() => {});
     }
   } catch (thrown) {
-    const error = toAppError(thrown);
-    noteFailure(error, reply.request);
+    const error = noteFailure(thrown, reply.request);
     if (!call.signal.aborted) raw.write(line({ type: 'error', reason: error.reason, message: error.message }));
   } finally {
     clearInterval(beat);

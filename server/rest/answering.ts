@@ -1,6 +1,5 @@
 /** The ways to answer a request: whole, as a stream, or later, to be fetched by a token. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { AppError } from '../errors.js';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
 import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
@@ -53,11 +52,7 @@ export async function answerLater(
         pushWhole(ask, results, sink);
         sink.done();
       },
-      (thrown: unknown) => {
-        const error = AppError.from(thrown);
-        noteFailure(error, request);
-        sink.fail(error);
-      },
+      (thrown: unknown) => sink.fail(noteFailure(thrown, request)),
     );
     answerToken(reply, sink.token);
     return;
@@ -73,8 +68,7 @@ export async function answerLater(
   collect(events, ask, renderer, sink).then(
     () => sink.done(),
     (thrown: unknown) => {
-      const error = AppError.from(thrown);
-      noteFailure(error, request);
+      const error = noteFailure(thrown, request);
       if (renderer !== undefined && sink.begun) {
         sink.push(renderer.failure(error));
         sink.done();

@@ -1,6 +1,5 @@
 /** Models and workflows in DJL Serving's form, in which a model is a workflow of one model. */
 import { pathToFileURL } from 'node:url';
-import { AppError } from '../errors.js';
 import type { ModelStatus } from '../service/management.js';
 import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
@@ -45,14 +44,6 @@ export function workflowsOf(
 ): readonly WorkflowInfo[] | undefined {
   if (!services.workflows.list().some((workflow) => workflow.name === name)) return undefined;
   return services.workflows.get(name, version);
-}
-
-/** What `/workflows/{name}` answers where neither a workflow nor a model has the name. */
-export function asNoWorkflow(thrown: unknown): unknown {
-  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_NOT_FOUND') return thrown;
-  const { model: workflow = '', ...others } = thrown.metadata;
-  const message = thrown.message.replace(/^model (.*) is not registered/, 'no workflow or model $1 is registered');
-  return new AppError('WORKFLOW_NOT_FOUND', message, { metadata: { workflow, ...others }, cause: thrown });
 }
 
 function urlOf({ info, url, origin }: ModelStatus): string {

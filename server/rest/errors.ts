@@ -34,8 +34,7 @@ function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
 
 /** Answers a failure. */
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const error = toAppError(thrown, request.server.initialConfig.bodyLimit);
-  noteFailure(error, request);
+  const error = noteFailure(thrown, request);
   if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
   reply.code(statusOf(error)).send(errorBody(error, surfaceOf(request)));
 }
@@ -49,10 +48,15 @@ export function statusOf(error: AppError): number {
 /** Reasons of requests that failed, for their lines in the access log. */
 const REASONS = new WeakMap<object, ErrorReason>();
 
-/** Notes why a request failed, and writes down what is the server's own fault; refusals are the caller's matter. */
-export function noteFailure(error: AppError, { raw, log }: Pick<FastifyRequest, 'raw' | 'log'>): void {
+/**
+ * Notes why a request failed, and writes down what is the server's own fault; refusals are the caller's matter.
+ * @returns what was thrown, by the error table
+ */
+export function noteFailure(thrown: unknown, { raw, log, server }: FastifyRequest): AppError {
+  const error = toAppError(thrown, server.initialConfig.bodyLimit);
   REASONS.set(raw, error.reason);
   if (FAULTS.has(error.reason)) log.error({ err: error.cause ?? error, reason: error.reason }, error.message);
+  return error;
 }
 
 /** Why a request failed, also one whose answer had begun; undefined = it did not. */
@@ -64,9 +68,9 @@ export function failureOf({ raw }: Pick<FastifyRequest, 'raw'>): ErrorReason | u
  * Maps what fastify itself refuses to the error table.
  * @param maxBodyBytes the limit of request bodies, where it is known
  */
-export function toAppError(thrown: unknown, maxBodyBytes?: number): AppError {
+function toAppError(thrown: unknown, maxBodyBytes: number | undefined): AppError {
   if (thrown instanceof AppError) return thrown;
-  const { code, statusCode, message } = thrown as { code?: string; statusCode?: number; message?: string };
+  const { code, statusCode, message } = (thrown ?? {}) as { code?: string; statusCode?: number; message?: string };
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     const most = maxBodyBytes === undefined ? '' : `: at most ${maxBodyBytes} bytes are read`;
     return new AppError(

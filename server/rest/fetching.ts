@@ -7,7 +7,7 @@ import { type Body, isObject } from './body.js';
 import type { Compat } from './compat.js';
 import { readBody, readFields } from './content.js';
 import type { FormField } from './form.js';
-import { innerNames, refuseAdapterNames, refuseUnreadModels, refuseWeights, unreadQuery } from './ignored.js';
+import { refuseUnread } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { maxItems, tellNext } from './later-headers.js';
 import { isAdapter } from './registered-names.js';
@@ -53,14 +53,12 @@ async function requireAsAsked(
   const isName = (name: string) => isAdapter(services, asked.owner, name);
   const places = await readPlaces(request, fields, body, { name: asked.model }, isName);
   const value = body?.kind === 'json' && isObject(body.value) ? body.value : {};
-  const isChosen = requireSameAdapters(asked, places, modelFieldOf(body), compat);
+  const selected = requireSameAdapters(asked, places, modelFieldOf(body), compat);
   // What else is in a request to a handler is the handler's.
   if (isHandled) return;
   const { adapters: _places, model: _model, ...others } = value;
-  const query = unreadQuery(request);
-  refuseAdapterNames(request, [...innerNames(value), ...Object.keys(others)], query, isChosen);
-  if (!isChosen && compat !== 'djl') refuseUnreadModels(request, value, [asked.model, asked.owner]);
-  if (isChosen && compat !== 'djl') refuseWeights([...Object.keys(others), ...query]);
+  const known = [asked.model, asked.owner];
+  refuseUnread(request, { body: value, names: Object.keys(others), known, selected, chosen: selected }, compat);
 }
 
 /** @param isHandled a handler takes any bytes for a body */

@@ -7,7 +7,7 @@ import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/h
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { Receipt } from '../service/types.js';
 import { callContext } from './call-context.js';
-import { noteFailure, sendError, statusOf, toAppError } from './errors.js';
+import { noteFailure, sendError, statusOf } from './errors.js';
 import type { FormField } from './form.js';
 import { header } from './headers.js';
 import type { LaterSink } from './later.js';
@@ -39,11 +39,7 @@ export async function answerByHandler(
     const call = { requestId: request.id, signal: sink.signal };
     collect(handlers, wanted, call, sink, request).then(
       () => sink.done(),
-      (thrown: unknown) => {
-        const error = toAppError(thrown);
-        noteFailure(error, request);
-        sink.fail(error);
-      },
+      (thrown: unknown) => sink.fail(noteFailure(thrown, request)),
     );
     answerToken(reply, sink.token);
     return;
@@ -132,8 +128,7 @@ async function sendPieces(
     }
     if (!gone.aborted) raw.addTrailers(receiptHeaders(receipts));
   } catch (thrown) {
-    const error = toAppError(thrown);
-    noteFailure(error, request);
+    const error = noteFailure(thrown, request);
     if (!gone.aborted) raw.write(lines.failure(error, String(reply.getHeader('content-type'))));
   } finally {
     iterator.return?.().catch(() => {});
@@ -183,8 +178,7 @@ async function collect(
     sink.headers(receiptHeaders(receipts));
   } catch (thrown) {
     if (!sink.begun) throw thrown;
-    const error = toAppError(thrown);
-    noteFailure(error, request);
+    const error = noteFailure(thrown, request);
     sink.push(lines.failure(error, headers['content-type'] ?? ''));
   }
 }

@@ -11,6 +11,7 @@ import {
   otherAttributes,
 } from '../service/adapter-names.js';
 import { isObject } from './body.js';
+import type { Compat } from './compat.js';
 import { invalidField } from './fields.js';
 import { header, queryValues } from './headers.js';
 
@@ -24,6 +25,36 @@ export function unreadQuery(request: FastifyRequest): readonly string[] {
   return Object.keys(request.query as object).filter((name) => !QUERY.has(name));
 }
 
+/** What of a request was not read, and what it says otherwise. */
+export interface Unread {
+  readonly body: Record<string, unknown>;
+  /** Names of the body that were not read. */
+  readonly names: readonly string[];
+  /** Names of the model that answers. */
+  readonly known: readonly string[];
+  /** Whether the request selects adapters. */
+  readonly selected: boolean;
+  /** Whether it says which adapters answer, by selecting some or by its model. */
+  readonly chosen: boolean;
+}
+
+/**
+ * Refuses what was not read of a request and would have changed what answers.
+ * @throws INVALID_REQUEST
+ */
+export function refuseUnread(
+  request: FastifyRequest,
+  { body, names, known, selected, chosen }: Unread,
+  compat: Compat,
+): void {
+  const query = unreadQuery(request);
+  refuseAdapterNames(request, [...innerNames(body), ...names], query, chosen);
+  // The original passes these over.
+  if (compat === 'djl') return;
+  if (!chosen) refuseUnreadModels(request, body, known);
+  if (selected) refuseWeights([...names, ...query]);
+}
+
 /**
  * Refuses names that look like an adapter's place. Headers and custom attributes are the caller's platform's as well, so
  * that others in them are nothing to tell of.
@@ -32,7 +63,7 @@ export function unreadQuery(request: FastifyRequest): readonly string[] {
  * @param chosen whether the request says elsewhere which adapters answer
  * @throws INVALID_REQUEST
  */
-export function refuseAdapterNames(
+function refuseAdapterNames(
   request: FastifyRequest,
   body: readonly string[],
   query: readonly string[],
@@ -64,7 +95,7 @@ const WHOLE = new Set(['adapters', 'logit_bias', 'metadata']);
  * Names one level down in the objects of a body, alone or in lists, and in those of its parameters, with their place:
  * `options.adapter`, `options[0].adapter`. Nothing reads an adapter there.
  */
-export function innerNames(body: Record<string, unknown>): string[] {
+function innerNames(body: Record<string, unknown>): string[] {
   const { parameters } = body;
   const namesIn = (value: unknown, place: string): string[] =>
     isObject(value) ? Object.keys(value).map((name) => `${place}.${name}`) : [];
@@ -88,11 +119,7 @@ const MODEL_IN_BODY = /^model_?(id|name)?$/i;
  * @param known names of the model that answers
  * @throws INVALID_REQUEST
  */
-export function refuseUnreadModels(
-  request: FastifyRequest,
-  body: Record<string, unknown>,
-  known: readonly string[],
-): void {
+function refuseUnreadModels(request: FastifyRequest, body: Record<string, unknown>, known: readonly string[]): void {
   const { parameters } = body;
   const query = unreadQuery(request).flatMap((name) =>
     queryValues(request, name).map((value) => [name, value] as const),
@@ -125,7 +152,7 @@ const isKnown = (value: unknown, known: readonly string[]): boolean =>
  * @param names names of body and query that were not read
  * @throws INVALID_REQUEST
  */
-export function refuseWeights(names: readonly string[]): void {
+function refuseWeights(names: readonly string[]): void {
   const found = names.find((name) => isWeight(name));
   if (found === undefined) return;
   throw invalidField(

@@ -17,14 +17,7 @@ import type { FormField } from './form.js';
 import { handledAdapter } from './handled-adapter.js';
 import { answerByHandler } from './handler-answer.js';
 import { customAttribute, header, queryValues } from './headers.js';
-import {
-  innerNames,
-  refuseAdapterNames,
-  refuseUnreadModels,
-  refuseWeights,
-  tellIgnored,
-  unreadQuery,
-} from './ignored.js';
+import { refuseUnread, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { startingToken, wantsLater } from './later-headers.js';
 import { readLmi } from './lmi.js';
@@ -99,18 +92,23 @@ async function invoke(
     const isName = (name: string) => isAdapter(services, owner, name);
     return { read, places: await readPlaces(request, fields, read.value, model, isName) };
   };
-  const openFor = (asked: Asked) => (wantsLater(request) ? () => later.open(asked) : undefined);
+  /** Opens the place for an answer of which the request wants a token; undefined = it wants the answer. */
+  const openFor = async (asked: () => Asked | Promise<Asked>) => {
+    if (!wantsLater(request)) return undefined;
+    const from = await asked();
+    return () => later.open(from);
+  };
   if (services.handlers?.serves(model.name)) {
     await requireRegistered(services, model.name, queryValues(request, 'adapter'));
     // The body is the handler's to read.
-    const open = wantsLater(request) ? openFor(askedOfHandler(model, await readAll(), compat)) : undefined;
+    const open = await openFor(async () => askedOfHandler(model, await readAll(), compat));
     await answerByHandler(services.handlers, { model: model.name, firstPlaceCounts }, fields, open, request, reply);
     return;
   }
   const { read, places } = await readAll();
   const adapter = await handledAdapter(services.handlers, model, places, compat);
   if (adapter !== undefined) {
-    const open = openFor(askedOfHandler(model, { read, places }, compat));
+    const open = await openFor(() => askedOfHandler(model, { read, places }, compat));
     const wanted = { model: owner, adapter, firstPlaceCounts };
     await answerByHandler(services.handlers!, wanted, fields, open, request, reply);
     return;
@@ -122,19 +120,16 @@ async function invoke(
   const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
   if (isIgnored && selections === undefined && compat !== 'djl') await refuseOtherModel(services, model, modelField);
   if (compat === 'djl') await requireRegistered(services, owner, queryValues(request, 'adapter'));
-  const unread = unreadQuery(request);
-  const isChosen = selections !== undefined || model.answeredWith !== undefined;
-  refuseAdapterNames(request, [...innerNames(body), ...ask.ignored], unread, isChosen);
-  if (!isChosen && compat !== 'djl') refuseUnreadModels(request, body, [model.name, owner]);
-  if (selections !== undefined && compat !== 'djl') refuseWeights([...ask.ignored, ...unread]);
-  const ignored = [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unread];
-  tellIgnored(reply, ignored);
+  const selected = selections !== undefined;
+  const chosen = selected || model.answeredWith !== undefined;
+  refuseUnread(request, { body, names: ask.ignored, known: [model.name, owner], selected, chosen }, compat);
+  tellIgnored(reply, [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unreadQuery(request)]);
   const predict: PredictRequest = {
     model: model.name,
     inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections?.[index] })),
     parameters: ask.parameters,
   };
-  const open = openFor(askedOfServer(model, modelField, shape, selections));
+  const open = await openFor(() => askedOfServer(model, modelField, shape, selections));
   try {
     if (open !== undefined) await answerLater(services, open, ask, predict, request, reply);
     else await answerNow(services, ask, predict, request, reply);

@@ -2,10 +2,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import type { ModelStatus, RegisterModelRequest } from '../service/management.js';
-import { modelHasNoVersion } from '../service/model-refusals.js';
+import { asNoWorkflow, modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
 import { callContext } from './call-context.js';
-import { asNoWorkflow, describeEndpoint, modelLine, workflowsOf } from './endpoints.js';
+import { describeEndpoint, modelLine, workflowsOf } from './endpoints.js';
 import { invalidField } from './fields.js';
 import { tellIgnored } from './ignored.js';
 import { ManagementParameters } from './management-parameters.js';

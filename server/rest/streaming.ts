@@ -6,7 +6,7 @@ import type { FastifyReply } from 'fastify';
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { PredictEvent, Receipt } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-import { noteFailure, toAppError } from './errors.js';
+import { noteFailure } from './errors.js';
 
 /**
  * Answers with the events as `renderer` writes them. Throws only before the first event, so that the caller can still
@@ -46,8 +46,7 @@ export async function sendStream(
     await write(raw, renderer.end(), gone);
     raw.addTrailers({ [ADAPTER_HEADER]: receiptHeader(receipts) });
   } catch (thrown) {
-    const error = toAppError(thrown);
-    noteFailure(error, reply.request);
+    const error = noteFailure(thrown, reply.request);
     if (!gone.aborted) raw.write(renderer.failure(error));
   } finally {
     // Ends the rows where the loop was left early; not awaited, because a waiting generator would hold the answer.

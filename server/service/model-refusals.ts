@@ -15,6 +15,9 @@ export function requireModelName(name: string): void {
   });
 }
 
+/** What is said of a model that takes no adapters. */
+export const WITHOUT_LORA = 'is served without LoRA (option.enable_lora=false, or adapters that are merged)';
+
 /** MODEL_EXISTS */
 export function modelExists(name: string): AppError {
   return new AppError('MODEL_EXISTS', `a model or workflow ${JSON.stringify(name)} is registered already`, {
@@ -29,6 +32,14 @@ export function modelNotFound(name: string, known: Iterable<string>): AppError {
   return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
     metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
   });
+}
+
+/** {@link modelNotFound} where a workflow was asked for, and a model would have been taken as one; other errors as they are. */
+export function asNoWorkflow(thrown: unknown): unknown {
+  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_NOT_FOUND') return thrown;
+  const { model: workflow = '', ...others } = thrown.metadata;
+  const message = thrown.message.replace(/^model (.*) is not registered/, 'no workflow or model $1 is registered');
+  return new AppError('WORKFLOW_NOT_FOUND', message, { metadata: { workflow, ...others }, cause: thrown });
 }
 
 /** MODEL_NOT_FOUND, of a version: only workflows have some. */

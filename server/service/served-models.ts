@@ -3,7 +3,7 @@ import type { BaseCheck } from '../adapters/base-identity.js';
 import type { AdapterBase } from '../adapters/types.js';
 import type { Engine } from '../engine/engine.js';
 import { AppError } from '../errors.js';
-import { modelGone } from './model-refusals.js';
+import { modelGone, WITHOUT_LORA } from './model-refusals.js';
 
 /** What the adapter service needs of a model. */
 export interface ServedModel {
@@ -72,13 +72,9 @@ export class ServedModels {
   withLora(name: string): ServedModel {
     const model = this.models.get(name)!;
     if (!model.loraEnabled) {
-      throw new AppError(
-        'LORA_DISABLED',
-        `model ${JSON.stringify(name)} is served without LoRA (option.enable_lora=false, or adapters that are merged)`,
-        {
-          metadata: { model: name },
-        },
-      );
+      throw new AppError('LORA_DISABLED', `model ${JSON.stringify(name)} ${WITHOUT_LORA}`, {
+        metadata: { model: name },
+      });
     }
     return model;
   }
