@@ -1,6 +1,7 @@
 /** Token embeddings, kept as stored (bf16, f16, f32, blocks) and widened row by row when a step needs them. */
-import type { StoredRows } from '../model/checkpoint.js';
+import type { Checkpoint, StoredRows } from '../model/checkpoint.js';
 import type { ModelFolder } from '../model/model-folder.js';
+import type { PositionTable } from '../model/spec.js';
 
 /** Fills rows of the graph's `embeds` input. */
 export class EmbeddingTable {
@@ -19,8 +20,7 @@ export class EmbeddingTable {
   /** Reads the table (and learned positions where the model has them). */
   static async read({ spec, checkpoint }: ModelFolder): Promise<EmbeddingTable> {
     const { embedding, hiddenSize } = spec;
-    const positions =
-      embedding.positions === undefined ? undefined : await checkpoint.readFloat32(embedding.positions.weight);
+    const positions = embedding.positions && (await readPositions(checkpoint, embedding.positions, hiddenSize));
     return new EmbeddingTable(hiddenSize, await checkpoint.readRows(embedding.weight), embedding.scale, positions);
   }
 
@@ -47,4 +47,9 @@ export class EmbeddingTable {
       for (let i = 0; i < hidden; i += 1) target[at + i]! += this.#positions[start + i]!;
     }
   }
+}
+
+/** Learned positions [contextLength, hidden], from the row of the first token on. */
+async function readPositions(checkpoint: Checkpoint, { weight, first = 0 }: PositionTable, hidden: number) {
+  return (await checkpoint.readFloat32(weight)).subarray(first * hidden);
 }

@@ -172,9 +172,14 @@ async function sameBytes(one: StoredTensor, other: StoredTensor): Promise<boolea
   return true;
 }
 
-/** GPT-2 checkpoints were once saved from the headless model, without `transformer.`. */
+/**
+ * Names under which tensors were once saved, as they are called today: GPT-2 and OPT from the headless model, without
+ * `transformer.` and `model.`; GPT-NeoX with another name for its head.
+ */
 function canonicalName(name: string): string {
-  return /^(h\.\d|wte\.|wpe\.|ln_f\.)/.test(name) ? `transformer.${name}` : name;
+  if (/^(h\.\d|wte\.|wpe\.|ln_f\.)/.test(name)) return `transformer.${name}`;
+  if (name.startsWith('decoder.')) return `model.${name}`;
+  return name === 'embed_out.weight' ? 'lm_head.weight' : name;
 }
 
 /** Real paths of the weight files, all in one folder. */

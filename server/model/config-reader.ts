@@ -9,6 +9,7 @@ const HARMLESS = new Set(
   (
     '_name_or_path _attn_implementation _attn_implementation_autoset architectures model_type torch_dtype dtype transformers_version use_cache ' +
     'attention_dropout hidden_dropout resid_pdrop embd_pdrop attn_pdrop residual_dropout embedding_dropout resid_dropout hidden_dropout_prob ' +
+    'embed_dropout classifier_dropout dropout activation_dropout layerdrop init_std model_max_length ' +
     'initializer_range initializer_factor pretraining_tp bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id ' +
     'output_attentions output_hidden_states return_dict torchscript use_bfloat16 tie_encoder_decoder is_encoder_decoder is_decoder ' +
     'id2label label2id task_specific_params problem_type finetuning_task prefix tokenizer_class max_length min_length do_sample temperature ' +

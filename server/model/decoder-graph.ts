@@ -141,8 +141,12 @@ export function buildDecoderGraph(
 /** The outputs of a projection, one value per consumer. */
 function emitProjection(graph: GraphBuilder, sites: SiteEmitter, x: Value, projection: ProjectionSpec): Value[] {
   if (projection.kind === 'separate') return sites.linearsOf(x, projection.linears);
-  const fused = sites.linear(x, projection.linear);
-  return graph.multi('Split', [fused, graph.ints(projection.sizes)], projection.sizes.length, { axis: -1 });
+  const { sizes, parts = 1 } = projection;
+  let fused = sites.linear(x, projection.linear);
+  const width = sizes.reduce((sum, size) => sum + size);
+  if (parts > 1) fused = graph.op('Reshape', [fused, graph.ints([-1, width])]); // [rows * parts, width]
+  const values = graph.multi('Split', [fused, graph.ints(sizes)], sizes.length, { axis: -1 });
+  return parts > 1 ? values.map((value, i) => sites.asRows(value, parts * sizes[i]!)) : values;
 }
 
 function emitMlp(graph: GraphBuilder, sites: SiteEmitter, x: Value, mlp: MlpSpec): Value {

@@ -13,5 +13,9 @@ export function emitActivation(graph: GraphBuilder, x: Value, mlp: MlpSpec): Val
       return graph.op('Gelu', [x], { approximate: 'tanh' });
     case 'relu':
       return graph.op('Relu', [x]);
+    case 'relu2': {
+      const positive = graph.op('Relu', [x]);
+      return graph.op('Mul', [positive, positive]);
+    }
   }
 }

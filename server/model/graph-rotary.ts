@@ -26,6 +26,7 @@ export function emitRotary(
   const rotated = [flat, inputs.positions, inputs.cos[attention.rope]!, inputs.sin[attention.rope]!];
   return graph.contrib('RotaryEmbedding', rotated, {
     num_heads: heads,
+    ...(rope.interleaved === true && { interleaved: 1 }),
     ...(rope.rotaryDim < headDim && { rotary_embedding_dim: rope.rotaryDim }),
   });
 }

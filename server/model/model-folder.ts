@@ -100,7 +100,8 @@ function readIds(value: unknown): number[] | undefined {
 function checkTensors(spec: DecoderSpec, checkpoint: Checkpoint): void {
   checkpoint.expect(spec.embedding.weight, [spec.vocabSize, spec.hiddenSize]);
   const { positions } = spec.embedding;
-  if (positions !== undefined) checkpoint.expect(positions.weight, [spec.contextLength, spec.hiddenSize]);
+  if (positions !== undefined)
+    checkpoint.expect(positions.weight, [(positions.first ?? 0) + spec.contextLength, spec.hiddenSize]);
   for (const linear of allLinears(spec)) {
     const { inFeatures, outFeatures } = linear;
     checkpoint.expect(linear.weight, linear.conv1d ? [inFeatures, outFeatures] : [outFeatures, inFeatures]);

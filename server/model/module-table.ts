@@ -12,10 +12,12 @@ export function adapterBaseOf(folder: ModelFolder, servedAs?: string): AdapterBa
     modules.set(module.name, { ...module, layer: layer === undefined ? undefined : Number(layer) });
   };
   const { embedding } = spec;
-  for (const [name, rows] of [
-    [embedding.module, spec.vocabSize],
-    ...(embedding.positions === undefined ? [] : [[embedding.positions.module, spec.contextLength] as const]),
-  ] as const) {
+  const tables: [name: string, rows: number][] = [[embedding.module, spec.vocabSize]];
+  if (embedding.positions !== undefined) {
+    const { module, first = 0 } = embedding.positions;
+    tables.push([module, first + spec.contextLength]);
+  }
+  for (const [name, rows] of tables) {
     add({ name, kind: 'embedding', inFeatures: rows, outFeatures: spec.hiddenSize, conv1d: false, hasBias: false });
   }
   for (const linear of allLinears(spec)) {

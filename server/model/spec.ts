@@ -31,7 +31,13 @@ export interface NormSpec {
 /** One product that feeds several consumers: a list of linears, or one fused linear whose output is split. */
 export type ProjectionSpec =
   | { readonly kind: 'separate'; readonly linears: readonly LinearSpec[] }
-  | { readonly kind: 'fused'; readonly linear: LinearSpec; readonly sizes: readonly number[] };
+  | {
+      readonly kind: 'fused';
+      readonly linear: LinearSpec;
+      readonly sizes: readonly number[];
+      /** The output is that many parts one after the other, each of which is split into `sizes` (GPT-NeoX); absent = one. */
+      readonly parts?: number | undefined;
+    };
 
 /** One norm for every head, or one for each (StableLM). */
 export type HeadNorms = NormSpec | readonly NormSpec[];
@@ -56,7 +62,7 @@ export interface AttentionSpec {
 }
 
 /** Activation functions by the names of Hugging Face's `hidden_act`. */
-export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu';
+export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'relu' | 'relu2';
 
 /** Feed-forward part: gated (gate, up -> act(gate)*up -> down) or plain (up -> act -> down). */
 export interface MlpSpec {
@@ -87,6 +93,8 @@ export interface RopeSpec {
   readonly rotaryDim: number;
   readonly inverseFrequency: Float64Array;
   readonly attentionScale: number;
+  /** A pair are two neighbours (GPT-J, Cohere, GLM); absent = one of the first half and its like of the second. */
+  readonly interleaved?: boolean | undefined;
   /** What holds instead of `inverseFrequency` for rows that may come to hold more than `length` tokens. */
   readonly beyond?: RopeBeyond | undefined;
 }
@@ -95,6 +103,14 @@ export interface RopeSpec {
 export type RopeBeyond =
   | { readonly kind: 'table'; readonly length: number; readonly inverseFrequency: Float64Array }
   | { readonly kind: 'dynamic'; readonly length: number; readonly theta: number; readonly factor: number };
+
+/** Learned positions. */
+export interface PositionTable {
+  readonly module: string;
+  readonly weight: string;
+  /** The row of the first token (OPT: 2); those before are never used. Absent = 0. */
+  readonly first?: number | undefined;
+}
 
 /** A whole decoder. */
 export interface DecoderSpec {
@@ -111,8 +127,8 @@ export interface DecoderSpec {
     readonly weight: string;
     /** Factor on the rows (Gemma: sqrt(hidden); Granite: its multiplier). */
     readonly scale: number;
-    /** Learned positions (GPT-2): [contextLength, hidden], added to the token's row. */
-    readonly positions?: { readonly module: string; readonly weight: string } | undefined;
+    /** Learned positions (GPT-2): [first + contextLength, hidden], added to the token's row. */
+    readonly positions?: PositionTable | undefined;
   };
   readonly ropes: readonly RopeSpec[];
   readonly finalNorm: NormSpec;

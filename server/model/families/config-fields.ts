@@ -16,20 +16,24 @@ export interface Sizes {
   readonly epsilon: number;
 }
 
-/** Reads the sizes; `epsilonName` is `rms_norm_eps` in most families. */
-export function readSizes(config: ConfigReader, epsilonName = 'rms_norm_eps', epsilon = 1e-6): Sizes {
+/**
+ * Reads the sizes; `epsilonName` is `rms_norm_eps` in most families.
+ * @param headDim what a head has where the config says nothing; absent = an equal share of the hidden size
+ */
+export function readSizes(config: ConfigReader, epsilonName = 'rms_norm_eps', epsilon = 1e-6, headDim?: number): Sizes {
   const hidden = config.count('hidden_size');
   const queryHeads = config.count('num_attention_heads');
   const kvHeads = config.count('num_key_value_heads', queryHeads);
   if (queryHeads % kvHeads !== 0) throw config.fault('num_key_value_heads', `a divisor of ${queryHeads}`, kvHeads);
-  if (config.raw('head_dim') === undefined && hidden % queryHeads !== 0)
+  const ownHeadDim = config.optionalNumber('head_dim', headDim);
+  if (ownHeadDim === undefined && hidden % queryHeads !== 0)
     throw config.fault('hidden_size', `a multiple of num_attention_heads = ${queryHeads}`, hidden);
   return {
     hidden,
     layers: config.count('num_hidden_layers'),
     queryHeads,
     kvHeads,
-    headDim: config.count('head_dim', hidden / queryHeads),
+    headDim: config.count('head_dim', ownHeadDim ?? hidden / queryHeads),
     intermediate: config.count('intermediate_size'),
     vocab: config.count('vocab_size'),
     context: config.count('max_position_embeddings', 2048),
@@ -45,6 +49,7 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   gelu_fast: 'gelu_tanh',
   gelu_pytorch_tanh: 'gelu_tanh',
   relu: 'relu',
+  relu2: 'relu2',
 };
 
 /** The activation named by one of `fields`, the first that is there. */
@@ -65,6 +70,8 @@ export function readActivation(config: ConfigReader, fields: readonly string[], 
 
 /** What a family does with its rotary settings, where it differs from Llama. */
 export interface RopeOptions {
+  /** Pairs are neighbours. */
+  readonly interleaved?: boolean;
   /** theta where the config names none. */
   readonly theta?: number;
   /** The part of each head that is rotated where the config names none; absent = the family rotates whole heads only. */
@@ -100,7 +107,39 @@ export function readRope(
     rules: options.rules,
   });
   parameters?.finish();
-  return rope;
+  return options.interleaved === true ? { ...rope, interleaved: true } : rope;
+}
+
+/**
+ * The full layers' table, then the sliding layers'. transformers 5 keys `rope_parameters` by layer type; before, the
+ * scaling was for the full layers alone.
+ * @param thetas of the full and of the sliding layers, where `rope_parameters` names none
+ */
+export function readTwoRopes(
+  config: ConfigReader,
+  sizes: Pick<Sizes, 'headDim' | 'context'>,
+  thetas: { readonly full: number; readonly sliding: number },
+): RopeSpec[] {
+  const parameters = config.object('rope_parameters');
+  const older = config.object('rope_scaling');
+  if (parameters !== undefined && older !== undefined)
+    throw config.fault('rope_scaling', 'nothing beside rope_parameters', config.raw('rope_scaling'));
+  const build = (scaling: ConfigReader | undefined, theta: number) => {
+    const rope = buildRope({
+      theta: scaling?.positive('rope_theta', theta) ?? theta,
+      rotaryDim: sizes.headDim,
+      contextLength: sizes.context,
+      scaling,
+    });
+    scaling?.finish();
+    return rope;
+  };
+  const ropes = [
+    build(parameters?.object('full_attention') ?? older, thetas.full),
+    build(parameters?.object('sliding_attention'), thetas.sliding),
+  ];
+  parameters?.finish();
+  return ropes;
 }
 
 /** Which layers slide: `layer_types` where it is there, else `rule`. Returns a window or undefined per layer. */

@@ -1,7 +1,6 @@
 import type { ConfigReader } from '../config-reader.js';
-import { buildRope } from '../rope.js';
-import type { DecoderSpec, RopeSpec } from '../spec.js';
-import { readSizes, readWindows, type Sizes } from './config-fields.js';
+import type { DecoderSpec } from '../spec.js';
+import { readSizes, readTwoRopes, readWindows } from './config-fields.js';
 import { gemmaDecoder, gemmaLayer, readShared } from './gemma2.js';
 import { attention, rmsNorm } from './llama-like.js';
 
@@ -24,32 +23,9 @@ export function gemma3Text(config: ConfigReader): DecoderSpec {
     return gemmaLayer(i, sizes, shared, spec);
   });
   const headSoftcap = config.optionalNumber('final_logit_softcapping');
-  return gemmaDecoder(config, 'gemma3_text', sizes, { layers, ropes: readTwoRopes(config, sizes), headSoftcap });
-}
-
-/**
- * The full layers' table, then the sliding layers'. transformers 5 keys `rope_parameters` by layer type; before, the
- * sliding layers had a theta of their own and the scaling was for the full ones alone.
- */
-function readTwoRopes(config: ConfigReader, sizes: Sizes): RopeSpec[] {
-  const parameters = config.object('rope_parameters');
-  const older = config.object('rope_scaling');
-  if (parameters !== undefined && older !== undefined)
-    throw config.fault('rope_scaling', 'nothing beside rope_parameters', config.raw('rope_scaling'));
-  const build = (scaling: ConfigReader | undefined, theta: number) => {
-    const rope = buildRope({
-      theta: scaling?.positive('rope_theta', theta) ?? theta,
-      rotaryDim: sizes.headDim,
-      contextLength: sizes.context,
-      scaling,
-    });
-    scaling?.finish();
-    return rope;
-  };
-  const ropes = [
-    build(parameters?.object('full_attention') ?? older, config.positive('rope_theta', 1_000_000)),
-    build(parameters?.object('sliding_attention'), config.positive('rope_local_base_freq', 10_000)),
-  ];
-  parameters?.finish();
-  return ropes;
+  const ropes = readTwoRopes(config, sizes, {
+    full: config.positive('rope_theta', 1_000_000),
+    sliding: config.positive('rope_local_base_freq', 10_000),
+  });
+  return gemmaDecoder(config, 'gemma3_text', sizes, { layers, ropes, headSoftcap });
 }

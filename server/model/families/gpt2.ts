@@ -1,25 +1,18 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec, LayerSpec, LinearSpec } from '../spec.js';
-import { readActivation } from './config-fields.js';
-import { layerNorm } from './llama-like.js';
+import { gptDecoder, gptMlp, gptNorm, readGptFields } from './gpt-fields.js';
 
 /** GPT-2: Conv1D linears with biases, fused q, k, v, learned positions, layer norms, plain MLP, tied head. */
 export function gpt2(config: ConfigReader): DecoderSpec {
-  const hidden = config.count('n_embd');
-  const heads = config.count('n_head');
-  const vocab = config.count('vocab_size');
-  const context = config.count('n_positions', 1024);
-  const inner = config.count('n_inner', 4 * hidden);
-  const epsilon = config.number('layer_norm_epsilon', 1e-5);
-  const activation = readActivation(config, ['activation_function'], 'gelu_new');
+  const fields = readGptFields(config, { context: 1024, activation: 'gelu_new' });
+  const { hidden, headDim } = fields;
   config.expect('add_cross_attention', false, false);
-  const scaled = config.flag('scale_attn_weights', true);
+  const scale = config.flag('scale_attn_weights', true) ? headDim ** -0.5 : 1;
   const byLayer = config.flag('scale_attn_by_inverse_layer_idx', false);
-  const headDim = hidden / heads;
-  const layers = Array.from({ length: config.count('n_layer') }, (_, i): LayerSpec => {
+  const layers = Array.from({ length: fields.layers }, (_, i): LayerSpec => {
     const prefix = `transformer.h.${i}`;
     return {
-      preAttentionNorm: layerNorm(`${prefix}.ln_1`, hidden, epsilon),
+      preAttentionNorm: gptNorm(`${prefix}.ln_1`, fields),
       attention: {
         qkv: {
           kind: 'fused',
@@ -27,46 +20,14 @@ export function gpt2(config: ConfigReader): DecoderSpec {
           sizes: [hidden, hidden, hidden],
         },
         output: conv1d(`${prefix}.attn.c_proj`, hidden, hidden),
-        scale: (scaled ? headDim ** -0.5 : 1) / (byLayer ? i + 1 : 1),
+        scale: scale / (byLayer ? i + 1 : 1),
         rope: undefined,
       },
-      preMlpNorm: layerNorm(`${prefix}.ln_2`, hidden, epsilon),
-      mlp: {
-        gated: false,
-        input: { kind: 'separate', linears: [conv1d(`${prefix}.mlp.c_fc`, hidden, inner)] },
-        output: conv1d(`${prefix}.mlp.c_proj`, inner, hidden),
-        activation,
-      },
+      preMlpNorm: gptNorm(`${prefix}.ln_2`, fields),
+      mlp: gptMlp(prefix, fields, fields.activation, conv1d),
     };
   });
-  const tied = config.flag('tie_word_embeddings', true);
-  return {
-    modelType: 'gpt2',
-    vocabSize: vocab,
-    hiddenSize: hidden,
-    headDim,
-    queryHeads: heads,
-    kvHeads: heads,
-    contextLength: context,
-    layers,
-    embedding: {
-      module: 'transformer.wte',
-      weight: 'transformer.wte.weight',
-      scale: 1,
-      positions: { module: 'transformer.wpe', weight: 'transformer.wpe.weight' },
-    },
-    ropes: [],
-    finalNorm: layerNorm('transformer.ln_f', hidden, epsilon),
-    head: {
-      linear: {
-        module: 'lm_head',
-        inFeatures: hidden,
-        outFeatures: vocab,
-        weight: tied ? 'transformer.wte.weight' : 'lm_head.weight',
-      },
-      tied,
-    },
-  };
+  return gptDecoder(config, 'gpt2', fields, { layers, tiedByDefault: true });
 }
 
 function conv1d(module: string, inFeatures: number, outFeatures: number): LinearSpec {

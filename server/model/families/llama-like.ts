@@ -10,6 +10,7 @@ import type {
   LinearSpec,
   MlpSpec,
   NormSpec,
+  PositionTable,
   RopeSpec,
 } from '../spec.js';
 import type { Sizes } from './config-fields.js';
@@ -90,6 +91,21 @@ export function gatedMlp(prefix: string, sizes: Sizes, activation: Activation, b
   };
 }
 
+/** gate_up_proj, which is both, and down_proj under `prefix.mlp`. */
+export function fusedGatedMlp(prefix: string, { hidden, intermediate }: Sizes, activation: Activation): MlpSpec {
+  const name = `${prefix}.mlp`;
+  return {
+    gated: true,
+    input: {
+      kind: 'fused',
+      linear: linear(`${name}.gate_up_proj`, hidden, 2 * intermediate),
+      sizes: [intermediate, intermediate],
+    },
+    output: linear(`${name}.down_proj`, intermediate, hidden),
+    activation,
+  };
+}
+
 /** up and down under the names given, act between them. */
 export function plainMlp(up: LinearSpec, down: LinearSpec, activation: Activation): MlpSpec {
   return { gated: false, input: { kind: 'separate', linears: [up] }, output: down, activation };
@@ -119,9 +135,13 @@ export function decoder(
     headSoftcap?: number | undefined;
     headScale?: number | undefined;
     headBias?: boolean;
+    /** The module of the embedding, where it is another. */
+    embedding?: string;
+    positions?: PositionTable;
   },
 ): DecoderSpec {
   const tied = config.flag('tie_word_embeddings', parts.tiedByDefault ?? false);
+  const embedding = parts.embedding ?? 'model.embed_tokens';
   const head = linear('lm_head', sizes.hidden, sizes.vocab, parts.headBias ?? false);
   return {
     modelType,
@@ -132,11 +152,16 @@ export function decoder(
     kvHeads: sizes.kvHeads,
     contextLength: parts.ropes.reduce((most, rope) => Math.max(most, reachOf(rope, sizes.context)), sizes.context),
     layers: parts.layers,
-    embedding: { module: 'model.embed_tokens', weight: 'model.embed_tokens.weight', scale: parts.embeddingScale ?? 1 },
+    embedding: {
+      module: embedding,
+      weight: `${embedding}.weight`,
+      scale: parts.embeddingScale ?? 1,
+      positions: parts.positions,
+    },
     ropes: parts.ropes,
     finalNorm: parts.finalNorm ?? rmsNorm('model.norm', sizes.hidden, sizes.epsilon),
     head: {
-      linear: tied ? { ...head, weight: 'model.embed_tokens.weight' } : head,
+      linear: tied ? { ...head, weight: `${embedding}.weight` } : head,
       tied,
       softcap: parts.headSoftcap,
       scale: parts.headScale,

@@ -1,7 +1,7 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec } from '../spec.js';
 import { readActivation, readOneWindow, readRope, readSizes } from './config-fields.js';
-import { decoder, linear, preNormLayer } from './llama-like.js';
+import { decoder, fusedGatedMlp, linear, preNormLayer } from './llama-like.js';
 
 /** Early releases called LongRoPE by other names. */
 const RULES = { default: 'default', longrope: 'longrope', su: 'longrope', yarn: 'longrope' } as const;
@@ -32,16 +32,7 @@ export function phi3(config: ConfigReader): DecoderSpec {
         window: layerWindow,
         rope: 0,
       },
-      {
-        gated: true,
-        input: {
-          kind: 'fused' as const,
-          linear: linear(`${prefix}.mlp.gate_up_proj`, sizes.hidden, 2 * sizes.intermediate),
-          sizes: [sizes.intermediate, sizes.intermediate],
-        },
-        output: linear(`${prefix}.mlp.down_proj`, sizes.intermediate, sizes.hidden),
-        activation,
-      },
+      fusedGatedMlp(prefix, sizes, activation),
     );
   });
   return decoder(config, 'phi3', sizes, {

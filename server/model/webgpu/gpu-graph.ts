@@ -122,9 +122,14 @@ export { cacheNames };
 
 /** The outputs of a projection, one value per consumer. */
 function emitProjection(graph: GraphBuilder, sites: GpuSites, x: Value, projection: ProjectionSpec): Value[] {
-  const { group, sizes }: { group: LinearGroup; sizes: readonly number[] } = groupOfProjection(projection);
-  const y = sites.product(x, group);
-  return sizes.length === 1 ? [y] : graph.multi('Split', [y, graph.ints(sizes)], sizes.length, { axis: -1 });
+  const { group, sizes, parts } = groupOfProjection(projection);
+  const reshaped = (value: Value, width: number) => graph.op('Reshape', [value, graph.ints([-1, width])]);
+  const width = sizes.reduce((sum, size) => sum + size);
+  let y = sites.product(x, group);
+  if (parts > 1) y = reshaped(y, width); // [rows * parts, width]
+  if (sizes.length === 1) return [y];
+  const values = graph.multi('Split', [y, graph.ints(sizes)], sizes.length, { axis: -1 });
+  return parts > 1 ? values.map((value, i) => reshaped(value, parts * sizes[i]!)) : values;
 }
 
 function emitMlp(graph: GraphBuilder, sites: GpuSites, x: Value, mlp: MlpSpec): Value {

@@ -30,11 +30,19 @@ export function groupOf(linears: readonly LinearSpec[]): LinearGroup {
 /** The head as a group of its own. */
 export const headGroup = ({ head }: DecoderSpec): LinearGroup => ({ ...groupOf([head.linear]), isHead: true });
 
-/** The group of a projection, and the widths into which its result is split. */
-export function groupOfProjection(projection: ProjectionSpec): { group: LinearGroup; sizes: readonly number[] } {
+/** A projection as one product. */
+export interface ProjectedGroup {
+  readonly group: LinearGroup;
+  /** Equal parts of the result, each of which is split into `sizes`. */
+  readonly parts: number;
+  readonly sizes: readonly number[];
+}
+
+/** The group of a projection, and how its result is split. */
+export function groupOfProjection(projection: ProjectionSpec): ProjectedGroup {
   const group = groupOf(projectionLinears(projection));
-  const sizes = projection.kind === 'fused' ? projection.sizes : group.linears.map(({ outFeatures }) => outFeatures);
-  return { group, sizes };
+  if (projection.kind === 'fused') return { group, parts: projection.parts ?? 1, sizes: projection.sizes };
+  return { group, parts: 1, sizes: group.linears.map(({ outFeatures }) => outFeatures) };
 }
 
 /** All groups of a decoder, head included, in the order of the graph. */
