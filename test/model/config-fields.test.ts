@@ -103,6 +103,21 @@ describe('refusals', () => {
     ['gpt2-scale', { add_cross_attention: true }, 'add_cross_attention'],
     ['olmo2', { clip_qkv: 8 }, 'clip_qkv'],
     ['granite', { position_embedding_type: 'nope' }, 'position_embedding_type'],
+    ['cohere', { use_qk_norm: true }, 'use_qk_norm'],
+    ['cohere2', { position_embedding_type: 'alibi' }, 'position_embedding_type'],
+    ['cohere2', { sliding_window: null }, 'layer_types'],
+    ['exaone4', { layer_types: undefined, sliding_window_pattern: 'LLLG' }, 'sliding_window_pattern'],
+    ['gpt_bigcode', { n_embd: 30 }, 'n_embd'],
+    ['gpt_neo', { attention_types: [[['global'], 1]] }, 'attention_types'],
+    ['gpt_neo', { attention_types: [['global', 'local']] }, 'attention_types'],
+    ['gpt_neo', { attention_layers: ['local', 'local', 'local'] }, 'attention_layers'],
+    ['gpt_neox', { head_dim: 16 }, 'head_dim'],
+    ['gptj', { rotary: false }, 'rotary'],
+    ['gptj', { rotary_dim: 16 }, 'rotary_dim'],
+    ['opt', { do_layer_norm_before: false }, 'do_layer_norm_before'],
+    ['opt', { word_embed_proj_dim: 16 }, 'word_embed_proj_dim'],
+    ['opt', { _remove_final_layer_norm: true }, '_remove_final_layer_norm'],
+    ['opt', { hidden_size: 30 }, 'hidden_size'],
   ];
   for (const [name, changes, field] of switches) {
     test(`${name} with ${JSON.stringify(changes)} is refused and ${field} is named`, () => {
@@ -130,6 +145,15 @@ describe('spellings', () => {
       same('phi3-longrope', { ...older, rope_scaling: { type, long_factor, short_factor } });
   });
 
+  test('each family has the rotary settings that transformers gives it', () => {
+    const without = { rope_parameters: undefined };
+    for (const name of ['cohere', 'cohere2', 'ernie4_5', 'glm', 'gpt_neox', 'helium', 'nemotron', 'olmo3'])
+      same(name, without);
+    same('gpt_neox-serial', { ...without, rotary_emb_base: 500, rotary_pct: 1 });
+    const { full_attention } = fixture('olmo3-yarn').rope_parameters as { full_attention: Fields };
+    same('olmo3-yarn', { ...without, rope_theta: 10_000, rope_scaling: full_attention });
+  });
+
   test('the original context beside the rotary settings precedes the one among them', () => {
     const scaling = fixture('llama-longrope').rope_parameters as Fields;
     const [rope] = decoder('llama-longrope', {
@@ -153,6 +177,10 @@ describe('spellings', () => {
     for (const name of ['gemma2', 'qwen2-sliding', 'smollm3-sliding', 'mistral-heads'])
       same(name, { layer_types: undefined });
     for (const name of ['smollm3-sliding', 'smollm3']) same(name, { no_rope_layers: undefined });
+    for (const name of ['cohere2', 'exaone4', 'olmo3']) same(name, { layer_types: undefined });
+    same('cohere2', { layer_types: undefined, sliding_window_pattern: 4 });
+    same('exaone4', { sliding_window_pattern: 'LLLG' });
+    same('gpt_neo', { attention_layers: undefined });
   });
 
   test('what a config leaves out has the value that transformers gives it', () => {
@@ -194,7 +222,19 @@ describe('spellings', () => {
   });
 
   test('a head is tied or not as the config says, in every family', () => {
-    for (const name of ['llama-bias', 'gemma2', 'phi', 'starcoder2', 'stablelm', 'granite', 'gpt2-scale']) {
+    for (const name of [
+      'llama-bias',
+      'gemma2',
+      'phi',
+      'starcoder2',
+      'stablelm',
+      'granite',
+      'gpt2-scale',
+      'gpt_neox',
+      'gptj',
+      'opt',
+      'cohere',
+    ]) {
       for (const tie_word_embeddings of [true, false]) {
         const { head, embedding } = decoder(name, { tie_word_embeddings });
         assert.equal(head.tied, tie_word_embeddings);
@@ -207,56 +247,4 @@ describe('spellings', () => {
     assert.equal(decoder('llama-dynamic').contextLength, 64);
     assert.equal(decoder('llama-linear').contextLength, 128);
   });
-});
-
-describe('fields of published configs that change nothing', () => {
-  const published: Readonly<Record<string, Fields>> = {
-    starcoder2: {
-      activation_function: 'gelu',
-      attention_softmax_in_fp32: true,
-      hidden_act: 'gelu_pytorch_tanh',
-      layer_norm_epsilon: 1e-5,
-      mlp_type: 'default',
-      norm_epsilon: 1e-5,
-      norm_type: 'layer_norm',
-      scale_attention_softmax_in_fp32: true,
-      scale_attn_weights: true,
-      sliding_window: 4096,
-      use_bias: true,
-    },
-    phi3: {
-      attention_bias: false,
-      embd_pdrop: 0,
-      full_attn_mod: 1,
-      interpolate_factor: 1,
-      lm_head_bias: false,
-      mlp_bias: false,
-      original_max_position_embeddings: 4096,
-      partial_rotary_factor: 0.75,
-      resid_pdrop: 0,
-      sliding_window: 262_144,
-      tie_word_embeddings: true,
-    },
-    gemma2: {
-      attn_logit_softcapping: 50,
-      cache_implementation: 'hybrid',
-      final_logit_softcapping: 30,
-      hidden_act: 'gelu_pytorch_tanh',
-      hidden_activation: 'gelu_pytorch_tanh',
-      query_pre_attn_scalar: 256,
-      sliding_window: 4096,
-      sliding_window_size: 4096,
-    },
-    smollm3: { max_window_layers: 28, no_rope_layer_interval: 4, pretraining_tp: 2, sliding_window: null },
-    llama: { is_llama_config: true, rope_interleaved: false, max_sequence_length: 2048, pretraining_tp: 1 },
-    phi: { partial_rotary_factor: 0.5, qk_layernorm: false, embd_pdrop: 0, resid_pdrop: 0.1 },
-    stablelm: { partial_rotary_factor: 0.25, use_qkv_bias: true, hidden_dropout: 0, rope_theta: 10_000 },
-    qwen3: { head_dim: 16, max_window_layers: 36, use_sliding_window: false, sliding_window: null },
-  };
-  for (const [model_type, fields] of Object.entries(published)) {
-    test(model_type, () => {
-      const spec = describeDecoder({ model_type, ...sizes, max_position_embeddings: 4096, ...fields }, 'config.json');
-      assert.equal(spec.modelType, model_type);
-    });
-  }
 });

@@ -1,74 +1,33 @@
 /** Families that the golden set lacks, against PyTorch: fixtures made by tools/fixtures/make_families.py. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { GREEDY } from '../../bench/greedy.js';
-import { flattenReplaced } from '../../server/adapters/flatten.js';
-import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
-import { openSafetensors } from '../../server/adapters/safetensors.js';
 import { SessionFactory } from '../../server/engine/decoder-session.js';
 import { EmbeddingTable } from '../../server/engine/embedding-table.js';
 import { EngineLoop } from '../../server/engine/engine-loop.js';
 import { KvStore } from '../../server/engine/kv-store.js';
 import { BASE_ROW, combine } from '../../server/engine/row-adapter.js';
 import { StepRunner } from '../../server/engine/step-runner.js';
-import { openModelFolder } from '../../server/model/model-folder.js';
-import { adapterBaseOf } from '../../server/model/module-table.js';
 import { SupportRecord } from '../support.js';
+import { CLEAR_MARGIN, FAMILY_FIXTURES, type FamilyAnswer, openFamily, TOLERANCE, worst } from './family-fixture.js';
 
-const ROOT = fileURLToPath(new URL('../fixtures/families/', import.meta.url));
-const TOLERANCE = 2e-4;
-/** Greedy continuations are compared where PyTorch's own choice was clear. */
-const CLEAR_MARGIN = 2e-3;
-
-interface Expected {
-  readonly prompts: Record<string, number[]>;
-  readonly answers: Record<string, Record<string, Answer>>;
-}
-
-interface Answer {
-  /** Of a sequence as long as the prompt. */
-  readonly logits: string;
-  /** Of the prompt in a sequence as long as the row's horizon, where the rotary table depends on that. */
-  readonly horizon_logits?: string;
-  readonly greedy: number[];
-  readonly greedy_min_margin: number;
-}
-
-const worst = (a: Float32Array, b: Float32Array) => {
-  assert.equal(a.length, b.length);
-  return a.reduce(
-    (most, value, i) => Math.max(most, Number.isNaN(value) ? Number.POSITIVE_INFINITY : Math.abs(value - b[i]!)),
-    0,
-  );
-};
 const support = new SupportRecord('families');
 const argmax = (values: Float32Array) => values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
 
-for (const name of readdirSync(ROOT)) {
+for (const name of FAMILY_FIXTURES) {
   describe(`family fixture ${name}`, async () => {
-    const dir = `${ROOT}${name}`;
-    const expected = JSON.parse(readFileSync(`${dir}/expected.json`, 'utf8')) as Expected;
-    const tensors = await openSafetensors(`${dir}/expected.safetensors`);
-    const folder = await openModelFolder(dir);
+    const { expected, folder, logits, bind, close } = await openFamily(name);
     const factory = await SessionFactory.create(folder, 'fp32');
     const runner = new StepRunner(folder.spec, await EmbeddingTable.read(folder), []);
     for (const variant of ['base', 'lora', 'full'] as const) runner.addSession(await factory.open(variant, 1));
-    const base = adapterBaseOf(folder);
-    const bind = async (adapter: string) =>
-      flattenReplaced(await readAdapterFolder(`${dir}/adapters/${adapter}`, base), base);
     const { vocabSize } = folder.spec;
-    after(async () => {
-      await tensors.close();
-      await folder.close();
-    });
+    after(close);
 
     test('all prompts and adapters in one batch: every row gets its own greedy tokens', async () => {
       const engine = new EngineLoop(runner, { maxBatch: 8, prefillChunk: 16, maxPositions: 100_000 });
-      const rows: { answer: Answer; got: number[] }[] = [];
+      const rows: { answer: FamilyAnswer; got: number[] }[] = [];
       for (const [adapterName, prompts] of Object.entries(expected.answers)) {
-        const adapter = adapterName === 'base' ? undefined : await bind(adapterName);
+        const adapter = await bind(adapterName);
         if (adapter !== undefined) await engine.load(adapter);
         for (const [prompt, answer] of Object.entries(prompts)) {
           engine.submit({
@@ -90,7 +49,7 @@ for (const name of readdirSync(ROOT)) {
 
     for (const [adapterName, prompts] of Object.entries(expected.answers)) {
       test(`${adapterName}: logits at every position, chunked prefill and greedy decoding equal PyTorch`, async () => {
-        const bound = adapterName === 'base' ? undefined : await bind(adapterName);
+        const bound = await bind(adapterName);
         const adapter = bound === undefined ? BASE_ROW : combine([{ adapter: bound, weight: 1 }]);
         await support.note(folder.spec.modelType, bound?.features ?? ['base'], async () => {
           for (const [prompt, answer] of Object.entries(prompts)) {
@@ -108,7 +67,7 @@ for (const name of readdirSync(ROOT)) {
               return Float32Array.from(parts); // [prompt, vocab]
             };
             const check = async (what: string, computed: Float32Array, tensor: string) => {
-              const error = worst(computed, await tensors.readFloat32(tensor));
+              const error = worst(computed, await logits(tensor));
               assert.ok(error <= TOLERANCE, `${prompt}: ${what} differ by ${error}`);
             };
             const atHorizon = answer.horizon_logits ?? answer.logits;
