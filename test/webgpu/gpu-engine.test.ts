@@ -12,7 +12,10 @@ import { buildGpuGraph } from '../../server/model/webgpu/gpu-graph.js';
 import { allGroups } from '../../server/model/webgpu/linear-groups.js';
 import { openGolden } from '../engine/golden-model.js';
 import { LIMITS, run } from '../engine/loop-run.js';
-import { FP32, type GpuGolden, goldenRows, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
+import { everything, FP32, type GpuGolden, goldenRows, loseDevice, noGpu, openGpuGolden } from './gpu-golden.js';
+
+/** A second of a device made of software serves twenty. */
+const REQUESTS = everything ? 1000 : 300;
 
 describe('rows on WebGPU', { skip: noGpu }, () => {
   let opened: GpuGolden;
@@ -89,7 +92,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
     await assert.rejects(tight.load(largest), /takes \d+ bytes on the device, more than/);
   });
 
-  test('1,000 requests leave no buffer behind: answered, cancelled, failed, and with a device lost among them', async () => {
+  test(`${REQUESTS} requests leave no buffer behind: answered, cancelled, failed, and with a device lost among them`, async () => {
     // What a request takes and gives back is the same in every layer, and SwiftShader is slow: one is enough.
     const small = await openGpuGolden('qwen3', {}, 1);
     const { bind, row } = goldenRows(() => small);
@@ -124,8 +127,8 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
       await run(engine, requests(30, 0));
       const before = await usage();
       const causes = new Map<string, number>();
-      for (let done = 0; done < 1000; done += 50) {
-        if (done === 500) {
+      for (let done = 0; done < REQUESTS; done += 50) {
+        if (done === REQUESTS / 2) {
           assert.deepEqual(await usage(), before);
           await loseDevice(small.runner, 'lora');
         }
@@ -134,7 +137,7 @@ describe('rows on WebGPU', { skip: noGpu }, () => {
       }
       assert.deepEqual(await usage(), before);
       assert.equal(small.runner.restarts, 1);
-      for (const cause of ['length', 'cancelled', 'error']) assert.ok((causes.get(cause) ?? 0) >= 40, cause);
+      for (const cause of ['length', 'cancelled', 'error']) assert.ok((causes.get(cause) ?? 0) >= REQUESTS / 25, cause);
       for (const { digest } of adapters) engine.unload(digest);
     } finally {
       await small.close();
