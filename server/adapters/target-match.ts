@@ -13,12 +13,12 @@ import { tiedAdaptation } from './weight-tying.js';
 const DEFAULT_TARGETS: Readonly<Record<string, readonly string[]>> = {
   gpt2: ['c_attn'],
   gpt_bigcode: ['c_attn'],
+  gpt_neox: ['query_key_value'],
   phi: ['q_proj', 'v_proj', 'fc1', 'fc2'],
   ...Object.fromEntries(
-    ['llama', 'mistral', 'mixtral', 'stablelm', 'gemma', 'gemma2', 'gemma3_text', 'qwen2', 'qwen3'].map((type) => [
-      type,
-      ['q_proj', 'v_proj'],
-    ]),
+    'llama mistral mixtral stablelm gemma gemma2 gemma3_text qwen2 qwen3 gptj gpt_neo opt'
+      .split(' ')
+      .map((type) => [type, ['q_proj', 'v_proj']]),
   ),
 };
 
