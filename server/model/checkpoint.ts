@@ -174,11 +174,13 @@ async function sameBytes(one: StoredTensor, other: StoredTensor): Promise<boolea
 
 /**
  * Names under which tensors were once saved, as they are called today: GPT-2 and OPT from the headless model, without
- * `transformer.` and `model.`; GPT-NeoX with another name for its head.
+ * `transformer.` and `model.`; GPT-NeoX with another name for its head; Gemma 3 with the text model outside of the body.
  */
 function canonicalName(name: string): string {
   if (/^(h\.\d|wte\.|wpe\.|ln_f\.)/.test(name)) return `transformer.${name}`;
   if (name.startsWith('decoder.')) return `model.${name}`;
+  const text = /^language_model\.(model\.|lm_head\.)(.*)/s.exec(name);
+  if (text !== null) return text[1] === 'model.' ? `model.language_model.${text[2]}` : `lm_head.${text[2]}`;
   return name === 'embed_out.weight' ? 'lm_head.weight' : name;
 }
 

@@ -82,12 +82,15 @@ export class ConfigReader {
     return value;
   }
 
-  /** An object, or undefined where the field is absent or null. */
-  object(name: string): ConfigReader | undefined {
+  /**
+   * An object, or undefined where the field is absent or null.
+   * @param defaults what its fields are where it does not have them
+   */
+  object(name: string, defaults: Readonly<Record<string, unknown>> = {}): ConfigReader | undefined {
     const value = this.raw(name);
     if (value === undefined) return undefined;
     if (typeof value !== 'object' || Array.isArray(value)) throw this.fault(name, 'an object', value);
-    return new ConfigReader(value as Record<string, unknown>, `${this.#where}: ${name}`);
+    return new ConfigReader({ ...defaults, ...value }, `${this.#where}: ${name}`);
   }
 
   /** A list of numbers. */

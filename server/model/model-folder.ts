@@ -47,7 +47,7 @@ export async function openModelFolder(path: string): Promise<ModelFolder> {
     await checkpoint.close();
     throw error;
   }
-  return { ...source, parameters: countParameters(checkpoint), close: () => checkpoint.close() };
+  return { ...source, parameters: countParameters(spec), close: () => checkpoint.close() };
 }
 
 async function openFolder(dir: string): Promise<ModelSource> {
@@ -113,10 +113,16 @@ function checkTensors(spec: DecoderSpec, checkpoint: Checkpoint): void {
   }
 }
 
-function countParameters(checkpoint: Checkpoint): number {
-  let count = 0;
-  for (const file of checkpoint.files) {
-    for (const { shape } of file.tensors.values()) count += shape.reduce((product, dim) => product * dim, 1);
+/** Of what is served; a file may hold more, as the part of a model that sees. */
+function countParameters(spec: DecoderSpec): number {
+  const { embedding, hiddenSize, vocabSize, contextLength, head } = spec;
+  const { positions } = embedding;
+  let count = vocabSize * hiddenSize;
+  if (positions !== undefined) count += ((positions.first ?? 0) + contextLength) * hiddenSize;
+  for (const linear of allLinears(spec)) {
+    if (linear !== head.linear || !head.tied) count += linear.inFeatures * linear.outFeatures;
+    if (linear.bias !== undefined) count += linear.outFeatures;
   }
+  for (const { width, bias } of allNorms(spec)) count += bias === undefined ? width : 2 * width;
   return count;
 }

@@ -168,6 +168,18 @@ export function mapLinears(spec: DecoderSpec, change: (linear: LinearSpec) => Li
   };
 }
 
+/** The same decoder with the names of all modules, and of their tensors, passed through `rename`. */
+export function renameModules(spec: DecoderSpec, rename: (name: string) => string): DecoderSpec {
+  const names = new Set(['module', 'weight', 'bias']);
+  const walk = (value: unknown, key: string): unknown => {
+    if (typeof value === 'string') return names.has(key) ? rename(value) : value;
+    if (Array.isArray(value)) return value.map((item) => walk(item, key));
+    if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, walk(inner, name)]));
+  };
+  return walk(spec, '') as DecoderSpec;
+}
+
 /** Every linear of the decoder, head included, in the order of the model code. */
 export function allLinears(spec: DecoderSpec): LinearSpec[] {
   const linears: LinearSpec[] = [];

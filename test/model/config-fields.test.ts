@@ -44,7 +44,7 @@ describe('refusals', () => {
   });
 
   test('an unknown family is refused with those that are there', () => {
-    for (const type of ['mamba', 'mistral3', 'gemma3', 'qwen2_moe', 'constructor', undefined, 7])
+    for (const type of ['mamba', 'mistral3', 'gemma3n', 'qwen2_moe', 'constructor', undefined, 7])
       assert.match(refusal('llama-bias', { model_type: type }), /model_type .* is not supported; supported: .*llama/);
   });
 
@@ -91,6 +91,9 @@ describe('refusals', () => {
     ['gemma3', { use_bidirectional_attention: true }, 'use_bidirectional_attention'],
     ['gemma3', { rope_parameters: { rope_type: 'default', rope_theta: 1e4 } }, 'rope_theta'],
     ['gemma3', { rope_scaling: { rope_type: 'linear', factor: 8 } }, 'rope_scaling'],
+    ['gemma3-vision', { text_config: undefined }, 'text_config'],
+    ['gemma3-vision', { text_config: { model_type: 'gemma3n_text' } }, 'text_config: model_type'],
+    ['gemma3-vision', { text_config: { model_type: 'gemma3_text', clip_qkv: 8 } }, 'text_config: .*clip_qkv'],
     ['phi3', { attention_bias: true }, 'attention_bias'],
     ['phi3', { mlp_bias: true }, 'mlp_bias'],
     ['phi3', { lm_head_bias: true }, 'lm_head_bias'],

@@ -6,7 +6,7 @@ import { cohere, cohere2 } from './cohere.js';
 import { exaone4 } from './exaone4.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
-import { gemma3Text } from './gemma3.js';
+import { gemma3, gemma3Text } from './gemma3.js';
 import { glm, glm4 } from './glm.js';
 import { gptBigcode } from './gpt-bigcode.js';
 import { gptNeo } from './gpt-neo.js';
@@ -36,6 +36,7 @@ export const FAMILIES: Readonly<Record<string, (config: ConfigReader) => Decoder
   exaone4,
   gemma,
   gemma2,
+  gemma3,
   gemma3_text: gemma3Text,
   glm,
   glm4,
