@@ -17,6 +17,7 @@ import { failureOf, sendError } from './errors.js';
 import { addInferenceRoutes } from './invocations.js';
 import { LaterAnswers, type LaterLimits } from './later.js';
 import { addModelRoutes } from './models.js';
+import { addModelNameRoutes } from './openai-models.js';
 import { addRoute, notFound, pathOf } from './route.js';
 import { addWorkflowRoutes } from './workflows.js';
 
@@ -81,7 +82,9 @@ export async function createRestApp(services: Services, options: RestOptions): P
   });
   const later = new LaterAnswers(options.later ?? { maxBytes: 64 * 1024 * 1024, keepMs: 600_000 });
   app.addHook('onClose', async () => later.close(new AppError('SHUTTING_DOWN', 'the server is shutting down')));
-  addInferenceRoutes(app, services, { compat: options.compat ?? 'strict', later });
+  const { compat = 'strict' } = options;
+  addInferenceRoutes(app, services, { compat, later });
+  addModelNameRoutes(app, services, compat);
   addAdapterRoutes(app, services);
   addAliasRoutes(app, services);
   addModelRoutes(app, services, options.draining ?? (() => false));

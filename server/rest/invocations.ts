@@ -1,4 +1,4 @@
-/** The inference routes: `/invocations`, `/predictions/{model}`, `/models/{model}/invoke`, `/v1/chat/completions`. */
+/** The inference routes: `/invocations`, `/predictions/{model}`, `/models/{model}/invoke`, and OpenAI's two paths. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
@@ -68,6 +68,7 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
   });
   addRoute(app, '/invocations', 'inference', post(byRequest, byToken));
   addRoute(app, '/v1/chat/completions', 'inference', post(byRequest, byToken));
+  addRoute(app, '/v1/completions', 'inference', post(byRequest, byToken));
   addRoute(app, '/predictions/:model', 'inference', post(byPath));
   addRoute(app, '/models/:model/invoke', 'inference', post(byPath));
   addRoute(app, '/predictions/:model/:version', 'inference', post(byPath));
