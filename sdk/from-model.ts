@@ -36,12 +36,12 @@ export function fromModel(message: ModelMessage | undefined): Model {
 
 /** Plain object of a workflow. */
 export function fromWorkflow(message: WorkflowMessage | undefined): Workflow {
-  const { name, version, calls, definition, startup, createTime, ...parts } = known(
+  const { name, version, calls, definition, startup, error, createTime, ...parts } = known(
     message,
     'response without a workflow',
   );
   return {
-    ...{ name, version, calls, definition, startup },
+    ...{ name, version, calls, definition, startup, error },
     models: parts.models.map(({ localName, model, url }) => ({ localName, model, url })),
     adapters: parts.adapters.map((adapter) => ({ name: adapter.name, model: adapter.model, source: adapter.source })),
     createTime: createTime && timestampDate(createTime),

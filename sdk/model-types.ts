@@ -82,6 +82,8 @@ export interface Workflow {
   startup: boolean;
   /** Absent while it is only scheduled. */
   createTime?: Date | undefined;
+  /** Why it is not served, though it is kept; '' = it is. */
+  error: string;
 }
 
 /** Where a workflow comes from: a file or folder on the server, the definition itself, or a template of the server. */

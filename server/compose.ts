@@ -83,7 +83,7 @@ export async function composeServer(
   let draining = false;
   const modelService = createModelService(models, {
     defaultName: managed.defaultName,
-    notReady: (name) => manager.notReady(name),
+    notReady: (name) => manager.notReady(name) ?? workflows.notServed(name),
     workflowCall: (name) => {
       const { calls = [], plan } = workflows.byId(name) ?? {};
       const last = calls.at(-1);
@@ -92,7 +92,7 @@ export async function composeServer(
     workflowVersion: (name, version) => {
       if (workflows.has(name)) workflows.get(name, version);
     },
-    workflowNames: () => workflows.list().map(({ name }) => name),
+    workflowNames: () => workflows.servedNames(),
   });
   const metrics = new Metrics({ models: () => [...models.values()], adapters });
   const inference = createInferenceService({

@@ -82,7 +82,7 @@ export const ERRORS = {
     'unavailable',
     503,
     true,
-    'The model is registered, but it is still loading, or it failed to load; its description tells which.',
+    'The model or workflow is registered, but it is still loading, or it failed to load; its description tells which.',
   ),
   MODEL_SOURCE_INVALID: spec(
     'not_found',

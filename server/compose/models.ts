@@ -170,7 +170,7 @@ export function manageModels(
   const startup = () => [...workflows.startupNames(), ...manager.startupNames()];
   const registered = () => {
     const direct = manager.list().filter((model) => model.direct);
-    return new Set([...workflows.list(), ...direct].map(({ name }) => name));
+    return new Set([...workflows.servedNames(), ...direct.map(({ name }) => name)]);
   };
   const defaultName = () => {
     // What is registered beside what came at the start changes nothing for requests that name nothing.

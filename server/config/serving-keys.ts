@@ -2,6 +2,7 @@
  * Every key that a `serving.properties` may have that has an effect, once: reading it and `docs/configuration.md` come from
  * here. A key is honoured (it does here what it does in the original) or mapped (it sets something of this server).
  */
+import { MAX_BATCH, MAX_QUEUE } from '../batch-bounds.js';
 import { anyText, truth, type ValueKind, whole, words } from './serving-values.js';
 
 /** One key that has an effect. */
@@ -89,17 +90,17 @@ export const SERVING_KEYS = {
   ),
   maxRollingBatch: mapped(
     'option.max_rolling_batch_size',
-    whole(1, 1024),
+    whole(1, MAX_BATCH),
     'as `--max-batch` for this model, which it wins over',
     { aliases: ['option.max_num_seqs'], variables: ['MAX_BATCH_SIZE'] },
   ),
   batchSize: mapped(
     'batch_size',
-    whole(1, 1024),
+    whole(1, MAX_BATCH),
     'above 1 the same, where there is no `option.max_rolling_batch_size`; 1 is without effect, as batches are always continuous',
     { aliases: ['max_dynamic_batch_size'] },
   ),
-  queueSize: mapped('job_queue_size', whole(1, 1_000_000), 'as `--max-queue` for this model, which it wins over', {
+  queueSize: mapped('job_queue_size', whole(1, MAX_QUEUE), 'as `--max-queue` for this model, which it wins over', {
     variables: ['MAX_CONCURRENT_REQUESTS'],
   }),
   prefixCaching: mapped(

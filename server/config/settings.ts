@@ -1,6 +1,7 @@
 /** Every setting of the server, once: the flags, the environment variables and `docs/configuration.md` come from here. */
 import { z } from 'zod';
 import { BASE_CHECKS } from '../adapters/base-identity.js';
+import { MAX_BATCH, MAX_QUEUE } from '../batch-bounds.js';
 import { bytes, choice, integer, optionalText, origins, type SettingMeta, text, texts } from './setting.js';
 
 /** Values that `--dtype` takes. */
@@ -222,12 +223,12 @@ export const SETTINGS = z.object({
       'How long running requests may go on after SIGTERM, SIGINT or SIGHUP, or when their model is unregistered, before they end with an error.',
     default: '30000',
   }),
-  maxQueue: integer(1, 1_000_000, {
+  maxQueue: integer(1, MAX_QUEUE, {
     value: 'ROWS',
     description: 'Most inputs that may wait or run at once; more are refused with 503.',
     default: '1000',
   }),
-  maxBatch: integer(1, 1024, {
+  maxBatch: integer(1, MAX_BATCH, {
     value: 'ROWS',
     description: 'Most inputs that are decoded together in one step.',
     default: '16',

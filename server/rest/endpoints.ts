@@ -1,6 +1,6 @@
 /** Models and workflows in DJL Serving's form, in which a model is a workflow of one model. */
 import { pathToFileURL } from 'node:url';
-import type { ModelStatus } from '../service/management.js';
+import type { AskedAs, ModelStatus } from '../service/management.js';
 import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
 import type { WorkflowInfo } from '../service/workflows/types.js';
@@ -18,21 +18,27 @@ export function workflowLine({ name, version }: Pick<WorkflowInfo, 'name' | 'ver
 
 /**
  * What `GET /models/{name}` and `GET /workflows/{name}` answer.
- * @throws AppError MODEL_NOT_FOUND, WORKFLOW_NOT_FOUND (another version is there)
+ * @throws AppError MODEL_NOT_FOUND or WORKFLOW_NOT_FOUND, as it was asked for; WORKFLOW_NOT_FOUND (another version is there)
  */
-export function describeEndpoint(services: Services, name: string, version: string | undefined): object[] {
+export function describeEndpoint(
+  services: Services,
+  asked: AskedAs,
+  name: string,
+  version: string | undefined,
+): object[] {
   const found = workflowsOf(services, name, version);
   if (found !== undefined) {
     return found.map((workflow) => ({
       ...workflowLine(workflow),
+      ...(workflow.error !== undefined && { error: workflow.error }),
       models: workflow.models.map(({ served }) => modelJson(services.management.get(served))),
       adapters: workflow.adapters,
       calls: workflow.calls,
       loadedAtStartup: workflow.startup,
     }));
   }
-  const model = services.management.get(name);
-  if (version !== undefined) throw modelHasNoVersion(name, version);
+  const model = services.management.get(name, asked);
+  if (version !== undefined) throw modelHasNoVersion(name, version, asked);
   return [{ workflowName: name, models: [modelJson(model)] }];
 }
 

@@ -44,7 +44,7 @@ export function modelOfRequest(
   if (named !== undefined) return named;
   const names = [
     ...services.models.list().map((model) => model.name),
-    ...services.workflows.list().map((workflow) => workflow.name),
+    ...services.workflows.list().flatMap(({ name, error }) => (error === undefined ? [name] : [])),
   ];
   if (names.length === 0)
     throw new AppError('MODEL_NOT_FOUND', 'no model is served now; GET /models tells of those that are not ready');

@@ -1,8 +1,9 @@
 /** What is served: `/models`, `/models/{model}`, `/ping`, in DJL Serving's form. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { MAX_BATCH, MAX_QUEUE } from '../batch-bounds.js';
 import { AppError } from '../errors.js';
-import type { ModelStatus, RegisterModelRequest } from '../service/management.js';
-import { asNoWorkflow, modelHasNoVersion } from '../service/model-refusals.js';
+import type { AskedAs, ModelStatus, RegisterModelRequest } from '../service/management.js';
+import { modelHasNoVersion } from '../service/model-refusals.js';
 import type { Services } from '../service/types.js';
 import { callContext } from './call-context.js';
 import { describeEndpoint, modelLine, workflowsOf } from './endpoints.js';
@@ -29,9 +30,6 @@ const IGNORED = [
 /** Parameters of a registration that count. */
 const REGISTRATION = ['url', 'model_name', 'synchronous', 'dtype', 'enable_lora', 'batch_size', 'job_queue_size'];
 
-/** No batch and no queue is as long. */
-const MAX_COUNT = 10_000_000;
-
 /**
  * Adds the routes.
  * @param draining true once the server ends: `/ping` then tells so, before anything is refused
@@ -44,24 +42,17 @@ export function addModelRoutes(app: FastifyInstance, services: Services, drainin
     },
     POST: (request, reply) => register(services, request, reply),
   });
-  for (const prefix of ['/models', '/workflows']) {
-    const told = (thrown: unknown): never => {
-      throw prefix === '/workflows' ? asNoWorkflow(thrown) : thrown;
-    };
+  for (const asked of ['model', 'workflow'] as const) {
     const handlers = {
-      GET: (request: FastifyRequest) => describe(services, request).catch(told),
-      PUT: (request: FastifyRequest) => scale(services, request).catch(told),
-      DELETE: (request: FastifyRequest, reply: FastifyReply) => unregister(services, request, reply).catch(told),
+      GET: async (request: FastifyRequest) => describeEndpoint(services, asked, ...nameOf(request)),
+      PUT: (request: FastifyRequest) => scale(services, asked, request),
+      DELETE: (request: FastifyRequest, reply: FastifyReply) => unregister(services, asked, request, reply),
     };
-    addRoute(app, `${prefix}/:model`, 'inference', handlers);
-    addRoute(app, `${prefix}/:model/:version`, 'inference', handlers);
+    addRoute(app, `/${asked}s/:model`, 'inference', handlers);
+    addRoute(app, `/${asked}s/:model/:version`, 'inference', handlers);
   }
   addPingRoute(app, services, draining);
   addRoute(app, '/', 'management', { GET: async () => services.models.list().map((model) => model.name) });
-}
-
-async function describe(services: Services, request: FastifyRequest): Promise<object[]> {
-  return describeEndpoint(services, ...nameOf(request));
 }
 
 async function register(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
@@ -82,8 +73,8 @@ async function register(services: Services, request: FastifyRequest, reply: Fast
     wait,
     dtype: parameters.text('dtype') || undefined,
     loraEnabled: parameters.boolean('enable_lora'),
-    maxBatch: count(parameters, 'batch_size'),
-    maxQueue: count(parameters, 'job_queue_size'),
+    maxBatch: count(parameters, 'batch_size', MAX_BATCH),
+    maxQueue: count(parameters, 'job_queue_size', MAX_QUEUE),
   };
   const ignored = parameters.left;
   const unknown = ignored.find((key) => !IGNORED.includes(key));
@@ -95,30 +86,35 @@ async function register(services: Services, request: FastifyRequest, reply: Fast
   return { status: `Model "${model.name}" ${wait ? 'registered' : 'registration scheduled'}.` };
 }
 
-async function unregister(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
+async function unregister(
+  services: Services,
+  asked: AskedAs,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<object> {
   const [name, version] = nameOf(request);
   const wait = new ManagementParameters(request).boolean('synchronous') ?? true;
   if (workflowsOf(services, name, version) !== undefined) {
     await services.workflows.unregister(name, version, callContext(request, reply));
   } else {
-    services.management.get(name);
-    if (version !== undefined) throw modelHasNoVersion(name, version);
-    await services.management.unregister(name, callContext(request, reply), { wait });
+    services.management.get(name, asked);
+    if (version !== undefined) throw modelHasNoVersion(name, version, asked);
+    await services.management.unregister(name, callContext(request, reply), { wait, asked });
     if (!wait) reply.code(202);
   }
   return { status: `Model or workflow "${name}" unregistered` };
 }
 
 /** One engine serves each model, so only that is a scale; the answer says what there is. */
-async function scale(services: Services, request: FastifyRequest): Promise<object> {
+async function scale(services: Services, asked: AskedAs, request: FastifyRequest): Promise<object> {
   const [name, version] = nameOf(request);
   const parameters = new ManagementParameters(request);
   const [min, max] = [workers(parameters, 'min_worker'), workers(parameters, 'max_worker')];
   const [min0, max0] = [min ?? 1, max ?? 1];
   if (min !== undefined && min0 > max0) throw invalidField('min_worker', `must not be above max_worker, ${max0}`);
   const found = workflowsOf(services, name, version)?.flatMap(({ models }) => models.map(({ served }) => served));
-  if (found === undefined && version !== undefined) throw modelHasNoVersion(name, version);
-  for (const model of (found ?? [name]).map((one) => services.management.get(one))) requireReady(model);
+  if (found === undefined && version !== undefined) throw modelHasNoVersion(name, version, asked);
+  for (const model of (found ?? [name]).map((one) => services.management.get(one, asked))) requireReady(model);
   if (max0 === 0) throw invalidField('max_worker', 'must be at least 1; unregister the model to free its memory');
   return { status: `Workflow "${name}" worker scaled. New worker configuration: min workers: 1, max workers: 1` };
 }
@@ -135,10 +131,10 @@ function workers(parameters: ManagementParameters, field: string): number | unde
   return number;
 }
 
-function count(parameters: ManagementParameters, field: string): number | undefined {
+function count(parameters: ManagementParameters, field: string, max: number): number | undefined {
   const number = parameters.integer(field);
-  if (number === undefined || (number > 0 && number < MAX_COUNT)) return number;
-  throw invalidField(field, `must be a whole number above 0 and below ${MAX_COUNT}, not ${number}`);
+  if (number === undefined || (number >= 1 && number <= max)) return number;
+  throw invalidField(field, `must be a whole number between 1 and ${max}, not ${number}`);
 }
 
 function nameOf(request: FastifyRequest): [name: string, version: string | undefined] {

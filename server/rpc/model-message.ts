@@ -47,9 +47,9 @@ export function toModel(model: ModelStatus): MessageInitShape<typeof ModelSchema
 
 /** Message of a workflow. */
 export function toWorkflow(workflow: WorkflowInfo): MessageInitShape<typeof WorkflowSchema> {
-  const { name, version, definition, startup, calls, createdAt } = workflow;
+  const { name, version, definition, startup, calls, createdAt, error = '' } = workflow;
   return {
-    ...{ name, version, definition, startup, calls: [...calls] },
+    ...{ name, version, definition, startup, calls: [...calls], error },
     models: workflow.models.map(({ local, served, url }) => ({ localName: local, model: served, url })),
     adapters: workflow.adapters.map((adapter) => ({ ...adapter })),
     createTime: timestampFromMs(createdAt),

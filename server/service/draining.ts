@@ -14,7 +14,7 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
     models,
     management: {
       list: () => management.list(),
-      get: (name) => management.get(name),
+      get: (name, asked) => management.get(name, asked),
       async register(request, call) {
         admit();
         return management.register(request, call);

@@ -61,18 +61,25 @@ export interface RegisterModelRequest extends ModelOverrides {
   readonly wait?: boolean | undefined;
 }
 
+/** What a name was asked for as: a workflow may also be a model, which is then told of as a workflow that is not there. */
+export type AskedAs = 'model' | 'workflow';
+
 /** Management of the served models. Throws AppError. */
 export interface ModelManagement {
   /** Sorted by name. */
   list(): readonly ModelStatus[];
-  /** Throws MODEL_NOT_FOUND. */
-  get(name: string): ModelStatus;
+  /** Throws MODEL_NOT_FOUND, WORKFLOW_NOT_FOUND (where that was asked for). */
+  get(name: string, asked?: AskedAs): ModelStatus;
   /** Throws MODEL_EXISTS, MODEL_INVALID, MODEL_SOURCE_INVALID, MODEL_SOURCE_FORBIDDEN. */
   register(request: RegisterModelRequest, call: CallContext): Promise<ModelStatus>;
   /**
    * New requests no longer find the model; answers that run are finished, then its memory is freed.
    * @param options `wait` false: answer before that
-   * @throws MODEL_NOT_FOUND, MODEL_IN_USE
+   * @throws MODEL_NOT_FOUND, WORKFLOW_NOT_FOUND (where that was asked for), MODEL_IN_USE
    */
-  unregister(name: string, call: CallContext, options?: { readonly wait?: boolean }): Promise<ModelStatus>;
+  unregister(
+    name: string,
+    call: CallContext,
+    options?: { readonly wait?: boolean; readonly asked?: AskedAs },
+  ): Promise<ModelStatus>;
 }

@@ -2,7 +2,7 @@
 import { AppError } from '../errors.js';
 import { type KeptModel, KeptModels } from './kept-models.js';
 import type { KeptRecords } from './kept-records.js';
-import type { ModelManagement, ModelStatus, RegisterModelRequest } from './management.js';
+import type { AskedAs, ModelManagement, ModelStatus, RegisterModelRequest } from './management.js';
 import { nameOf, type OpenedModel, type OpenModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
 import { modelExists, modelInUse, modelNotFound, modelNotReady, requireModelName } from './model-refusals.js';
@@ -72,8 +72,8 @@ export class ModelManager implements ModelManagement {
     return all.map((model) => this.#status(model));
   }
 
-  get(name: string): ModelStatus {
-    return this.#status(this.#find(name));
+  get(name: string, asked?: AskedAs): ModelStatus {
+    return this.#status(this.#find(name, asked));
   }
 
   /** The refusal of a request for a model that is registered but does not answer; undefined for any other name. */
@@ -133,8 +133,12 @@ export class ModelManager implements ModelManagement {
     });
   }
 
-  async unregister(name: string, call: CallContext, { wait = true } = {}): Promise<ModelStatus> {
-    const model = this.#find(name);
+  async unregister(
+    name: string,
+    call: CallContext,
+    { wait = true, asked }: { readonly wait?: boolean; readonly asked?: AskedAs } = {},
+  ): Promise<ModelStatus> {
+    const model = this.#find(name, asked);
     if (model.workflows.size > 0) throw modelInUse(model);
     // Calls of a handler that still run may generate with the adapters.
     const drains = this.#serving.answersByHandler(name);
@@ -251,9 +255,9 @@ export class ModelManager implements ModelManagement {
     await this.#serving.end(model, drained);
   }
 
-  #find(name: string): RegisteredModel {
+  #find(name: string, asked?: AskedAs): RegisteredModel {
     const model = this.#registered.get(name);
-    if (model === undefined) throw modelNotFound(name, this.#registered.keys());
+    if (model === undefined) throw modelNotFound(name, this.#registered.keys(), asked);
     return model;
   }
 

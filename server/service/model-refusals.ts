@@ -1,6 +1,7 @@
 /** What callers are told of models that are not there, not ready, or not theirs to register or to remove. */
 import { nearNames } from '../adapters/adapter-names.js';
 import { AppError } from '../errors.js';
+import type { AskedAs } from './management.js';
 import type { RegisteredModel } from './registered-model.js';
 
 /** With a ":" too, which names of workflows' own models have. */
@@ -25,27 +26,23 @@ export function modelExists(name: string): AppError {
   });
 }
 
-/** MODEL_NOT_FOUND, with the names that are near. */
-export function modelNotFound(name: string, known: Iterable<string>): AppError {
+const NOT_FOUND = { model: 'MODEL_NOT_FOUND', workflow: 'WORKFLOW_NOT_FOUND' } as const;
+
+/** MODEL_NOT_FOUND, or WORKFLOW_NOT_FOUND where that was asked for, with the names that are near. */
+export function modelNotFound(name: string, known: Iterable<string>, asked: AskedAs = 'model'): AppError {
   const near = nearNames(name, known);
   const hint = near.length > 0 ? `; near names: ${near.join(', ')}` : '';
-  return new AppError('MODEL_NOT_FOUND', `model ${JSON.stringify(name)} is not registered${hint}`, {
-    metadata: { model: name, ...(near.length > 0 && { near: near.join(',') }) },
+  const quoted = JSON.stringify(name);
+  const what = asked === 'model' ? `model ${quoted} is not` : `no workflow or model ${quoted} is`;
+  return new AppError(NOT_FOUND[asked], `${what} registered${hint}`, {
+    metadata: { [asked]: name, ...(near.length > 0 && { near: near.join(',') }) },
   });
 }
 
-/** {@link modelNotFound} where a workflow was asked for, and a model would have been taken as one; other errors as they are. */
-export function asNoWorkflow(thrown: unknown): unknown {
-  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_NOT_FOUND') return thrown;
-  const { model: workflow = '', ...others } = thrown.metadata;
-  const message = thrown.message.replace(/^model (.*) is not registered/, 'no workflow or model $1 is registered');
-  return new AppError('WORKFLOW_NOT_FOUND', message, { metadata: { workflow, ...others }, cause: thrown });
-}
-
-/** MODEL_NOT_FOUND, of a version: only workflows have some. */
-export function modelHasNoVersion(name: string, version: string): AppError {
-  return new AppError('MODEL_NOT_FOUND', `model ${name} has no version ${version}; leave the version out`, {
-    metadata: { model: name, version },
+/** The same of a version that a model was asked for: only workflows have some. */
+export function modelHasNoVersion(name: string, version: string, asked: AskedAs = 'model'): AppError {
+  return new AppError(NOT_FOUND[asked], `model ${name} has no version ${version}; leave the version out`, {
+    metadata: { [asked]: name, version },
   });
 }
 

@@ -1,7 +1,7 @@
 /** How what is served is, by the names that requests use: models and workflows. */
 import type { Changes } from './changes.js';
 import type { ModelManagement, ModelStatus } from './management.js';
-import type { WorkflowService } from './workflows/types.js';
+import type { WorkflowInfo, WorkflowService } from './workflows/types.js';
 
 /** What health checks ask. */
 export interface ServedHealth {
@@ -23,7 +23,10 @@ export function hasStopped({ state, info }: ModelStatus): boolean {
 /** @param changes told of every change of either */
 export function servedHealth(
   models: Pick<ModelManagement, 'list'>,
-  workflows: Pick<WorkflowService, 'list'>,
+  workflows: Pick<WorkflowService, 'list'> & {
+    /** What answers for a name; undefined = nothing does. */
+    find(name: string): { readonly info: WorkflowInfo } | undefined;
+  },
   changes: Changes,
 ): ServedHealth {
   const ready = () => new Map(models.list().map(({ name, state }) => [name, state === 'ready']));
@@ -31,11 +34,10 @@ export function servedHealth(
     names: () => [...new Set([...models.list(), ...workflows.list()].map(({ name }) => name))],
     answers(name) {
       const known = ready();
-      // The newest version answers where none is named; versions are sorted, so it need not be the last.
-      const versions = workflows.list().filter((one) => one.name === name);
-      if (versions.length === 0) return known.get(name);
-      const newest = versions.reduce((a, b) => (b.createdAt >= a.createdAt ? b : a));
-      return newest.models.every(({ served }) => known.get(served) === true);
+      if (!workflows.list().some((one) => one.name === name)) return known.get(name);
+      // The newest version answers where none is named.
+      const newest = workflows.find(name);
+      return newest?.info.models.every(({ served }) => known.get(served) === true) ?? false;
     },
     get whole() {
       return !models.list().some(hasStopped);

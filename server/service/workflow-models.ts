@@ -1,5 +1,6 @@
 /** The models that workflows use: registered ones by their names, others registered for them and shared. */
 import { AppError } from '../errors.js';
+import { redactSource } from '../sources/source.js';
 import type { ModelOverrides, RegisterModelRequest } from './management.js';
 import type { OpenedModel, OpenModel } from './model-description.js';
 import { poolKey } from './model-pool.js';
@@ -57,7 +58,7 @@ export class WorkflowModels {
     }
     const opened = await this.#models.open(url, local, overrides, { signal }).catch((thrown: unknown) => {
       const placed = renameFields(thrown, (field) => (field === 'dtype' ? `models.${local}.options.dtype` : field));
-      throw byName === undefined ? orNoSuchName(url, placed) : placed;
+      throw orNoSuchName(url, byName, placed);
     });
     try {
       return await this.#share(user, local, url, overrides, opened, signal);
@@ -109,10 +110,16 @@ export class WorkflowModels {
   }
 }
 
-/** What is no path may have been meant as the name of a registered model. */
-function orNoSuchName(url: string, thrown: unknown): unknown {
-  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_SOURCE_INVALID' || /[/\\:]/.test(url)) return thrown;
-  return new AppError(thrown.reason, `no model ${JSON.stringify(url)} is registered; ${thrown.message}`, {
-    cause: thrown,
-  });
+/** What is no place may have been meant as the name of a registered model. */
+function orNoSuchName(url: string, named: RegisteredModel | undefined, thrown: unknown): unknown {
+  if (!(thrown instanceof AppError) || thrown.reason !== 'MODEL_SOURCE_INVALID') return thrown;
+  // Names of workflows' own models have a ":".
+  if (named === undefined && /[/\\:]/.test(url)) return thrown;
+  const quoted = JSON.stringify(url);
+  const why =
+    named === undefined
+      ? `no model ${quoted} is registered`
+      : `model ${quoted} is there for workflows only (${[...named.workflows].sort().join(', ')}) and goes with them; ` +
+        `name its url, ${redactSource(named.url)}, to share it`;
+  return new AppError(thrown.reason, `${why}; ${thrown.message}`, { cause: thrown });
 }

@@ -11,6 +11,7 @@ import { BadRequestSchema, ErrorInfoSchema } from '../../gen/google/rpc/error_de
 import { ModelService } from '../../gen/loramux/v1/models_pb.js';
 import { WorkflowService } from '../../gen/loramux/v1/workflows_pb.js';
 import * as sdk from '../../sdk/node.js';
+import { MAX_BATCH, MAX_QUEUE } from '../../server/batch-bounds.js';
 import { spawnServer } from '../rest/served.js';
 import { CLIENTS } from '../sdk/client-contract.js';
 
@@ -69,6 +70,15 @@ describe('models and workflows over RPC', () => {
         );
         return true;
       });
+      // As the flags and the keys of a serving.properties have it.
+      for (const [field, bound] of [
+        ['maxBatch', MAX_BATCH],
+        ['maxQueue', MAX_QUEUE],
+      ] as const) {
+        const refused = client.models.register({ url: path.join(dir, 'none'), [field]: bound + 1 });
+        await assert.rejects(refused, new RegExp(`must be .* less than or equal to ${bound}$`));
+        await assert.rejects(client.models.register({ url: path.join(dir, 'none'), [field]: bound }), /does not exist/);
+      }
 
       assert.equal((await client.models.unregister('second')).name, 'second');
       await assert.rejects(client.models.get('second'), sdk.ModelNotFoundError);

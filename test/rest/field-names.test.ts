@@ -103,6 +103,23 @@ test('what is not there is told as what was asked for, with what there is', asyn
   assert.match((await ask('POST', '/workflows', { name: 'w', models, workflow: { out: ['m', 'in'] } }))[2], place);
   assert.equal((await ask('GET', '/workflows/w'))[0], 404);
 
+  // A model that is there for a workflow goes with it, so that others share it by its url.
+  const first = { name: 'first', models: { own: { modelUrl, batchSize: 3 } }, workflow: { out: ['own', 'in'] } };
+  assert.equal((await fetch(`${url}/workflows`, { method: 'POST', body: JSON.stringify(first) })).status, 200);
+  const [, notFound, why] = await ask('POST', '/workflows?template=adapter&adapter=x&url=adapters/pirate&model=own');
+  assert.equal(notFound, 'MODEL_SOURCE_INVALID');
+  assert.match(
+    why,
+    /^model "own" is there for workflows only \(first\) and goes with them; name its url, \S+, to share it; /,
+  );
+  assert.equal((await fetch(`${url}/workflows/first`, { method: 'DELETE' })).status, 200);
+
+  for (const place of ['/workflows/demo/9', '/models/demo/9']) {
+    const asked = place.startsWith('/models') ? 'MODEL_NOT_FOUND' : 'WORKFLOW_NOT_FOUND';
+    const none = 'model demo has no version 9; leave the version out';
+    for (const method of ['GET', 'PUT', 'DELETE']) assert.deepEqual(await ask(method, place), [404, asked, none]);
+  }
+
   // Workflows answer as models do, and have versions.
   const definition = { name: 'greeter', version: '1', models: { m: modelUrl }, workflow: { out: ['m', 'in'] } };
   assert.equal((await fetch(`${url}/workflows`, { method: 'POST', body: JSON.stringify(definition) })).status, 200);

@@ -45,7 +45,11 @@ function setup() {
     log: { info() {}, warn() {} },
   });
   const workflows: WorkflowInfo[] = [];
-  const health = new HealthState(['a.Service'], servedHealth(manager, { list: () => workflows }, changes));
+  const find = (name: string) => {
+    const info = workflows.findLast((one) => one.name === name);
+    return info && { info };
+  };
+  const health = new HealthState(['a.Service'], servedHealth(manager, { list: () => workflows, find }, changes));
   health.ready();
   const seen: (boolean | undefined)[] = [];
   health.onChange(() => {

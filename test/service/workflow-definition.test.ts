@@ -61,6 +61,16 @@ describe('a definition', () => {
     assert.deepEqual(parse(adapter({ url: '/a' })).warnings, ['f.json: configs.adapters.a.url is ignored']);
   });
 
+  it('is refused where a batch or queue is longer than the settings of the server allow', () => {
+    for (const [fields, what] of [
+      [{ batchSize: 1025 }, 'models.m.batchSize (line 6 column 17): must be a whole number between 1 and 1024'],
+      [{ queueSize: 0 }, 'models.m.queueSize (line 6 column 17): must be a whole number between 1 and 1000000'],
+    ] as const) {
+      const value = { ...base, models: { m: { modelUrl: '/m', ...fields } }, workflow: { out: ['m', 'in'] } };
+      assert.equal(refused(JSON.stringify(value, null, 1)), `f.json: ${what}`);
+    }
+  });
+
   it('of the documentation is one, and its paths start at its folder', () => {
     const page = readFileSync(new URL('../../docs/workflows.md', import.meta.url), 'utf8');
     const yaml = /```yaml\n(.*?)```/s.exec(page)![1]!;

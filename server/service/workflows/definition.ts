@@ -1,5 +1,6 @@
 /** A workflow's definition: what its fields mean. Everything wrong with it is told with its place. */
 import { isAbsolute, resolve } from 'node:path';
+import { MAX_BATCH, MAX_QUEUE } from '../../batch-bounds.js';
 import { isWeight, looksLikeAdapter } from '../adapter-names.js';
 import type { ModelOverrides } from '../management.js';
 import { BUILT_IN, compileCalls, type Plan } from './calls.js';
@@ -139,9 +140,10 @@ function textAt(value: unknown, path: Path, fail: Fail): string {
   return value as string;
 }
 
-function countAt(value: unknown, path: Path, fail: Fail): number | undefined {
+function countAt(value: unknown, max: number, path: Path, fail: Fail): number | undefined {
   if (value === undefined || value === null) return undefined;
-  if (!Number.isSafeInteger(value) || (value as number) < 1) fail(path, 'must be a whole number above 0');
+  const is = Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= max;
+  if (!is) fail(path, `must be a whole number between 1 and ${max}`);
   return value as number;
 }
 
@@ -168,8 +170,8 @@ function modelAt(value: unknown, path: Path, fail: Fail, ignore: (path: Path) =>
     overrides: {
       dtype: dtype as string | undefined,
       loraEnabled: enableLora === undefined ? undefined : String(enableLora).toLowerCase() === 'true',
-      maxBatch: countAt(value.batchSize, [...path, 'batchSize'], fail),
-      maxQueue: countAt(value.queueSize, [...path, 'queueSize'], fail),
+      maxBatch: countAt(value.batchSize, MAX_BATCH, [...path, 'batchSize'], fail),
+      maxQueue: countAt(value.queueSize, MAX_QUEUE, [...path, 'queueSize'], fail),
     },
   };
 }

@@ -33,6 +33,8 @@ export interface WorkflowInfo {
   readonly startup: boolean;
   /** Unix milliseconds. */
   readonly createdAt: number;
+  /** Why it is not served, though it is kept: it has no models, adapters and calls then; absent = it is served. */
+  readonly error?: string | undefined;
 }
 
 /** What identifies a workflow; the version '' is one, too. */

@@ -5,6 +5,7 @@ import type { Call, Plan } from './calls.js';
 import type { WorkflowDefinition } from './definition.js';
 import type { WorkflowFunction } from './functions.js';
 import { type WorkflowInfo, type WorkflowKey, workflowId } from './types.js';
+import { UnservedWorkflows } from './unserved-workflows.js';
 import type { Parts } from './workflow-parts.js';
 
 /** A registered workflow with what its calls need. */
@@ -48,14 +49,23 @@ function callTexts({ order }: Plan, servedAs: (local: string) => string): string
 
 /** Names of workflows with their versions. */
 export class WorkflowRegistry {
+  /** Those that are kept and not served: they have names, too. */
+  readonly unserved = new UnservedWorkflows();
   /** Versions by name, newest last. */
   readonly #versions = new Map<string, Workflow[]>();
   readonly #reserved = new Set<string>();
 
-  /** The workflow that answers for a name: the version asked for, else the newest; undefined = none of that name. */
+  /** The workflow that answers for a name: the version asked for, else the newest; undefined = that is not served. */
   find(name: string, version?: string): Workflow | undefined {
     const versions = this.#versions.get(name);
-    return version === undefined ? versions?.at(-1) : versions?.find(({ info }) => info.version === version);
+    if (version !== undefined) return versions?.find(({ info }) => info.version === version);
+    return this.refusal(name) === undefined ? versions?.at(-1) : undefined;
+  }
+
+  /** MODEL_NOT_READY for a name, or `name/version`, that is kept and not served; undefined for any other. */
+  refusal(id: string): AppError | undefined {
+    const [name, version] = id.split('/', 2);
+    return this.unserved.refusal(name!, version, this.#versions.get(name!)?.at(-1)?.revision);
   }
 
   /** The workflow of a name, or of `name/version`. */
@@ -72,7 +82,7 @@ export class WorkflowRegistry {
 
   /** True when a workflow has the name, in any version. */
   has(name: string): boolean {
-    return this.#versions.has(name);
+    return this.#versions.has(name) || this.unserved.named(name).length > 0;
   }
 
   /** Names of the workflows that the server was started with. */
@@ -84,18 +94,25 @@ export class WorkflowRegistry {
   /** All of them, sorted by name, then version. */
   list(): readonly WorkflowInfo[] {
     const key = ({ name, version }: WorkflowInfo) => `${name}\0${version}`;
-    return [...this.#versions.values()]
-      .flat()
-      .map(({ info }) => info)
-      .sort((a, b) => (key(a) < key(b) ? -1 : 1));
+    const served = [...this.#versions.values()].flat().map(({ info }) => info);
+    return [...served, ...this.unserved.list()].sort((a, b) => (key(a) < key(b) ? -1 : 1));
   }
 
-  /** All versions of a name, newest first, or the one asked for. Throws WORKFLOW_NOT_FOUND. */
-  get(name: string, version?: string): readonly Workflow[] {
+  /** All versions of a name that are served, newest first, or the one asked for. */
+  served(name: string, version?: string): readonly Workflow[] {
     const versions = [...(this.#versions.get(name) ?? [])].reverse();
-    const found = version === undefined ? versions : versions.filter(({ info }) => info.version === version);
+    return version === undefined ? versions : versions.filter(({ info }) => info.version === version);
+  }
+
+  /**
+   * All versions of a name, or the one asked for: those that are served, newest first, then those that are not.
+   * @throws WORKFLOW_NOT_FOUND
+   */
+  get(name: string, version?: string): readonly WorkflowInfo[] {
+    const versions = [...this.served(name).map(({ info }) => info), ...this.unserved.named(name)];
+    const found = version === undefined ? versions : versions.filter((one) => one.version === version);
     if (found.length > 0) return found;
-    const known = versions.map(({ info }) => info.version || 'none').join(', ');
+    const known = versions.map((one) => one.version || 'none').join(', ');
     const near = nearNames(name, this.#versions.keys());
     const hint =
       versions.length > 0 ? `; versions: ${known}` : near.length > 0 ? `; near names: ${near.join(', ')}` : '';
@@ -113,6 +130,7 @@ export class WorkflowRegistry {
   /** Throws WORKFLOW_EXISTS where the version is registered, or is being registered. */
   checkFree({ name, version }: WorkflowKey): void {
     const id = workflowId({ name, version });
+    this.unserved.checkFree({ name, version });
     if (this.find(name, version) === undefined && !this.#reserved.has(id)) return;
     throw new AppError('WORKFLOW_EXISTS', `workflow ${JSON.stringify(id)} is registered already`, {
       metadata: { workflow: name, version },
@@ -129,10 +147,16 @@ export class WorkflowRegistry {
     this.#reserved.delete(workflowId(key));
   }
 
-  /** Adds the newest version of its name. */
+  /** Adds a version: the newest of its name, but for those that are kept, whose records tell which was registered later. */
   add(workflow: Workflow): void {
-    const { name } = workflow.info;
-    this.#versions.set(name, [...(this.#versions.get(name) ?? []), workflow]);
+    const { info, revision = Infinity } = workflow;
+    const versions = this.#versions.get(info.name) ?? [];
+    const isLater = (one: Workflow) => one.revision !== undefined && one.revision > revision;
+    this.#versions.set(info.name, [
+      ...versions.filter((one) => !isLater(one)),
+      workflow,
+      ...versions.filter((one) => isLater(one)),
+    ]);
   }
 
   /** Takes a version away. @returns false where that was done already */

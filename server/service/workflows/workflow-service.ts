@@ -53,9 +53,14 @@ export class Workflows implements WorkflowService {
     this.#parts = new WorkflowParts(options);
   }
 
-  /** The workflow that answers for a name; undefined = none of that name. */
+  /** The workflow that answers for a name; undefined = none does. */
   find(name: string): Workflow | undefined {
     return this.#registry.find(name);
+  }
+
+  /** Why a workflow that is kept does not answer, by name or `name/version`; undefined for any other name. */
+  notServed(id: string): AppError | undefined {
+    return this.#registry.refusal(id);
   }
 
   /** The workflow of a name, or of `name/version`. */
@@ -83,12 +88,17 @@ export class Workflows implements WorkflowService {
     return this.#registry.startupNames();
   }
 
+  /** Names of those that are served. */
+  servedNames(): string[] {
+    return this.#registry.list().flatMap(({ name, error }) => (error === undefined ? [name] : []));
+  }
+
   list(): readonly WorkflowInfo[] {
     return this.#registry.list();
   }
 
   get(name: string, version?: string): readonly WorkflowInfo[] {
-    return this.#registry.get(name, version).map(({ info }) => info);
+    return this.#registry.get(name, version);
   }
 
   async register(source: WorkflowSource, call: CallContext): Promise<WorkflowInfo> {
@@ -136,6 +146,7 @@ export class Workflows implements WorkflowService {
         if (now?.revision === revision) await this.#bringBack(record);
         return;
       }
+      if (this.#registry.unserved.forget(id)) this.#options.changes?.notify();
       const workflow = this.#registry.exactly(id);
       if (workflow === undefined || workflow.info.startup || this.#registry.isReserved(id)) return;
       // It was registered again since.
@@ -160,23 +171,40 @@ export class Workflows implements WorkflowService {
   }
 
   async #bringBack({ name: id, body, revision }: KeptRecord): Promise<void> {
+    const { unserved } = this.#registry;
     if (this.#registry.exactly(id) !== undefined || this.#registry.isReserved(id)) return;
+    unserved.forget(id);
+    const saved = savedWorkflow.safeParse(body).data;
     try {
-      const { definition: text, owned } = savedWorkflow.parse(body);
+      const { definition: text, owned } = saved ?? savedWorkflow.parse(body);
       const definition = await readDefinition({ kind: 'text', text }, []);
       await this.#register(definition, callOf('restore'), { owned, revision });
     } catch (error) {
       const why = error instanceof AppError ? error.message : String(error);
       this.#options.log.warn({ workflow: id, err: error }, `the kept workflow ${id} is not served: ${why}`);
+      // A record that cannot be read is written over by whoever registers the name.
+      if (saved !== undefined) unserved.note(id, saved.definition, revision, why);
+      this.#options.changes?.notify();
     }
   }
 
   async unregister(name: string, version: string | undefined, call: CallContext): Promise<readonly WorkflowInfo[]> {
-    const workflows = this.#registry.get(name, version);
-    for (const { info } of workflows) if (!info.startup) await this.#options.kept?.delete(workflowId(info), call);
+    const infos = this.#registry.get(name, version);
+    const workflows = this.#registry.served(name, version);
+    for (const info of infos) if (!info.startup) await this.#options.kept?.delete(workflowId(info), call);
     await this.#remove(workflows, call);
+    await this.#forget(infos.filter(({ error }) => error !== undefined));
     this.#options.log.info({ workflow: name, version }, 'workflow unregistered');
-    return workflows.map(({ info }) => info);
+    return infos;
+  }
+
+  /** Takes away workflows that were not served, with what their adapters are still registered as. */
+  async #forget(infos: readonly WorkflowInfo[]): Promise<void> {
+    const { kept } = this.#options;
+    if (infos.length === 0 || kept === undefined) return;
+    for (const info of infos) this.#registry.unserved.forget(workflowId(info));
+    this.#options.changes?.notify();
+    await this.#removeLeftovers((await kept.list()).records);
   }
 
   /** Takes workflows away and gives back what they had. One that is gone has given it back: it may be somebody else's now. */
