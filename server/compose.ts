@@ -118,7 +118,7 @@ export async function composeServer(
     {
       // Below the workflows, so that none of their calls goes round a handler either.
       inference: workflowInference({
-        inference: refuseHandled(measured, handlers, managed.defaultName),
+        inference: refuseHandled(measured, inference, handlers, managed.defaultName),
         leases: adapters,
         find: (name) => workflows.byId(name),
         defaultName: managed.defaultName,

@@ -7,6 +7,7 @@ import type {
   ModelInfo,
   ModelService,
   PredictRequest,
+  RequestCheck,
   Services,
 } from '../service/types.js';
 import type { HandlerModels } from './handler-models.js';
@@ -111,13 +112,15 @@ function handledAdapters(inner: AdapterService, models: ModelService, handlers: 
 
 /**
  * The same service, which refuses models and adapters that a handler answers for: no other surface goes round it.
+ * @param checks what else a request is checked for
  * @param defaultName the model of requests that name none
  */
 export function refuseHandled(
   inner: InferenceService,
+  checks: RequestCheck,
   handlers: HandlerModels,
   defaultName: () => string | undefined,
-): InferenceService {
+): InferenceService & RequestCheck {
   const admit = async (request: PredictRequest): Promise<void> => {
     const name = request.model ?? defaultName();
     if (name === undefined) return;
@@ -131,6 +134,10 @@ export function refuseHandled(
     }
   };
   return {
+    async check(request, streamed) {
+      await admit(request);
+      await checks.check(request, streamed);
+    },
     async predict(request, call) {
       await admit(request);
       return inner.predict(request, call);

@@ -2,6 +2,7 @@
 import { stallError } from '../engine/stall-watch.js';
 import { AppError } from '../errors.js';
 import { type Candidate, pickBest } from './best-of.js';
+import { checkRequest } from './check-request.js';
 import { EventChannel } from './event-channel.js';
 import { modelGone } from './model-refusals.js';
 import type { ModelUses } from './model-uses.js';
@@ -9,7 +10,14 @@ import { type PlannedRow, planRows } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
 import { type RequestRun, type RowEnded, type RunSink, startRun } from './request-run.js';
 import { abortError } from './run-errors.js';
-import type { CallContext, InferenceService, ModelService, PredictRequest, PredictResult } from './types.js';
+import type {
+  CallContext,
+  InferenceService,
+  ModelService,
+  PredictRequest,
+  PredictResult,
+  RequestCheck,
+} from './types.js';
 
 /** Bounds of requests. */
 export interface InferenceLimits {
@@ -33,8 +41,8 @@ export interface InferenceOptions {
 
 const MAX_WAITING_TOKENS = 8192;
 
-/** The {@link InferenceService} over loaded models. */
-export function createInferenceService(options: InferenceOptions): InferenceService {
+/** The {@link InferenceService} over loaded models, which also checks requests without answering them. */
+export function createInferenceService(options: InferenceOptions): InferenceService & RequestCheck {
   const { models, modelService, leases, limits, uses, ended } = options;
 
   const find = (request: PredictRequest): LoadedModel => {
@@ -81,6 +89,10 @@ export function createInferenceService(options: InferenceOptions): InferenceServ
   };
 
   return {
+    async check(request, streamed) {
+      checkRequest(request, find(request).info.vocabSize, limits.maxInputs, streamed);
+    },
+
     async predict(request, call) {
       const { model, rows, leave } = await plan(request, false, call.signal);
       const candidates: Candidate[] = new Array(rows.length);

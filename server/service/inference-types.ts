@@ -144,6 +144,16 @@ export type PredictEvent =
     }
   | { readonly type: 'final'; readonly index: number; readonly sample: number; readonly result: PredictResult };
 
+/** What can be told of a request before anything of it is done. */
+export interface RequestCheck {
+  /**
+   * Refuses what the answer would be refused for, as far as its prompts and adapters need not be read for that.
+   * @param streamed true: it is to be answered by a stream
+   * @throws AppError
+   */
+  check(request: PredictRequest, streamed: boolean): Promise<void>;
+}
+
 /** Answers. Both methods validate the whole request first: on a fault nothing is enqueued. */
 export interface InferenceService {
   /** Waits for every row; results in the order of the inputs and of their samples. Throws AppError. */

@@ -1,13 +1,13 @@
-/** From a request to rows that can be submitted: everything that can be wrong with a request is found here. */
+/** From a request to rows that can be submitted. */
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { AppError, type FieldViolation } from '../errors.js';
+import { AppError } from '../errors.js';
 import { drawnSamples } from './best-of.js';
-import { mergeParameters, parameterViolations } from './parameters.js';
+import { checkRequest } from './check-request.js';
+import { mergeParameters } from './parameters.js';
 import type { LoadedModel } from './ports.js';
 import { type ReadPrompt, readPrompt } from './read-prompt.js';
-import { promptViolations, refuse, selectionViolations } from './request-violations.js';
-import type { AdapterSelection, GenerationParameters, PredictInput, PredictRequest, Prompt } from './types.js';
+import type { AdapterSelection, GenerationParameters, PredictRequest, Prompt } from './types.js';
 
 /** One sample of an input, checked and encoded. */
 export interface PlannedRow extends ReadPrompt {
@@ -37,59 +37,16 @@ export async function planRows(
   streamed = false,
   signal?: AbortSignal,
 ): Promise<PlannedRow[]> {
-  const { inputs } = request;
-  const { vocabSize } = model.info;
-  const count = inputs.length;
-  if (count === 0 || count > maxInputs) {
-    const need =
-      count === 0 ? 'must hold at least one input' : `may hold at most ${maxInputs} inputs, but holds ${count}`;
-    refuse([{ field: 'inputs', description: need }]);
-  }
-  // An adapter may know more ids than the model; whether it does is known once it is leased.
-  const adapted = inputs.some((input) => isAdapted(input, request));
-  // Faults of the request-wide values are told once, at their own place.
-  const common = mergeParameters(request.parameters);
-  const merged = (input: PredictInput) =>
-    input.parameters === undefined ? common : mergeParameters(request.parameters, input.parameters);
-  const shared = [
-    ...parameterViolations(common, 'parameters', adapted ? ANY_ID : vocabSize),
-    ...selectionViolations(request.adapters ?? [], 'adapters'),
-  ];
-  refuse(shared);
-  const violations: FieldViolation[] = [];
-  let rows = 0;
-  for (const [index, input] of inputs.entries()) {
-    const path = `inputs[${index}]`;
-    const parameters = merged(input);
-    const ids = isAdapted(input, request) ? ANY_ID : vocabSize;
-    violations.push(
-      ...promptViolations(input.prompt, path, ids),
-      ...(input.parameters ? parameterViolations(parameters, `${path}.parameters`, ids) : []),
-      ...selectionViolations(input.adapters ?? [], `${path}.adapters`),
-    );
-    const drawn = drawnSamples(parameters);
-    rows += drawn;
-    if (streamed && drawn > parameters.n) {
-      const description = `must equal n (${parameters.n}) in a stream: which samples are the best is known at the end`;
-      const own = input.parameters?.bestOf !== undefined || input.parameters?.n !== undefined;
-      violations.push({ field: own ? `${path}.parameters.best_of` : 'parameters.best_of', description });
-    }
-  }
-  if (rows > maxInputs) {
-    const description = `ask for ${rows} answers in all (inputs times samples), at most ${maxInputs} are made`;
-    violations.push({ field: 'parameters.n', description });
-  }
-  refuse(violations);
-
+  checkRequest(request, model.info.vocabSize, maxInputs, streamed);
   const planned: PlannedRow[] = [];
   let turn = performance.now();
-  for (const [index, input] of inputs.entries()) {
+  for (const [index, input] of request.inputs.entries()) {
     // Encoding takes the thread on which the other requests wait.
     if (performance.now() - turn > TURN_MS) {
       await nextTurn();
       turn = performance.now();
     }
-    const parameters = merged(input);
+    const parameters = mergeParameters(request.parameters, input.parameters);
     const { prompt } = input;
     const selection = input.adapters ?? request.adapters ?? [];
     const read = readPrompt(prompt, parameters, index, model, signal);
@@ -109,11 +66,4 @@ const TURN_MS = 20;
 /** Where adapters are selected a fault of the prompt waits: they may bring a way to read it. */
 function withFault(read: Promise<ReadPrompt>): Promise<ReadPrompt & Pick<PlannedRow, 'fault'>> {
   return read.catch((thrown: unknown) => ({ promptIds: [], promptText: '', fault: AppError.from(thrown) }));
-}
-
-/** Bound of ids where the vocabulary is not known yet. */
-const ANY_ID = 2 ** 32;
-
-function isAdapted(input: PredictRequest['inputs'][number], request: PredictRequest): boolean {
-  return (input.adapters ?? request.adapters ?? []).length > 0;
 }

@@ -1,6 +1,6 @@
 /** What requests to workflows are told before the first step, and which steps they wait for, on the real server. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -27,16 +27,27 @@ async function served(t: TestContext) {
   const dir = mkdtempSync(path.join(tmpdir(), 'loramux-steps-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   writeFileSync(path.join(dir, 'wait.mjs'), WAIT);
+  /** A definition with an adapter of that folder, which is read when it is used. */
+  const through = (adapter: string) => {
+    cpSync(path.join(DEMO, 'adapters/pirate'), path.join(dir, adapter), { recursive: true });
+    const options = { preload: 'false' };
+    return { configs: { adapters: { [adapter]: { model: 'm', src: path.join(dir, adapter), options } } } };
+  };
   const definitions = {
     held: { models: { m: 'demo' }, functions: { wait: 'wait.mjs' }, workflow: { out: ['m', ['wait', 'in']] } },
     chain: { models: { m: 'demo' }, workflow: { out: ['m', ['m', 'in']] } },
+    handled: { ...through('loud'), workflow: { out: ['adapter', 'loud', ['m', 'in']] } },
+    broken: { ...through('torn'), workflow: { torn: ['adapter', 'torn', ['m', 'in']], out: ['m', 'torn'] } },
   };
   const files = Object.entries(definitions).flatMap(([name, definition]) => {
     const file = path.join(dir, `${name}.json`);
     writeFileSync(file, JSON.stringify({ name, ...definition, models: { m: DEMO } }));
     return ['--workflow', file];
   });
-  const url = await startServer(t, ['--log-level', 'error', '--model', `demo=${DEMO}`, ...files]);
+  writeFileSync(path.join(dir, 'loud/handler.mjs'), 'export const handle = () => "loud";');
+  const flags = ['--log-level', 'error', '--model', `demo=${DEMO}`, '--allow-path', dir, '--adapter-handlers', dir];
+  const url = await startServer(t, [...flags, ...files]);
+  writeFileSync(path.join(dir, 'torn/adapter_model.safetensors'), 'torn');
   return { url, file: (name: string) => path.join(dir, name) };
 }
 
@@ -52,6 +63,45 @@ test('an adapter that is not registered is told before the first step, also wher
   const metrics = await (await fetch(`${url}/metrics`)).text();
   assert.doesNotMatch(metrics, /^loramux_generated_tokens_total\{.*\} [1-9]/m, 'nothing was generated');
   assert.equal((await postJson(`${url}/predictions/chain`, request)).status, 200);
+});
+
+test('what a later step would be refused for is told before the first step', async (t) => {
+  const { url } = await served(t);
+  const parameters = { max_new_tokens: 6 };
+  for (const [workflow, more, reason, message] of [
+    ['handled', {}, 'UNIMPLEMENTED', /^adapter "loud" is answered by its handler/],
+    ['handled', { stream: true }, 'UNIMPLEMENTED', /^adapter "loud" is answered by its handler/],
+    ['broken', {}, 'ADAPTER_FAILED', /^adapter "torn" failed to load/],
+    [
+      'chain',
+      { parameters: { ...parameters, n: 129 } },
+      'INVALID_REQUEST',
+      /^parameters\.n: must be an integer between/,
+    ],
+    [
+      'chain',
+      { parameters: { ...parameters, n: 3, best_of: 2 } },
+      'INVALID_REQUEST',
+      /^parameters\.best_of: must be at least n/,
+    ],
+    [
+      'chain',
+      { parameters: { ...parameters, best_of: 2 }, stream: true },
+      'INVALID_REQUEST',
+      /^parameters\.best_of: must equal n/,
+    ],
+  ] as const) {
+    const refused = await postJson(`${url}/predictions/${workflow}`, {
+      inputs: 'How is the weather',
+      parameters,
+      ...more,
+    });
+    const told = (await refused.json()) as { reason: string; message: string };
+    assert.equal(told.reason, reason);
+    assert.match(told.message, message);
+  }
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  assert.doesNotMatch(metrics, /^loramux_generated_tokens_total\{.*\} [1-9]/m, 'nothing was generated');
 });
 
 test('a request for a token does not wait for the steps before the last', async (t) => {

@@ -1,15 +1,22 @@
 /** Answers for workflows: what a workflow comes to, whole or as a stream. */
 import { AppError } from '../../errors.js';
 import type { AdapterLeases } from '../ports.js';
-import type { CallContext, InferenceService, PredictEvent, PredictRequest, PredictResult } from '../types.js';
+import type {
+  CallContext,
+  InferenceService,
+  PredictEvent,
+  PredictRequest,
+  PredictResult,
+  RequestCheck,
+} from '../types.js';
 import { lateStream } from './late-stream.js';
 import type { Workflow } from './workflow-registry.js';
 import { WorkflowRun } from './workflow-run.js';
 
 /** What workflows answer with. */
 export interface WorkflowParts {
-  /** Answers for models. */
-  readonly inference: InferenceService;
+  /** Answers for models, and checks what they are asked. */
+  readonly inference: InferenceService & RequestCheck;
   /** Knows the adapters that a request may name. */
   readonly leases: AdapterLeases;
   /** The workflow of a name; undefined = it is a model's name. */
@@ -25,11 +32,11 @@ export function workflowInference({ inference, leases, find, defaultName }: Work
     return name === undefined ? undefined : find(name);
   };
   /** A run, and what ends all of it. Throws what refuses the request before anything is called. */
-  const begin = async (workflow: Workflow, request: PredictRequest, call: CallContext) => {
+  const begin = async (workflow: Workflow, request: PredictRequest, call: CallContext, streamed: boolean) => {
     const stop = new AbortController();
     const signal = AbortSignal.any([call.signal, stop.signal]);
     const run = new WorkflowRun(inference, workflow, request, { ...call, signal });
-    if (workflow.plan.order.length > 1) await run.check(leases);
+    if (workflow.plan.order.length > 1) await run.check(leases, streamed);
     return { run, stop, call: { ...call, signal } };
   };
   /** Ends what still runs where a part fails. */
@@ -42,7 +49,7 @@ export function workflowInference({ inference, leases, find, defaultName }: Work
     async predict(request, call) {
       const workflow = workflowOf(request);
       if (workflow === undefined) return inference.predict(request, call);
-      const begun = await begin(workflow, request, call);
+      const begun = await begin(workflow, request, call, false);
       const answer = async (): Promise<readonly PredictResult[]> => {
         const last = await begun.run.request();
         return last === undefined ? begun.run.functionResults() : inference.predict(last, begun.call);
@@ -52,7 +59,7 @@ export function workflowInference({ inference, leases, find, defaultName }: Work
     async stream(request, call) {
       const workflow = workflowOf(request);
       if (workflow === undefined) return inference.stream(request, call);
-      const begun = await begin(workflow, request, call);
+      const begun = await begin(workflow, request, call, true);
       const events = async (): Promise<AsyncIterable<PredictEvent>> => {
         const last = await begun.run.request();
         return last === undefined ? asStream(await begun.run.functionResults()) : inference.stream(last, begun.call);

@@ -10,6 +10,7 @@ import type {
   PredictRequest,
   PredictResult,
   Prompt,
+  RequestCheck,
 } from '../types.js';
 import type { Call, Value } from './calls.js';
 import type { Workflow } from './workflow-registry.js';
@@ -19,7 +20,7 @@ type FunctionValue = Extract<Value, { kind: 'function' }>;
 
 /** The values of one request. */
 export class WorkflowRun {
-  readonly #inference: InferenceService;
+  readonly #inference: InferenceService & RequestCheck;
   readonly #workflow: Workflow;
   readonly #request: PredictRequest;
   readonly #call: CallContext;
@@ -29,7 +30,12 @@ export class WorkflowRun {
   readonly #texts = new Map<FunctionValue, Promise<readonly string[]>>();
 
   /** Throws CONFLICTING_ADAPTERS where the request asks for another adapter than the workflow: before anything is called. */
-  constructor(inference: InferenceService, workflow: Workflow, request: PredictRequest, call: CallContext) {
+  constructor(
+    inference: InferenceService & RequestCheck,
+    workflow: Workflow,
+    request: PredictRequest,
+    call: CallContext,
+  ) {
     this.#inference = inference;
     this.#workflow = workflow;
     this.#request = request;
@@ -38,23 +44,30 @@ export class WorkflowRun {
   }
 
   /**
-   * Asks for the adapters of the last call, which the request may have named: unknown ones would be told when the calls
-   * before it are done. They are not held, since those calls may need the memory.
-   * @throws AppError as {@link AdapterLeases.acquire}
+   * Refuses before the first call what one of them would be refused for when those before it are done. Its adapters are
+   * asked for, too; they are not held, since the calls before it may need the memory.
+   * @param streamed true: the answer is to be a stream
+   * @throws AppError
    */
-  async check(leases: AdapterLeases): Promise<void> {
-    const { model, adapters, inputs } = this.#chosen;
-    const selections = inputs.map((input) => input.adapters ?? adapters ?? []);
-    if (selections.every((selection) => selection.length === 0)) return;
-    for (const { release } of await leases.acquire(model!, selections, this.#call)) release();
+  async check(leases: AdapterLeases, streamed: boolean): Promise<void> {
+    const { out, order } = this.#workflow.plan;
+    // The last one is asked as the request is written, so that its faults are told first.
+    for (const value of order.toReversed()) {
+      if (value.kind !== 'model') continue;
+      const prompts = this.#request.inputs.map(({ prompt }) => (value.from.kind === 'in' ? prompt : LATER));
+      const request = value === out ? withPrompts(this.#chosen, prompts) : this.#stepRequest(value, prompts);
+      await this.#inference.check(request, streamed && value === out);
+      const selections = request.inputs.map((input) => input.adapters ?? request.adapters ?? []);
+      if (selections.every((selection) => selection.length === 0)) continue;
+      for (const { release } of await leases.acquire(request.model!, selections, this.#call)) release();
+    }
   }
 
   /** The request to the model whose answer is the workflow's; undefined where that is a function's. */
   async request(): Promise<PredictRequest | undefined> {
     const { out } = this.#workflow.plan;
     if (out.kind !== 'model') return undefined;
-    const prompts = await this.#prompts(out);
-    return { ...this.#chosen, inputs: this.#chosen.inputs.map((input, at) => ({ ...input, prompt: prompts[at]! })) };
+    return withPrompts(this.#chosen, await this.#prompts(out));
   }
 
   /** What the function at the end makes of it: results of the last model, with its texts. Throws INVALID_REQUEST for n > 1. */
@@ -83,8 +96,13 @@ export class WorkflowRun {
   }
 
   async #predict(value: ModelValue): Promise<readonly PredictResult[]> {
-    const { plan, servedAs } = this.#workflow;
     const prompts = await this.#prompts(value);
+    return this.#inference.predict(this.#stepRequest(value, prompts), this.#call);
+  }
+
+  /** What a call is asked whose answer is not the workflow's. */
+  #stepRequest(value: ModelValue, prompts: readonly Prompt[]): PredictRequest {
+    const { plan, servedAs } = this.#workflow;
     const last = value.call === plan.calls.at(-1);
     const { adapter } = value.call;
     const selection: AdapterSelection = adapter === undefined ? [] : [{ name: adapter, weight: 1 }];
@@ -95,7 +113,7 @@ export class WorkflowRun {
     });
     const { parameters, adapters } = from;
     const model = servedAs(value.call.model);
-    return this.#inference.predict({ model, inputs, parameters, adapters: last ? adapters : selection }, this.#call);
+    return { model, inputs, parameters, adapters: last ? adapters : selection };
   }
 
   /** What a model is asked, for each input. */
@@ -135,6 +153,13 @@ export class WorkflowRun {
     const rows = this.#request.inputs.map((_, at) => columns.map((texts) => texts[at]!));
     return Promise.all(rows.map((row, at) => run.call(row, at, this.#call)));
   }
+}
+
+/** Stands for the prompt of a call that is made of an earlier one's answer. */
+const LATER: Prompt = { kind: 'text', text: '.' };
+
+function withPrompts(request: PredictRequest, prompts: readonly Prompt[]): PredictRequest {
+  return { ...request, inputs: request.inputs.map((input, at) => ({ ...input, prompt: prompts[at]! })) };
 }
 
 /** The request for the last call; its adapter may be named by the request too, but no other. */
