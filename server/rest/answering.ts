@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-header.js';
-import type { PredictEvent, PredictRequest, PredictResult, Services } from '../service/types.js';
+import type { InferenceService, PredictEvent, PredictRequest, PredictResult } from '../service/types.js';
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
 import { noteFailure } from './errors.js';
@@ -13,7 +13,7 @@ import { sendStream } from './streaming.js';
 
 /** Answers on the request's own connection. Throws before the first byte only. */
 export async function answerNow(
-  services: Services,
+  inference: InferenceService,
   ask: Ask,
   predict: PredictRequest,
   request: FastifyRequest,
@@ -21,11 +21,11 @@ export async function answerNow(
 ): Promise<void> {
   const call = callContext(request, reply);
   if (ask.stream) {
-    const events = await services.inference.stream(predict, call);
+    const events = await inference.stream(predict, call);
     await sendStream(reply, events, ask.renderer(wantsEvents(request), predict.model), call.gone);
     return;
   }
-  const results = await services.inference.predict(predict, call);
+  const results = await inference.predict(predict, call);
   reply.header(ADAPTER_HEADER, receiptHeader(receiptsOf(results)));
   reply.send(ask.answer(results));
 }
@@ -35,7 +35,7 @@ export async function answerNow(
  * @param open opens the place for the answer
  */
 export async function answerLater(
-  services: Services,
+  inference: InferenceService,
   open: () => LaterSink,
   ask: Ask,
   predict: PredictRequest,
@@ -47,7 +47,7 @@ export async function answerLater(
   const call = { requestId: request.id, signal: sink.signal, priority };
   if (!ask.stream && ask.parameters.bestOf !== undefined) {
     // No stream can pick the best samples before all are there; what refuses the request is then told by the fetch.
-    services.inference.predict(predict, call).then(
+    inference.predict(predict, call).then(
       (results) => {
         pushWhole(ask, results, sink);
         sink.done();
@@ -59,7 +59,7 @@ export async function answerLater(
   }
   let events: AsyncIterable<PredictEvent>;
   try {
-    events = await services.inference.stream(predict, call);
+    events = await inference.stream(predict, call);
   } catch (refused) {
     sink.drop();
     throw refused;

@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
-import { renameFields } from '../service/renamed-fields.js';
+import { renamedInference } from '../service/renamed-inference.js';
 import type { PredictRequest, Services } from '../service/types.js';
 import { readPlaces } from './adapter-places.js';
 import { answerLater, answerNow } from './answering.js';
@@ -131,12 +131,9 @@ async function invoke(
     parameters: ask.parameters,
   };
   const open = await openFor(() => askedOfServer(model, modelField, shape, selections));
-  try {
-    if (open !== undefined) await answerLater(services, open, ask, predict, request, reply);
-    else await answerNow(services, ask, predict, request, reply);
-  } catch (thrown) {
-    throw renameFields(thrown, ask.nameOf);
-  }
+  const inference = renamedInference(services.inference, ask.nameOf);
+  if (open !== undefined) await answerLater(inference, open, ask, predict, request, reply);
+  else await answerNow(inference, ask, predict, request, reply);
 }
 
 /** What came of something that may throw. */

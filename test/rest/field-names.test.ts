@@ -6,12 +6,21 @@ import { startServer } from './served.js';
 
 test('a broken field is told by the name that the body gave it', async (t) => {
   const url = await startServer(t, ['--log-level', 'error']);
-  const post = async (body: object) => {
-    const response = await fetch(`${url}/invocations`, {
+  const send = (body: object, headers: Record<string, string> = {}) =>
+    fetch(`${url}/invocations`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers: { 'content-type': 'application/json', ...headers },
       body: JSON.stringify(body),
     });
+  const later = async (body: object) => {
+    const token = (await send(body, { 'x-synchronous': 'false' })).headers.get('x-next-token')!;
+    for (;;) {
+      const fetched = await send({}, { 'x-starting-token': token });
+      if (fetched.status !== 202) return fetched;
+    }
+  };
+  const post = async (body: object, how = send) => {
+    const response = await how(body);
     assert.equal(response.status, 400, JSON.stringify(body));
     const { message, violations } = (await response.json()) as { message: string; violations: { field: string }[] };
     const [{ field }] = violations as [{ field: string }];
@@ -49,6 +58,14 @@ test('a broken field is told by the name that the body gave it', async (t) => {
     [{ inputs: [[]] }, 'inputs[0]'],
   ] as const) {
     assert.equal(await post(body), field, JSON.stringify(body).slice(0, 100));
+  }
+  // What refuses the best of several is told by the fetch.
+  for (const [body, field] of [
+    [{ prompt: 'Hello', best_of: 2, max_tokens: 0 }, 'max_tokens'],
+    [{ prompt: 'Hello', best_of: 2, max_tokens: 5000 }, 'prompt'],
+    [{ inputs: 'Hello', parameters: { best_of: 2, max_new_tokens: 5000 } }, 'inputs'],
+  ] as const) {
+    assert.equal(await post(body, later), field, JSON.stringify(body));
   }
 
   const client = new LoramuxClient({ baseUrl: url, maxRetries: 0 });
