@@ -148,7 +148,7 @@ export const ERRORS = {
     'unavailable',
     503,
     true,
-    'The place that the source names did not answer, or not in time, or the system let no further file be opened; what has arrived is kept.',
+    'The place that the source names did not answer, or not in time, or the system let no further file be opened or thread be started; what has arrived is kept.',
   ),
   SOURCE_CORRUPT: spec(
     'failed_precondition',

@@ -13,6 +13,17 @@ export function notNow(path: string, error: unknown): AppError | undefined {
   return new AppError('SOURCE_UNAVAILABLE', text, { retryAfterMs: 1000, cause: error });
 }
 
+/** SOURCE_UNAVAILABLE where a thread could not be started for want of something: whoever comes later may have it. */
+export function noThreadNow(what: string, error: unknown): AppError | undefined {
+  const { code, message } = error as NodeJS.ErrnoException;
+  // A thread has a loop of its own, which has files; the message ends in what was refused.
+  const began = code !== 'ERR_WORKER_INIT_FAILED';
+  if (began && !SHORT.has(code ?? '')) return undefined;
+  const lacking = began ? code : (/[A-Z]+$/.exec(message)?.[0] ?? code);
+  const text = `${what} cannot be started now (${lacking}): the server, or its machine, is short of open files, threads or memory`;
+  return new AppError('SOURCE_UNAVAILABLE', text, { retryAfterMs: 1000, cause: error });
+}
+
 /** ADAPTER_SOURCE_INVALID for a path that the file system refused; {@link notNow} where that passes. */
 export function unreadable(path: string, error: unknown): AppError {
   const passing = notNow(path, error);

@@ -5,6 +5,7 @@
  */
 import type { Worker } from 'node:worker_threads';
 import { revivedError } from '../adapters/plain-error.js';
+import { noThreadNow } from '../adapters/unreadable.js';
 import { AppError } from '../errors.js';
 import type { KeptFiles } from '../text/text-files.js';
 import { moduleBeside, startThread } from '../threads.js';
@@ -79,7 +80,7 @@ export class EncodeThread {
       this.#worker.postMessage(this.#current.job);
     } catch (error) {
       // The system gives no thread now, or no memory for one; whoever comes next tries again.
-      this.#current.reject(error);
+      this.#current.reject(notStarted(error) ?? error);
       this.#current = undefined;
       this.#next();
     }
@@ -122,7 +123,7 @@ export class EncodeThread {
     const gone = (error: Error): void =>
       done((waiting) => {
         this.#worker = undefined;
-        waiting?.reject(outOfMemory(error) ?? error);
+        waiting?.reject(outOfMemory(error) ?? notStarted(error) ?? error);
       });
     worker.on('error', gone);
     worker.on('exit', () => gone(new Error('the thread that encodes long texts ended')));
@@ -133,6 +134,8 @@ export class EncodeThread {
 function ended(): AppError {
   return new AppError('SHUTTING_DOWN', 'the model is being unloaded');
 }
+
+const notStarted = (error: unknown) => noThreadNow('the thread that reads long texts', error);
 
 function outOfMemory(cause: Error): AppError | undefined {
   if ((cause as NodeJS.ErrnoException).code !== 'ERR_WORKER_OUT_OF_MEMORY') return undefined;

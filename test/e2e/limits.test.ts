@@ -81,6 +81,28 @@ describe('where connections have taken all file descriptors', posix, () => {
 });
 
 const mayLimit = spawnSync('prlimit', ['--pid', String(process.pid)]).status === 0;
+/** What changes how many files a running process may open. */
+const limiter = (pid: number) => (files: number) =>
+  assert.equal(spawnSync('prlimit', ['--pid', String(pid), `--nofile=${files}:4096`]).status, 0);
+
+test('a long text for which no thread can be started is refused for now, and read once one can', {
+  skip: mayLimit ? false : 'the limits of a running process cannot be changed here',
+}, async (t) => {
+  const { url, pid, stop } = await spawnServer(['--state-dir', 'none', '--log-level', 'fatal']);
+  t.after(stop);
+  const ask = onOneConnection(t, url);
+  const mayOpen = limiter(pid);
+  const request = { inputs: 'Hello there. '.repeat(6000), parameters: { max_new_tokens: 2, truncate: 16 } };
+  assert.equal((await ask('/ping')).status, 200);
+  // Too few for the thread; then, with more and more, for what it reads first.
+  for (let files = 4; ; files += 4) {
+    mayOpen(files);
+    const { status, text } = await ask('/invocations', request);
+    if (status === 200) break;
+    assert.deepEqual([status, JSON.parse(text).reason], [503, 'SOURCE_UNAVAILABLE'], text);
+  }
+});
+
 test('an adapter is read again once there are files to open: that there were none was no fault of it', {
   skip: mayLimit ? false : 'the limits of a running process cannot be changed here',
 }, async (t) => {
@@ -89,8 +111,7 @@ test('an adapter is read again once there are files to open: that there were non
   const ask = onOneConnection(t, url);
   const query = new URLSearchParams({ name: 'late', src: `${GOLDEN}adapters/llama/qv-r4`, preload: 'false' });
   assert.equal((await ask(`/adapters?${query}`, {})).status, 200);
-  const mayOpen = (files: number) =>
-    assert.equal(spawnSync('prlimit', ['--pid', String(pid), `--nofile=${files}:4096`]).status, 0);
+  const mayOpen = limiter(pid);
   const request = { inputs: 'a', adapters: 'late', parameters: { max_new_tokens: 2 } };
   mayOpen(4);
   const refused = await ask('/invocations', request);
