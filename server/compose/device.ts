@@ -1,13 +1,16 @@
 /** Loads models on the device that the configuration asks for. Only one at a time can be on a GPU. */
 import type { Logger } from 'pino';
+import type { Unkept } from '../engine/converted-weights.js';
 import { chooseDevice, type DeviceSetting, type GraphicsHardware } from '../engine/webgpu/choose-device.js';
 import { AppError } from '../errors.js';
 import type { loadModel } from '../service/load-model.js';
 import { tellStalls } from './stalls.js';
 
-const UNKEPT =
-  'converted weights cannot be kept, so every start prepares them anew: --cache-dir names another folder, ' +
-  '--weight-cache off keeps none';
+const ADVICE = '--cache-dir names another folder, --weight-cache off keeps none';
+const UNKEPT = {
+  converted: `converted weights cannot be kept, so every start prepares them anew: ${ADVICE}`,
+  packed: `the packed form of converted weights cannot be kept, so every session packs them for itself: ${ADVICE}`,
+};
 
 /**
  * Wraps `load` so that each model goes where there is room: the device is taken while a model loads or runs on it. One
@@ -41,7 +44,8 @@ export function onDevice(
       held = false;
     };
     try {
-      const onUnkept = (why: string) => log.warn({ model: options.name, folder: options.cacheDir, why }, UNKEPT);
+      const onUnkept = ({ form, ...why }: Unkept) =>
+        log.warn({ model: options.name, folder: options.cacheDir, ...why }, UNKEPT[form]);
       const loaded = await load({ ...options, device }, signal, { onUnkept, onEngines });
       const { name, why } = loaded.engine.device ?? { name: device.device, why: device.why };
       log.info({ model: options.name, device: name, why }, 'model loaded');

@@ -100,8 +100,17 @@ export async function* readPieces(
 /** Contents of a file to keep, in pieces that are good until the next one. */
 export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
-/** Told why weights cannot be kept. */
-export type OnUnkept = (why: string) => void;
+/** Weights that cannot be kept. */
+export interface Unkept {
+  /** Their packed form, which is made of kept ones, or the converted weights themselves. */
+  readonly form: 'converted' | 'packed';
+  readonly why: string;
+  /** In the words of whoever was to write them, where those say less. */
+  readonly cause?: string | undefined;
+}
+
+/** Told of weights that cannot be kept. */
+export type OnUnkept = (unkept: Unkept) => void;
 
 /**
  * Keeps the pieces under that name. Undefined where that cannot be done: a cache that is full or read-only stops nobody.
@@ -136,7 +145,7 @@ export async function keepConverted(
     // Another writer's file, made at the same time, is as good; but nobody here has read it.
     return { folder: await realpath(dir), name, bytes, state: stats.ino === ino ? fileState(stats) : '' };
   } catch (error) {
-    onUnkept?.((error as Error).message);
+    onUnkept?.({ form: 'converted', why: (error as Error).message });
     await rm(temporary, { force: true }).catch(() => {});
     return undefined;
   }

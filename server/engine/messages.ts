@@ -4,7 +4,7 @@
  */
 import type { BoundAdapter } from '../adapters/types.js';
 import type { ErrorReason } from '../errors.js';
-import type { KeptWeights } from './converted-weights.js';
+import type { KeptWeights, Unkept } from './converted-weights.js';
 
 /** Sampling of one row, after defaults and validation. Ranges as in the service's GenerationParameters. */
 export interface SamplingOptions {
@@ -135,7 +135,7 @@ export type FromEngine =
   /**
    * `ready`: the model can be asked; `moved`: it goes on elsewhere. `device`: where it runs now, and `why` there;
    * `maxPositions`: what the budget of keys and values holds there; `kept`: what the weights are mapped from;
-   * `unkept`: why the folder for converted weights did not take them.
+   * `unkept`: converted weights that their folder did not take.
    */
   | {
       readonly type: 'ready' | 'moved';
@@ -143,7 +143,7 @@ export type FromEngine =
       readonly why: string;
       readonly maxPositions: number;
       readonly kept: KeptWeights | undefined;
-      readonly unkept: string | undefined;
+      readonly unkept: Unkept | undefined;
     }
   | { readonly type: 'failed'; readonly message: string }
   /** Everything one step produced, in one message. */

@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { yieldCores } from '../adapters/yield-cores.js';
 import { openModelFolder } from '../model/model-folder.js';
 import { endThread, firstMessage, startThread, tryThread } from '../threads.js';
-import type { KeptFile, OnUnkept } from './converted-weights.js';
+import type { KeptFile, OnUnkept, Unkept } from './converted-weights.js';
 import { makePacked } from './packed-weights.js';
 
 interface PackOptions {
@@ -16,7 +16,7 @@ interface PackOptions {
 /** What the thread says at its end. */
 interface Packed {
   readonly packed: KeptFile | undefined;
-  readonly unkept: string | undefined;
+  readonly unkept: Unkept | undefined;
 }
 
 /**
@@ -45,9 +45,9 @@ async function main({ modelDir, cacheDir, known }: PackOptions): Promise<void> {
   yieldCores();
   const folder = await openModelFolder(modelDir);
   try {
-    let unkept: string | undefined;
-    const packed = await makePacked(folder, cacheDir, known, (why) => {
-      unkept = why;
+    let unkept: Unkept | undefined;
+    const packed = await makePacked(folder, cacheDir, known, (one) => {
+      unkept = one;
     });
     parentPort!.postMessage({ packed, unkept } satisfies Packed);
   } finally {

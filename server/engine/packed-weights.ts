@@ -6,7 +6,7 @@
  *
  * Layout: the columns (column-store.ts), the packed matrices at multiples of 64, the index as JSON, its length (8 bytes).
  */
-import { mkdtemp, open, readFile, realpath, rm } from 'node:fs/promises';
+import { mkdtemp, open, readFile, realpath, rm, statfs } from 'node:fs/promises';
 import { arch, cpus } from 'node:os';
 import { join } from 'node:path';
 import { columnForm, columnLayout, columnStore, type WeightBytes } from '../model/column-store.js';
@@ -21,6 +21,7 @@ import {
   keepConverted,
   type OnUnkept,
   readPieces,
+  type Unkept,
 } from './converted-weights.js';
 import { exactWeightBytes } from './integer-check.js';
 import * as ort from './ort.js';
@@ -76,13 +77,28 @@ export async function makePacked(
   try {
     dir = await mkdtemp(join(await realpath(cacheDir), 'packing.'));
     const entries = await pack(folder, bytesAre, columns, dir);
-    return await keepConverted(cacheDir, name, pieces(columns, entries, dir), onUnkept);
+    const tell = (unkept: Unkept) => onUnkept?.({ ...unkept, form: 'packed' });
+    return await keepConverted(cacheDir, name, pieces(columns, entries, dir), tell);
   } catch (error) {
-    onUnkept?.((error as Error).message);
+    onUnkept?.({ form: 'packed', ...(await whyUnpacked(error as NodeJS.ErrnoException, dir)) });
     return undefined;
   } finally {
     if (dir !== undefined) await rm(dir, { recursive: true, force: true }).catch(() => {});
   }
+}
+
+/** Less than what any file takes. */
+const NO_BYTES = 65_536;
+
+/** What the file system says, or what can be told of it where onnxruntime was to write. */
+async function whyUnpacked(
+  { code, message }: NodeJS.ErrnoException,
+  dir: string | undefined,
+): Promise<Pick<Unkept, 'why' | 'cause'>> {
+  if (code !== undefined || dir === undefined) return { why: message };
+  const { bavail, bsize } = await statfs(dir).catch(() => ({ bavail: Infinity, bsize: 1 }));
+  const why = bavail * bsize < NO_BYTES ? 'ENOSPC: no space left on device' : 'onnxruntime could not write it';
+  return { why, cause: message };
 }
 
 function packedName(folder: ModelFolder, bytesAre: WeightBytes): Promise<string> {

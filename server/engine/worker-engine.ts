@@ -6,7 +6,7 @@ import { AppError } from '../errors.js';
 import { endThread, noteHeld } from '../threads.js';
 import { checkPositions, checkQueue } from './admission.js';
 import { AnswersAwaited } from './answers-awaited.js';
-import type { KeptWeights } from './converted-weights.js';
+import type { KeptWeights, Unkept } from './converted-weights.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
 import { NO_STATS } from './engine-counts.js';
 import type { EngineStats, FromEngine, RowRequest, ToEngine } from './messages.js';
@@ -46,8 +46,8 @@ export class WorkerEngine implements Engine {
   maxPositions = 0;
   /** The kept file that its weights are mapped from; absent = there is none, or the engine is not ready. */
   kept: KeptWeights | undefined;
-  /** Why the folder for converted weights did not take them; absent = nobody wanted to keep any, or they are kept. */
-  unkept: string | undefined;
+  /** Converted weights that their folder did not take; absent = nobody wanted to keep any, or they are kept. */
+  unkept: Unkept | undefined;
   /** Submitted in this turn of the event loop, not sent yet. */
   #unsent: RowRequest[] = [];
   #stats = NO_STATS;

@@ -6,6 +6,7 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { AppError } from '../errors.js';
 import { type MergePart, mergeInto } from '../model/merge.js';
 import { openModelFolder } from '../model/model-folder.js';
+import type { Unkept } from './converted-weights.js';
 import { EngineLoop } from './engine-loop.js';
 import type { FromEngine, ToEngine } from './messages.js';
 import { type DeviceOptions, openOnDevice } from './open-device.js';
@@ -50,9 +51,9 @@ async function main(port: MessagePort, options: WorkerOptions): Promise<void> {
   const index = team?.index ?? 0;
   const beside = () => working.some((value, other) => value === 1 && other !== index);
   const shared = team && { threads: team.threads, beside };
-  let unkept: string | undefined;
-  const onUnkept = (reason: string) => {
-    unkept = reason;
+  let unkept: Unkept | undefined;
+  const onUnkept = (one: Unkept) => {
+    unkept = one;
   };
   const { backend, device, why } = await openOnDevice(folder, { ...options, shared, marks, onUnkept });
   const limits = inPositions(options.limits, backend);

@@ -1,10 +1,21 @@
 /** Packed weights behind the converted columns: shared where they are right, passed over where they are not. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { crc32 } from 'node:zlib';
+import type { Unkept } from '../../server/engine/converted-weights.js';
 import { exactWeightBytes } from '../../server/engine/integer-check.js';
 import { prepareLinears } from '../../server/engine/linear-weights.js';
 import { openBackend } from '../../server/engine/open-backend.js';
@@ -49,6 +60,36 @@ describe('packed weights', async () => {
     assert.deepEqual(await makePacked(folder, dir), packed);
     assert.deepEqual(readFileSync(packedFile()), made);
     assert.equal(readdirSync(dir).length, 2, 'nothing else is left');
+  });
+
+  const small = mkdtempSync(join(tmpdir(), 'loramux-full-'));
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', small]).status === 0;
+  after(() => {
+    if (mounted) spawnSync('umount', [small]);
+    rmSync(small, { recursive: true });
+  });
+  test('that do not fit the disk are told in one short line, and nothing is left of them', {
+    skip: mounted ? false : 'no small disk can be made here',
+  }, async () => {
+    const columns = readdirSync(dir).find((name) => !name.includes('packed'))!;
+    copyFileSync(join(dir, columns), join(small, columns));
+    const filling = join(small, 'filling');
+    // From no room at all to all but what the last of it takes.
+    const { bavail, bsize } = statfsSync(small);
+    for (const left of [0, 40_000, statSync(join(dir, columns)).size]) {
+      writeFileSync(filling, Buffer.alloc(Math.max(0, bavail * bsize - left)));
+      const told: Unkept[] = [];
+      assert.equal(
+        await packWeights({ modelDir, cacheDir: small }, undefined, (unkept) => told.push(unkept)),
+        undefined,
+      );
+      assert.equal(told.length, 1);
+      assert.equal(told[0]!.form, 'packed');
+      assert.match(told[0]!.why, /^ENOSPC: no space left on device[^\n]*$/);
+      assert.ok(told[0]!.why.length < 200);
+      assert.deepEqual(readdirSync(small).sort(), [columns, 'filling'].sort());
+      rmSync(filling);
+    }
   });
 
   test('cover every matrix of the model', async () => {
