@@ -65,9 +65,9 @@ function handledAdapters(inner: AdapterService, models: ModelService, handlers: 
       const handled = of(request.model);
       return handled === undefined || handled.hasWeights ? inner.get(request) : handled.adapters.get(request.name);
     },
-    async validate(request) {
+    async validate(request, call) {
       const handled = of(request.model);
-      if (handled === undefined || handled.hasWeights) return inner.validate(request);
+      if (handled === undefined || handled.hasWeights) return inner.validate(request, call);
       throw new AppError('UNIMPLEMENTED', `model ${handled.model} has no weights; its handler judges its adapters`);
     },
     async create(request, call) {

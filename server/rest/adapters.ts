@@ -28,7 +28,7 @@ export function addAdapterRoutes(app: FastifyInstance, services: Services): void
       POST: (request, reply) => update(services, request, reply),
     });
     addRoute(app, `${prefix}/validate`, 'management', {
-      POST: (request) => validate(services, request),
+      POST: (request, reply) => validate(services, request, reply),
       // An adapter may be named like the action.
       GET: (request) => describe(services, request, 'validate'),
       DELETE: (request, reply) => unregister(services, request, reply, 'validate'),
@@ -71,13 +71,13 @@ async function list(services: Services, request: FastifyRequest, reply: FastifyR
 }
 
 /** What a registration of `src` would say; faults of the adapter are in the answer, which is 200. */
-async function validate(services: Services, request: FastifyRequest): Promise<object> {
+async function validate(services: Services, request: FastifyRequest, reply: FastifyReply): Promise<object> {
   const model = adapterModel(services, request);
   const parameters = new ManagementParameters(request);
   const src = parameters.text('src');
   parameters.end('src');
   if (!src) throw invalidField('src', 'is missing; give the folder with the adapter');
-  return services.adapters.validate({ model: model.name, source: src });
+  return services.adapters.validate({ model: model.name, source: src }, callContext(request, reply));
 }
 
 async function describe(services: Services, request: FastifyRequest, name = adapterOf(request)): Promise<object> {

@@ -37,12 +37,12 @@ export function adapterRpc(service: AdapterService): ServiceImpl<typeof AdapterS
       return { adapter: toAdapter(await service.create(create, callContext(context))) };
     },
 
-    async validateAdapter(request) {
+    async validateAdapter(request, context) {
       assertValid(request);
-      const { valid, reason, faults, tensors, summary } = await service.validate({
-        model: modelOf(request.model),
-        source: request.source,
-      });
+      const { valid, reason, faults, tensors, summary } = await service.validate(
+        { model: modelOf(request.model), source: request.source },
+        callContext(context),
+      );
       return {
         valid,
         reason: reason ?? '',

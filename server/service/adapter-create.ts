@@ -19,6 +19,7 @@ import {
 import { canceled, loadFailure } from './adapter-leases.js';
 import { recordOf } from './adapter-records.js';
 import type { CallContext, CreateAdapterRequest } from './types.js';
+import { untilLeft } from './until-left.js';
 
 /** Refuses settings that contradict each other. */
 export function checkPin(pin: boolean, preload: boolean): void {
@@ -63,12 +64,11 @@ export async function createAdapter(
     const entry = newEntry(core, model, name, { source, preload, pin, workflow, options: { ...options } });
     if (call.signal.aborted) throw canceled(call.signal);
     let lease: ResidentLease | undefined;
-    if (preload && !later) lease = await core.loader.lease(entry);
-    else await checkSource(core, entry);
+    if (preload && !later) lease = await untilLeft(core.loader.lease(entry), call.signal, (late) => late.release());
+    else await untilLeft(checkSource(core, entry), call.signal);
     let started: StartedCode | undefined;
     try {
-      started = await startCode(core.code, entry);
-      if (call.signal.aborted) throw canceled(call.signal);
+      started = await untilLeft(startCode(core.code, entry), call.signal, (late) => late?.discard());
       await core.book.exclusive(model, name, () => store(core, registry, entry, call));
       if (entry.module) started?.take(codeOf(entry, entry.module));
       started = undefined;

@@ -33,6 +33,7 @@ import type {
   SetAliasRequest,
   UpdateAdapterRequest,
 } from './types.js';
+import { untilLeft } from './until-left.js';
 
 export type { AdapterLog, AdapterServiceOptions };
 
@@ -159,17 +160,16 @@ export class Adapters implements AdapterService, AdapterLeases {
     return realPathOf(sourcePath(source, this.core.models.withLora(this.core.models.name(model)).modelDir));
   }
 
-  async validate(request: OfModel & { source: string }): Promise<AdapterReport> {
+  async validate(request: OfModel & { source: string }, { signal }: CallContext): Promise<AdapterReport> {
     const model = this.core.models.name(request.model);
     const { modelDir, base, supportedFeatures, baseCheck, maxLoraRank: maxRank } = this.core.models.withLora(model);
     const { source } = request;
     const wanted = { source, kind: 'adapter', base: modelDir, roots: this.core.allowedRoots } as const;
-    const { path: folder, roots, release } = await this.core.sources.open(wanted);
-    try {
-      return await this.core.reader.validate({ folder, roots, supportedFeatures, maxRank, baseCheck }, base);
-    } finally {
-      release();
-    }
+    const opened = this.core.sources.open({ ...wanted, signal });
+    const { path: folder, roots, release } = await untilLeft(opened, signal, (late) => late.release());
+    const report = this.core.reader.validate({ folder, roots, supportedFeatures, maxRank, baseCheck }, base);
+    report.finally(release).catch(() => {});
+    return untilLeft(report, signal);
   }
 
   /** Deletes what workflows registered that are no longer there. */

@@ -158,7 +158,7 @@ export interface AdapterService {
    * Says what `create` would: where every tensor goes, what would be refused and why, the memory it takes. Loads nothing.
    * Throws for a model or source that cannot be asked about, never for faults of the adapter.
    */
-  validate(request: { model?: string | undefined; source: string }): Promise<AdapterReport>;
+  validate(request: { model?: string | undefined; source: string }, call: CallContext): Promise<AdapterReport>;
   /** Changes the name as a whole or not at all. Running rows end with the version that they began with. */
   update(request: UpdateAdapterRequest, call: CallContext): Promise<AdapterInfo>;
   /** Running rows finish with the adapter; new requests do not find it any more. Returns what was deleted. */

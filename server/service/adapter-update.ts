@@ -20,6 +20,7 @@ import { canceled } from './adapter-leases.js';
 import { recordOf, versionsOf } from './adapter-records.js';
 import { checkExpected, versionOf } from './adapter-versions.js';
 import type { CallContext, UpdateAdapterRequest } from './types.js';
+import { untilLeft } from './until-left.js';
 
 /**
  * Changes a name as a whole or not at all.
@@ -51,13 +52,13 @@ export async function updateAdapter(
   try {
     // Read it in any case: what cannot be used must not replace what can.
     if (preload && (content !== undefined || !before.preload || (pin && !before.pin))) {
-      lease = await core.loader.lease(content ?? before);
-    } else if (content !== undefined) await core.loader.inspect(content);
+      lease = await untilLeft(core.loader.lease(content ?? before), call.signal, (late) => late.release());
+    } else if (content !== undefined) await untilLeft(core.loader.inspect(content), call.signal);
     const { options } = settings(before, request);
     if (content !== undefined || !isDeepStrictEqual(options, { ...before.options })) {
-      started = await startCode(core.code, { ...(content ?? before), options });
+      const starting = startCode(core.code, { ...(content ?? before), options });
+      started = await untilLeft(starting, call.signal, (late) => late?.discard());
     }
-    if (call.signal.aborted) throw canceled(call.signal);
     const entry = await core.book.change(
       model,
       name,

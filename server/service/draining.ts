@@ -65,7 +65,7 @@ export function refuseWhileDraining(services: Services, draining: () => boolean)
     adapters: {
       list: (request) => adapters.list(request),
       get: (request) => adapters.get(request),
-      validate: (request) => adapters.validate(request),
+      validate: (request, call) => adapters.validate(request, call),
       async create(request, call) {
         admit();
         return adapters.create(request, call);
