@@ -1,6 +1,6 @@
 /** The registry in a file of a state folder. */
 import { accessSync, chmodSync, constants, existsSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Kysely } from 'kysely';
 import Database from 'libsql/promise';
 import { makeFolder } from '../folders.js';
@@ -116,8 +116,10 @@ function reasonOf(file: string, error: unknown): string {
   const known = REASONS.find(([words]) => words.test(`${code} ${message}`));
   if (known !== undefined) return known[1];
   try {
-    if (statSync(file).isDirectory()) return 'it is a folder';
-    accessSync(file, constants.R_OK | constants.W_OK);
+    const there = statSync(file, { throwIfNoEntry: false });
+    if (there?.isDirectory()) return 'it is a folder';
+    // What is not there is to be made in its folder.
+    accessSync(there === undefined ? dirname(file) : file, constants.R_OK | constants.W_OK);
   } catch (thrown) {
     const { code: system, message: said } = thrown as NodeJS.ErrnoException;
     if (system === 'EACCES' || system === 'EPERM' || system === 'EROFS') return said;

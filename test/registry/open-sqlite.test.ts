@@ -1,9 +1,10 @@
 /** A registry that cannot be opened says which file, why, and what to do; and what is another program's stays as it is. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import Database from 'libsql/promise';
 import { openSqlite } from '../../server/registry/open-sqlite.js';
 import { listening, UNHEARD } from './stores.js';
@@ -143,6 +144,20 @@ test('the file alone has everything when its server has ended, and when the next
   await store.close();
   assert.deepEqual(await namesIn(copyOf(dir)), [...NAMES, 'e']);
 });
+
+const readOnly = mkdtempSync(join(tmpdir(), 'loramux-read-only-'));
+const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'tmpfs', readOnly]).status === 0;
+after(() => {
+  if (mounted) spawnSync('umount', [readOnly]);
+  rmSync(readOnly, { recursive: true });
+});
+test(
+  'a state folder that takes no file says so',
+  {
+    skip: mounted ? false : 'nothing can be made read-only here',
+  },
+  () => refusal(readOnly, /EROFS: read-only file system, access '[^']*'/),
+);
 
 test('a state folder that is a file says so', async (t) => {
   const dir = join(stateDir(t), 'file');
