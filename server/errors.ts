@@ -172,7 +172,7 @@ export const ERRORS = {
     'failed_precondition',
     424,
     false,
-    'The adapter is registered, but it failed to load; its state tells why. It is tried again once the files of its folder have changed.',
+    'The adapter is registered, but it failed to load; its state tells why. It is tried again once the files of its folder have changed; one from elsewhere by a use some seconds later.',
   ),
   ADAPTER_OVERFLOW: spec(
     'failed_precondition',

@@ -65,8 +65,10 @@ export interface AdapterEntry {
   summary?: AdapterSummary | undefined;
   /** The module in its folder; null = there is none, undefined = nobody has looked. */
   module?: AdapterModule | null | undefined;
-  /** Why it cannot be used; it stays unusable until it is changed or deleted, or the files of its folder are others. */
+  /** Why it cannot be used; it stays unusable until it is changed or deleted, or its files are others. */
   error?: string | undefined;
+  /** When it failed to load last, on the clock of the loader. */
+  failedAt?: number | undefined;
   /** What the file system said of its folder before it was read last; undefined for what is not on this machine. */
   folderState?: string | undefined;
   /** Where the cache of remote files has its content; undefined for local folders, and until it was fetched. */

@@ -38,6 +38,9 @@ interface Load extends LoadHow {
   readonly done: Promise<ResidentLease>;
 }
 
+/** How long an adapter from elsewhere that failed is not asked for again, in milliseconds. */
+const LOOK_AGAIN_MS = 10_000;
+
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {
   private readonly loads = new Map<AdapterEntry, Load>();
@@ -157,6 +160,7 @@ export class AdapterLoader {
       lease = await this.residency.load(entry.pool, this.host(entry), adapter, { evict, room, reloadMs });
       this.watch.onContent?.(entry.pool, adapter.digest);
     } catch (error) {
+      entry.failedAt = this.now();
       room?.release();
       // Its bytes are known now, so that it can wait without them. With room of its own it had joined a load of equal
       // content that has none, and does not wait.
@@ -180,12 +184,14 @@ export class AdapterLoader {
   }
 
   /**
-   * Gives an adapter that failed another try if the files of its folder are not those that failed. Who wants to use an
-   * entry asks for that first.
+   * Gives an adapter that failed another try if the files of its folder are not those that failed, or what is elsewhere may
+   * have become others: nothing but another look tells. Who wants to use an entry asks for that first.
    */
   async retry(entry: AdapterEntry): Promise<void> {
-    if (entry.error === undefined || entry.folderState === undefined) return;
-    if ((await folderState(entry.folder)) === entry.folderState) return;
+    if (entry.error === undefined) return;
+    if (entry.folder === '') {
+      if (this.now() - (entry.failedAt ?? 0) < LOOK_AGAIN_MS) return;
+    } else if (entry.folderState === undefined || (await folderState(entry.folder)) === entry.folderState) return;
     entry.error = undefined;
     // Whether they bring a handler is looked at again, too.
     entry.module = undefined;

@@ -35,7 +35,7 @@ function serve(name: string, seed: number): string {
 }
 const asked = (name: string) => server.requests.filter(({ path }) => path === `/${name}.tgz`).length;
 
-function setup(cacheDir = sandbox.folder()) {
+function setup(cacheDir = sandbox.folder(), now?: () => number) {
   const engine = new MemoryEngine();
   const logged: string[] = [];
   const write = (fields: object, message: string) => {
@@ -46,7 +46,7 @@ function setup(cacheDir = sandbox.folder()) {
     models: new Map([
       ['m', { base, engine, modelDir: sandbox.dir, loraEnabled: true, supportedFeatures: new Set(['lora']) }],
     ]),
-    allowedRoots: [],
+    ...{ allowedRoots: [], now },
     log: { info: write, warn: write },
     sources: sandbox.resolver({ allow: [`http://${server.host}`] }, cacheDir),
   });
@@ -113,6 +113,25 @@ describe('an adapter from elsewhere', () => {
     const back = await service.update({ name: 'v', digest: first.digest }, call);
     assert.deepEqual([back.digest, await use('v')], [first.digest, first.digest]);
     assert.ok(!JSON.stringify(await service.get({ name: 'v' })).includes(SECRET));
+  });
+
+  it('that is gone is refused as that, and comes back by itself when its source has it again', async () => {
+    let time = 0;
+    const { service, use } = setup(sandbox.folder(), () => time);
+    await service.create({ name: 'back', source: serve('back', 8), preload: false }, call);
+    const archive = server.files.get('/back.tgz')!;
+    server.files.delete('/back.tgz');
+    const gone = { reason: 'ADAPTER_FAILED', message: /answered 404/ };
+    await assert.rejects(use('back'), gone);
+    const before = asked('back');
+    await assert.rejects(use('back'), gone);
+    assert.equal(asked('back'), before, 'a source is not asked by every request');
+    time += 10_000;
+    await assert.rejects(use('back'), gone);
+    assert.ok(asked('back') > before);
+    server.files.set('/back.tgz', archive);
+    time += 10_000;
+    assert.equal(await use('back'), (await service.get({ name: 'back' })).digest);
   });
 
   it('is fetched again when what the cache has is no longer what it was', async () => {
