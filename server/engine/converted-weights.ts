@@ -122,7 +122,7 @@ export async function keepConverted(
   pieces: Pieces,
   onUnkept?: OnUnkept,
 ): Promise<KeptFile | undefined> {
-  const temporary = join(dir, `${name}.${randomUUID()}.tmp`);
+  const temporary = join(dir, `${name}.${randomUUID()}${UNFINISHED.file}`);
   try {
     makeFolder(dir);
     await removeStale(dir);
@@ -158,9 +158,13 @@ function checksumBytes(sum: number): Buffer {
   return bytes;
 }
 
-async function removeStale(dir: string): Promise<void> {
+/** What writers write before it has its name: files end so, folders begin so. */
+export const UNFINISHED = { file: '.tmp', folder: 'packing.' } as const;
+
+/** Removes what killed writers have left in the folder. */
+export async function removeStale(dir: string): Promise<void> {
   for (const entry of await readdir(dir)) {
-    if (!entry.endsWith('.tmp')) continue;
+    if (!entry.endsWith(UNFINISHED.file) && !entry.startsWith(UNFINISHED.folder)) continue;
     const path = join(dir, entry);
     const found = await stat(path).catch(() => undefined);
     if (found !== undefined && Date.now() - found.mtimeMs > STALE_MS) await rm(path, { force: true, recursive: true });

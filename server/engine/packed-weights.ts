@@ -21,6 +21,7 @@ import {
   keepConverted,
   type OnUnkept,
   readPieces,
+  UNFINISHED,
   type Unkept,
 } from './converted-weights.js';
 import { exactWeightBytes } from './integer-check.js';
@@ -72,10 +73,9 @@ export async function makePacked(
   if (there !== undefined) return there;
   const columns = await findConverted(cacheDir, await convertedName(folder, columnForm(bytesAre)), known);
   if (columns === undefined) return undefined;
-  // A folder that a killed process leaves goes as its files do.
   let dir: string | undefined;
   try {
-    dir = await mkdtemp(join(await realpath(cacheDir), 'packing.'));
+    dir = await mkdtemp(join(await realpath(cacheDir), UNFINISHED.folder));
     const entries = await pack(folder, bytesAre, columns, dir);
     const tell = (unkept: Unkept) => onUnkept?.({ ...unkept, form: 'packed' });
     return await keepConverted(cacheDir, name, pieces(columns, entries, dir), tell);

@@ -1,6 +1,6 @@
 /** Starts the engine threads of a model, so that they share one packed form of its weights where the cache can hold it. */
 import { endThread, moduleBeside, startThread } from '../threads.js';
-import type { KeptFile, KeptWeights, OnUnkept } from './converted-weights.js';
+import { type KeptFile, type KeptWeights, type OnUnkept, removeStale } from './converted-weights.js';
 import type { Engine } from './engine.js';
 import { EnginePool } from './engine-pool.js';
 import { packWeights } from './pack-thread.js';
@@ -67,7 +67,12 @@ async function pack(
 ): Promise<KeptFile | undefined> {
   if (cacheDir === undefined || dtype !== 'int8' || merge !== undefined || device?.device === 'webgpu')
     return undefined;
-  return kept?.shared ? kept.file : packWeights({ modelDir, cacheDir, known: kept?.file }, ends, onUnkept);
+  const packed = kept?.shared
+    ? kept.file
+    : await packWeights({ modelDir, cacheDir, known: kept?.file }, ends, onUnkept);
+  // Where all is kept nobody else looks for what a killed process has left, which may be as much again.
+  if (packed !== undefined) removeStale(packed.folder).catch(() => {});
+  return packed;
 }
 
 function packLater(options: WorkerOptions, engine: WorkerEngine, onUnkept: OnUnkept): void {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -128,6 +128,18 @@ test('converted weights and their packed form are kept for the next start', { sk
   } finally {
     await stop();
   }
+  // What writers left that were killed long ago; the younger ones may still be writing.
+  const left = ['packing.abcdef', 'a.columns2u.1.tmp', 'packing.young'].map((name) => join(folder, 'converted', name));
+  const [killed, file] = left as [string, string];
+  for (const made of left) await mkdir(made);
+  await writeFile(join(killed, 'products.bin'), 'half');
+  const old = new Date(Date.now() - 86_400_000);
+  for (const made of [killed, file]) await utimes(made, old, old);
+  const next = await spawnServer(['--dtype', 'int8', '--cache-dir', folder, '--log-level', 'error']);
+  t.after(next.stop);
+  const there = async () => (await readdir(join(folder, 'converted'))).sort();
+  for (let i = 0; i < 300 && (await there()).length > 3; i += 1) await new Promise((go) => setTimeout(go, 100));
+  assert.deepEqual(await there(), [...(await kept()), 'packing.young'].sort());
 });
 
 const isolated = spawnSync('unshare', ['--pid', '--fork', 'true']).status === 0;
