@@ -45,8 +45,10 @@ export async function openSqlite(
     // A copy of the one file, made while no server runs, has everything then.
     const settle = async () => void (await database.exec('pragma wal_checkpoint(truncate)').catch(() => {}));
     await settle();
+    const opened = identityOf(file);
     return new SqlStore(db, reads, {
       ...{ place: file, pollMs: POLL_MS, explain: damageOf, reachability },
+      announce: async () => requireSame(file, opened),
       onClose: settle,
       writing: new Reachability({
         lost: (error) =>
@@ -80,6 +82,23 @@ function requireWholeLog(file: string, news: RegistryNews): void {
   }
   if (existsSync(`${file}-shm`) && !existsSync(log))
     news.remark(`the registry ${file}: its log ${log} is gone; what was changed last may be missing`);
+}
+
+/** Which file a path leads to; undefined = to none. */
+function identityOf(file: string): string | undefined {
+  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return stats && `${stats.dev}:${stats.ino}`;
+}
+
+/**
+ * What is written into a file that no path leads to any more is gone with the process, and was acknowledged.
+ * @param opened identity of the file that is written to
+ */
+function requireSame(file: string, opened: string | undefined): void {
+  const now = identityOf(file);
+  if (now === opened) return;
+  const what = now === undefined ? 'its file is gone' : 'another file is in its place';
+  throw new Error(`${what}: put the one back that was there, or end the server and start it with what is there now`);
 }
 
 /** Says itself what to do. */

@@ -1,7 +1,16 @@
 /** A registry that cannot be opened says which file, why, and what to do; and what is another program's stays as it is. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
@@ -158,6 +167,27 @@ test(
   },
   () => refusal(readOnly, /EROFS: read-only file system, access '[^']*'/),
 );
+
+test('a change is refused where the file is gone or another: it would be lost with the process', async (t) => {
+  const dir = stateDir(t);
+  const store = await openSqlite(dir, UNHEARD);
+  t.after(() => store.close());
+  const write = (name: string) =>
+    store.write([{ key: { kind: 'model', scope: '', name }, body: {}, note: { action: 'create' } }], {
+      actor: 'test',
+      requestId: 'test',
+    });
+  await write('a');
+  const file = join(dir, 'registry.db');
+  renameSync(file, `${file}.aside`);
+  await assert.rejects(write('b'), { reason: 'REGISTRY_UNAVAILABLE', message: /registry\.db.*its file is gone: / });
+  copyFileSync(`${file}.aside`, file);
+  await assert.rejects(write('c'), { reason: 'REGISTRY_UNAVAILABLE', message: /another file is in its place: / });
+  renameSync(`${file}.aside`, file);
+  await write('d');
+  const names = (await store.list('model', '')).records.map(({ name }) => name);
+  assert.deepEqual(names, ['a', 'd'], 'what is known stays readable');
+});
 
 test('a state folder that is a file says so', async (t) => {
   const dir = join(stateDir(t), 'file');
