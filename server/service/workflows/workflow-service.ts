@@ -183,7 +183,8 @@ export class Workflows implements WorkflowService {
       const why = error instanceof AppError ? error.message : String(error);
       this.#options.log.warn({ workflow: id, err: error }, `the kept workflow ${id} is not served: ${why}`);
       // A record that cannot be read is written over by whoever registers the name.
-      if (saved !== undefined) unserved.note(id, saved.definition, revision, why);
+      const isThere = this.#registry.exactly(id) !== undefined;
+      if (saved !== undefined && !isThere) unserved.note(id, saved.definition, revision, why);
       this.#options.changes?.notify();
     }
   }
