@@ -1,4 +1,5 @@
 /** Prometheus metrics of the whole server: what the engines do now, what they did, how requests were answered. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Engine } from '../engine/engine.js';
 import type { EngineStats } from '../engine/messages.js';
@@ -32,6 +33,7 @@ export class Metrics {
   readonly queueSeconds: Histogram<'model'>;
   readonly firstTokenSeconds: Histogram<'model'>;
   readonly interTokenSeconds: Histogram<'model'>;
+  #next: Promise<string> | undefined;
 
   constructor(sources: MetricsSources) {
     const registers = [this.#registry];
@@ -67,9 +69,16 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** All metrics in the Prometheus text format. */
+  /**
+   * All metrics in the Prometheus text format, as they are after the call. Whoever asks in one turn of the event loop gets one
+   * text: a thousand scrapes at once would else hold up all other requests while each is rendered.
+   */
   text(): Promise<string> {
-    return this.#registry.metrics();
+    this.#next ??= nextTurn().then(() => {
+      this.#next = undefined;
+      return this.#registry.metrics();
+    });
+    return this.#next;
   }
 
   /** Counts one answered request; `route` is a pattern or a procedure, so that the label has few values. */

@@ -57,6 +57,23 @@ test('a scrape shows what the engine says at that moment, again and again', asyn
   }
 });
 
+test('scrapes that come together are one, of what is there when the last of them has come', async () => {
+  let reads = 0;
+  const engine = { stats: () => ({ ...STATS, runningRows: ++reads }), alive: true };
+  const { adapters } = memoryServices();
+  const metrics = new Metrics({ models: () => [{ info: { name: 'base' }, engine }], adapters });
+  await metrics.text();
+  const once = reads;
+  const texts = Array.from({ length: 100 }, () => metrics.text());
+  metrics.generatedTokens.inc({ model: 'base' }, 5);
+  const [first, ...others] = await Promise.all(texts);
+  assert.equal(value(first!, 'loramux_generated_tokens_total{model="base"}'), 5);
+  for (const text of others) assert.equal(text, first);
+  assert.equal(reads, 2 * once);
+  await metrics.text();
+  assert.equal(reads, 3 * once);
+});
+
 test('requests and tokens are counted once, whole or streamed', async (t) => {
   const { metrics, services } = measured();
   const url = await serve(t, services, { metrics });
