@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { AppError } from '../errors.js';
 
 /** A request of either protocol, as Node's compatibility layer gives it. */
 export type AnyRequest = IncomingMessage | Http2ServerRequest;
@@ -13,6 +14,31 @@ export type RequestHandler = (req: AnyRequest, res: AnyResponse) => void;
 
 /** Header that carries the request id, in requests and in every response. */
 export const REQUEST_ID_HEADER = 'x-request-id';
+
+/** Responses whose client has ended its side of the connection. */
+const ENDED = new WeakSet<AnyResponse>();
+const CLIENT_ENDED = Symbol('client ended');
+
+/** HTTP/1.1: tells who answers that the client has ended its side of the connection. */
+export function markClientEnded(res: AnyResponse): void {
+  ENDED.add(res);
+  res.emit(CLIENT_ENDED);
+}
+
+/**
+ * Calls back once the client has ended its side of the connection before the answer is complete, or at once if it has. It may
+ * be gone, or still wait: nothing tells which (docs/decisions/0075-half-closed-connections.md).
+ */
+export function onClientEnded(res: AnyResponse, listener: () => void): void {
+  if (ENDED.has(res)) listener();
+  else res.once(CLIENT_ENDED, listener);
+}
+
+/** What a call ends with then: rows of who may be gone are not run on. */
+export function clientEnded(): AppError {
+  const message = 'the client ended its side of the connection before the answer was there, which counts as leaving';
+  return new AppError('CANCELED', message);
+}
 
 /** What a client may choose as request id: it goes into logs and headers as it is. */
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;

@@ -7,8 +7,10 @@ import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { joinPieces, limitBody } from './body.js';
+import { Connections, type CutReason } from './connections.js';
 import type { RequestHandler } from './exchange.js';
-import { type AnyRequest, type AnyResponse, assignRequestId, dropConnectionHeaders } from './exchange.js';
+import { type AnyRequest, assignRequestId, dropConnectionHeaders, markClientEnded } from './exchange.js';
 import { sniff } from './sniff.js';
 
 /** How a listener treats its clients. */
@@ -29,6 +31,17 @@ export interface ListenerOptions {
   readonly maxConcurrentStreams?: number | undefined;
   /** Open connections; more are closed at once. Default 10000. */
   readonly maxConnections?: number | undefined;
+  /** An answer of which nothing is taken for this time is cut. Default 60000. */
+  readonly unreadTimeoutMs?: number | undefined;
+  /**
+   * Bytes of unread answers and of bodies without an answer yet, of all connections together; where there are more, those
+   * that hold most for the longest time are cut. Default: the larger of 256 MiB and four bodies.
+   */
+  readonly maxHeldBytes?: number | undefined;
+  /** HTTP/2: silence after which a client is asked whether it is there, and the time to say so. Default 30000. */
+  readonly silenceTimeoutMs?: number | undefined;
+  /** Called when a client is cut, with its address. */
+  readonly onCut?: ((reason: CutReason, address: string | undefined) => void) | undefined;
 }
 
 /** A server that can listen once and be closed once. */
@@ -47,10 +60,12 @@ export interface Listener {
 
 /** Turns of the event loop in which a connection is taken, its first bytes are read, and its request is begun. */
 const READ_TURNS = 3;
-/** How often header timeouts are checked, and idle connections looked for while closing. */
+/** Bytes that may be held where bodies are small. */
+const HELD_BYTES = 256 * 1024 * 1024;
+/** As good as no bound. */
+const SESSION_MEGABYTES = 1_000_000;
+/** How often connections are looked at, and idle ones looked for while closing. */
 const CHECK_MS = 250;
-/** HTTP/2: what a client gets to end its request once the answer is complete. */
-const UNREAD_BODY_MS = 500;
 /** What streams get between `beforeCut` and the cut. */
 const CUT_AFTER_MS = 500;
 
@@ -59,10 +74,19 @@ export function createListener(options: ListenerOptions): Listener {
   const sessions = new Set<http2.ServerHttp2Session>();
   const undecided = new Set<net.Socket>();
   const requestTimeoutMs = options.requestTimeoutMs ?? 60_000;
-  const h2IdleMs = options.idleTimeoutMs ?? 900_000;
   const maxBodyBytes = options.maxBodyBytes ?? Number.POSITIVE_INFINITY;
   const wantsBody = ({ headers }: AnyRequest): boolean => !(Number(headers['content-length']) > maxBodyBytes);
   let closing = false;
+  const connections = new Connections(
+    {
+      unreadMs: options.unreadTimeoutMs ?? 60_000,
+      heldBytes: options.maxHeldBytes ?? Math.max(HELD_BYTES, 4 * (options.maxBodyBytes ?? 0)),
+      silenceMs: options.silenceTimeoutMs ?? 30_000,
+      h2IdleMs: options.idleTimeoutMs ?? 900_000,
+    },
+    options.onCut,
+  );
+  const looking = setInterval(() => connections.look(), CHECK_MS).unref();
 
   const h1 = http.createServer({
     headersTimeout: options.headersTimeoutMs ?? 10_000,
@@ -74,8 +98,17 @@ export function createListener(options: ListenerOptions): Listener {
   // Node would drop those beyond the first thousand in silence, and one of them may name the adapter. Their bytes stay
   // bounded, and HTTP/2 resets a request with too many.
   h1.maxHeadersCount = 0;
-  h1.on('request', (req: AnyRequest, res: AnyResponse) => {
+  // A client that has sent all it wants to may end its side and wait for the answer.
+  Object.assign(h1, { httpAllowHalfOpen: true });
+  h1.on('connection', (socket: net.Socket) => {
+    connections.add(socket);
+    socket.once('end', () => {
+      for (const res of connections.answers(socket)) markClientEnded(res);
+    });
+  });
+  h1.on('request', (req: http.IncomingMessage, res: http.ServerResponse) => {
     if (closing) res.setHeader('connection', 'close');
+    joinPieces(req, connections.exchange(req.socket, res));
     assignRequestId(req, res);
     options.handler(req, res);
   });
@@ -89,12 +122,21 @@ export function createListener(options: ListenerOptions): Listener {
 
   const h2 = http2.createServer({
     settings: { maxConcurrentStreams: options.maxConcurrentStreams ?? 256 },
+    // Node counts what was unread of an answer that was cancelled for ever, and would refuse all that follows on the
+    // connection after 10 MB of it. What answers hold is bounded over all connections.
+    maxSessionMemory: SESSION_MEGABYTES,
   });
   h2.on('request', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => {
+    // What is reset in the same breath is never begun: nothing else bounds how much of that one connection can ask for.
+    if (res.stream.destroyed) return;
+    const watch = connections.exchange(res.stream.session!, res);
     limitBody(req, requestTimeoutMs);
+    if (!res.stream.endAfterHeaders) joinPieces(res.stream, watch);
     dropConnectionHeaders(res);
     assignRequestId(req, res);
-    options.handler(req, res);
+    setImmediate(() => {
+      if (!res.stream.destroyed) options.handler(req, res);
+    });
   });
   h2.on('checkContinue', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => {
     if (wantsBody(req)) res.writeContinue();
@@ -104,17 +146,28 @@ export function createListener(options: ListenerOptions): Listener {
   h2.on('session', (session) => {
     sessions.add(session);
     session.once('close', () => sessions.delete(session));
-    session.setTimeout(h2IdleMs, () => session.close()); // running streams still finish
+    session.on('stream', (stream) => {
+      const ended = (): void => {
+        if (stream.rstCode !== http2.constants.NGHTTP2_NO_ERROR) connections.reset(session);
+      };
+      if (stream.destroyed) ended();
+      else stream.once('close', ended);
+    });
     if (closing) session.close();
   });
 
-  const server = net.createServer({ noDelay: true }, (socket) => {
+  const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
     undecided.add(socket);
     socket.once('close', () => undecided.delete(socket));
     sniff(socket, options.sniffTimeoutMs ?? 5_000, (protocol) => {
       undecided.delete(socket);
       const owner = protocol === 'h2' ? h2 : h1;
       Object.assign(socket, { server: owner }); // Node reports client errors to the server that a socket names
+      // Over HTTP/2 streams end, and who ends the connection is gone.
+      if (protocol === 'h2') {
+        socket.allowHalfOpen = false;
+        h2.once('session', (session) => connections.add(socket, session));
+      }
       owner.emit('connection', socket);
     });
   });
@@ -143,50 +196,17 @@ export function createListener(options: ListenerOptions): Listener {
       const closeIdle = (): void => h1.closeIdleConnections();
       closeIdle();
       const idle = setInterval(closeIdle, CHECK_MS);
-      const cut = (): void => {
-        for (const session of sessions) session.destroy();
-        h1.closeAllConnections();
-      };
       let cutting: NodeJS.Timeout | undefined;
       const grace = setTimeout(() => {
         beforeCut?.();
-        cutting = setTimeout(cut, CUT_AFTER_MS);
+        cutting = setTimeout(() => connections.endAll(), CUT_AFTER_MS);
       }, graceMs);
       await closed;
       clearInterval(idle);
       clearTimeout(grace);
       clearTimeout(cutting);
+      clearInterval(looking);
       h1.close(() => {}); // ends the timeout checks; its complaint that it never listened is no news
     },
   };
-}
-
-/**
- * Resets an HTTP/2 request whose body stops coming; HTTP/1.1 has Node's `requestTimeout` for that. Once the answer is
- * complete nobody waits for the rest of the request either, and an open one would hold up the end of the connection.
- */
-function limitBody(req: http2.Http2ServerRequest, pauseMs: number): void {
-  const { stream } = req;
-  if (stream.readableEnded || stream.endAfterHeaders) return;
-  let timer: NodeJS.Timeout | undefined;
-  const closeAfter = (ms: number, code: number): void => {
-    clearTimeout(timer);
-    timer = setTimeout(() => stream.close(code), ms);
-    timer.unref();
-  };
-  const stop = (): void => clearTimeout(timer);
-  // A small body comes with the headers: then it is there to its end before anyone has read it, and nothing is waited for.
-  if (stream.state.remoteClose !== 1) closeAfter(pauseMs, http2.constants.NGHTTP2_CANCEL);
-  const push = stream.push.bind(stream);
-  // A 'data' listener would start the flow before the handler reads; watching what arrives does not.
-  stream.push = (chunk: unknown, encoding?: BufferEncoding) => {
-    if (chunk === null) stop();
-    else if (!stream.writableFinished) closeAfter(pauseMs, http2.constants.NGHTTP2_CANCEL);
-    return push(chunk, encoding);
-  };
-  // Not the response's own 'finish', which comes only when the whole stream is closed.
-  stream.once('finish', () => {
-    if (!stream.readableEnded) closeAfter(UNREAD_BODY_MS, http2.constants.NGHTTP2_NO_ERROR);
-  });
-  stream.once('close', stop);
 }

@@ -1,0 +1,240 @@
+/**
+ * What open connections hold in memory, and which of them are worth it: those whose clients have stopped reading, have left
+ * without a word, or keep more than there is room for are cut. Node has no bound for any of these.
+ */
+import * as http2 from 'node:http2';
+import type { Socket } from 'node:net';
+import type { BodyWatch } from './body.js';
+import type { AnyResponse } from './exchange.js';
+
+/** Why a client was cut, as the log tells it. */
+export type CutReason =
+  | 'answer not read'
+  | 'too much held'
+  | 'body in crumbs'
+  | 'no sign of life'
+  | 'too many requests reset';
+
+/** Bounds of what clients may do to a listener. */
+export interface Patience {
+  /** Time in which nothing of an answer that waits is taken. */
+  readonly unreadMs: number;
+  /** Bytes of unread answers and of bodies without an answer yet, of all connections together. */
+  readonly heldBytes: number;
+  /** HTTP/2: silence after which a client is asked whether it is there, and the time to say so. */
+  readonly silenceMs: number;
+  /** HTTP/2: a connection without a request is closed after this time. */
+  readonly h2IdleMs: number;
+}
+
+/** A request and its answer, as far as their memory goes. */
+interface Exchange {
+  readonly res: AnyResponse;
+  /** Memory of the body that has come; counts until there is an answer. */
+  body: number;
+  held: number;
+  changedAt: number;
+  /** Since when an answer waits without anything being taken. */
+  stuckSince: number;
+  cut: boolean;
+}
+
+interface Connection {
+  readonly socket: Socket;
+  readonly session: http2.ServerHttp2Session | undefined;
+  readonly exchanges: Set<Exchange>;
+  /** Bytes that the system has taken. */
+  taken: number;
+  received: number;
+  receivedAt: number;
+  pingedAt: number | undefined;
+  idleSince: number;
+  /** Requests that may be reset now. */
+  resets: number;
+}
+
+const { NGHTTP2_ENHANCE_YOUR_CALM: CALM } = http2.constants;
+/** Requests that a client of HTTP/2 may reset at once, and in each second: below what the library ends the connection at,
+ * which leaves it open for ever. */
+const RESETS = 500;
+const RESETS_A_SECOND = 33;
+/** Longest time that passes between two looks, so that what a busy process has not read yet is held against nobody. */
+const LONGEST_LOOK_MS = 1000;
+/** What a client of HTTP/1.1 is told whose request was not taken up. */
+const REFUSALS: Partial<Record<CutReason, string>> = {
+  'too much held': 'HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n',
+  'body in crumbs': 'HTTP/1.1 400 Bad Request\r\n',
+};
+
+/** Every open connection of a listener. */
+export class Connections {
+  readonly #patience: Patience;
+  readonly #told: (reason: CutReason, address: string | undefined) => void;
+  readonly #open = new Set<Connection>();
+  readonly #of = new WeakMap<object, Connection>();
+  /** Milliseconds in which this process had time to look. */
+  #now = 0;
+  #lookedAt = performance.now();
+
+  /** @param told called when a client is cut */
+  constructor(patience: Patience, told: (reason: CutReason, address: string | undefined) => void = () => {}) {
+    this.#patience = patience;
+    this.#told = told;
+  }
+
+  /** Looks after a connection until it closes. */
+  add(socket: Socket, session?: http2.ServerHttp2Session): void {
+    const now = this.#now;
+    const connection: Connection = {
+      ...{ socket, session, exchanges: new Set(), taken: 0, received: 0, resets: RESETS },
+      ...{ receivedAt: now, idleSince: now, pingedAt: undefined },
+    };
+    this.#open.add(connection);
+    this.#of.set(session ?? socket, connection);
+    // Not when the session closes: one that is destroyed waits for what it was writing, for ever where nobody reads.
+    socket.once('close', () => this.#open.delete(connection));
+  }
+
+  /**
+   * Counts an exchange until its answer is closed.
+   * @param owner the session, or the socket where there is none
+   * @returns watches the request's body
+   */
+  exchange(owner: object, res: AnyResponse): BodyWatch {
+    const now = this.#now;
+    const exchange: Exchange = { res, body: 0, held: 0, changedAt: now, stuckSince: now, cut: false };
+    const connection = this.#of.get(owner);
+    connection?.exchanges.add(exchange);
+    res.once('close', () => {
+      connection?.exchanges.delete(exchange);
+      if (connection !== undefined) connection.idleSince = this.#now;
+    });
+    return {
+      took: (bytes) => {
+        exchange.body += bytes;
+      },
+      // Not at once, as below.
+      cut: (reason) => setImmediate(() => connection && !exchange.cut && this.#cut(connection, exchange, reason)),
+    };
+  }
+
+  /** Answers of a connection that are not complete. */
+  answers(owner: object): AnyResponse[] {
+    return [...(this.#of.get(owner)?.exchanges ?? [])].map(({ res }) => res);
+  }
+
+  /** A client has reset a request: who does little else is cut, as each costs what a request costs. */
+  reset(owner: object): void {
+    const connection = this.#of.get(owner);
+    if (connection === undefined) return;
+    connection.resets -= 1;
+    // Not at once: the library is in the middle of reading, and the process would die of it.
+    if (connection.resets < 0) setImmediate(() => this.#end(connection, 'too many requests reset', CALM));
+  }
+
+  /** To be called a few times a second. */
+  look(): void {
+    const at = performance.now();
+    const passed = Math.min(at - this.#lookedAt, LONGEST_LOOK_MS);
+    this.#lookedAt = at;
+    this.#now += passed;
+    let held = 0;
+    for (const connection of this.#open) {
+      connection.resets = Math.min(RESETS, connection.resets + (passed / 1000) * RESETS_A_SECOND);
+      held += this.#lookAt(connection);
+      if (connection.session?.destroyed) connection.socket.destroy();
+      else if (connection.session !== undefined) this.#askAfter(connection, connection.session);
+    }
+    if (held > this.#patience.heldBytes) this.#makeRoom(held);
+  }
+
+  /** Ends every connection at once. */
+  endAll(): void {
+    for (const { socket, session } of this.#open) {
+      session?.destroy();
+      socket.destroy();
+    }
+  }
+
+  /** @returns bytes that the connection holds */
+  #lookAt(connection: Connection): number {
+    const now = this.#now;
+    const taken = takenOf(connection.socket);
+    const moves = taken !== connection.taken;
+    connection.taken = taken;
+    let held = 0;
+    for (const exchange of connection.exchanges) {
+      const unread = exchange.res.writableLength;
+      const bytes = unread + (exchange.res.headersSent ? 0 : exchange.body);
+      if (bytes !== exchange.held) exchange.changedAt = now;
+      if (bytes !== exchange.held || moves || unread === 0) exchange.stuckSince = now;
+      exchange.held = bytes;
+      held += bytes;
+      // A stream that was cut is there after that only where its connection takes nothing at all.
+      if (exchange.cut) this.#end(connection, undefined);
+      else if (now - exchange.stuckSince >= this.#patience.unreadMs) this.#cut(connection, exchange, 'answer not read');
+    }
+    return held;
+  }
+
+  /** Cuts what holds most for the longest time until there is room. */
+  #makeRoom(held: number): void {
+    const all = [...this.#open].flatMap((connection) =>
+      [...connection.exchanges].map((exchange) => {
+        const weight = exchange.held * (1000 + this.#now - exchange.changedAt);
+        return { connection, exchange, weight };
+      }),
+    );
+    all.sort((a, b) => b.weight - a.weight);
+    let left = held;
+    for (const { connection, exchange } of all) {
+      if (left <= this.#patience.heldBytes) return;
+      left -= exchange.held;
+      this.#cut(connection, exchange, 'too much held');
+    }
+  }
+
+  #cut(connection: Connection, exchange: Exchange, reason: CutReason): void {
+    exchange.cut = true;
+    if (connection.session === undefined) {
+      const told = exchange.res.headersSent ? undefined : REFUSALS[reason];
+      if (told !== undefined) connection.socket.write(`${told}Connection: close\r\nContent-Length: 0\r\n\r\n`);
+      this.#end(connection, reason);
+      return;
+    }
+    this.#told(reason, connection.socket.remoteAddress);
+    (exchange.res as http2.Http2ServerResponse).stream.close(CALM);
+  }
+
+  /** A client that has gone without a word, or that the library has given up in silence, answers no ping. */
+  #askAfter(connection: Connection, session: http2.ServerHttp2Session): void {
+    const now = this.#now;
+    const { silenceMs, h2IdleMs } = this.#patience;
+    const { bytesRead } = connection.socket;
+    if (bytesRead !== connection.received) {
+      connection.received = bytesRead;
+      connection.receivedAt = now;
+      connection.pingedAt = undefined;
+    } else if (connection.pingedAt !== undefined) {
+      if (now - connection.pingedAt >= silenceMs) this.#end(connection, 'no sign of life');
+    } else if (now - connection.receivedAt >= silenceMs) {
+      connection.pingedAt = now;
+      session.ping(() => {});
+    }
+    if (connection.exchanges.size === 0 && now - connection.idleSince >= h2IdleMs && !session.closed) session.close();
+  }
+
+  /** @param reason told, if there is one */
+  #end({ socket, session }: Connection, reason: CutReason | undefined, code?: number): void {
+    if (socket.destroyed || session?.destroyed) return;
+    if (reason !== undefined) this.#told(reason, socket.remoteAddress);
+    if (session === undefined) socket.destroy();
+    else session.destroy(undefined, code);
+  }
+}
+
+/** Bytes that the system has taken of what was written; what a write in progress still has is no progress. */
+function takenOf(socket: Socket): number {
+  const { _handle } = socket as unknown as { _handle?: { writeQueueSize?: number } | null };
+  return socket.bytesWritten - (_handle?.writeQueueSize ?? 0);
+}
