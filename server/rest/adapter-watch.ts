@@ -32,14 +32,14 @@ export async function watchAdapters(
     for (; !step.done && !call.signal.aborted; step = await events.next()) {
       const event: AdapterWatchEvent = step.value;
       // Whoever reads slowly is waited for; what changes meanwhile is told once, as it is then.
-      if (!raw.write(line(watchJson(event)))) await once(raw, 'drain', { signal: call.signal }).catch(() => {});
+      if (!raw.write(line(watchJson(event)))) await once(raw, 'drain', { signal: call.gone }).catch(() => {});
     }
   } catch (thrown) {
     const error = noteFailure(thrown, reply.request);
-    if (!call.signal.aborted) raw.write(line({ type: 'error', reason: error.reason, message: error.message }));
+    if (!call.gone.aborted) raw.write(line({ type: 'error', reason: error.reason, message: error.message }));
   } finally {
     clearInterval(beat);
     events.return?.().catch(() => {});
-    if (!call.signal.aborted) raw.end();
+    if (!call.gone.aborted) raw.end();
   }
 }

@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { ACTOR_HEADER, callerOf } from '../listener/caller.js';
+import { clientEnded, onClientEnded } from '../listener/exchange.js';
 import { PRIORITY_HEADER, readPriority } from '../service/priority.js';
 import type { CallContext } from '../service/types.js';
 import { header } from './headers.js';
@@ -15,7 +16,10 @@ declare module 'fastify' {
 
 /** The context of a call, and whether there is anybody left to tell how it ended. */
 export interface RestCall extends CallContext {
-  /** Aborts as soon as the connection (or the h2 stream) ends before the answer does; so does {@link signal}. */
+  /**
+   * Aborts as soon as the connection (or the h2 stream) ends before the answer does; so does {@link signal}, and that
+   * already where the client has ended its side: it may still read why.
+   */
   readonly gone: AbortSignal;
 }
 
@@ -26,6 +30,7 @@ export function callContext(request: FastifyRequest, reply: FastifyReply): RestC
   const end = (): void => controller.abort(cut?.reason);
   if (cut?.aborted) end();
   else cut?.addEventListener('abort', end);
+  onClientEnded(reply.raw, () => controller.abort(clientEnded()));
   reply.raw.once('close', () => {
     cut?.removeEventListener('abort', end);
     // Not `writableFinished`: over HTTP/2 that is true for a stream which the client has reset.

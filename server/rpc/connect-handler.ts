@@ -5,7 +5,13 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from '@connectrpc/connect-node';
-import type { AnyRequest, AnyResponse, RequestHandler } from '../listener/exchange.js';
+import {
+  type AnyRequest,
+  type AnyResponse,
+  clientEnded,
+  onClientEnded,
+  type RequestHandler,
+} from '../listener/exchange.js';
 import type { Services } from '../service/types.js';
 import { kPeer } from './call.js';
 import { dropFarDeadline } from './far-deadline.js';
@@ -80,7 +86,9 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       res.end('the Host header is missing or malformed\n');
       return;
     }
-    handler(request)
+    const ended = new AbortController();
+    onClientEnded(res, () => ended.abort(clientEnded()));
+    handler({ ...request, signal: AbortSignal.any([request.signal, ended.signal]) })
       .then((response) =>
         universalResponseToNodeResponse(
           withPlainMessage(refusal(response, req, handler, options.log) ?? response),
