@@ -43,7 +43,7 @@ interface Connection {
   readonly socket: Socket;
   readonly session: http2.ServerHttp2Session | undefined;
   readonly exchanges: Set<Exchange>;
-  /** Bytes that the system has taken. */
+  /** Bytes that the system had taken when it last went on. */
   taken: number;
   received: number;
   receivedAt: number;
@@ -58,6 +58,8 @@ const { NGHTTP2_ENHANCE_YOUR_CALM: CALM } = http2.constants;
  * which leaves it open for ever. */
 const RESETS = 500;
 const RESETS_A_SECOND = 33;
+/** What a connection takes of answers at least where it goes on; pings and their answers are less. */
+const PROGRESS_BYTES = 4096;
 /** Longest time that passes between two looks, so that what a busy process has not read yet is held against nobody. */
 const LONGEST_LOOK_MS = 1000;
 /** What a client of HTTP/1.1 is told whose request was not taken up. */
@@ -160,8 +162,8 @@ export class Connections {
   #lookAt(connection: Connection): number {
     const now = this.#now;
     const taken = takenOf(connection.socket);
-    const moves = taken !== connection.taken;
-    connection.taken = taken;
+    const moves = taken - connection.taken >= PROGRESS_BYTES;
+    if (moves) connection.taken = taken;
     let held = 0;
     for (const exchange of connection.exchanges) {
       const unread = exchange.res.writableLength;

@@ -50,7 +50,7 @@ async function serve(t: TestContext, options: Partial<ListenerOptions>) {
 }
 
 test('an answer that nobody reads is cut, whichever way it is not read', async (t) => {
-  const { port, h1, h2, cuts, answers, isServed } = await serve(t, { unreadTimeoutMs: 600 });
+  const { port, h1, h2, cuts, answers, isServed } = await serve(t, { unreadTimeoutMs: 600, silenceTimeoutMs: 400 });
   (await h1()).socket.pause().write(GET_BIG);
   (await h2()).socket.pause().write(request(1, '/big'));
   const session = connectH2(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 } });
