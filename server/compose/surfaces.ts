@@ -46,7 +46,7 @@ export async function createSurfaces(config: ServeConfig, parts: SurfaceParts): 
   const health = new HealthState(HEALTH_SERVICES, parts.health);
   const listener = createListener({
     maxBodyBytes: config.maxBodyBytes,
-    onCut: (reason, address) => log.warn({ reason, address }, 'a client was cut'),
+    onCut: (reason, address, count) => log.warn({ reason, address, count }, 'clients were cut'),
     handler: withCors(
       config.corsOrigins,
       connectHandler({

@@ -6,26 +6,7 @@ import * as http2 from 'node:http2';
 import type { Socket } from 'node:net';
 import type { BodyWatch } from './body.js';
 import type { AnyResponse } from './exchange.js';
-
-/** Why a client was cut, as the log tells it. */
-export type CutReason =
-  | 'answer not read'
-  | 'too much held'
-  | 'body in crumbs'
-  | 'no sign of life'
-  | 'too many requests reset';
-
-/** Bounds of what clients may do to a listener. */
-export interface Patience {
-  /** Time in which nothing of an answer that waits is taken. */
-  readonly unreadMs: number;
-  /** Bytes of unread answers and of bodies without an answer yet, of all connections together. */
-  readonly heldBytes: number;
-  /** HTTP/2: silence after which a client is asked whether it is there, and the time to say so. */
-  readonly silenceMs: number;
-  /** HTTP/2: a connection without a request is closed after this time. */
-  readonly h2IdleMs: number;
-}
+import type { CutReason, CutTold, Patience } from './patience.js';
 
 /** A request and its answer, as far as their memory goes. */
 interface Exchange {
@@ -58,6 +39,8 @@ const { NGHTTP2_ENHANCE_YOUR_CALM: CALM } = http2.constants;
  * which leaves it open for ever. */
 const RESETS = 500;
 const RESETS_A_SECOND = 33;
+/** What an exchange takes besides its answer, roughly. */
+const EXCHANGE_BYTES = 16 * 1024;
 /** What a connection takes of answers at least where it goes on; pings and their answers are less. */
 const PROGRESS_BYTES = 4096;
 /** Longest time that passes between two looks, so that what a busy process has not read yet is held against nobody. */
@@ -71,15 +54,15 @@ const REFUSALS: Partial<Record<CutReason, string>> = {
 /** Every open connection of a listener. */
 export class Connections {
   readonly #patience: Patience;
-  readonly #told: (reason: CutReason, address: string | undefined) => void;
+  readonly #told: CutTold;
+  readonly #cuts = new Map<CutReason, { readonly address: string | undefined; count: number }>();
   readonly #open = new Set<Connection>();
   readonly #of = new WeakMap<object, Connection>();
   /** Milliseconds in which this process had time to look. */
   #now = 0;
   #lookedAt = performance.now();
 
-  /** @param told called when a client is cut */
-  constructor(patience: Patience, told: (reason: CutReason, address: string | undefined) => void = () => {}) {
+  constructor(patience: Patience, told: CutTold = () => {}) {
     this.#patience = patience;
     this.#told = told;
   }
@@ -148,6 +131,8 @@ export class Connections {
       else if (connection.session !== undefined) this.#askAfter(connection, connection.session);
     }
     if (held > this.#patience.heldBytes) this.#makeRoom(held);
+    for (const [reason, { address, count }] of this.#cuts) this.#told(reason, address, count);
+    this.#cuts.clear();
   }
 
   /** Ends every connection at once. */
@@ -167,7 +152,7 @@ export class Connections {
     let held = 0;
     for (const exchange of connection.exchanges) {
       const unread = exchange.res.writableLength;
-      const bytes = unread + (exchange.res.headersSent ? 0 : exchange.body);
+      const bytes = (unread > 0 ? unread + EXCHANGE_BYTES : 0) + (exchange.res.headersSent ? 0 : exchange.body);
       if (bytes !== exchange.held) exchange.changedAt = now;
       if (bytes !== exchange.held || moves || unread === 0) exchange.stuckSince = now;
       exchange.held = bytes;
@@ -204,7 +189,7 @@ export class Connections {
       this.#end(connection, reason);
       return;
     }
-    this.#told(reason, connection.socket.remoteAddress);
+    this.#note(reason, connection.socket);
     (exchange.res as http2.Http2ServerResponse).stream.close(CALM);
   }
 
@@ -226,10 +211,16 @@ export class Connections {
     if (connection.exchanges.size === 0 && now - connection.idleSince >= h2IdleMs && !session.closed) session.close();
   }
 
+  #note(reason: CutReason, { remoteAddress }: Socket): void {
+    const noted = this.#cuts.get(reason);
+    if (noted !== undefined) noted.count += 1;
+    else this.#cuts.set(reason, { address: remoteAddress, count: 1 });
+  }
+
   /** @param reason told, if there is one */
   #end({ socket, session }: Connection, reason: CutReason | undefined, code?: number): void {
     if (socket.destroyed || session?.destroyed) return;
-    if (reason !== undefined) this.#told(reason, socket.remoteAddress);
+    if (reason !== undefined) this.#note(reason, socket);
     if (session === undefined) socket.destroy();
     else session.destroy(undefined, code);
   }

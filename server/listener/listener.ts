@@ -8,9 +8,10 @@ import * as http2 from 'node:http2';
 import * as net from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { joinPieces, limitBody } from './body.js';
-import { Connections, type CutReason } from './connections.js';
+import { Connections } from './connections.js';
 import type { RequestHandler } from './exchange.js';
 import { type AnyRequest, assignRequestId, dropConnectionHeaders, markClientEnded } from './exchange.js';
+import type { CutTold } from './patience.js';
 import { sniff } from './sniff.js';
 
 /** How a listener treats its clients. */
@@ -40,8 +41,8 @@ export interface ListenerOptions {
   readonly maxHeldBytes?: number | undefined;
   /** HTTP/2: silence after which a client is asked whether it is there, and the time to say so. Default 30000. */
   readonly silenceTimeoutMs?: number | undefined;
-  /** Called when a client is cut, with its address. */
-  readonly onCut?: ((reason: CutReason, address: string | undefined) => void) | undefined;
+  /** Called when clients were cut. */
+  readonly onCut?: CutTold | undefined;
 }
 
 /** A server that can listen once and be closed once. */

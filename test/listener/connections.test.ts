@@ -31,7 +31,10 @@ async function serve(t: TestContext, options: Partial<ListenerOptions>) {
     });
     req.on('end', () => (res.end as (body: unknown) => void)(req.url === '/big' ? BIG : `${req.url} ${length}`));
   };
-  const listener = createListener({ handler, onCut: (reason) => cuts.push(reason), ...options });
+  const onCut: ListenerOptions['onCut'] = (reason, _address, count) => {
+    for (let cut = 0; cut < count; cut += 1) cuts.push(reason);
+  };
+  const listener = createListener({ handler, onCut, ...options });
   await listener.listen('127.0.0.1', 0);
   t.after(() => listener.close(0));
   const { port } = listener.address!;
@@ -62,6 +65,7 @@ test('an answer that nobody reads is cut, whichever way it is not read', async (
   await eventually(() => shut.closed, 'the stream is cut');
   assert.equal(shut.rstCode, constants.NGHTTP2_ENHANCE_YOUR_CALM);
   await eventually(() => answers.size === 0, 'no answer is kept');
+  await eventually(() => cuts.length === 3, 'all are told of');
   assert.deepEqual(cuts, Array(3).fill('answer not read'));
   // The connection of the stream that was cut goes on.
   const [headers] = await once(session.request({ ':path': '/never' }), 'response');
@@ -120,6 +124,7 @@ test('a connection that the library has given up is ended, with what runs on it'
   await eventually(() => answers.size === 1, 'the request runs');
   await closed;
   await eventually(() => answers.size === 0, 'the request is over');
+  await eventually(() => cuts.length > 0, 'it is told of');
   assert.deepEqual(cuts, ['no sign of life']);
 });
 
@@ -159,6 +164,7 @@ test('requests that are reset in the same breath are not begun, and whoever goes
     Buffer.concat(Array.from({ length: 3000 }, (_, at) => [request(2 * at + 1, '/never'), reset(2 * at + 1)]).flat()),
   );
   await many.closed;
+  await eventually(() => cuts.length > 0, 'it is told of');
   assert.deepEqual([...new Set(cuts)], ['too many requests reset']);
   await isServed();
 });
