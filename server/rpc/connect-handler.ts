@@ -86,9 +86,7 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       res.end('the Host header is missing or malformed\n');
       return;
     }
-    const ended = new AbortController();
-    onClientEnded(res, () => ended.abort(clientEnded()));
-    handler({ ...request, signal: AbortSignal.any([request.signal, ended.signal]) })
+    handler(req.httpVersionMajor >= 2 ? request : { ...request, signal: untilClientEnds(res, request.signal) })
       .then((response) =>
         universalResponseToNodeResponse(
           withPlainMessage(refusal(response, req, handler, options.log) ?? response),
@@ -97,4 +95,11 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
       )
       .catch((reason: unknown) => failed(reason, res));
   };
+}
+
+/** Aborts with the given signal, or where a client of HTTP/1.1 ends its side. */
+function untilClientEnds(res: AnyResponse, signal: AbortSignal): AbortSignal {
+  const ended = new AbortController();
+  onClientEnded(res, () => ended.abort(clientEnded()));
+  return AbortSignal.any([signal, ended.signal]);
 }

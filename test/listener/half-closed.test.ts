@@ -10,7 +10,7 @@ import { eventually } from '../rpc/start-server.js';
 import { openRaw } from './raw-client.js';
 
 /** An answer that is not there before the client is gone. */
-const LONG = JSON.stringify({ inputs: 'SLOW@5', stream: true, parameters: { max_new_tokens: 100_000 } });
+const long = (stream: boolean) => JSON.stringify({ inputs: 'SLOW@5', stream, parameters: { max_new_tokens: 100_000 } });
 const RPC_LONG = JSON.stringify({ inputs: [{ text: 'SLOW@5' }], parameters: { maxNewTokens: 100_000 } });
 const PREDICT = '/loramux.v1.InferenceService/Predict';
 const STREAM = '/loramux.v1.InferenceService/StreamPredict';
@@ -61,7 +61,7 @@ describe('a client that ends its side of an HTTP/1.1 connection', () => {
 
     it(`is told that its rows are not run on, over HTTP/${version}`, async () => {
       await serve(async (port, services) => {
-        for (const ask of [post('/invocations', LONG, version), post(PREDICT, RPC_LONG, version)]) {
+        for (const ask of [post('/invocations', long(false), version), post(PREDICT, RPC_LONG, version)]) {
           const { socket, received, closed } = await openRaw(port);
           socket.end(ask);
           await closed;
@@ -89,7 +89,7 @@ describe('a client that ends its side of an HTTP/1.1 connection', () => {
   it('frees its row in the middle of a stream, and the stream says why it ends', async () => {
     await serve(async (port, services) => {
       const connect = post(STREAM, enveloped(RPC_LONG), '1.1', 'application/connect+json');
-      for (const ask of [post('/invocations', LONG, '1.1'), connect]) {
+      for (const ask of [post('/invocations', long(true), '1.1'), connect]) {
         const { socket, received, closed } = await openRaw(port);
         socket.write(Buffer.from(ask, 'latin1'));
         while (!/ 200 OK.*\r\n\r\n./s.test(received())) await once(socket, 'data');
