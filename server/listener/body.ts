@@ -1,4 +1,5 @@
 /** Bodies of requests as they come in: in pieces of a size that is worth one, counted, and not for ever. */
+import type { IncomingMessage } from 'node:http';
 import * as http2 from 'node:http2';
 import type { Readable } from 'node:stream';
 
@@ -18,6 +19,11 @@ export interface BodyWatch {
   took(bytes: number): void;
   /** Ends the request. */
   cut(reason: 'body in crumbs'): void;
+}
+
+/** Whether a request of HTTP/1.1 has a body. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 /**
@@ -53,11 +59,10 @@ export function joinPieces(body: Readable, { took, cut }: BodyWatch): void {
     waiting.push(chunk);
     bytes += chunk.length;
     if (bytes >= SMALL_BYTES) return flush();
-    turn ??= setImmediate(flush);
+    turn ??= setImmediate(() => !body.destroyed && flush());
     // Who is told to stop goes on once what waits was pushed and there is room.
     return body.readableLength + bytes < body.readableHighWaterMark;
   };
-  body.once('close', () => clearImmediate(turn));
 }
 
 /**

@@ -7,7 +7,7 @@ import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { joinPieces, limitBody } from './body.js';
+import { hasBody, joinPieces, limitBody } from './body.js';
 import { Connections } from './connections.js';
 import type { RequestHandler } from './exchange.js';
 import { type AnyRequest, assignRequestId, dropConnectionHeaders, markClientEnded } from './exchange.js';
@@ -32,7 +32,7 @@ export interface ListenerOptions {
   readonly maxConcurrentStreams?: number | undefined;
   /** Open connections; more are closed at once. Default 10000. */
   readonly maxConnections?: number | undefined;
-  /** An answer of which nothing is taken for this time is cut. Default 60000. */
+  /** An answer of which nothing is taken for this time is cut. Default 300000. */
   readonly unreadTimeoutMs?: number | undefined;
   /**
    * Bytes of unread answers and of bodies without an answer yet, of all connections together; where there are more, those
@@ -80,7 +80,7 @@ export function createListener(options: ListenerOptions): Listener {
   let closing = false;
   const connections = new Connections(
     {
-      unreadMs: options.unreadTimeoutMs ?? 60_000,
+      unreadMs: options.unreadTimeoutMs ?? 300_000,
       heldBytes: options.maxHeldBytes ?? Math.max(HELD_BYTES, 4 * (options.maxBodyBytes ?? 0)),
       silenceMs: options.silenceTimeoutMs ?? 30_000,
       h2IdleMs: options.idleTimeoutMs ?? 900_000,
@@ -109,7 +109,8 @@ export function createListener(options: ListenerOptions): Listener {
   });
   h1.on('request', (req: http.IncomingMessage, res: http.ServerResponse) => {
     if (closing) res.setHeader('connection', 'close');
-    joinPieces(req, connections.exchange(req.socket, res));
+    const watch = connections.exchange(req.socket, res);
+    if (hasBody(req)) joinPieces(req, watch);
     assignRequestId(req, res);
     options.handler(req, res);
   });
