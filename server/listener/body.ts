@@ -21,16 +21,18 @@ export interface BodyWatch {
   cut(reason: 'body in crumbs'): void;
 }
 
-/** Whether a request of HTTP/1.1 has a body. */
-export function hasBody({ headers }: IncomingMessage): boolean {
-  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+/** The bytes that a request says its body has; undefined = it does not say. */
+export function bodyBytes({ headers }: IncomingMessage | http2.Http2ServerRequest): number | undefined {
+  const said = headers['content-length'];
+  return said === undefined && 'transfer-encoding' in headers ? undefined : Number(said ?? 0);
 }
 
 /**
  * Joins small pieces: a chunk of one byte is six bytes of a connection and four hundred of memory, so that a body within
  * every limit could take all there is.
+ * @param whole bytes of all pieces together; undefined = not known
  */
-export function joinPieces(body: Readable, { took, cut }: BodyWatch): void {
+export function joinPieces(body: Readable, watch: BodyWatch, whole: number | undefined): void {
   const push = body.push.bind(body);
   let waiting: Buffer[] = [];
   let bytes = 0;
@@ -42,7 +44,7 @@ export function joinPieces(body: Readable, { took, cut }: BodyWatch): void {
     waiting = [];
     bytes = 0;
     turn = undefined;
-    took(piece.length + PIECE_BYTES);
+    watch.took(piece.length + PIECE_BYTES);
     return push(piece);
   };
   body.push = (chunk: Buffer | null) => {
@@ -52,8 +54,12 @@ export function joinPieces(body: Readable, { took, cut }: BodyWatch): void {
     }
     pieces += 1;
     total += chunk.length;
+    if (chunk.length === whole) {
+      watch.took(whole + PIECE_BYTES);
+      return push(chunk);
+    }
     if (pieces > MANY_PIECES && total < pieces * FEW_BYTES) {
-      cut('body in crumbs');
+      watch.cut('body in crumbs');
       return false;
     }
     waiting.push(chunk);

@@ -9,21 +9,40 @@ import type { AnyResponse } from './exchange.js';
 import type { CutReason, CutTold, Patience } from './patience.js';
 
 /** A request and its answer, as far as their memory goes. */
-interface Exchange {
+class Exchange implements BodyWatch {
   readonly res: AnyResponse;
   /** Memory of the body that has come; counts until there is an answer. */
-  body: number;
-  held: number;
+  body = 0;
+  held = 0;
   changedAt: number;
   /** Since when an answer waits without anything being taken. */
   stuckSince: number;
-  cut: boolean;
+  isCut = false;
+  readonly #onCut: (exchange: Exchange, reason: CutReason) => void;
+
+  constructor(res: AnyResponse, now: number, onCut: (exchange: Exchange, reason: CutReason) => void) {
+    this.res = res;
+    this.changedAt = now;
+    this.stuckSince = now;
+    this.#onCut = onCut;
+  }
+
+  took(bytes: number): void {
+    this.body += bytes;
+  }
+
+  cut(reason: CutReason): void {
+    // Not at once: the library is in the middle of reading, and the process would die of it.
+    setImmediate(() => !this.isCut && this.#onCut(this, reason));
+  }
 }
 
 interface Connection {
   readonly socket: Socket;
   readonly session: http2.ServerHttp2Session | undefined;
   readonly exchanges: Set<Exchange>;
+  /** Cuts one of them. */
+  readonly cut: (exchange: Exchange, reason: CutReason) => void;
   /** Bytes that the system had taken when it last went on. */
   taken: number;
   received: number;
@@ -72,6 +91,7 @@ export class Connections {
     const now = this.#now;
     const connection: Connection = {
       ...{ socket, session, exchanges: new Set(), taken: 0, received: 0, resets: RESETS },
+      cut: (exchange, reason) => this.#cut(connection, exchange, reason),
       ...{ receivedAt: now, idleSince: now, pingedAt: undefined },
     };
     this.#open.add(connection);
@@ -86,21 +106,14 @@ export class Connections {
    * @returns watches the request's body
    */
   exchange(owner: object, res: AnyResponse): BodyWatch {
-    const now = this.#now;
-    const exchange: Exchange = { res, body: 0, held: 0, changedAt: now, stuckSince: now, cut: false };
     const connection = this.#of.get(owner);
+    const exchange = new Exchange(res, this.#now, connection?.cut ?? (() => {}));
     connection?.exchanges.add(exchange);
     res.once('close', () => {
       connection?.exchanges.delete(exchange);
       if (connection !== undefined) connection.idleSince = this.#now;
     });
-    return {
-      took: (bytes) => {
-        exchange.body += bytes;
-      },
-      // Not at once, as below.
-      cut: (reason) => setImmediate(() => connection && !exchange.cut && this.#cut(connection, exchange, reason)),
-    };
+    return exchange;
   }
 
   /** Answers of a connection that are not complete. */
@@ -158,7 +171,7 @@ export class Connections {
       exchange.held = bytes;
       held += bytes;
       // A stream that was cut is there after that only where its connection takes nothing at all.
-      if (exchange.cut) this.#end(connection, undefined);
+      if (exchange.isCut) this.#end(connection, undefined);
       else if (now - exchange.stuckSince >= this.#patience.unreadMs) this.#cut(connection, exchange, 'answer not read');
     }
     return held;
@@ -182,7 +195,7 @@ export class Connections {
   }
 
   #cut(connection: Connection, exchange: Exchange, reason: CutReason): void {
-    exchange.cut = true;
+    exchange.isCut = true;
     if (connection.session === undefined) {
       const told = exchange.res.headersSent ? undefined : REFUSALS[reason];
       if (told !== undefined) connection.socket.write(`${told}Connection: close\r\nContent-Length: 0\r\n\r\n`);

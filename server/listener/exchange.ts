@@ -15,14 +15,19 @@ export type RequestHandler = (req: AnyRequest, res: AnyResponse) => void;
 /** Header that carries the request id, in requests and in every response. */
 export const REQUEST_ID_HEADER = 'x-request-id';
 
-/** Responses whose client has ended its side of the connection. */
-const ENDED = new WeakSet<AnyResponse>();
-const CLIENT_ENDED = Symbol('client ended');
+/** Of a response: true once its client has ended its side of the connection, before that who wants to know of it. */
+const kEnded = Symbol('client ended');
+
+interface Ending {
+  [kEnded]?: true | (() => void);
+}
 
 /** HTTP/1.1: tells who answers that the client has ended its side of the connection. */
 export function markClientEnded(res: AnyResponse): void {
-  ENDED.add(res);
-  res.emit(CLIENT_ENDED);
+  const ending = res as Ending;
+  const listener = ending[kEnded];
+  ending[kEnded] = true;
+  if (typeof listener === 'function') listener();
 }
 
 /**
@@ -30,8 +35,19 @@ export function markClientEnded(res: AnyResponse): void {
  * be gone, or still wait: nothing tells which (docs/decisions/0075-half-closed-connections.md).
  */
 export function onClientEnded(res: AnyResponse, listener: () => void): void {
-  if (ENDED.has(res)) listener();
-  else res.once(CLIENT_ENDED, listener);
+  const ending = res as Ending;
+  const before = ending[kEnded];
+  if (before === true) {
+    listener();
+    return;
+  }
+  ending[kEnded] =
+    before === undefined
+      ? listener
+      : () => {
+          before();
+          listener();
+        };
 }
 
 /** What a call ends with then: rows of who may be gone are not run on. */

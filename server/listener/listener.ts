@@ -7,7 +7,7 @@ import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { hasBody, joinPieces, limitBody } from './body.js';
+import { bodyBytes, joinPieces, limitBody } from './body.js';
 import { Connections } from './connections.js';
 import type { RequestHandler } from './exchange.js';
 import { type AnyRequest, assignRequestId, dropConnectionHeaders, markClientEnded } from './exchange.js';
@@ -110,7 +110,8 @@ export function createListener(options: ListenerOptions): Listener {
   h1.on('request', (req: http.IncomingMessage, res: http.ServerResponse) => {
     if (closing) res.setHeader('connection', 'close');
     const watch = connections.exchange(req.socket, res);
-    if (hasBody(req)) joinPieces(req, watch);
+    const whole = bodyBytes(req);
+    if (whole !== 0) joinPieces(req, watch, whole);
     assignRequestId(req, res);
     options.handler(req, res);
   });
@@ -133,7 +134,7 @@ export function createListener(options: ListenerOptions): Listener {
     if (res.stream.destroyed) return;
     const watch = connections.exchange(res.stream.session!, res);
     limitBody(req, requestTimeoutMs);
-    if (!res.stream.endAfterHeaders) joinPieces(res.stream, watch);
+    if (!res.stream.endAfterHeaders) joinPieces(res.stream, watch, undefined);
     dropConnectionHeaders(res);
     assignRequestId(req, res);
     setImmediate(() => {

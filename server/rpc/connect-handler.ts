@@ -101,5 +101,6 @@ export function connectHandler(options: ConnectHandlerOptions): RequestHandler {
 function untilClientEnds(res: AnyResponse, signal: AbortSignal): AbortSignal {
   const ended = new AbortController();
   onClientEnded(res, () => ended.abort(clientEnded()));
-  return AbortSignal.any([signal, ended.signal]);
+  signal.addEventListener('abort', () => ended.abort(signal.reason), { once: true });
+  return ended.signal;
 }
