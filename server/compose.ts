@@ -1,4 +1,5 @@
 /** Puts a server together from its configuration: models, services, both surfaces, one listener. */
+
 import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { MAX_WAITING } from './adapters/memory-room.js';
@@ -15,6 +16,7 @@ import { measuredInference } from './observe/measured-inference.js';
 import { Metrics } from './observe/metrics.js';
 import { openRegistry } from './registry/open-registry.js';
 import { type Adapters, createAdapterService } from './service/adapter-service.js';
+import { allAdapters } from './service/all-adapters.js';
 import { refuseWhileDraining } from './service/draining.js';
 import { createInferenceService } from './service/inference-service.js';
 import { createModelService } from './service/model-service.js';
@@ -169,16 +171,7 @@ export async function composeServer(
     models: handled.models.list(),
     registry: store.durable ? store.place : undefined,
     device: (model) => models.get(model)?.engine.device,
-    async adapters(model) {
-      const all: AdapterInfo[] = [];
-      let pageToken = '';
-      do {
-        const page = await handled.adapters.list({ model, pageSize: 1000, pageToken });
-        all.push(...page.adapters);
-        pageToken = page.nextPageToken;
-      } while (pageToken !== '');
-      return all;
-    },
+    adapters: (model) => allAdapters(handled.adapters, model),
     async listen() {
       await listener.listen(config.host, config.port);
       health.ready();

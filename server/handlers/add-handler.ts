@@ -1,6 +1,8 @@
 /** Starts the handler of a model that has one. */
+
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { allAdapters } from '../service/all-adapters.js';
 import type { OpenedHandler, OpenedModel } from '../service/model-description.js';
 import type { AdapterService, ModelInfo } from '../service/types.js';
 import type { HandlerModels } from './handler-models.js';
@@ -32,16 +34,11 @@ export async function addHandler(
     log.warn({ model: name, adapter, err: error }, 'the handler refused an adapter');
   if (!alone) {
     if (!loraEnabled) return info;
-    let pageToken = '';
-    do {
-      const page = await loaded.list({ model: name, pageSize: 1000, pageToken });
-      for (const info of page.adapters) {
-        const request = { name: info.name, source: info.source, preload: info.preload, pin: info.pin };
-        await adapters.tell('registerAdapter', request, call).catch(refused(info.name));
-        adapters.note(request);
-      }
-      pageToken = page.nextPageToken;
-    } while (pageToken !== '');
+    for (const { name: adapter, source, preload, pin } of await allAdapters(loaded, name)) {
+      const request = { name: adapter, source, preload, pin };
+      await adapters.tell('registerAdapter', request, call).catch(refused(adapter));
+      adapters.note(request);
+    }
     return info;
   }
   for (const dir of adapterFolders) {

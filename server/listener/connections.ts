@@ -54,8 +54,10 @@ interface Connection {
 }
 
 const { NGHTTP2_ENHANCE_YOUR_CALM: CALM } = http2.constants;
-/** Requests that a client of HTTP/2 may reset at once, and in each second: below what the library ends the connection at,
- * which leaves it open for ever. */
+/**
+ * Requests that a client of HTTP/2 may reset at once, and in each second: below what the library ends the connection at,
+ * which leaves it open for ever.
+ */
 const RESETS = 500;
 const RESETS_A_SECOND = 33;
 /** What an exchange takes besides its answer, roughly. */

@@ -1,8 +1,10 @@
 /** Prometheus metrics of the whole server: what the engines do now, what they did, how requests were answered. */
+
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Engine } from '../engine/engine.js';
 import type { EngineStats } from '../engine/messages.js';
+import { allAdapters } from '../service/all-adapters.js';
 import type { AdapterService, AdapterState, ModelInfo } from '../service/types.js';
 
 /** A served model as far as its numbers go. */
@@ -193,11 +195,6 @@ function registerAdapterMetrics(registry: Registry, sources: MetricsSources): vo
 
 async function countStates(adapters: Pick<AdapterService, 'list'>, model: string): Promise<Map<string, number>> {
   const counts = new Map<string, number>(STATES.map((state) => [state, 0]));
-  let pageToken = '';
-  do {
-    const page = await adapters.list({ model, pageSize: 1000, pageToken });
-    for (const { state } of page.adapters) counts.set(state, (counts.get(state) ?? 0) + 1);
-    pageToken = page.nextPageToken;
-  } while (pageToken !== '');
+  for (const { state } of await allAdapters(adapters, model)) counts.set(state, (counts.get(state) ?? 0) + 1);
   return counts;
 }

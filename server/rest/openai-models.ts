@@ -5,6 +5,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
+import { allAdapters } from '../service/all-adapters.js';
 import type { ModelInfo, Services } from '../service/types.js';
 import type { Compat } from './compat.js';
 import { modelOfRequest } from './model-choice.js';
@@ -21,59 +22,41 @@ interface NamedModel {
   readonly parent?: string;
 }
 
-/** As many adapters as a listing gives at once. */
-const PAGE = 1000;
-
 /** Adds the list, and the path of each name. */
 export function addModelNameRoutes(app: FastifyInstance, services: Services, compat: Compat): void {
   const started = Date.now();
-  const named = (id: string, createdAt: number, parent?: string): NamedModel => ({
-    id,
-    object: 'model',
-    created: Math.floor(createdAt / 1000),
-    owned_by: 'loramux',
-    ...(parent !== undefined && { parent }),
-  });
   const modelOf = (request: FastifyRequest) => services.models.resolve(modelOfRequest(services, request, [], compat));
+  const namesOf = async (model: ModelInfo) => [
+    named(model.name, started),
+    ...(await adapted(services, model)).map(({ name, createdAt }) => named(name, createdAt, model.name)),
+  ];
   addRoute(app, '/v1/models', 'inference', {
-    GET: async (request) => {
-      const model = modelOf(request);
-      const others = await adapted(services, model);
-      const data = [
-        named(model.name, started),
-        ...others.map(({ name, createdAt }) => named(name, createdAt, model.name)),
-      ];
-      return { object: 'list', data };
-    },
+    GET: async (request) => ({ object: 'list', data: await namesOf(modelOf(request)) }),
   });
   addRoute(app, '/v1/models/:name', 'inference', {
     GET: async (request) => {
       const model = modelOf(request);
       const { name } = request.params as { name: string };
-      if (name === model.name) return named(name, started);
-      const found = (await adapted(services, model)).find((other) => other.name === name);
-      if (found !== undefined) return named(name, found.createdAt, model.name);
-      throw new AppError(
-        'MODEL_NOT_FOUND',
-        `neither the model nor an adapter of ${model.name} is called ${JSON.stringify(name)}`,
-      );
+      const found = (await namesOf(model)).find(({ id }) => id === name);
+      if (found !== undefined) return found;
+      const quoted = JSON.stringify(name);
+      throw new AppError('MODEL_NOT_FOUND', `neither the model nor an adapter of ${model.name} is called ${quoted}`);
     },
   });
+}
+
+function named(id: string, createdAt: number, parent?: string): NamedModel {
+  const created = Math.floor(createdAt / 1000);
+  return { id, object: 'model', created, owned_by: 'loramux', ...(parent !== undefined && { parent }) };
 }
 
 /** Adapters and aliases that requests may name, by name; none where they may not choose. */
 async function adapted(services: Services, model: ModelInfo): Promise<{ name: string; createdAt: number }[]> {
   if (!model.loraEnabled || model.answeredWith !== undefined) return [];
   const owner = model.answeredBy ?? model.name;
-  const names = new Map<string, number>();
-  let pageToken = '';
-  do {
-    const page = await services.adapters.list({ model: owner, pageSize: PAGE, pageToken });
-    for (const { name, state, createdAt } of page.adapters) {
-      if (state !== 'failed' && state !== 'deleting') names.set(name, createdAt);
-    }
-    pageToken = page.nextPageToken;
-  } while (pageToken !== '');
-  for (const { name, createdAt } of await services.adapters.listAliases({ model: owner })) names.set(name, createdAt);
-  return [...names].map(([name, createdAt]) => ({ name, createdAt })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const adapters = await allAdapters(services.adapters, owner);
+  const usable = adapters.filter(({ state }) => state !== 'failed' && state !== 'deleting');
+  // An alias and an adapter share their names.
+  const all = [...usable, ...(await services.adapters.listAliases({ model: owner }))];
+  return all.sort((a, b) => (a.name < b.name ? -1 : 1));
 }

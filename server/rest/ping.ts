@@ -1,5 +1,6 @@
 /** `/ping`: how the server, its models and their adapters are. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { allAdapters } from '../service/all-adapters.js';
 import type { AdapterHealth, ModelStatus } from '../service/management.js';
 import { hasStopped } from '../service/served-health.js';
 import type { Services } from '../service/types.js';
@@ -59,14 +60,9 @@ function summaryOf({ registered, loading, failed }: AdapterHealth): string {
 /** Every adapter of a model: registered ones are healthy, since their first use loads them. */
 async function eachAdapter(services: Services, model: string): Promise<object> {
   const each: Record<string, object> = {};
-  let pageToken = '';
-  do {
-    const page = await services.adapters.list({ model, pageSize: 1000, pageToken });
-    for (const { name, state, error } of page.adapters) {
-      const status = state === 'failed' ? 'Failed' : state === 'loading' ? 'Pending' : 'Healthy';
-      each[name] = { status, state, ...(error !== undefined && { error }) };
-    }
-    pageToken = page.nextPageToken;
-  } while (pageToken !== '');
+  for (const { name, state, error } of await allAdapters(services.adapters, model)) {
+    const status = state === 'failed' ? 'Failed' : state === 'loading' ? 'Pending' : 'Healthy';
+    each[name] = { status, state, ...(error !== undefined && { error }) };
+  }
   return each;
 }
