@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import { AppError } from '../../server/errors.js';
 import { describeDecoder } from '../../server/model/families/table.js';
 import type { DecoderSpec } from '../../server/model/spec.js';
+import { SMALL_SIZES } from './small-sizes.js';
 
 type Fields = Record<string, unknown>;
 
@@ -26,15 +27,6 @@ const refusal = (name: string, changes: Fields): string => {
     return error.message;
   }
   return '';
-};
-
-const sizes = {
-  hidden_size: 64,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  num_hidden_layers: 2,
-  intermediate_size: 96,
-  vocab_size: 128,
 };
 
 describe('refusals', () => {
@@ -202,7 +194,7 @@ describe('spellings', () => {
     );
     assert.ok(gemma2.head.tied);
     assert.equal(decoder('gemma2-uncapped').head.softcap, undefined);
-    const mistral = { model_type: 'mistral', ...sizes };
+    const mistral = { model_type: 'mistral', ...SMALL_SIZES };
     assert.equal(describeDecoder(mistral, 'config.json').layers[0]!.attention.window, 4096);
     assert.equal(describeDecoder({ ...mistral, sliding_window: null }, '').layers[0]!.attention.window, undefined);
     assert.equal(decoder('llama-bias', { head_dim: null }).headDim, 8);
@@ -213,7 +205,7 @@ describe('spellings', () => {
   });
 
   test("Gemma's gelu is its tanh form, and two names for two functions are refused", () => {
-    const gemma = { model_type: 'gemma', ...sizes };
+    const gemma = { model_type: 'gemma', ...SMALL_SIZES };
     const activation = (more: Fields) => describeDecoder({ ...gemma, ...more }, '').layers[0]!.mlp.activation;
     assert.equal(activation({ hidden_act: 'gelu' }), 'gelu_tanh');
     assert.equal(activation({ hidden_act: 'gelu', hidden_activation: 'gelu_pytorch_tanh' }), 'gelu_tanh');

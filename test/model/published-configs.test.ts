@@ -3,18 +3,13 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { describeDecoder, FAMILIES } from '../../server/model/families/table.js';
+import { SMALL_SIZES } from './small-sizes.js';
+
+const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
 
 type Fields = Record<string, unknown>;
 
-const sizes = {
-  hidden_size: 64,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  num_hidden_layers: 2,
-  intermediate_size: 96,
-  vocab_size: 128,
-  max_position_embeddings: 4096,
-};
+const sizes = { ...SMALL_SIZES, max_position_embeddings: 4096 };
 /** Under GPT-2's names. */
 const gptSizes = { n_embd: 64, n_head: 4, n_layer: 2, n_positions: 1024, vocab_size: 128 };
 const summary = {
@@ -217,9 +212,13 @@ describe('fields of published configs that change nothing', () => {
 });
 
 test('the docs name every family, and README how many there are', () => {
-  const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
   const [table] = read('docs/families.md').split('\n\nAnything else');
   const named = [...table!.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell]) => cell!.match(/\w+/g)!);
   assert.deepEqual(named.filter((name) => name !== 'model_type').sort(), Object.keys(FAMILIES).sort());
   assert.match(read('README.md'), new RegExp(`^${Object.keys(FAMILIES).length} families:`, 'm'));
+});
+
+test('the family that the docs show in full is as its file has it', () => {
+  const [, example] = /```ts\n(.*?)\n *```/s.exec(read('docs/families.md'))!;
+  assert.ok(read('server/model/families/nemotron.ts').includes(example!.replace(/^ {3}/gm, '')));
 });

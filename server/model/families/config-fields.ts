@@ -41,6 +41,18 @@ export function readSizes(config: ConfigReader, epsilonName = 'rms_norm_eps', ep
   };
 }
 
+/** Hidden size and heads with an equal share of it each, by the names that a family has for the two. */
+export function readHeads(
+  config: ConfigReader,
+  hiddenName: string,
+  headsName: string,
+): Pick<Sizes, 'hidden' | 'queryHeads' | 'kvHeads' | 'headDim'> {
+  const hidden = config.count(hiddenName);
+  const heads = config.count(headsName);
+  if (hidden % heads !== 0) throw config.fault(hiddenName, `a multiple of ${headsName} = ${heads}`, hidden);
+  return { hidden, queryHeads: heads, kvHeads: heads, headDim: hidden / heads };
+}
+
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: 'silu',
   swish: 'silu',

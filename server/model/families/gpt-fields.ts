@@ -1,7 +1,7 @@
 /** What the families that descend from GPT-2 have in common: names of fields, embeddings, the final norm. */
 import type { ConfigReader } from '../config-reader.js';
 import type { Activation, DecoderSpec, LayerSpec, LinearSpec, MlpSpec, RopeSpec } from '../spec.js';
-import { readActivation, type Sizes } from './config-fields.js';
+import { readActivation, readHeads, type Sizes } from './config-fields.js';
 import { decoder, layerNorm, plainMlp } from './llama-like.js';
 
 /** Sizes and activation under GPT-2's names of fields. */
@@ -17,16 +17,11 @@ export function readGptFields(
   config: ConfigReader,
   defaults: { readonly context: number; readonly activation: string },
 ): GptFields {
-  const hidden = config.count('n_embd');
-  const heads = config.count('n_head');
-  if (hidden % heads !== 0) throw config.fault('n_embd', `a multiple of n_head = ${heads}`, hidden);
+  const heads = readHeads(config, 'n_embd', 'n_head');
   return {
-    hidden,
+    ...heads,
     layers: config.count('n_layer'),
-    queryHeads: heads,
-    kvHeads: heads,
-    headDim: hidden / heads,
-    intermediate: config.count('n_inner', 4 * hidden),
+    intermediate: config.count('n_inner', 4 * heads.hidden),
     vocab: config.count('vocab_size'),
     context: config.count('n_positions', defaults.context),
     epsilon: config.number('layer_norm_epsilon', 1e-5),

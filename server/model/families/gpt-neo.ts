@@ -1,20 +1,16 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec, LayerSpec } from '../spec.js';
-import { readActivation, type Sizes } from './config-fields.js';
+import { readActivation, readHeads, type Sizes } from './config-fields.js';
 import { gptDecoder, gptMlp, gptNorm } from './gpt-fields.js';
 import { linear } from './llama-like.js';
 
 /** GPT-Neo: learned positions, scores without a factor, a window on the layers that are called local. */
 export function gptNeo(config: ConfigReader): DecoderSpec {
-  const hidden = config.count('hidden_size');
-  const heads = config.count('num_heads');
-  if (hidden % heads !== 0) throw config.fault('hidden_size', `a multiple of num_heads = ${heads}`, hidden);
+  const heads = readHeads(config, 'hidden_size', 'num_heads');
+  const { hidden } = heads;
   const sizes: Sizes = {
-    hidden,
+    ...heads,
     layers: config.count('num_layers'),
-    queryHeads: heads,
-    kvHeads: heads,
-    headDim: hidden / heads,
     intermediate: config.count('intermediate_size', 4 * hidden),
     vocab: config.count('vocab_size'),
     context: config.count('max_position_embeddings', 2048),

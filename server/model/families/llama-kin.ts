@@ -1,17 +1,16 @@
 /** Families that are Llama but for a switch or two: biases, pairs of the rotation, the MLP. */
 import type { ConfigReader } from '../config-reader.js';
-import type { DecoderSpec, MlpSpec } from '../spec.js';
-import { type RopeOptions, readActivation, readRope, readSizes, type Sizes } from './config-fields.js';
-import { attention, decoder, gatedMlp, linear, plainMlp, preNormLayer } from './llama-like.js';
+import type { DecoderSpec } from '../spec.js';
+import { readActivation, readSizes } from './config-fields.js';
+import { gatedMlp, linear, llamaDecoder, plainMlp } from './llama-like.js';
 
 /** ERNIE 4.5 (dense): neighbours rotated, biases everywhere where the config says. */
 export function ernie45(config: ConfigReader): DecoderSpec {
   const sizes = readSizes(config, 'rms_norm_eps', 1e-5, 128);
   const activation = readActivation(config, ['hidden_act'], 'silu');
   const bias = config.flag('use_bias', false);
-  return kin(config, 'ernie4_5', sizes, {
-    qkvBias: bias,
-    outputBias: bias,
+  return llamaDecoder(config, 'ernie4_5', sizes, {
+    attention: { qkvBias: bias, outputBias: bias },
     mlp: (prefix) => gatedMlp(prefix, sizes, activation, bias),
     rope: { theta: 500_000, interleaved: true },
     tiedByDefault: true,
@@ -23,9 +22,8 @@ export function seedOss(config: ConfigReader): DecoderSpec {
   const sizes = readSizes(config, 'rms_norm_eps', 1e-6, 128);
   const activation = readActivation(config, ['hidden_act'], 'silu');
   const mlpBias = config.flag('mlp_bias', false);
-  return kin(config, 'seed_oss', sizes, {
-    qkvBias: config.flag('attention_bias', true),
-    outputBias: config.flag('attention_out_bias', false),
+  return llamaDecoder(config, 'seed_oss', sizes, {
+    attention: { qkvBias: config.flag('attention_bias', true), outputBias: config.flag('attention_out_bias', false) },
     mlp: (prefix) => gatedMlp(prefix, sizes, activation, mlpBias),
   });
 }
@@ -35,9 +33,8 @@ export function helium(config: ConfigReader): DecoderSpec {
   const sizes = readSizes(config, 'rms_norm_eps', 1e-8, 128);
   const activation = readActivation(config, ['hidden_act'], 'silu');
   const mlpBias = config.flag('mlp_bias', false);
-  return kin(config, 'helium', sizes, {
-    qkvBias: config.flag('attention_bias', false),
-    outputBias: false,
+  return llamaDecoder(config, 'helium', sizes, {
+    attention: { qkvBias: config.flag('attention_bias', false), outputBias: false },
     mlp: (prefix) => gatedMlp(prefix, sizes, activation, mlpBias),
     rope: { theta: 100_000, interleaved: true },
   });
@@ -50,9 +47,8 @@ export function arcee(config: ConfigReader): DecoderSpec {
   const activation = readActivation(config, ['hidden_act'], 'relu2');
   const attentionBias = config.flag('attention_bias', false);
   const mlpBias = config.flag('mlp_bias', false);
-  return kin(config, 'arcee', sizes, {
-    qkvBias: attentionBias,
-    outputBias: attentionBias,
+  return llamaDecoder(config, 'arcee', sizes, {
+    attention: { qkvBias: attentionBias, outputBias: attentionBias },
     mlp: (prefix) =>
       plainMlp(
         linear(`${prefix}.mlp.up_proj`, hidden, intermediate, mlpBias),
@@ -60,24 +56,4 @@ export function arcee(config: ConfigReader): DecoderSpec {
         activation,
       ),
   });
-}
-
-function kin(
-  config: ConfigReader,
-  modelType: string,
-  sizes: Sizes,
-  own: {
-    readonly qkvBias: boolean;
-    readonly outputBias: boolean;
-    readonly mlp: (prefix: string) => MlpSpec;
-    readonly rope?: RopeOptions;
-    readonly tiedByDefault?: boolean;
-  },
-): DecoderSpec {
-  const { qkvBias, outputBias, mlp, rope, tiedByDefault = false } = own;
-  const layers = Array.from({ length: sizes.layers }, (_, i) => {
-    const prefix = `model.layers.${i}`;
-    return preNormLayer(prefix, sizes, attention(prefix, sizes, { qkvBias, outputBias }), mlp(prefix));
-  });
-  return decoder(config, modelType, sizes, { layers, ropes: [readRope(config, sizes, rope)], tiedByDefault });
 }

@@ -13,7 +13,7 @@ import type {
   PositionTable,
   RopeSpec,
 } from '../spec.js';
-import type { Sizes } from './config-fields.js';
+import { type RopeOptions, readRope, type Sizes } from './config-fields.js';
 
 /** A linear named as PyTorch stores it. */
 export function linear(module: string, inFeatures: number, outFeatures: number, bias = false): LinearSpec {
@@ -37,21 +37,20 @@ export function layerNorm(module: string, width: number, epsilon: number, bias =
   };
 }
 
+/** What attention with separate q, k and v may have of its own. */
+export interface AttentionOptions {
+  qkvBias?: boolean;
+  outputBias?: boolean;
+  rope?: number | undefined;
+  window?: number | undefined;
+  scale?: number;
+  softcap?: number | undefined;
+  qkNorm?: (name: 'q_norm' | 'k_norm') => HeadNorms;
+  outputName?: string;
+}
+
 /** Attention with separate q, k and v under `prefix.self_attn`. */
-export function attention(
-  prefix: string,
-  sizes: Sizes,
-  options: {
-    qkvBias?: boolean;
-    outputBias?: boolean;
-    rope?: number | undefined;
-    window?: number | undefined;
-    scale?: number;
-    softcap?: number | undefined;
-    qkNorm?: (name: 'q_norm' | 'k_norm') => HeadNorms;
-    outputName?: string;
-  } = {},
-): AttentionSpec {
+export function attention(prefix: string, sizes: Sizes, options: AttentionOptions = {}): AttentionSpec {
   const name = `${prefix}.self_attn`;
   const queries = sizes.queryHeads * sizes.headDim;
   const keys = sizes.kvHeads * sizes.headDim;
@@ -167,4 +166,31 @@ export function decoder(
       scale: parts.headScale,
     },
   };
+}
+
+/** A decoder of Llama's layers, where they differ in no more than these. */
+export function llamaDecoder(
+  config: ConfigReader,
+  modelType: string,
+  sizes: Sizes,
+  own: {
+    readonly attention?: Pick<AttentionOptions, 'qkvBias' | 'outputBias'>;
+    /** By layer; absent = no layer slides. */
+    readonly windows?: readonly (number | undefined)[];
+    readonly mlp: (prefix: string) => MlpSpec;
+    readonly rope?: RopeOptions;
+    readonly tiedByDefault?: boolean;
+  },
+): DecoderSpec {
+  const { windows, mlp, rope, tiedByDefault = false } = own;
+  const layers = Array.from({ length: sizes.layers }, (_, i) => {
+    const prefix = `model.layers.${i}`;
+    return preNormLayer(
+      prefix,
+      sizes,
+      attention(prefix, sizes, { ...own.attention, window: windows?.[i] }),
+      mlp(prefix),
+    );
+  });
+  return decoder(config, modelType, sizes, { layers, ropes: [readRope(config, sizes, rope)], tiedByDefault });
 }

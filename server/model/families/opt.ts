@@ -1,6 +1,6 @@
 import type { ConfigReader } from '../config-reader.js';
 import type { DecoderSpec, LayerSpec } from '../spec.js';
-import { readActivation, type Sizes } from './config-fields.js';
+import { readActivation, readHeads, type Sizes } from './config-fields.js';
 import { decoder, layerNorm, linear, plainMlp } from './llama-like.js';
 
 /** Rows of the table of positions that no token has. */
@@ -8,15 +8,11 @@ const FIRST_POSITION = 2;
 
 /** OPT: learned positions from the third row of their table on, biases everywhere, layer norms, plain MLP. */
 export function opt(config: ConfigReader): DecoderSpec {
-  const hidden = config.count('hidden_size');
-  const heads = config.count('num_attention_heads');
-  if (hidden % heads !== 0) throw config.fault('hidden_size', `a multiple of num_attention_heads = ${heads}`, hidden);
+  const heads = readHeads(config, 'hidden_size', 'num_attention_heads');
+  const { hidden } = heads;
   const sizes: Sizes = {
-    hidden,
+    ...heads,
     layers: config.count('num_hidden_layers'),
-    queryHeads: heads,
-    kvHeads: heads,
-    headDim: hidden / heads,
     intermediate: config.count('ffn_dim'),
     vocab: config.count('vocab_size'),
     context: config.count('max_position_embeddings', 2048),
