@@ -1,7 +1,7 @@
 /** Bodies of requests as they come in: in pieces of a size that is worth one, counted, and not for ever. */
-import type { IncomingMessage } from 'node:http';
 import * as http2 from 'node:http2';
 import type { Readable } from 'node:stream';
+import type { AnyRequest } from './exchange.js';
 
 /** Pieces below this are joined with what else comes in the same turn of the event loop. */
 const SMALL_BYTES = 4096;
@@ -22,7 +22,7 @@ export interface BodyWatch {
 }
 
 /** The bytes that a request says its body has; undefined = it does not say. */
-export function bodyBytes({ headers }: IncomingMessage | http2.Http2ServerRequest): number | undefined {
+export function bodyBytes({ headers }: AnyRequest): number | undefined {
   const said = headers['content-length'];
   return said === undefined && 'transfer-encoding' in headers ? undefined : Number(said ?? 0);
 }

@@ -76,7 +76,7 @@ export function createListener(options: ListenerOptions): Listener {
   const undecided = new Set<net.Socket>();
   const requestTimeoutMs = options.requestTimeoutMs ?? 60_000;
   const maxBodyBytes = options.maxBodyBytes ?? Number.POSITIVE_INFINITY;
-  const wantsBody = ({ headers }: AnyRequest): boolean => !(Number(headers['content-length']) > maxBodyBytes);
+  const wantsBody = (req: AnyRequest): boolean => !((bodyBytes(req) ?? 0) > maxBodyBytes);
   let closing = false;
   const connections = new Connections(
     {
