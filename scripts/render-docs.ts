@@ -4,7 +4,8 @@ import { BASE_ARCHITECTURES } from '../server/adapters/gguf/tensor-names.js';
 import { IGNORED_KEYS, type IgnoredKeys } from '../server/config/ignored-keys.js';
 import { type EffectiveKey, SERVING_KEYS } from '../server/config/serving-keys.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
-import { ERRORS } from '../server/errors.js';
+import { ERRORS, type ErrorReason } from '../server/errors.js';
+import { openAiType } from '../server/rest/openai-error.js';
 import { renderPerformance } from './render-performance.js';
 import { renderSupport } from './render-support.js';
 
@@ -99,9 +100,10 @@ file too (llama.cpp's form): the source is the file, or a folder with one such f
 }
 
 function errorsPage(): string {
-  const rows = Object.entries(ERRORS).map(([reason, spec]) =>
-    row([`\`${reason}\``, `\`${spec.code}\``, String(spec.http), spec.retryable ? 'yes' : 'no', spec.meaning]),
-  );
+  const rows = Object.entries(ERRORS).map(([reason, { code, http, retryable, meaning }]) => {
+    const type = openAiType(reason as ErrorReason).replace(/_error$/, '');
+    return row([`\`${reason}\``, `\`${code}\``, String(http), type, retryable ? 'yes' : 'no', meaning]);
+  });
   return `# Errors
 ${NOTICE}
 
@@ -117,8 +119,19 @@ Answers of the inference routes repeat the message as \`error\`, as DJL Serving'
 after its first token ends with one line \`{"code", "error", "reason"}\`. Where a retry can help and the time is known,
 the answer has a \`retry-after\` header.
 
-| Reason | Code | HTTP | Retry helps | Meaning |
-| --- | --- | --- | --- | --- |
+Below \`/v1\` the \`error\` of answers is the object that clients of OpenAI's API read, also where the path or the method is
+wrong, and the rest stays beside it. \`param\` is the field that the request has wrong, or null. The type is that of the
+table, with \`_error\` behind it:
+
+\`\`\`json
+{"code": 400, "type": "BadRequestException", "message": "...", "error": {"message": "...", "type": "invalid_request_error", "param": "temperature", "code": "INVALID_REQUEST"}, "reason": "INVALID_REQUEST"}
+\`\`\`
+
+A stream there that fails ends with one such line \`{"code", "message", "error", "reason"}\`, as an event where it is one of
+events. No \`[DONE]\` follows, as the answer is not whole.
+
+| Reason | Code | HTTP | Type | Retry helps | Meaning |
+| --- | --- | --- | --- | --- | --- |
 ${rows.join('\n')}
 `;
 }

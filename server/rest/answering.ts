@@ -5,7 +5,7 @@ import { ADAPTER_HEADER, receiptHeader, receiptsOf } from '../service/receipt-he
 import type { InferenceService, PredictEvent, PredictRequest, PredictResult } from '../service/types.js';
 import { callContext } from './call-context.js';
 import type { Ask, StreamRenderer } from './dialect.js';
-import { noteFailure } from './errors.js';
+import { lastLine, noteFailure } from './errors.js';
 import { accepts, header } from './headers.js';
 import type { LaterSink } from './later.js';
 import { answerToken } from './later-headers.js';
@@ -70,7 +70,7 @@ export async function answerLater(
     (thrown: unknown) => {
       const error = noteFailure(thrown, request);
       if (renderer !== undefined && sink.begun) {
-        sink.push(renderer.failure(error));
+        sink.push(renderer.failure(lastLine(error, request)));
         sink.done();
       } else sink.fail(error);
     },

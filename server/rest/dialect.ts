@@ -1,5 +1,4 @@
 /** What a body schema has to offer: reading a request, rendering its answers whole or as a stream. */
-import type { AppError } from '../errors.js';
 import type { GenerationParameters, PredictEvent, PredictResult, Prompt } from '../service/types.js';
 
 /** A request body, read. */
@@ -40,6 +39,9 @@ export interface StreamRenderer {
   flush(): string;
   /** After the last event. */
   end(): string;
-  /** Instead of the rest, when the generation fails after the first event. */
-  failure(error: AppError): string;
+  /**
+   * Instead of the rest, when the generation fails after the first event.
+   * @param told what the last line says
+   */
+  failure(told: object): string;
 }

@@ -1,9 +1,16 @@
-/** Failures as DJL Serving renders them: `{code, type, message}`, and beside them the stable reason of the error table. */
+/**
+ * Failures as DJL Serving renders them: `{code, type, message}`, and beside them the stable reason of the error table. Below
+ * `/v1` the object of OpenAI's API stands in them, as its `error`.
+ */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, type ErrorReason, FAULTS } from '../errors.js';
+import { openAiError } from './openai-error.js';
 
 /** Which of DJL's handlers answers; its error names differ between them. */
 export type Surface = 'inference' | 'management';
+
+/** A path of OpenAI's API, whether it is there or not. */
+const OPENAI_PATH = /^\/v1(?:[/?]|$)/;
 
 /** Exception names that clients of DJL Serving may look at; the rest goes by the status. */
 const TYPES: Partial<Record<ErrorReason, string>> = {
@@ -15,7 +22,8 @@ const TYPES: Partial<Record<ErrorReason, string>> = {
 };
 
 /** Body of an error answer. */
-function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
+function errorBody(error: AppError, request: FastifyRequest): Record<string, unknown> {
+  const surface = surfaceOf(request);
   // A workflow is a model to the original.
   const modelMissing = /^(MODEL|WORKFLOW)_NOT_FOUND$/.test(error.reason) && surface === 'inference';
   const status = statusOf(error);
@@ -25,7 +33,7 @@ function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
     type: modelMissing ? 'ModelNotFoundException' : (TYPES[error.reason] ?? byStatus),
     message: error.message,
     // The inference handlers call the text "error", management calls it "message": inference answers have both.
-    ...(surface === 'inference' ? { error: error.message } : {}),
+    ...(isOpenAi(request) ? { error: openAiError(error) } : surface === 'inference' && { error: error.message }),
     reason: error.reason,
     ...(Object.keys(error.metadata).length > 0 ? { metadata: error.metadata } : {}),
     ...(error.violations.length > 0 ? { violations: error.violations } : {}),
@@ -36,7 +44,14 @@ function errorBody(error: AppError, surface: Surface): Record<string, unknown> {
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = noteFailure(thrown, request);
   if (error.retryAfterMs !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterMs / 1000)));
-  reply.code(statusOf(error)).send(errorBody(error, surfaceOf(request)));
+  reply.code(statusOf(error)).send(errorBody(error, request));
+}
+
+/** What ends a stream that had begun when it failed; each stream puts it in a line or an event. */
+export function lastLine(error: AppError, request: FastifyRequest): object {
+  const { message, reason } = error;
+  const told = isOpenAi(request) ? { message, error: openAiError(error) } : { error: message };
+  return { code: statusOf(error), ...told, reason };
 }
 
 /** HTTP status: that of the table, or what a custom handler asks for. */
@@ -92,4 +107,9 @@ function toAppError(thrown: unknown, maxBodyBytes: number | undefined): AppError
 function surfaceOf(request: FastifyRequest): Surface {
   const config = request.routeOptions.config as { surface?: Surface };
   return config.surface ?? 'management';
+}
+
+/** A path that no route has is there as it was sent. */
+function isOpenAi({ routeOptions, url }: FastifyRequest): boolean {
+  return OPENAI_PATH.test(routeOptions.url ?? url);
 }

@@ -7,7 +7,7 @@ import type { HandlerAnswer, HandlerRequest, HandlerService } from '../service/h
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { Receipt } from '../service/types.js';
 import { callContext } from './call-context.js';
-import { noteFailure, sendError, statusOf } from './errors.js';
+import { lastLine, noteFailure, sendError } from './errors.js';
 import type { FormField } from './form.js';
 import { header } from './headers.js';
 import type { LaterSink } from './later.js';
@@ -129,7 +129,7 @@ async function sendPieces(
     if (!gone.aborted) raw.addTrailers(receiptHeaders(receipts));
   } catch (thrown) {
     const error = noteFailure(thrown, request);
-    if (!gone.aborted) raw.write(lines.failure(error, String(reply.getHeader('content-type'))));
+    if (!gone.aborted) raw.write(lines.failure(lastLine(error, request), String(reply.getHeader('content-type'))));
   } finally {
     iterator.return?.().catch(() => {});
     if (!gone.aborted) raw.end();
@@ -144,9 +144,9 @@ class OpenLine {
     if (piece.length > 0) this.#last = piece;
   }
 
-  /** How the stream ends that fails now. */
-  failure(error: AppError, type: string): string {
-    const json = JSON.stringify({ code: statusOf(error), error: error.message, reason: error.reason });
+  /** How the stream ends that fails now. @param told what its last line says */
+  failure(told: object, type: string): string {
+    const json = JSON.stringify(told);
     const open = this.#last.length > 0 && Buffer.from(this.#last.slice(-1)).at(-1) !== 0x0a;
     if (type.startsWith('text/event-stream')) return `${open ? '\n\n' : ''}data: ${json}\n\n`;
     return `${open ? '\n' : ''}${json}\n`;
@@ -179,6 +179,6 @@ async function collect(
   } catch (thrown) {
     if (!sink.begun) throw thrown;
     const error = noteFailure(thrown, request);
-    sink.push(lines.failure(error, headers['content-type'] ?? ''));
+    sink.push(lines.failure(lastLine(error, request), headers['content-type'] ?? ''));
   }
 }

@@ -115,7 +115,7 @@ async function invoke(
     return;
   }
   if (read.value === undefined) throw read.fault;
-  const { ask, body, modelField } = readAsk(read.value);
+  const { ask, body, modelField } = readAsk(read.value, request);
   const shape = { count: ask.prompts.length, isList: ask.isList };
   const selections = selectAdapters(places, shape, compat);
   const isIgnored = modelField !== undefined && modelField !== model.name && places.modelField === undefined;
@@ -147,22 +147,39 @@ function attempt<T>(
   }
 }
 
-function readAsk(body: Body): { ask: Ask; body: Record<string, unknown>; modelField: string | undefined } {
-  if (body.kind === 'none') throw new AppError('INVALID_REQUEST', 'the body is empty; send {"inputs": "..."}');
+/** The field that bodies of a path have: what a request without any is told. Each path takes the others, too. */
+const OWN_FIELD: Readonly<Record<string, string>> = {
+  '/v1/chat/completions': 'messages',
+  '/v1/completions': 'prompt',
+};
+const EXAMPLES = new Map([
+  ['inputs', '{"inputs": "..."}'],
+  ['messages', '{"messages": [{"role": "user", "content": "..."}]}'],
+  ['prompt', '{"prompt": "..."}'],
+]);
+
+function readAsk(
+  body: Body,
+  { routeOptions }: FastifyRequest,
+): { ask: Ask; body: Record<string, unknown>; modelField: string | undefined } {
+  const own = OWN_FIELD[routeOptions.url ?? ''] ?? 'inputs';
+  const example = EXAMPLES.get(own);
+  if (body.kind === 'none') throw new AppError('INVALID_REQUEST', `the body is empty; send ${example}`);
   // A bare text is a list of one, as the original's handler takes it.
   const value = body.kind === 'text' ? { inputs: [body.text] } : body.value;
   if (!isObject(value)) {
-    throw new AppError('INVALID_REQUEST', `the body must be an object such as {"inputs": "..."}, not ${kindOf(value)}`);
+    throw new AppError('INVALID_REQUEST', `the body must be an object such as ${example}, not ${kindOf(value)}`);
   }
-  return { ask: readDialect(value), body: value, modelField: textField(value.model, 'model') };
+  return { ask: readDialect(value, own), body: value, modelField: textField(value.model, 'model') };
 }
 
-function readDialect(body: Record<string, unknown>): Ask {
+function readDialect(body: Record<string, unknown>, own: string): Ask {
   if (body.inputs !== undefined) return readLmi(body);
   if (body.prompt !== undefined) return readCompletion(body);
   if (body.messages !== undefined) return readChat(body);
-  throw new AppError('INVALID_REQUEST', 'the body must have inputs (or messages, or prompt)', {
-    violations: [{ field: 'inputs', description: 'is missing' }],
+  const others = [...EXAMPLES.keys()].filter((field) => field !== own).map((field) => `or ${field}`);
+  throw new AppError('INVALID_REQUEST', `the body must have ${own} (${others.join(', ')})`, {
+    violations: [{ field: own, description: 'is missing' }],
   });
 }
 

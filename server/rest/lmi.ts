@@ -140,8 +140,8 @@ class LmiStream implements StreamRenderer {
     return '';
   }
 
-  failure(error: AppError): string {
-    return this.flush() + this.#line({ code: error.spec.http, error: error.message, reason: error.reason });
+  failure(told: object): string {
+    return this.flush() + this.#line(told);
   }
 
   #row({ index, sample }: { readonly index: number; readonly sample: number }): LineRow {

@@ -1,5 +1,4 @@
 /** Streams of the chat and completions bodies: server-sent events that end with `[DONE]`. */
-import type { AppError } from '../errors.js';
 import type { PredictEvent } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
 import { choiceIndex, logprobsJson, newId, OPENAI_FINISH, type OpenAiView, promptJson } from './openai-answer.js';
@@ -44,8 +43,9 @@ export class OpenAiStream implements StreamRenderer {
     return 'data: [DONE]\n\n';
   }
 
-  failure(error: AppError): string {
-    return `data: ${JSON.stringify({ code: error.spec.http, error: error.message, reason: error.reason })}\n\n`;
+  /** Without `[DONE]`, which would say that the answer is whole. */
+  failure(told: object): string {
+    return `data: ${JSON.stringify(told)}\n\n`;
   }
 
   #chunk(

@@ -38,8 +38,9 @@ export async function refuseOtherModel(services: Services, model: ModelInfo, fie
     (thrown: unknown) => AppError.from(thrown).metadata.near,
   );
   const hint = near === undefined ? '' : `; near names: ${near}`;
-  const what = `the field model is ${JSON.stringify(field)}, which is neither the model ${JSON.stringify(owner)} nor an adapter of it`;
-  throw new AppError('ADAPTER_NOT_REGISTERED', `${what}${hint}`, {
+  const is = `is ${JSON.stringify(field)}, which is neither the model ${JSON.stringify(owner)} nor an adapter of it${hint}`;
+  throw new AppError('ADAPTER_NOT_REGISTERED', `the field model ${is}`, {
     metadata: { adapter: field, model: owner, ...(near !== undefined && { near }) },
+    violations: [{ field: 'model', description: is }],
   });
 }

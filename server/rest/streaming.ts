@@ -6,7 +6,7 @@ import type { FastifyReply } from 'fastify';
 import { ADAPTER_HEADER, receiptHeader } from '../service/receipt-header.js';
 import type { PredictEvent, Receipt } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-import { noteFailure } from './errors.js';
+import { lastLine, noteFailure } from './errors.js';
 
 /**
  * Answers with the events as `renderer` writes them. Throws only before the first event, so that the caller can still
@@ -47,7 +47,7 @@ export async function sendStream(
     raw.addTrailers({ [ADAPTER_HEADER]: receiptHeader(receipts) });
   } catch (thrown) {
     const error = noteFailure(thrown, reply.request);
-    if (!gone.aborted) raw.write(renderer.failure(error));
+    if (!gone.aborted) raw.write(renderer.failure(lastLine(error, reply.request)));
   } finally {
     // Ends the rows where the loop was left early; not awaited, because a waiting generator would hold the answer.
     iterator.return?.().catch(() => {});

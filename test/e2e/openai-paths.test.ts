@@ -44,6 +44,7 @@ describe('OpenAI paths', () => {
     for (const name of ['pirate', 'gpt-4o', 'a%2Fb']) {
       const missing = await ask(`${url}/v1/models/${name}`);
       assert.deepEqual([missing.status, missing.json.reason], [404, 'MODEL_NOT_FOUND'], name);
+      assert.deepEqual([missing.json.error.type, missing.json.error.code], ['not_found_error', 'MODEL_NOT_FOUND']);
     }
     const asked = await ask(`${url}/v1/completions`, 'POST', { prompt: 'a', model: 'pirate' });
     assert.equal(asked.status, 424);
