@@ -11,23 +11,30 @@ import type { LaterSink } from './later.js';
 import { answerToken } from './later-headers.js';
 import { sendStream } from './streaming.js';
 
+/** A request that is to be answered. */
+export interface Wanted {
+  readonly ask: Ask;
+  readonly predict: PredictRequest;
+  /** What the answer calls the model. */
+  readonly model: string;
+}
+
 /** Answers on the request's own connection. Throws before the first byte only. */
 export async function answerNow(
   inference: InferenceService,
-  ask: Ask,
-  predict: PredictRequest,
+  { ask, predict, model }: Wanted,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
   const call = callContext(request, reply);
   if (ask.stream) {
     const events = await inference.stream(predict, call);
-    await sendStream(reply, events, ask.renderer(wantsEvents(request), predict.model), call.gone);
+    await sendStream(reply, events, ask.renderer(wantsEvents(request), model), call.gone);
     return;
   }
   const results = await inference.predict(predict, call);
   reply.header(ADAPTER_HEADER, receiptHeader(receiptsOf(results)));
-  reply.send(ask.answer(results));
+  reply.send(ask.answer(results, model));
 }
 
 /**
@@ -37,11 +44,11 @@ export async function answerNow(
 export async function answerLater(
   inference: InferenceService,
   open: () => LaterSink,
-  ask: Ask,
-  predict: PredictRequest,
+  wanted: Wanted,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
+  const { ask, predict, model } = wanted;
   const priority = readPriority(header(request, PRIORITY_HEADER));
   const sink = open();
   const call = { requestId: request.id, signal: sink.signal, priority };
@@ -49,7 +56,7 @@ export async function answerLater(
     // No stream can pick the best samples before all are there; what refuses the request is then told by the fetch.
     inference.predict(predict, call).then(
       (results) => {
-        pushWhole(ask, results, sink);
+        pushWhole(wanted, results, sink);
         sink.done();
       },
       (thrown: unknown) => sink.fail(noteFailure(thrown, request)),
@@ -64,8 +71,8 @@ export async function answerLater(
     sink.drop();
     throw refused;
   }
-  const renderer = ask.stream ? ask.renderer(wantsEvents(request), predict.model) : undefined;
-  collect(events, ask, renderer, sink).then(
+  const renderer = ask.stream ? ask.renderer(wantsEvents(request), model) : undefined;
+  collect(events, wanted, renderer, sink).then(
     () => sink.done(),
     (thrown: unknown) => {
       const error = noteFailure(thrown, request);
@@ -81,7 +88,7 @@ export async function answerLater(
 /** Reads a whole run into the sink: lines of a stream as they come, or the one answer at the end. */
 async function collect(
   events: AsyncIterable<PredictEvent>,
-  ask: Ask,
+  wanted: Wanted,
   renderer: StreamRenderer | undefined,
   sink: LaterSink,
 ): Promise<void> {
@@ -98,16 +105,16 @@ async function collect(
   }
   results.sort((a, b) => a.index - b.index || a.sample - b.sample);
   if (renderer === undefined) {
-    pushWhole(ask, results, sink);
+    pushWhole(wanted, results, sink);
     return;
   }
   sink.headers({ [ADAPTER_HEADER]: receiptHeader(receiptsOf(results)) });
   lines(renderer.end());
 }
 
-function pushWhole(ask: Ask, results: readonly PredictResult[], sink: LaterSink): void {
+function pushWhole({ ask, model }: Wanted, results: readonly PredictResult[], sink: LaterSink): void {
   sink.headers({ 'content-type': JSON_TYPE, [ADAPTER_HEADER]: receiptHeader(receiptsOf(results)) });
-  sink.push(JSON.stringify(ask.answer(results)));
+  sink.push(JSON.stringify(ask.answer(results, model)));
 }
 
 const EVENTS = 'text/event-stream';

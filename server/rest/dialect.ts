@@ -13,13 +13,16 @@ export interface Ask {
   nameOf(field: string): string;
   /** Names of the body that mean nothing here. */
   readonly ignored: readonly string[];
-  /** The whole answer as a JSON value. */
-  answer(results: readonly PredictResult[]): unknown;
+  /**
+   * The whole answer as a JSON value.
+   * @param model what the answer calls the model
+   */
+  answer(results: readonly PredictResult[], model: string): unknown;
   /**
    * @param sse true where the client accepts `text/event-stream`
-   * @param model that answers, where it is known before the end
+   * @param model what the answer calls the model
    */
-  renderer(sse: boolean, model?: string): StreamRenderer;
+  renderer(sse: boolean, model: string): StreamRenderer;
 }
 
 /** The place in a body's `adapters` that the service calls `inputs[i].adapters...`; undefined for other fields. */

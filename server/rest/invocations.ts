@@ -25,7 +25,7 @@ import { modelNamed, modelOfPath, modelOfRequest, versionOfRequest, withVersion 
 import { readChat, readCompletion } from './openai.js';
 import { isAdapter, refuseOtherModel, requireRegistered } from './registered-names.js';
 import { addRoute } from './route.js';
-import { selectAdapters } from './selection.js';
+import { nameOfAnswer, selectAdapters } from './selection.js';
 
 /** What the routes need besides the services. */
 export interface InferenceRouteOptions {
@@ -132,8 +132,9 @@ async function invoke(
   };
   const open = await openFor(() => askedOfServer(model, modelField, shape, selections));
   const inference = renamedInference(services.inference, ask.nameOf);
-  if (open !== undefined) await answerLater(inference, open, ask, predict, request, reply);
-  else await answerNow(inference, ask, predict, request, reply);
+  const wanted = { ask, predict, model: nameOfAnswer(model.name, modelField, selections) };
+  if (open !== undefined) await answerLater(inference, open, wanted, request, reply);
+  else await answerNow(inference, wanted, request, reply);
 }
 
 /** What came of something that may throw. */

@@ -27,8 +27,8 @@ export function choiceIndex({ index, sample }: { readonly index: number; readonl
   return index * n + sample;
 }
 
-/** The body of an answer. */
-export function answerJson(results: readonly PredictResult[], view: OpenAiView): object {
+/** The body of an answer. @param model its name there */
+export function answerJson(results: readonly PredictResult[], view: OpenAiView, model: string): object {
   const { kind } = view;
   const firsts = results.filter(({ sample }) => sample === 0);
   const promptTokens = firsts.reduce((sum, result) => sum + result.usage.promptTokens, 0);
@@ -38,7 +38,7 @@ export function answerJson(results: readonly PredictResult[], view: OpenAiView):
     id: newId(kind),
     object: kind === 'chat' ? 'chat.completion' : 'text_completion',
     created: Math.floor(Date.now() / 1000),
-    model: results[0]?.receipt.model,
+    model,
     choices: results.map((result) => ({
       index: choiceIndex(result, view.n),
       ...(kind === 'chat' ? { message: { role: 'assistant', content: result.text } } : { text: result.text }),

@@ -12,10 +12,10 @@ export class OpenAiStream implements StreamRenderer {
   /** Characters that each choice has had, by its index. */
   readonly #lengths = new Map<number, number>();
 
-  /** @param model that answers; absent = only the last chunk names it */
+  /** @param model its name in every chunk */
   constructor(
     readonly view: OpenAiView,
-    readonly model?: string,
+    readonly model: string,
   ) {
     this.#id = newId(view.kind);
   }
@@ -23,9 +23,8 @@ export class OpenAiStream implements StreamRenderer {
   event(event: PredictEvent): string {
     const index = choiceIndex(event, this.view.n);
     if (event.type === 'final') {
-      const { finishReason, receipt } = event.result;
       const prompt = promptJson(event.result, this.view);
-      return this.#chunk(index, undefined, null, OPENAI_FINISH[finishReason], receipt.model, prompt);
+      return this.#chunk(index, undefined, null, OPENAI_FINISH[event.result.finishReason], prompt);
     }
     const logprobs = logprobsJson(event.tokens, this.view.kind, {
       text: event.text,
@@ -53,7 +52,6 @@ export class OpenAiStream implements StreamRenderer {
     text: string | undefined,
     logprobs: object | null,
     finishReason: string | null,
-    model = this.model,
     prompt: object = {},
   ): string {
     const { kind } = this.view;
@@ -65,7 +63,7 @@ export class OpenAiStream implements StreamRenderer {
       id: this.#id,
       object: kind === 'chat' ? 'chat.completion.chunk' : 'text_completion',
       created: this.#created,
-      ...(model === undefined ? {} : { model }),
+      model: this.model,
       choices: [{ index, ...choice, logprobs, finish_reason: finishReason, ...(kind === 'chat' ? {} : prompt) }],
       ...(kind === 'chat' ? prompt : {}),
     };

@@ -179,7 +179,7 @@ class Fields {
       stream,
       nameOf: (field) => nameOf(field, kind, isList, this.#limit),
       ignored: [...new Set([...this.#left.keys(), ...this.#unread])],
-      answer: (results) => answerJson(results, view),
+      answer: (results, model) => answerJson(results, view, model),
       renderer: (_sse, model) => new OpenAiStream(view, model),
     };
   }

@@ -100,6 +100,20 @@ function fromWeighted(value: unknown, field: string): AdapterSelection[number] {
   return { name, weight };
 }
 
+/**
+ * What an answer calls the model: the name that the field `model` of the request gave, where that is what answers, as OpenAI's
+ * clients expect it; else the model's own.
+ */
+export function nameOfAnswer(
+  model: string,
+  field: string | undefined,
+  selections: readonly AdapterSelection[] | undefined,
+): string {
+  if (field === undefined || field === '' || selections === undefined) return model;
+  const asked = named(field);
+  return selections.every((selection) => sameSelection(selection, asked)) ? field : model;
+}
+
 /** Whether two selections ask for the same mix. */
 export function sameSelection(a: AdapterSelection, b: AdapterSelection): boolean {
   return a.length === b.length && a.every((one, i) => sameName(one.name, b[i]!.name) && one.weight === b[i]!.weight);

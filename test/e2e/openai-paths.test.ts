@@ -32,6 +32,7 @@ describe('OpenAI paths', () => {
       const chosen = one.parent === undefined ? body : { ...body, adapters: one.id };
       const wanted = await ask(`${url}/invocations`, 'POST', chosen);
       assert.equal(completed.json.object, 'text_completion');
+      assert.equal(completed.json.model, one.id);
       assert.deepEqual(completed.json.choices, wanted.json.choices, one.id);
     }
   });
