@@ -7,7 +7,7 @@ import { type FormField, isFormType, readForm } from './form.js';
 /** Fields of a form that speak about the request and are no part of its body. */
 const ABOUT = new Set(['adapter', 'model_name']);
 /** Fields of a form that hold JSON; the others are texts. */
-const JSON_FIELDS = new Set(['parameters', 'messages', 'stream']);
+const JSON_FIELDS = new Set(['parameters', 'messages', 'stream', 'stream_options']);
 /** Fields of `prompt` and `messages` bodies that are no texts; a form spells them as JSON does. */
 const VALUE_FIELDS = new Set([
   ...['max_tokens', 'max_completion_tokens', 'n', 'best_of', 'echo', 'seed', 'ignore_eos', 'truncate_prompt_tokens'],

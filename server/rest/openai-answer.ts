@@ -20,6 +20,8 @@ export interface OpenAiView {
   readonly listsPrompt: boolean;
   /** True: `prompt_logprobs` was asked for by name. */
   readonly promptLogprobs: boolean;
+  /** True: a stream tells the tokens that it took. */
+  readonly usage: boolean;
 }
 
 /** Place of an answer among all choices. */
@@ -30,10 +32,6 @@ export function choiceIndex({ index, sample }: { readonly index: number; readonl
 /** The body of an answer. @param model its name there */
 export function answerJson(results: readonly PredictResult[], view: OpenAiView, model: string): object {
   const { kind } = view;
-  const firsts = results.filter(({ sample }) => sample === 0);
-  const promptTokens = firsts.reduce((sum, result) => sum + result.usage.promptTokens, 0);
-  const completionTokens = results.reduce((sum, result) => sum + result.usage.completionTokens, 0);
-  const cachedTokens = firsts.reduce((sum, result) => sum + result.usage.cachedTokens, 0);
   return {
     id: newId(kind),
     object: kind === 'chat' ? 'chat.completion' : 'text_completion',
@@ -50,12 +48,21 @@ export function answerJson(results: readonly PredictResult[], view: OpenAiView, 
       ...(kind === 'completion' ? promptJson(result, view) : {}),
     })),
     ...(kind === 'chat' && results[0] !== undefined ? promptJson(results[0], view) : {}),
-    usage: {
-      prompt_tokens: promptTokens,
-      completion_tokens: completionTokens,
-      total_tokens: promptTokens + completionTokens,
-      prompt_tokens_details: { cached_tokens: cachedTokens },
-    },
+    usage: usageJson(results),
+  };
+}
+
+/** Tokens of all inputs and answers; the samples of an input share its prompt. */
+export function usageJson(results: readonly Pick<PredictResult, 'sample' | 'usage'>[]): object {
+  const firsts = results.filter(({ sample }) => sample === 0);
+  const promptTokens = firsts.reduce((sum, { usage }) => sum + usage.promptTokens, 0);
+  const completionTokens = results.reduce((sum, { usage }) => sum + usage.completionTokens, 0);
+  const cachedTokens = firsts.reduce((sum, { usage }) => sum + usage.cachedTokens, 0);
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
   };
 }
 

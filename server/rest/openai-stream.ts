@@ -1,7 +1,15 @@
 /** Streams of the chat and completions bodies: server-sent events that end with `[DONE]`. */
-import type { PredictEvent } from '../service/types.js';
+import type { PredictEvent, PredictResult } from '../service/types.js';
 import type { StreamRenderer } from './dialect.js';
-import { choiceIndex, logprobsJson, newId, OPENAI_FINISH, type OpenAiView, promptJson } from './openai-answer.js';
+import {
+  choiceIndex,
+  logprobsJson,
+  newId,
+  OPENAI_FINISH,
+  type OpenAiView,
+  promptJson,
+  usageJson,
+} from './openai-answer.js';
 
 /** Renders chunks; nothing is held, because the end has a chunk of its own. */
 export class OpenAiStream implements StreamRenderer {
@@ -11,6 +19,8 @@ export class OpenAiStream implements StreamRenderer {
   readonly #created = Math.floor(Date.now() / 1000);
   /** Characters that each choice has had, by its index. */
   readonly #lengths = new Map<number, number>();
+  /** What ended answers have taken. */
+  readonly #taken: Pick<PredictResult, 'sample' | 'usage'>[] = [];
 
   /** @param model its name in every chunk */
   constructor(
@@ -23,6 +33,8 @@ export class OpenAiStream implements StreamRenderer {
   event(event: PredictEvent): string {
     const index = choiceIndex(event, this.view.n);
     if (event.type === 'final') {
+      const { sample, usage } = event.result;
+      if (this.view.usage) this.#taken.push({ sample, usage });
       const prompt = promptJson(event.result, this.view);
       return this.#chunk(index, undefined, null, OPENAI_FINISH[event.result.finishReason], prompt);
     }
@@ -39,7 +51,8 @@ export class OpenAiStream implements StreamRenderer {
   }
 
   end(): string {
-    return 'data: [DONE]\n\n';
+    const usage = this.view.usage ? this.#event([], { usage: usageJson(this.#taken) }) : '';
+    return `${usage}data: [DONE]\n\n`;
   }
 
   /** Without `[DONE]`, which would say that the answer is whole. */
@@ -59,13 +72,23 @@ export class OpenAiStream implements StreamRenderer {
     this.#lengths.set(index, (this.#lengths.get(index) ?? 0) + (text ?? '').length);
     const content = text === undefined ? {} : { content: text };
     const choice = kind === 'chat' ? { delta: { ...role, ...content } } : { text: text ?? '' };
+    return this.#event(
+      [{ index, ...choice, logprobs, finish_reason: finishReason, ...(kind === 'chat' ? {} : prompt) }],
+      {
+        ...(kind === 'chat' ? prompt : {}),
+        ...(this.view.usage ? { usage: null } : {}),
+      },
+    );
+  }
+
+  #event(choices: readonly object[], more: object): string {
     const chunk = {
       id: this.#id,
-      object: kind === 'chat' ? 'chat.completion.chunk' : 'text_completion',
+      object: this.view.kind === 'chat' ? 'chat.completion.chunk' : 'text_completion',
       created: this.#created,
       model: this.model,
-      choices: [{ index, ...choice, logprobs, finish_reason: finishReason, ...(kind === 'chat' ? {} : prompt) }],
-      ...(kind === 'chat' ? prompt : {}),
+      choices,
+      ...more,
     };
     return `data: ${JSON.stringify(chunk)}\n\n`;
   }

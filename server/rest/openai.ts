@@ -138,6 +138,15 @@ class Fields {
     return undefined;
   }
 
+  /** Whether a stream tells the tokens that it took; the other options of streams stay, under their own names. */
+  takeUsage(): boolean {
+    const options = this.take((value) => value ?? undefined, 'stream_options');
+    if (options === undefined) return false;
+    if (!isObject(options)) throw invalidField('stream_options', `must be an object, not ${kindOf(options)}`);
+    for (const [name, value] of Object.entries(options)) this.#left.set(`stream_options.${name}`, value);
+    return this.take(booleanField, 'stream_options.include_usage') ?? false;
+  }
+
   /** Reads what both schemas share and makes the request of it. */
   ask(
     prompts: readonly Prompt[],
@@ -168,10 +177,11 @@ class Fields {
       ignoreEos: this.take(booleanField, 'ignore_eos'),
     };
     const stream = this.take(booleanField, 'stream') ?? false;
+    const usage = this.takeUsage();
     const given = [...Object.entries(own), ...Object.entries(shared)].filter(([, value]) => value !== undefined);
     // An echoed prompt is part of the text, so its tokens are part of the log-probabilities.
     const listsPrompt = echo && own.logprobs !== undefined;
-    const view = { kind, n, listsPrompt, promptLogprobs: promptLogprobs !== undefined };
+    const view = { kind, n, listsPrompt, promptLogprobs: promptLogprobs !== undefined, usage };
     return {
       prompts,
       isList,

@@ -45,3 +45,46 @@ test('where another place decides about the adapter, the name in the answer is n
   assert.match(answer.headers.get('x-loramux-adapter')!, /^two@/);
   assert.equal(((await answer.json()) as { model: string }).model, 'base');
 });
+
+test('a stream that is asked for its usage ends with a chunk of it, which all inputs and answers count in', async (t) => {
+  const url = await serve(t, memoryServices());
+  const options = { stream: true, stream_options: { include_usage: true } };
+  for (const [path, body] of [
+    ['/v1/completions', { prompt: ['a', 'b b b'], max_tokens: 3 }],
+    ['/v1/chat/completions', { messages, max_tokens: 3 }],
+    ['/invocations', { messages, max_tokens: 3 }],
+  ] as const) {
+    const { usage } = (await (await postJson(url + path, body)).json()) as { usage: object };
+    const answer = await postJson(url + path, { ...body, ...options });
+    assert.equal(answer.headers.get('x-loramux-ignored'), null);
+    const chunks = await chunksOf(answer);
+    const last = chunks.pop() as { choices: object[]; usage: object };
+    assert.deepEqual([last.choices, last.usage], [[], usage], path);
+    assert.ok(chunks.length > 3);
+    for (const chunk of chunks) assert.ok('usage' in chunk && chunk.usage === null);
+  }
+  for (const stream_options of [null, {}, { include_usage: false }]) {
+    const chunks = await chunksOf(
+      await postJson(`${url}/v1/completions`, { prompt: 'a', stream: true, stream_options }),
+    );
+    for (const chunk of chunks) assert.ok(!('usage' in chunk));
+  }
+});
+
+test('options of streams that make no sense are refused by their names', async (t) => {
+  const url = await serve(t, memoryServices());
+  for (const [stream_options, param] of [
+    ['usage', 'stream_options'],
+    [{ include_usage: 'yes' }, 'stream_options.include_usage'],
+  ] as const) {
+    const answer = await postJson(`${url}/v1/completions`, { prompt: 'a', stream: true, stream_options });
+    const { error } = (await answer.json()) as { error: { param: string } };
+    assert.deepEqual([answer.status, error.param], [400, param]);
+  }
+  const more = await postJson(`${url}/v1/completions`, {
+    prompt: 'a',
+    stream: true,
+    stream_options: { include_usage: true, include_obfuscation: true },
+  });
+  assert.equal(more.headers.get('x-loramux-ignored'), 'stream_options.include_obfuscation');
+});
