@@ -1,6 +1,7 @@
 /** What is refused before a row waits for anything. */
 import { AppError } from '../errors.js';
 import type { EngineRow } from './engine.js';
+import { BLOCK } from './placement.js';
 import { positionsFor } from './scheduler.js';
 
 /** Why a row could never have the memory it needs; undefined = it could. */
@@ -11,6 +12,11 @@ export function positionsFault(totalTokens: number, maxPositions: number): AppEr
     'KV_EXHAUSTED',
     `a row of ${totalTokens} tokens needs ${needed} cache positions, the budget holds ${maxPositions}`,
   );
+}
+
+/** Most tokens of a row that {@link positionsFault} has nothing to say about. */
+export function mostTokens(maxPositions: number): number {
+  return Math.floor(maxPositions / BLOCK) * BLOCK;
 }
 
 /** Refuses rows that could never have the memory they need. Throws KV_EXHAUSTED. */

@@ -61,6 +61,10 @@ export class EnginePool implements Engine {
     this.#onStall.push(listener);
   }
 
+  get maxRowTokens(): number {
+    return this.#members[0]!.engine.maxRowTokens;
+  }
+
   get device(): Engine['device'] {
     return this.#members[0]!.engine.device;
   }

@@ -43,6 +43,8 @@ export interface Engine {
   readonly stalled?: string | undefined;
   /** Calls back whenever {@link stalled} may have changed; absent = it never does. */
   onStall?(listener: () => void): void;
+  /** Most tokens that a row may have, prompt and answer: longer ones are refused. Absent = no bound. */
+  readonly maxRowTokens?: number | undefined;
   /** Where the steps run, and why there; absent before the engine is ready. */
   readonly device?: { readonly name: string; readonly why: string } | undefined;
   /** Calls back whenever {@link device} has changed; absent = it never does. */

@@ -4,7 +4,7 @@ import { buffersOf } from '../adapters/adapter-arrays.js';
 import type { BoundAdapter } from '../adapters/types.js';
 import { AppError } from '../errors.js';
 import { endThread, noteHeld } from '../threads.js';
-import { checkPositions, checkQueue } from './admission.js';
+import { checkPositions, checkQueue, mostTokens } from './admission.js';
 import { AnswersAwaited } from './answers-awaited.js';
 import type { KeptWeights, Unkept } from './converted-weights.js';
 import type { Engine, EngineRow, RowHandle, RowListener } from './engine.js';
@@ -79,6 +79,10 @@ export class WorkerEngine implements Engine {
       noteHeld(worker, false);
       this.#die(`the engine thread ended with code ${code}`);
     });
+  }
+
+  get maxRowTokens(): number {
+    return mostTokens(this.maxPositions);
   }
 
   submit(rows: readonly EngineRow[], listeners: readonly RowListener[]): readonly RowHandle[] {

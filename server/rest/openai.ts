@@ -32,7 +32,8 @@ export function readChat(body: Record<string, unknown>): Ask {
   const wantsLogprobs = fields.take(booleanField, 'logprobs') ?? false;
   const top = fields.take(integerField, 'top_logprobs') ?? 0;
   return fields.ask([prompt], false, 'chat', false, {
-    ...(maxTokens === undefined ? {} : { maxNewTokens: maxTokens }),
+    // A chat without a bound ends where the model ends it, or the context.
+    maxNewTokens: maxTokens ?? Number.POSITIVE_INFINITY,
     ...(wantsLogprobs ? { logprobs: top } : {}),
   });
 }

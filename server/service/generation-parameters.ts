@@ -1,6 +1,6 @@
 /** How to pick and when to stop. Absent fields take the defaults of `DEFAULT_PARAMETERS`. */
 export interface GenerationParameters {
-  /** Most tokens to generate (>= 1). */
+  /** Most tokens to generate (>= 1); Infinity = as many as the context and the memory hold behind the prompt. */
   readonly maxNewTokens: number;
   /** 0 = greedy (argmax). */
   readonly temperature: number;

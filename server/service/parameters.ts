@@ -60,7 +60,7 @@ const RULES: readonly Rule[] = [
   {
     field: 'maxNewTokens',
     wire: 'max_new_tokens',
-    holds: integer(1, UINT32),
+    holds: (value) => value === Number.POSITIVE_INFINITY || integer(1, UINT32)(value),
     range: `an integer between 1 and ${UINT32}`,
   },
   { field: 'temperature', wire: 'temperature', holds: (v) => Number.isFinite(v) && v >= 0, range: 'at least 0' },

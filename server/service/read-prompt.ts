@@ -27,7 +27,9 @@ export async function readPrompt(
   const { ids: promptIds, count, whole } = await encode(prompt, parameters, model, signal);
   if (!whole) throw farTooLong(count, model.info.contextLength, index);
   if (promptIds.length === 0) refuse([{ field: `inputs[${index}]`, description: 'the prompt holds no tokens' }]);
-  checkLength(promptIds.length, parameters.maxNewTokens, model.info.contextLength, index);
+  const { maxNewTokens } = parameters;
+  // As many as there are is one at least.
+  checkLength(promptIds.length, Number.isFinite(maxNewTokens) ? maxNewTokens : 1, model.info.contextLength, index);
   const cut = promptIds.length < count;
   const promptText = parameters.returnFullText ? promptTextOf(prompt, promptIds, cut, model) : '';
   return { promptIds, promptText };
@@ -73,6 +75,20 @@ function isLong(messages: readonly ChatMessage[]): boolean {
     size += role.length + content.length;
   }
   return size > LONG_TEXT;
+}
+
+/**
+ * How many tokens an answer may have at most. What the memory can never hold is the engine's to refuse.
+ * @param promptTokens of a prompt that {@link readPrompt} has read
+ */
+export function newTokensOf(
+  { maxNewTokens }: Pick<GenerationParameters, 'maxNewTokens'>,
+  promptTokens: number,
+  { info, engine }: Pick<LoadedModel, 'info' | 'engine'>,
+): number {
+  if (Number.isFinite(maxNewTokens)) return maxNewTokens;
+  const { maxRowTokens = Number.POSITIVE_INFINITY } = engine;
+  return Math.max(1, Math.min(info.contextLength, maxRowTokens) - promptTokens);
 }
 
 function promptTextOf(prompt: Prompt, promptIds: readonly number[], cut: boolean, { tokenizer }: LoadedModel): string {

@@ -6,6 +6,7 @@ import { type FittedRow, fitToAdapters } from './adapter-text.js';
 import type { Candidate } from './best-of.js';
 import type { PlannedRow } from './plan-rows.js';
 import type { AdapterLeases, LoadedModel } from './ports.js';
+import { newTokensOf } from './read-prompt.js';
 import { RowAnswer } from './row-answer.js';
 import { abortError, rowError } from './run-errors.js';
 import type { CallContext, FinishReason, TokenInfo } from './types.js';
@@ -170,7 +171,7 @@ class Run implements RequestRun {
         seed,
         logprobs: this.#answers[at]!.logprobs,
       },
-      maxNewTokens: parameters.maxNewTokens,
+      maxNewTokens: newTokensOf(parameters, promptIds.length, this.#model),
       endIds: this.#answers[at]!.endIds,
       ...this.#urgency,
       promptLogprobs: parameters.promptLogprobs,

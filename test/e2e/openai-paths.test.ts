@@ -52,6 +52,25 @@ describe('OpenAI paths', () => {
     assert.equal((await ask(`${url}/v1/models`, 'POST')).status, 405);
   });
 
+  test('a chat without max_tokens may fill the context, or what the memory holds of it', async (t) => {
+    for (const [flags, most] of [
+      [[], 1024],
+      [['--kv-bytes', '1MiB'], undefined],
+    ] as const) {
+      const url = await startServer(t, ['--log-level', 'error', ...flags, '--model', `demo=${DEMO}`]);
+      const body = { messages: [{ role: 'user', content: 'How is the weather' }], ignore_eos: true };
+      const { status, json } = await ask(`${url}/v1/chat/completions`, 'POST', body);
+      assert.deepEqual([status, json.choices[0].finish_reason], [200, 'length']);
+      const { prompt_tokens: prompt, total_tokens: total } = json.usage;
+      if (most !== undefined) assert.equal(total, most);
+      else {
+        assert.ok(total < 1024);
+        const more = await ask(`${url}/v1/chat/completions`, 'POST', { ...body, max_tokens: total - prompt + 1 });
+        assert.deepEqual([more.status, more.json.error.code], [507, 'KV_EXHAUSTED']);
+      }
+    }
+  });
+
   test('with several models the request says which one it asks about', async (t) => {
     const url = await startServer(t, [...FLAGS, '--model', `other=${MODEL}`]);
     const added = await ask(

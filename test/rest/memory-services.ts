@@ -71,12 +71,14 @@ export function memoryServices(models: readonly string[] = ['base']): MemoryServ
     const slow = Number(/SLOW@(\d+)/.exec(prompt)?.[1] ?? 0);
     const endAt = Number(/EOS@(\d+)/.exec(prompt)?.[1] ?? Number.POSITIVE_INFINITY);
     const failAt = Number(/RAISE@(\d+)/.exec(prompt)?.[1] ?? -1);
+    const { maxNewTokens = 30 } = parameters;
+    const most = Number.isFinite(maxNewTokens) ? maxNewTokens : resolve(request.model).contextLength;
     let text = '';
     let finishReason: PredictResult['finishReason'] = 'length';
     running++;
     try {
       if (prompt.includes('HELD')) await released;
-      while (tokens.length < (parameters.maxNewTokens ?? 30)) {
+      while (tokens.length < most) {
         await delay(slow, undefined, { signal: call.signal }).catch(() => {});
         if (call.signal.aborted) throw AppError.from(call.signal.reason);
         if (tokens.length === failAt) throw new AppError('ENGINE_FAILED', 'the engine stopped');

@@ -71,6 +71,24 @@ test('a stream that is asked for its usage ends with a chunk of it, which all in
   }
 });
 
+test('a chat without max_tokens goes on to its end or that of the context, a completion has 16 tokens', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const ask = async (path: string, body: object) => {
+    const { choices, usage } = (await (await postJson(url + path, body)).json()) as {
+      choices: { finish_reason: string }[];
+      usage: { completion_tokens: number };
+    };
+    return [choices[0]!.finish_reason, usage.completion_tokens];
+  };
+  const long = [{ role: 'user', content: 'EOS@100' }];
+  assert.deepEqual(await ask('/v1/chat/completions', { messages: long }), ['stop', 101]);
+  assert.deepEqual(await ask('/v1/chat/completions', { messages: long, max_tokens: null }), ['stop', 101]);
+  assert.deepEqual(await ask('/v1/chat/completions', { messages }), ['length', 256]);
+  assert.deepEqual(await ask('/v1/chat/completions', { messages, max_completion_tokens: 7 }), ['length', 7]);
+  assert.deepEqual(await ask('/v1/completions', { prompt: 'EOS@100' }), ['length', 16]);
+});
+
 test('options of streams that make no sense are refused by their names', async (t) => {
   const url = await serve(t, memoryServices());
   for (const [stream_options, param] of [

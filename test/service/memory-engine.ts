@@ -22,6 +22,7 @@ function hash(...values: readonly number[]): number {
 /** Steps one token of every row on each turn of the event loop. */
 export class MemoryEngine implements Engine {
   alive = true;
+  maxRowTokens: number | undefined;
   readonly stopped: Promise<void>;
   #tellStopped: () => void = () => {};
   /** All rows ever submitted. */
