@@ -23,6 +23,7 @@ import { startingToken, wantsLater } from './later-headers.js';
 import { readLmi } from './lmi.js';
 import { modelNamed, modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
+import { refuseUnoffered } from './openai-unoffered.js';
 import { isAdapter, refuseOtherModel, requireRegistered } from './registered-names.js';
 import { addRoute } from './route.js';
 import { nameOfAnswer, selectAdapters } from './selection.js';
@@ -124,7 +125,9 @@ async function invoke(
   const selected = selections !== undefined;
   const chosen = selected || model.answeredWith !== undefined;
   refuseUnread(request, { body, names: ask.ignored, known: [model.name, owner], selected, chosen }, compat);
-  tellIgnored(reply, [...ask.ignored, ...(isIgnored ? ['model'] : []), ...unreadQuery(request)]);
+  // What is null asks for nothing.
+  const unread = ask.ignored.filter((name) => body[name] !== null);
+  tellIgnored(reply, [...unread, ...(isIgnored ? ['model'] : []), ...unreadQuery(request)]);
   const predict: PredictRequest = {
     model: model.name,
     inputs: ask.prompts.map((prompt, index) => ({ prompt, adapters: selections?.[index] })),
@@ -171,6 +174,7 @@ function readAsk(
   if (!isObject(value)) {
     throw new AppError('INVALID_REQUEST', `the body must be an object such as ${example}, not ${kindOf(value)}`);
   }
+  if (own !== 'inputs') refuseUnoffered(value);
   return { ask: readDialect(value, own), body: value, modelField: textField(value.model, 'model') };
 }
 
