@@ -1,18 +1,18 @@
 /** The LMI schema of DJL Serving: `inputs`, `parameters`, `stream` in; `generated_text` and token lines out. */
-import type { AppError } from '../errors.js';
 import type { PredictEvent, PredictResult, Prompt, TokenInfo } from '../service/types.js';
 import { isObject } from './body.js';
 import { detailsJson, sequenceJson, streamDetailsJson, tokenJson } from './details.js';
 import { type Ask, adapterPlace, type StreamRenderer } from './dialect.js';
-import { booleanField, invalidField, kindOf } from './fields.js';
+import { booleanField } from './fields.js';
 import { type RestParameters, readParameters } from './parameters.js';
+import { promptPlace, readPrompts } from './prompts.js';
 
 /** Fields of the body that are read elsewhere: adapters and model by the selection. */
 const KNOWN = new Set(['inputs', 'parameters', 'stream', 'adapters', 'model']);
 
 /** Reads a body that has `inputs`. */
 export function readLmi(body: Record<string, unknown>): Ask {
-  const { prompts, isList } = readInputs(body.inputs);
+  const { prompts, isList } = readPrompts(body.inputs, 'inputs');
   const parameters = readParameters(body.parameters);
   const stream = booleanField(body.stream, 'stream') ?? false;
   // Lines of a stream show the log-probability of their token.
@@ -40,8 +40,8 @@ export function readLmi(body: Record<string, unknown>): Ask {
 
 /** How the body calls a field that the service names. */
 function nameOf(field: string, isList: boolean, parameters: Record<string, unknown>): string {
-  const [, index, token] = /^inputs\[(\d+)\](?:\.token_ids(\[\d+\]))?$/.exec(field) ?? [];
-  if (index !== undefined) return `inputs${isList ? `[${index}]` : ''}${token ?? ''}`;
+  const input = promptPlace(field, 'inputs', isList);
+  if (input !== undefined) return input;
   const [, stop] = /^parameters\.stop\[(\d+)\]$/.exec(field) ?? [];
   if (stop !== undefined) {
     // The texts of stop_sequences come first, then those of stop.
@@ -57,33 +57,6 @@ interface View {
   readonly prompts: readonly Prompt[];
   readonly isList: boolean;
   readonly parameters: RestParameters;
-}
-
-/** `inputs`: a text, a list of token ids, or a list of either. */
-function readInputs(inputs: unknown): { prompts: readonly Prompt[]; isList: boolean } {
-  const wanted = 'must be a text, or a list of texts';
-  if (typeof inputs === 'string') return { prompts: [{ kind: 'text', text: inputs }], isList: false };
-  if (!Array.isArray(inputs)) throw invalidField('inputs', `${wanted}, not ${kindOf(inputs)}`);
-  if (inputs.length === 0) throw invalidField('inputs', 'is an empty list; give at least one text');
-  if (isTokenIds(inputs)) return { prompts: [{ kind: 'tokens', tokenIds: inputs }], isList: false };
-  const prompts = inputs.map((entry: unknown, index): Prompt => {
-    if (typeof entry === 'string') return { kind: 'text', text: entry };
-    if (isTokenIds(entry)) return { kind: 'tokens', tokenIds: entry };
-    if (Array.isArray(entry)) throw noTokenIds(entry, `inputs[${index}]`);
-    throw invalidField(`inputs[${index}]`, `must be a text or a list of token ids, not ${kindOf(entry)}`);
-  });
-  return { prompts, isList: true };
-}
-
-function isTokenIds(value: unknown): value is number[] {
-  return Array.isArray(value) && value.length > 0 && value.every((entry) => Number.isSafeInteger(entry) && entry >= 0);
-}
-
-/** What keeps a list from being token ids. */
-function noTokenIds(list: readonly unknown[], field: string): AppError {
-  if (list.length === 0) return invalidField(field, 'is an empty list; give a text, or at least one token id');
-  const at = list.findIndex((entry) => !isTokenIds([entry]));
-  return invalidField(`${field}[${at}]`, `must be a token id, not ${kindOf(list[at])}`);
 }
 
 /** The first sample is the answer; further ones stand in its details. */

@@ -18,6 +18,7 @@ import {
 } from './fields.js';
 import { answerJson, type OpenAiKind } from './openai-answer.js';
 import { OpenAiStream } from './openai-stream.js';
+import { promptPlace, readPrompts } from './prompts.js';
 
 /** `max_tokens` of completions where the body has none. */
 const DEFAULT_COMPLETION_TOKENS = 16;
@@ -40,14 +41,11 @@ export function readChat(body: Record<string, unknown>): Ask {
 
 /** Reads a body that has `prompt`. */
 export function readCompletion(body: Record<string, unknown>): Ask {
-  const texts = textsField(body.prompt, 'prompt');
-  if (texts === undefined) throw invalidField('prompt', 'must be a text or a list of texts, not null');
-  if (texts.length === 0) throw invalidField('prompt', 'is an empty list; give at least one text');
+  const { prompts, isList } = readPrompts(body.prompt, 'prompt');
   const fields = new Fields(body, ['prompt', 'adapters', 'model', 'user']);
-  const prompts = texts.map((text): Prompt => ({ kind: 'text', text }));
   const logprobs = fields.take(integerField, 'logprobs');
   const echo = fields.take(booleanField, 'echo') ?? false;
-  return fields.ask(prompts, Array.isArray(body.prompt), 'completion', echo, {
+  return fields.ask(prompts, isList, 'completion', echo, {
     maxNewTokens: fields.takeLimit('max_tokens') ?? DEFAULT_COMPLETION_TOKENS,
     returnFullText: echo,
     bestOf: fields.take(integerField, 'best_of'),
@@ -66,9 +64,9 @@ function nameOf(field: string, kind: OpenAiKind, isList: boolean, limit: string)
   if (parameter === 'truncate') return 'truncate_prompt_tokens';
   if (parameter === 'logprobs' && kind === 'chat') return 'top_logprobs';
   if (parameter !== undefined) return parameter;
-  const [, index, rest] = /^inputs\[(\d+)\](?:\.chat\.messages(.*))?$/.exec(field) ?? [];
-  if (index === undefined) return adapterPlace(field, isList) ?? field;
-  return kind === 'chat' ? `messages${rest ?? ''}` : `prompt${isList ? `[${index}]` : ''}`;
+  const [messages, rest = ''] = /^inputs\[0\](?:\.chat\.messages(.*))?$/.exec(field) ?? [];
+  const place = kind === 'chat' ? messages && `messages${rest}` : promptPlace(field, 'prompt', isList);
+  return place ?? adapterPlace(field, isList) ?? field;
 }
 
 function readMessages(value: unknown): readonly ChatMessage[] {

@@ -89,6 +89,25 @@ test('a chat without max_tokens goes on to its end or that of the context, a com
   assert.deepEqual(await ask('/v1/completions', { prompt: 'EOS@100' }), ['length', 16]);
 });
 
+test('a prompt of a completion may be token ids, alone or in a list', async (t) => {
+  const services = memoryServices();
+  const url = await serve(t, services);
+  const ids = [5, 6, 7];
+  for (const [prompt, count] of [
+    [ids, 1],
+    [[ids], 1],
+    [[ids, 'a', [8]], 3],
+  ] as const) {
+    const answer = await postJson(`${url}/v1/completions`, { prompt, model: 'one', max_tokens: 2 });
+    assert.equal(((await answer.json()) as { choices: object[] }).choices.length, count);
+    const { inputs } = services.requests.at(-1)!;
+    assert.deepEqual(inputs[0], {
+      prompt: { kind: 'tokens', tokenIds: ids },
+      adapters: [{ name: 'one', weight: 1 }],
+    });
+  }
+});
+
 test('options of streams that make no sense are refused by their names', async (t) => {
   const url = await serve(t, memoryServices());
   for (const [stream_options, param] of [
