@@ -89,11 +89,18 @@ function templatesOf(value: unknown): Map<string, string> {
   return templates;
 }
 
+/** A template, and what it makes of roles. */
+interface Readable {
+  readonly template: Template;
+  /** False: a developer's message, as OpenAI's newer clients call it, is one of the system to it. */
+  readonly knowsDeveloper: boolean;
+}
+
 class JinjaTemplates implements ChatTemplate {
   readonly names: readonly string[];
   readonly specialTokens: Readonly<Record<string, string>>;
   /** By name; a text says why it cannot be used. */
-  readonly #templates = new Map<string, Template | string>();
+  readonly #templates = new Map<string, Readable | string>();
 
   readonly #bound: TemplateBound;
 
@@ -108,10 +115,8 @@ class JinjaTemplates implements ChatTemplate {
     this.names = [...sources.keys()];
     for (const [name, source] of sources) {
       try {
-        this.#templates.set(
-          name,
-          within(bound, () => new Template(source)),
-        );
+        const template = within(bound, () => new Template(source));
+        this.#templates.set(name, { template, knowsDeveloper: source.includes('developer') });
       } catch (cause) {
         const which = sources.size > 1 ? ` ${JSON.stringify(name)}` : '';
         const why = (cause as Error).message;
@@ -130,11 +135,18 @@ class JinjaTemplates implements ChatTemplate {
     return within(this.#bound, () => this.#render(template, messages, addGenerationPrompt), characters);
   }
 
-  #render(template: Template, messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
+  #render(
+    { template, knowsDeveloper }: Readable,
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+  ): string {
     try {
       return template.render({
         ...this.specialTokens,
-        messages: messages.map(({ role, content }) => ({ role, content })),
+        messages: messages.map(({ role, content }) => ({
+          role: role === 'developer' && !knowsDeveloper ? 'system' : role,
+          content,
+        })),
         add_generation_prompt: addGenerationPrompt,
         tools: null,
         documents: null,
@@ -148,14 +160,14 @@ class JinjaTemplates implements ChatTemplate {
     }
   }
 
-  #find(name: string | undefined): Template {
+  #find(name: string | undefined): Readable {
     const { owner } = this.#bound;
     const { names: known } = this;
     if (known.length === 0) {
       throw new AppError('CHAT_TEMPLATE_FAILED', `the ${owner} has no chat template; send text or token ids instead`);
     }
     const found = this.#templates.get(name ?? (known.length === 1 ? known[0]! : DEFAULT));
-    if (found instanceof Template) return found;
+    if (typeof found === 'object') return found;
     const none =
       name === undefined
         ? `the ${owner} has several chat templates and none is named "default"; name one of ${quoted(known)}`

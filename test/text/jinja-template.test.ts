@@ -90,6 +90,25 @@ describe('where the template stands', () => {
     assert.throws(() => template.render([], true, 'rag'), failsWith('the model has no chat template "rag"'));
   });
 
+  it('gives a message of the developer to a template that knows no such role as one of the system', async () => {
+    const roles = '{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}';
+    await config({
+      chat_template: [
+        { name: 'default', template: roles },
+        { name: 'strict', template: `{% if messages[0].role != "system" %}{{ raise_exception("who?") }}{% endif %}` },
+        { name: 'knows', template: `{% if messages[0].role == 'developer' %}(!){% endif %}${roles}` },
+      ],
+    });
+    const template = await loadChatTemplate(folder);
+    const chat = [
+      { role: 'developer', content: 'a' },
+      { role: 'user', content: 'b' },
+    ];
+    assert.equal(template.render(chat, true), '[system]a[user]b');
+    assert.equal(template.render(chat, true, 'strict'), '');
+    assert.equal(template.render(chat, true, 'knows'), '(!)[developer]a[user]b');
+  });
+
   it('asks for a name where several have no default, and takes the only one', async () => {
     await config({
       chat_template: [
