@@ -21,7 +21,14 @@ import { refuseUnread, tellIgnored, unreadQuery } from './ignored.js';
 import type { LaterAnswers } from './later.js';
 import { startingToken, wantsLater } from './later-headers.js';
 import { readLmi } from './lmi.js';
-import { modelNamed, modelOfPath, modelOfRequest, versionOfRequest, withVersion } from './model-choice.js';
+import {
+  modelNamed,
+  modelOfField,
+  modelOfPath,
+  modelOfRequest,
+  versionOfRequest,
+  withVersion,
+} from './model-choice.js';
 import { readChat, readCompletion } from './openai.js';
 import { refuseUnoffered } from './openai-unoffered.js';
 import { isAdapter, refuseOtherModel, requireRegistered } from './registered-names.js';
@@ -38,14 +45,20 @@ export interface InferenceRouteOptions {
 /** Adds the inference routes. */
 export function addInferenceRoutes(app: FastifyInstance, services: Services, options: InferenceRouteOptions): void {
   const { compat } = options;
-  const byPath: ModelOf = (request, fields) => {
+  const byPath = (request: FastifyRequest, fields: readonly FormField[] | undefined): string => {
     const { model: path, version } = request.params as { model: string; version?: string };
     const model = modelOfPath(request, path, fieldTexts(fields, 'model_name'), compat);
     return withVersion(model, versionOfRequest(request, version));
   };
-  const byRequest: ModelOf = (request, fields) => {
+  const byRequest = (request: FastifyRequest, fields: readonly FormField[] | undefined): string => {
     const model = modelOfRequest(services, request, fieldTexts(fields, 'model_name'), compat);
     return withVersion(model, versionOfRequest(request, undefined));
+  };
+  // OpenAI's clients know one place for a model.
+  const byField: ModelOf = async (request, fields, body) => {
+    const named = modelNamed(services, request, fieldTexts(fields, 'model_name'), compat);
+    const field = named === undefined && compat !== 'djl' ? await modelOfField(services, body) : undefined;
+    return field === undefined ? byRequest(request, fields) : withVersion(field, versionOfRequest(request, undefined));
   };
   // A token says which answer is meant: a fetch need not name the model, also where several are served.
   const byToken: NameOf = (request, fields) => {
@@ -54,7 +67,7 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
     const model = named ?? (version === undefined ? undefined : services.models.defaultName());
     return model === undefined ? undefined : withVersion(model, version);
   };
-  const post = (modelOf: ModelOf, nameOf: NameOf = modelOf) => ({
+  const post = (modelOf: ModelOf, nameOf: NameOf) => ({
     POST: async (request: FastifyRequest, reply: FastifyReply) => {
       refuseHandlers(request);
       const token = startingToken(request);
@@ -63,20 +76,24 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
       return reply;
     },
     OPTIONS: async (request: FastifyRequest, reply: FastifyReply) => {
-      services.models.resolve(modelOf(request, undefined));
+      services.models.resolve(await modelOf(request, undefined));
       return reply.header('allow', 'POST, OPTIONS').send({});
     },
   });
   addRoute(app, '/invocations', 'inference', post(byRequest, byToken));
-  addRoute(app, '/v1/chat/completions', 'inference', post(byRequest, byToken));
-  addRoute(app, '/v1/completions', 'inference', post(byRequest, byToken));
-  addRoute(app, '/predictions/:model', 'inference', post(byPath));
-  addRoute(app, '/models/:model/invoke', 'inference', post(byPath));
-  addRoute(app, '/predictions/:model/:version', 'inference', post(byPath));
+  addRoute(app, '/v1/chat/completions', 'inference', post(byField, byToken));
+  addRoute(app, '/v1/completions', 'inference', post(byField, byToken));
+  addRoute(app, '/predictions/:model', 'inference', post(byPath, byPath));
+  addRoute(app, '/models/:model/invoke', 'inference', post(byPath, byPath));
+  addRoute(app, '/predictions/:model/:version', 'inference', post(byPath, byPath));
 }
 
-/** The name of the model that a request means. */
-type ModelOf = (request: FastifyRequest, fields: readonly FormField[] | undefined) => string;
+/** The name of the model that a request means. @param body reads it, once; undefined where it cannot be read */
+type ModelOf = (
+  request: FastifyRequest,
+  fields: readonly FormField[] | undefined,
+  body?: () => Body | undefined,
+) => string | Promise<string>;
 
 async function invoke(
   services: Services,
@@ -87,10 +104,15 @@ async function invoke(
 ): Promise<void> {
   const fields = await readFields(request);
   const firstPlaceCounts = compat === 'djl';
-  const model = services.models.resolve(modelOf(request, fields));
+  let parsed: Attempt<Body> | undefined;
+  const parse = () => {
+    parsed ??= attempt(() => readBody(request, fields));
+    return parsed;
+  };
+  const model = services.models.resolve(await modelOf(request, fields, () => parse().value));
   const owner = model.answeredBy ?? model.name;
   const readAll = async () => {
-    const read = attempt(() => readBody(request, fields));
+    const read = parse();
     const isName = (name: string) => isAdapter(services, owner, name);
     return { read, places: await readPlaces(request, fields, read.value, model, isName) };
   };
@@ -141,9 +163,11 @@ async function invoke(
 }
 
 /** What came of something that may throw. */
-function attempt<T>(
-  act: () => T,
-): { readonly value: T; readonly fault?: undefined } | { readonly value?: undefined; readonly fault: unknown } {
+type Attempt<T> =
+  | { readonly value: T; readonly fault?: undefined }
+  | { readonly value?: undefined; readonly fault: unknown };
+
+function attempt<T>(act: () => T): Attempt<T> {
   try {
     return { value: act() };
   } catch (fault) {

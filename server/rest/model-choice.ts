@@ -3,8 +3,11 @@ import type { FastifyRequest } from 'fastify';
 import { AppError } from '../errors.js';
 import { CUSTOM_ATTRIBUTES } from '../service/adapter-names.js';
 import type { Services } from '../service/types.js';
+import { modelFieldOf } from './asked.js';
+import type { Body } from './body.js';
 import type { Compat } from './compat.js';
 import { customAttribute, header, only, queryValues } from './headers.js';
+import { isAdapter } from './registered-names.js';
 
 /**
  * The model of a path that names one, which the other places must not contradict: its answer would be another model's than
@@ -42,10 +45,7 @@ export function modelOfRequest(
 ): string {
   const named = modelNamed(services, request, fields, compat) ?? services.models.defaultName();
   if (named !== undefined) return named;
-  const names = [
-    ...services.models.list().map((model) => model.name),
-    ...services.workflows.list().flatMap(({ name, error }) => (error === undefined ? [name] : [])),
-  ];
+  const names = namesOf(services);
   if (names.length === 0)
     throw new AppError('MODEL_NOT_FOUND', 'no model is served now; GET /models tells of those that are not ready');
   throw new AppError('INVALID_REQUEST', `say with ?model_name= which model answers (${names.join(', ')})`, {
@@ -71,6 +71,31 @@ export function modelNamed(
   // The original leaves that header to the platform in front of it.
   if (named !== undefined || compat === 'djl' || services.models.defaultName() !== undefined) return named;
   return header(request, 'x-amzn-sagemaker-target-model')?.replace(/\.tar\.gz$/, '') || undefined;
+}
+
+/**
+ * The model or workflow that the field `model` of a body names, where several are served; undefined = none. The name of an
+ * adapter of the model that answers else stays that.
+ * @param body reads it
+ */
+export async function modelOfField(
+  services: Services,
+  body: (() => Body | undefined) | undefined,
+): Promise<string | undefined> {
+  const names = namesOf(services);
+  if (names.length < 2) return undefined;
+  const field = modelFieldOf(body?.());
+  if (field === undefined || !names.includes(field)) return undefined;
+  const usual = services.models.defaultName();
+  return usual === undefined || !(await isAdapter(services, usual, field)) ? field : undefined;
+}
+
+/** Names of what is served. */
+function namesOf({ models, workflows }: Services): string[] {
+  return [
+    ...models.list().map(({ name }) => name),
+    ...workflows.list().flatMap(({ name, error }) => (error === undefined ? [name] : [])),
+  ];
 }
 
 /**

@@ -82,6 +82,11 @@ describe('OpenAI paths', () => {
     assert.deepEqual([unsaid.status, unsaid.json.reason], [400, 'INVALID_REQUEST']);
     assert.match(unsaid.json.message, /model_name= .*base, other/);
     assert.deepEqual(namesOf((await ask(`${url}/v1/models?model_name=other`)).json), [['other', undefined]]);
+    const chat = { messages: [{ role: 'user', content: 'a' }], max_tokens: 2 };
+    for (const name of ['base', 'other']) {
+      const { status, json } = await ask(`${url}/v1/chat/completions`, 'POST', { ...chat, model: name });
+      assert.deepEqual([status, json.model], [200, name]);
+    }
     const base = await ask(`${url}/v1/models?model_name=base`);
     assert.deepEqual(namesOf(base.json), [
       ['base', undefined],

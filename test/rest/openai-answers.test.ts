@@ -46,6 +46,24 @@ test('where another place decides about the adapter, the name in the answer is n
   assert.equal(((await answer.json()) as { model: string }).model, 'base');
 });
 
+test('of several models the field model names the one that answers below /v1, where nothing else does', async (t) => {
+  const several = await serve(t, memoryServices(['base', 'other']));
+  const ask = async (query: string, body: object, path = '/v1/chat/completions') => {
+    const answer = await postJson(several + path + query, { messages, max_tokens: 2, ...body });
+    const { model, reason } = (await answer.json()) as { model?: string; reason?: string };
+    return [answer.status, reason ?? model, answer.headers.get('x-loramux-adapter')?.slice(0, 4)];
+  };
+  for (const name of ['base', 'other']) assert.deepEqual(await ask('', { model: name }), [200, name, 'base']);
+  assert.deepEqual(await ask('', { model: 'other', adapters: 'one' }), [200, 'other', 'one@']);
+  assert.deepEqual(await ask('?model_name=other', { model: 'other' }), [200, 'other', 'base']);
+  assert.deepEqual(await ask('?model_name=base', { model: 'one' }), [200, 'one', 'one@']);
+  // An adapter's name does not tell whose adapter is meant, and a model's name is none where another one is asked.
+  assert.deepEqual(await ask('', { model: 'one' }), [400, 'INVALID_REQUEST', undefined]);
+  assert.deepEqual(await ask('', {}), [400, 'INVALID_REQUEST', undefined]);
+  assert.deepEqual(await ask('?model_name=base', { model: 'other' }), [424, 'ADAPTER_NOT_REGISTERED', undefined]);
+  assert.deepEqual(await ask('', { model: 'other' }, '/invocations'), [400, 'INVALID_REQUEST', undefined]);
+});
+
 test('a stream that is asked for its usage ends with a chunk of it, which all inputs and answers count in', async (t) => {
   const url = await serve(t, memoryServices());
   const options = { stream: true, stream_options: { include_usage: true } };
