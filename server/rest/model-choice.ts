@@ -45,7 +45,7 @@ export function modelOfRequest(
 ): string {
   const named = modelNamed(services, request, fields, compat) ?? services.models.defaultName();
   if (named !== undefined) return named;
-  const names = namesOf(services);
+  const names = servedNames(services);
   if (names.length === 0)
     throw new AppError('MODEL_NOT_FOUND', 'no model is served now; GET /models tells of those that are not ready');
   throw new AppError('INVALID_REQUEST', `say with ?model_name= which model answers (${names.join(', ')})`, {
@@ -82,7 +82,7 @@ export async function modelOfField(
   services: Services,
   body: (() => Body | undefined) | undefined,
 ): Promise<string | undefined> {
-  const names = namesOf(services);
+  const names = servedNames(services);
   if (names.length < 2) return undefined;
   const field = modelFieldOf(body?.());
   if (field === undefined || !names.includes(field)) return undefined;
@@ -90,12 +90,10 @@ export async function modelOfField(
   return usual === undefined || !(await isAdapter(services, usual, field)) ? field : undefined;
 }
 
-/** Names of what is served. */
-function namesOf({ models, workflows }: Services): string[] {
-  return [
-    ...models.list().map(({ name }) => name),
-    ...workflows.list().flatMap(({ name, error }) => (error === undefined ? [name] : [])),
-  ];
+/** Names of the models and workflows that are served, each once. */
+export function servedNames({ models, workflows }: Services): string[] {
+  const served = workflows.list().filter(({ error }) => error === undefined);
+  return [...new Set([...models.list(), ...served].map(({ name }) => name))];
 }
 
 /**

@@ -78,9 +78,13 @@ describe('OpenAI paths', () => {
       'POST',
     );
     assert.equal(added.status, 200);
-    const unsaid = await ask(`${url}/v1/models`);
-    assert.deepEqual([unsaid.status, unsaid.json.reason], [400, 'INVALID_REQUEST']);
-    assert.match(unsaid.json.message, /model_name= .*base, other/);
+    assert.deepEqual(namesOf((await ask(`${url}/v1/models`)).json), [
+      ['base', undefined],
+      ['other', undefined],
+    ]);
+    assert.equal((await ask(`${url}/v1/models/other`)).json.id, 'other');
+    assert.equal((await ask(`${url}/v1/models/qv-r4`)).status, 404);
+    assert.equal((await ask(`${url}/v1/models/qv-r4?model_name=base`)).json.parent, 'base');
     assert.deepEqual(namesOf((await ask(`${url}/v1/models?model_name=other`)).json), [['other', undefined]]);
     const chat = { messages: [{ role: 'user', content: 'a' }], max_tokens: 2 };
     for (const name of ['base', 'other']) {
