@@ -1,6 +1,7 @@
 /** The pages that are generated from tables in the code, so that they cannot drift from it. */
+
+import { ARCHITECTURES } from '../server/adapters/gguf/architectures.js';
 import { READABLE_TYPES } from '../server/adapters/gguf/dequantise.js';
-import { BASE_ARCHITECTURES } from '../server/adapters/gguf/tensor-names.js';
 import { IGNORED_KEYS, type IgnoredKeys } from '../server/config/ignored-keys.js';
 import { type EffectiveKey, SERVING_KEYS } from '../server/config/serving-keys.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
@@ -92,7 +93,7 @@ instead. While the server runs, adapters are taken from those folders and from e
 ## GGUF files
 
 \`--model FILE.gguf\` serves one file with its own tokenizer and chat template, for the architectures
-${BASE_ARCHITECTURES.join(', ')}; tensors of the types ${READABLE_TYPES.join(', ')}. Adapters are bound to it as to the Hugging Face model,
+${[...ARCHITECTURES.keys()].join(', ')}; tensors of the types ${READABLE_TYPES.join(', ')}. Adapters are bound to it as to the Hugging Face model,
 from \`adapters/\` beside the file. With \`--dtype fp32\` the stored values are dequantised once and computed with
 exactly; with \`int8\`, Q8_0 keeps its blocks as they are and other types are quantised anew. An adapter may be a GGUF
 file too (llama.cpp's form): the source is the file, or a folder with one such file in it.

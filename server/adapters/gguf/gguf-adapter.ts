@@ -13,11 +13,12 @@ import type { SafetensorsSet } from '../safetensors-set.js';
 import { passBytes } from '../tensor-windows.js';
 import { transpose } from '../transpose.js';
 import type { AdapterBase, TargetModule } from '../types.js';
+import { ARCHITECTURES, type GgufArchitecture } from './architectures.js';
 import { READABLE_TYPES } from './dequantise.js';
 import { type GgufFile, openGguf } from './gguf-file.js';
 import type { GgufTensor } from './gguf-header.js';
 import { undoRopeRows } from './rope-rows.js';
-import { ARCHITECTURES, type GgufArchitecture, namedTensor } from './tensor-names.js';
+import { namedTensors } from './tensor-names.js';
 
 /** Longest header of an adapter, in bytes. */
 const MAX_HEADER_BYTES = 32 * 1024 * 1024;
@@ -118,8 +119,10 @@ function checkKind(file: GgufFile, base: AdapterBase): GgufArchitecture {
 function partOf(tensor: GgufTensor, architecture: GgufArchitecture, base: AdapterBase): Part | string {
   const split = /^(.*)\.lora_([ab])$/.exec(tensor.name);
   if (split === null) return 'it is no .lora_a or .lora_b tensor, and nothing else can be applied';
-  const named = namedTensor(split[1]!, architecture);
+  const [named] = namedTensors(split[1]!, architecture);
   if (named === undefined || named.part !== 'weight') return `there is no weight ${split[1]} in such a model`;
+  if (named.piece !== undefined || named.change === 'transposed')
+    return `llama.cpp stores ${split[1]} in a form of its own, in which no adapter is read; use the PEFT folder`;
   const module = base.modules.get(named.module);
   if (module === undefined) return `the base has no module ${named.module}`;
   if (module.kind === 'norm') return `${named.module} is a norm, which cannot have low-rank matrices`;

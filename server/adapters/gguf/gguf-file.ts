@@ -18,6 +18,9 @@ const FIRST_BYTES = 256 * 1024;
 /** Longest header: some million tokens. */
 const MAX_HEADER_BYTES = 128 * 1024 * 1024;
 
+/** Some of a tensor's rows (its outermost dimension): from, and to without it. */
+export type RowRange = readonly [from: number, to: number];
+
 /** An open GGUF file. Reads may run concurrently. */
 export interface GgufFile {
   readonly path: string;
@@ -27,10 +30,10 @@ export interface GgufFile {
   readonly tensors: ReadonlyMap<string, GgufTensor>;
   /** SHA-256 of the header's bytes, hex. */
   readonly headerDigest: string;
-  /** The tensor's bytes as stored. Throws an AppError: no such tensor, file cut off. */
-  readRaw(name: string): Promise<Buffer>;
-  /** The tensor as float32, dequantised. Throws an AppError: also for a type that is not read. */
-  readFloat32(name: string): Promise<Float32Array>;
+  /** The tensor's bytes as stored, or those of some rows. Throws an AppError: no such tensor, file cut off. */
+  readRaw(name: string, rows?: RowRange): Promise<Buffer>;
+  /** The tensor, or some rows of it, as float32, dequantised. Throws an AppError: also for a type that is not read. */
+  readFloat32(name: string, rows?: RowRange): Promise<Float32Array>;
   /** The error for something that is wrong with this file. */
   fail(what: string, cause?: unknown): AppError;
   close(): Promise<void>;
@@ -59,10 +62,13 @@ class OpenGguf implements GgufFile {
     this.tensors = header.tensors;
   }
 
-  private find(name: string): GgufTensor {
+  private find(name: string, rows?: RowRange): GgufTensor {
     const tensor = this.tensors.get(name);
     if (tensor === undefined) throw this.fail(`there is no tensor ${JSON.stringify(name)}`);
-    return tensor;
+    if (rows === undefined) return tensor;
+    // Rows are whole blocks.
+    const rowBytes = tensor.bytes / tensor.shape[0]!;
+    return { ...tensor, offset: tensor.offset + rows[0] * rowBytes, bytes: (rows[1] - rows[0]) * rowBytes };
   }
 
   private async fill(target: Uint8Array, position: number, name: string): Promise<void> {
@@ -74,15 +80,15 @@ class OpenGguf implements GgufFile {
     }
   }
 
-  async readRaw(name: string): Promise<Buffer> {
-    const { bytes, offset } = this.find(name);
+  async readRaw(name: string, rows?: RowRange): Promise<Buffer> {
+    const { bytes, offset } = this.find(name, rows);
     const buffer = Buffer.allocUnsafeSlow(bytes);
     await this.fill(buffer, offset, name);
     return buffer;
   }
 
-  async readFloat32(name: string): Promise<Float32Array> {
-    const { type, bytes, offset } = this.find(name);
+  async readFloat32(name: string, rows?: RowRange): Promise<Float32Array> {
+    const { type, bytes, offset } = this.find(name, rows);
     if (!READABLE_TYPES.includes(type.name)) {
       throw this.fail(
         `tensor ${JSON.stringify(name)} is stored as ${type.name}; ${READABLE_TYPES.join(', ')} are read`,

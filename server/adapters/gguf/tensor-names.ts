@@ -1,84 +1,54 @@
-/**
- * Names of llama.cpp's tensors and of Hugging Face's modules, and where the two store a weight differently. The table
- * holds for the architectures below; tensors of others are named alike but may be fused or reordered.
- */
+/** Names of llama.cpp's tensors in Hugging Face's terms, and where the two store a weight differently. */
+import type { GgufArchitecture } from './architectures.js';
 
 /** How a tensor's values differ from those of the Hugging Face model. */
-export type TensorChange = 'none' | 'rope rows' | 'plus one';
+export type TensorChange = 'none' | 'rope rows' | 'plus one' | 'transposed';
 
-/** An architecture (`general.architecture`) and what `model_type` Hugging Face has it under. */
-export interface GgufArchitecture {
-  readonly name: string;
-  /** The first is what a base model of this architecture is read as. */
-  readonly modelTypes: readonly string[];
-  /**
-   * True: the rows of q and k are reordered per head, from [2, headDim / 2] to [headDim / 2, 2], because llama.cpp
-   * rotates neighbouring pairs there.
-   */
-  readonly ropeRows: boolean;
-  /** True: norm weights are stored with the 1 added that Hugging Face's code adds at run time. */
-  readonly plusOne: boolean;
-}
+/** A part of a tensor's rows, where the file keeps several modules in one tensor. */
+export type TensorPiece = 'q' | 'k' | 'v' | 'each row';
 
-const architecture = (name: string, modelTypes: readonly string[], ropeRows = false, plusOne = false) => ({
-  name,
-  modelTypes,
-  ropeRows,
-  plusOne,
-});
-
-/** Architectures that adapters are read for; base models are read for {@link BASE_ARCHITECTURES}. */
-export const ARCHITECTURES: ReadonlyMap<string, GgufArchitecture> = new Map(
-  [
-    architecture('llama', ['llama', 'mistral'], true),
-    architecture('qwen2', ['qwen2']),
-    architecture('qwen3', ['qwen3']),
-    architecture('gemma', ['gemma'], false, true),
-    architecture('gemma2', ['gemma2'], false, true),
-    architecture('gemma3', ['gemma3_text'], false, true),
-  ].map((one) => [one.name, one]),
-);
-
-/** Architectures that base models are read for. */
-export const BASE_ARCHITECTURES: readonly string[] = ['llama', 'qwen2', 'qwen3', 'gemma'];
-
-/** Modules of one layer, after `blk.N.` and `model.layers.N.`. */
-const LAYER_MODULES: Readonly<Record<string, string>> = {
-  attn_norm: 'input_layernorm',
-  attn_q: 'self_attn.q_proj',
-  attn_k: 'self_attn.k_proj',
-  attn_v: 'self_attn.v_proj',
-  attn_output: 'self_attn.o_proj',
-  attn_q_norm: 'self_attn.q_norm',
-  attn_k_norm: 'self_attn.k_norm',
-  ffn_norm: 'post_attention_layernorm',
-  ffn_gate: 'mlp.gate_proj',
-  ffn_up: 'mlp.up_proj',
-  ffn_down: 'mlp.down_proj',
-};
-
-const MODULES: Readonly<Record<string, string>> = {
-  token_embd: 'model.embed_tokens',
-  output_norm: 'model.norm',
-  output: 'lm_head',
-};
-
-/** A tensor of a GGUF file in Hugging Face's terms. */
+/** A tensor of a GGUF file, or a piece of one, in Hugging Face's terms. */
 export interface NamedTensor {
-  /** Module path, for example `model.layers.0.self_attn.q_proj`. */
+  /** Module path, for example `model.layers.0.self_attn.q_proj`; with `each row`, that of a list of modules. */
   readonly module: string;
   readonly part: 'weight' | 'bias';
   readonly change: TensorChange;
+  /** Absent = the whole tensor. */
+  readonly piece?: TensorPiece;
 }
 
-/** What a tensor is called in Hugging Face's model code; undefined for a name that is not known. */
-export function namedTensor(name: string, { ropeRows, plusOne }: GgufArchitecture): NamedTensor | undefined {
+/** The linears that `attn_qkv` is made of where Hugging Face's code has three of them. */
+const SEPARATE = { q: 'attn_q', k: 'attn_k', v: 'attn_v' } as const;
+
+/** What a tensor is called in Hugging Face's model code, piece by piece; empty for a name that is not known. */
+export function namedTensors(name: string, architecture: GgufArchitecture): readonly NamedTensor[] {
   const found = /^(?:blk\.(\d{1,5})\.)?([a-z_]+)\.(weight|bias)$/.exec(name);
-  if (found === null) return undefined;
+  if (found === null) return [];
   const [, layer, own, part] = found as unknown as [string, string | undefined, string, 'weight' | 'bias'];
-  const table = layer === undefined ? MODULES : LAYER_MODULES;
-  if (!Object.hasOwn(table, own)) return undefined;
-  const module = layer === undefined ? table[own]! : `model.layers.${Number(layer)}.${table[own]}`;
-  const rotated = ropeRows && (own === 'attn_q' || own === 'attn_k');
-  return { module, part, change: rotated ? 'rope rows' : plusOne && own.endsWith('norm') ? 'plus one' : 'none' };
+  const table = layer === undefined ? architecture.modules : architecture.layerModules;
+  const prefix = layer === undefined ? '' : `${architecture.layers}.${Number(layer)}.`;
+  const named = (tensor: string, piece?: TensorPiece): NamedTensor[] =>
+    Object.hasOwn(table, tensor)
+      ? [
+          {
+            module: prefix + table[tensor]!,
+            part,
+            change: changeOf(tensor, part, architecture),
+            ...(piece !== undefined && { piece }),
+          },
+        ]
+      : [];
+  if (own === 'attn_qkv' && !Object.hasOwn(table, own)) {
+    return Object.entries(SEPARATE).flatMap(([piece, tensor]) => named(tensor, piece as TensorPiece));
+  }
+  return named(own, architecture.rowNorms.includes(own) ? 'each row' : undefined);
 }
+
+function changeOf(own: string, part: 'weight' | 'bias', architecture: GgufArchitecture): TensorChange {
+  if (architecture.ropeRows && (own === 'attn_q' || own === 'attn_k')) return 'rope rows';
+  if (architecture.plusOne && part === 'weight' && own.endsWith('norm')) return 'plus one';
+  return architecture.conv1d && part === 'weight' && CONV1D.has(own) ? 'transposed' : 'none';
+}
+
+/** GPT-2's Conv1D linears: Hugging Face stores them [in, out]. */
+const CONV1D = new Set(['attn_qkv', 'attn_output', 'ffn_up', 'ffn_down']);

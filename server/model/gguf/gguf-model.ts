@@ -1,12 +1,12 @@
 /** A base model in one GGUF file: description, weights, tokenizer. */
 import { basename } from 'node:path';
 import { type GgufFile, openGguf } from '../../adapters/gguf/gguf-file.js';
-import type { GgufArchitecture } from '../../adapters/gguf/tensor-names.js';
 import { describeDecoder } from '../families/table.js';
 import type { ModelSource } from '../model-folder.js';
 import { allLinears, allNorms, type DecoderSpec } from '../spec.js';
 import { ggufCheckpoint } from './gguf-checkpoint.js';
 import { baseArchitecture, configOf } from './gguf-config.js';
+import { readLongRope, withRopeFactors } from './gguf-rope.js';
 import { endOfGeneration, tokenizerFilesOf } from './gguf-tokenizer.js';
 
 /** True for a path that names a GGUF file. */
@@ -19,8 +19,9 @@ export async function openGgufModel(path: string): Promise<ModelSource> {
   const file = await openGguf(path);
   try {
     const architecture = baseArchitecture(file);
-    const described = describeDecoder(configOf(file, architecture), file.label);
-    const checkpoint = ggufCheckpoint(file, architecture, described.headDim);
+    const longRope = await readLongRope(file, architecture);
+    const described = describeDecoder(configOf(file, architecture, longRope), file.label);
+    const checkpoint = ggufCheckpoint(file, architecture, described);
     checkNothingLeft(file, described, checkpoint.names);
     return {
       dir: path,
@@ -39,6 +40,7 @@ export async function openGgufModel(path: string): Promise<ModelSource> {
 /** A tensor that the description has no use for would be missing from every answer. */
 function checkNothingLeft(file: GgufFile, spec: DecoderSpec, names: Iterable<string>): void {
   const used = new Set([spec.embedding.weight, spec.finalNorm.weight]);
+  if (spec.embedding.positions !== undefined) used.add(spec.embedding.positions.weight);
   for (const { weight, bias } of [...allLinears(spec), ...allNorms(spec)]) used.add(weight).add(bias ?? weight);
   const left = [...names].filter((name) => !used.has(name));
   if (left.length > 0) {
@@ -50,18 +52,4 @@ function checkNothingLeft(file: GgufFile, spec: DecoderSpec, names: Iterable<str
 function nameOf({ metadata, path }: GgufFile): string {
   const name = metadata.get('general.name');
   return typeof name === 'string' && name !== '' ? name.replaceAll(' ', '-') : basename(path, '.gguf');
-}
-
-/** Llama 3's scaling of the rotary frequencies comes as a divisor for each pair of dimensions. */
-async function withRopeFactors(spec: DecoderSpec, file: GgufFile, { name }: GgufArchitecture): Promise<DecoderSpec> {
-  const tensor = file.tensors.get('rope_freqs.weight');
-  if (tensor === undefined) return spec;
-  const [rope] = spec.ropes;
-  if (name !== 'llama' || rope === undefined) throw file.fail(`rope_freqs.weight in a ${name} model is not supported`);
-  const factors = await file.readFloat32(tensor.name);
-  if (factors.length !== rope.inverseFrequency.length || factors.some((factor) => !(factor > 0 && factor < Infinity))) {
-    throw file.fail(`rope_freqs.weight must hold ${rope.inverseFrequency.length} positive numbers`);
-  }
-  const inverseFrequency = rope.inverseFrequency.map((frequency, i) => frequency / factors[i]!);
-  return { ...spec, ropes: [{ ...rope, inverseFrequency }] };
 }
