@@ -27,6 +27,9 @@ const ENDS = new Set(
   '<|eot_id|> <|eom_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> <EOT> <eos>'.split(' '),
 );
 
+/** Tokens of Phi-3 that leave the space behind them. */
+const KEEP_SPACE = new Set(['<unk>', '<s>', '<|endoftext|>']);
+
 /** Ids that end an answer. */
 export function endOfGeneration(file: GgufFile): number[] {
   const tokens = tokensOf(file);
@@ -44,11 +47,29 @@ export function tokenizerFilesOf(file: GgufFile): TokenizerFiles {
   if (kind !== 'gpt2' && kind !== 'llama') {
     throw file.fail(`tokenizer.ggml.model ${JSON.stringify(kind ?? null)} is not supported; gpt2 and llama are`);
   }
+  const pre = file.metadata.get('tokenizer.ggml.pre');
+  if (kind === 'llama' && pre === 'chatglm-spm') {
+    throw file.fail(
+      'tokenizer.ggml.pre "chatglm-spm" is not supported: such texts begin with tokens that no file names',
+    );
+  }
   const parts = kind === 'gpt2' ? byteLevel(file, tokens) : sentencePiece(file, tokens, types);
   const special = (id: number) => types[id] === CONTROL || types[id] === UNKNOWN;
+  // A file does not say which tokens swallow the space behind them; Phi-3's do.
+  const rstrip = kind === 'llama' && file.metadata.get('general.architecture') === 'phi3';
   const added = tokens.flatMap((content, id) =>
     special(id) || types[id] === USER_DEFINED
-      ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: special(id) }]
+      ? [
+          {
+            id,
+            content,
+            single_word: false,
+            lstrip: false,
+            rstrip: rstrip && !KEEP_SPACE.has(content),
+            normalized: false,
+            special: special(id),
+          },
+        ]
       : [],
   );
   const { addBos, ...sections } = parts;
