@@ -3,19 +3,25 @@
  * test/fixtures/families: the same description, the same weights, PyTorch's logits, with PEFT's adapters as well.
  */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { ARCHITECTURES } from '../../server/adapters/gguf/architectures.js';
 import { readAdapterFolder } from '../../server/adapters/read-adapter.js';
 import { type ModelFolder, openModelFolder } from '../../server/model/model-folder.js';
 import { adapterBaseOf } from '../../server/model/module-table.js';
 import { allLinears, allNorms } from '../../server/model/spec.js';
+import { f32Tensor, rawGguf, str } from '../adapters/raw-gguf.js';
 import { GOLDEN } from '../engine/golden-model.js';
-import { openFamily, TOLERANCE } from './family-fixture.js';
+import { FAMILY_FIXTURES, openFamily, TOLERANCE } from './family-fixture.js';
 import { FIXTURES, goldenError, largestDifference, logitsOf } from './gguf-runner.js';
 
 const DIR = `${FIXTURES}families/`;
 const NAMES = readdirSync(DIR).map((file) => file.replace(/\.gguf$/, ''));
+
+/** Families with an adapter in GGUF form. */
+const ADAPTED = FAMILY_FIXTURES.filter((name) => existsSync(`${FIXTURES}adapter-${name}-all.gguf`));
 
 /** What a file does not tell, and the prompts for which it makes no difference. */
 const WINDOW_UNTOLD: Readonly<Record<string, readonly string[]>> = { starcoder2: ['short'] };
@@ -69,6 +75,46 @@ for (const name of NAMES) {
     });
   });
 }
+
+for (const name of ADAPTED) {
+  test(`an adapter of ${name} in GGUF form gives PyTorch's logits, on the folder and on the file`, async () => {
+    const fixture = await openFamily(name);
+    const file = NAMES.includes(name) ? await openModelFolder(`${DIR}${name}.gguf`) : undefined;
+    for (const base of [fixture.folder, ...(file === undefined ? [] : [file])]) {
+      const adapter = await readAdapterFolder(`${FIXTURES}adapter-${name}-all.gguf`, adapterBaseOf(base));
+      const logits = await logitsOf(base, ['base', 'lora']);
+      for (const [prompt, answer] of Object.entries(fixture.expected.answers.all!)) {
+        if (base === file && WINDOW_UNTOLD[name]?.includes(prompt) === false) continue;
+        const got = await logits(fixture.expected.prompts[prompt]!, adapter);
+        const error = largestDifference(got, await fixture.logits(answer.logits));
+        assert.ok(error <= TOLERANCE, `${prompt}: logits differ by ${error}`);
+      }
+    }
+    await Promise.all([fixture.close(), file?.close()]);
+  });
+}
+
+test('an adapter of GPT-2 in GGUF form is refused: its linears are turned', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'gguf-'));
+  const path = join(dir, 'adapter.gguf');
+  const metadata = {
+    'general.type': str('adapter'),
+    'adapter.type': str('lora'),
+    'general.architecture': str('gpt2'),
+  };
+  const tensors = [
+    f32Tensor('blk.0.attn_output.weight.lora_a', [2, 48]),
+    f32Tensor('blk.0.attn_output.weight.lora_b', [48, 2]),
+  ];
+  writeFileSync(path, rawGguf({ metadata, tensors }));
+  const folder = await openModelFolder(`${DIR}gpt2.gguf`);
+  await assert.rejects(readAdapterFolder(path, adapterBaseOf(folder)), {
+    reason: 'ADAPTER_INVALID',
+    message: /llama.cpp stores blk.0.attn_output.weight in a form of its own, in which no adapter is read/,
+  });
+  await folder.close();
+  rmSync(dir, { recursive: true });
+});
 
 /** A description, without what a file does not tell. */
 function told({ spec }: ModelFolder, name: string): unknown {
