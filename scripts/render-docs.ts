@@ -6,6 +6,7 @@ import { IGNORED_KEYS, type IgnoredKeys } from '../server/config/ignored-keys.js
 import { type EffectiveKey, SERVING_KEYS } from '../server/config/serving-keys.js';
 import { SETTING_ENTRIES, type SettingEntry } from '../server/config/settings.js';
 import { ERRORS, type ErrorReason } from '../server/errors.js';
+import { PRE_TOKENIZERS } from '../server/model/gguf/pre-tokenizers.js';
 import { openAiType } from '../server/rest/openai-error.js';
 import { renderPerformance } from './render-performance.js';
 import { renderSupport } from './render-support.js';
@@ -92,11 +93,18 @@ instead. While the server runs, adapters are taken from those folders and from e
 
 ## GGUF files
 
-\`--model FILE.gguf\` serves one file with its own tokenizer and chat template, for the architectures
-${[...ARCHITECTURES.keys()].join(', ')}; tensors of the types ${READABLE_TYPES.join(', ')}. Adapters are bound to it as to the Hugging Face model,
-from \`adapters/\` beside the file. With \`--dtype fp32\` the stored values are dequantised once and computed with
-exactly; with \`int8\`, Q8_0 keeps its blocks as they are and other types are quantised anew. An adapter may be a GGUF
-file too (llama.cpp's form): the source is the file, or a folder with one such file in it.
+\`--model FILE.gguf\` serves one file with its own tokenizer and chat template:
+
+| of the file | read |
+| --- | --- |
+| \`general.architecture\` | ${[...ARCHITECTURES.keys()].join(', ')} ([families](families.md#in-gguf-files)) |
+| types of tensors | ${READABLE_TYPES.join(', ')} |
+| \`tokenizer.ggml.model\` | llama; gpt2, with \`tokenizer.ggml.pre\` ${Object.keys(PRE_TOKENIZERS).join(', ')} |
+
+Adapters are bound to it as to the Hugging Face model, from \`adapters/\` beside the file. With \`--dtype fp32\` the stored
+values are dequantised once and computed with exactly; with \`int8\`, Q8_0 keeps its blocks as they are and other types are
+quantised anew. An adapter may be a GGUF file too (llama.cpp's form): the source is the file, or a folder with one such file
+in it.
 `;
 }
 

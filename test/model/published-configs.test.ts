@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { ARCHITECTURES } from '../../server/adapters/gguf/architectures.js';
 import { describeDecoder, FAMILIES } from '../../server/model/families/table.js';
 import { SMALL_SIZES } from './small-sizes.js';
 
@@ -216,6 +217,15 @@ test('the docs name every family, and README how many there are', () => {
   const named = [...table!.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell]) => cell!.match(/\w+/g)!);
   assert.deepEqual(named.filter((name) => name !== 'model_type').sort(), Object.keys(FAMILIES).sort());
   assert.match(read('README.md'), new RegExp(`^${Object.keys(FAMILIES).length} families:`, 'm'));
+});
+
+test('the docs name every architecture of GGUF files', () => {
+  const [, table] = /## In GGUF files\n\n(.*?)\n\n/s.exec(read('docs/families.md'))!;
+  const named = table!
+    .split('\n')
+    .slice(2)
+    .flatMap((row) => row.split('|')[1]!.match(/(?<=`)[\w-]+(?=`)/g)!);
+  assert.deepEqual(named.sort(), [...ARCHITECTURES.keys()].sort());
 });
 
 test('the family that the docs show in full is as its file has it', () => {
