@@ -128,10 +128,16 @@ describe('refuses', () => {
 });
 
 describe('takes', () => {
-  test('StarCoder2 up to the window that no file has', async () => {
-    const folder = await openModelFolder(await edited('starcoder2', { 'starcoder2.context_length': int(16_384) }));
-    await folder.close();
-    assert.equal(folder.spec.contextLength, 4096);
+  test('StarCoder2 up to the window that no file has, unless one has it', async () => {
+    const context = { 'starcoder2.context_length': int(16_384) };
+    for (const [extra, length, window] of [
+      [{}, 4096, undefined],
+      [{ 'starcoder2.attention.sliding_window': int(9) }, 16_384, 9],
+    ] as const) {
+      const { spec, close } = await openModelFolder(await edited('starcoder2', { ...context, ...extra }));
+      await close();
+      assert.deepEqual([spec.contextLength, spec.layers[0]!.attention.window], [length, window]);
+    }
   });
 
   test("Gemma's scale from the head, but from the hidden size where it has the layers of the largest", async () => {

@@ -162,10 +162,12 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
   starcoder2: {
     epsilon: 'norm_epsilon',
     norm: 'layer',
-    own: (own, { context }) => ({
-      ...biased(own, { use_bias: 'attn_q' }),
-      max_position_embeddings: Math.min(context, STARCODER2_WINDOW),
-    }),
+    own: (own, { context }) => {
+      const bias = biased(own, { use_bias: 'attn_q' });
+      const window = own.number('attention.sliding_window') ?? 0;
+      if (window !== 0) return { ...bias, sliding_window: window };
+      return { ...bias, max_position_embeddings: Math.min(context, STARCODER2_WINDOW) };
+    },
   },
   stablelm: {
     ...LAYER,
