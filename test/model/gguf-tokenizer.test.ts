@@ -139,6 +139,31 @@ describe('a SentencePiece vocabulary', async () => {
   });
 });
 
+test('the special tokens of Phi-4 swallow the space on both sides, those of Phi-4-mini behind them', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'gguf-'));
+  const tokens = ['H', 'i', 'Ġ', '<|user|>', '<|endoftext|>', 'HH'];
+  const encode = async (architecture: string, pre: string, text: string) => {
+    const path = join(dir, 'bpe.gguf');
+    const metadata: Record<string, RawValue> = {
+      'general.architecture': str(architecture),
+      'tokenizer.ggml.model': str('gpt2'),
+      'tokenizer.ggml.pre': str(pre),
+      'tokenizer.ggml.tokens': { type: 9, of: 8, value: tokens },
+      'tokenizer.ggml.token_type': { type: 9, of: 5, value: [1, 1, 1, 3, 3, 1] },
+      'tokenizer.ggml.merges': { type: 9, of: 8, value: ['H H'] },
+    };
+    writeFileSync(path, rawGguf({ metadata }));
+    const file = await openGguf(path);
+    await file.close();
+    const { tokenizer, config } = tokenizerFilesOf(file);
+    return makeTokenizer(tokenizer, config).encode(text, false);
+  };
+  assert.deepEqual(await encode('phi3', 'dbrx', 'Hi <|user|> Hi'), [0, 1, 3, 0, 1]);
+  assert.deepEqual(await encode('phi3', 'gpt-4o', 'Hi <|user|> Hi<|endoftext|> i'), [0, 1, 2, 3, 0, 1, 4, 2, 1]);
+  assert.deepEqual(await encode('olmo2', 'dbrx', 'Hi <|user|> Hi'), [0, 1, 2, 3, 2, 0, 1]);
+  rmSync(dir, { recursive: true });
+});
+
 test('known end-of-turn tokens end an answer beside the one that the file names', async () => {
   const file = await openGguf(`${FIXTURES}base-qwen2.gguf`);
   await file.close();

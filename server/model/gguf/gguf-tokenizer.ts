@@ -5,6 +5,7 @@
 import type { GgufFile } from '../../adapters/gguf/gguf-file.js';
 import { PRE_TOKENIZERS } from './pre-tokenizers.js';
 import { mergesByScore } from './spm-merges.js';
+import { tokenSides } from './token-spaces.js';
 
 /** Contents of the files that a folder would have. */
 export interface TokenizerFiles {
@@ -26,9 +27,6 @@ const USER_DEFINED = 4;
 const ENDS = new Set(
   '<|eot_id|> <|eom_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> <EOT> <eos>'.split(' '),
 );
-
-/** Tokens of Phi-3 that leave the space behind them. */
-const KEEP_SPACE = new Set(['<unk>', '<s>', '<|endoftext|>']);
 
 /** Ids that end an answer. */
 export function endOfGeneration(file: GgufFile): number[] {
@@ -55,21 +53,10 @@ export function tokenizerFilesOf(file: GgufFile): TokenizerFiles {
   }
   const parts = kind === 'gpt2' ? byteLevel(file, tokens) : sentencePiece(file, tokens, types);
   const special = (id: number) => types[id] === CONTROL || types[id] === UNKNOWN;
-  // A file does not say which tokens swallow the space behind them; Phi-3's do.
-  const rstrip = kind === 'llama' && file.metadata.get('general.architecture') === 'phi3';
+  const sides = tokenSides(file);
   const added = tokens.flatMap((content, id) =>
     special(id) || types[id] === USER_DEFINED
-      ? [
-          {
-            id,
-            content,
-            single_word: false,
-            lstrip: false,
-            rstrip: rstrip && !KEEP_SPACE.has(content),
-            normalized: false,
-            special: special(id),
-          },
-        ]
+      ? [{ id, content, single_word: false, ...sides(content), normalized: false, special: special(id) }]
       : [],
   );
   const { addBos, ...sections } = parts;
