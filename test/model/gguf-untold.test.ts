@@ -53,6 +53,18 @@ describe('refuses', () => {
     });
   const pattern = (...value: number[]): RawValue => ({ type: 9, of: 5, value });
 
+  refuse('a model without the epsilon of its norms', /olmo2.attention.layer_norm_rms_epsilon is missing/, 'olmo2', {
+    'olmo2.attention.layer_norm_rms_epsilon': undefined,
+  });
+  refuse('a model without its context', /olmo2.context_length is missing/, 'olmo2', {
+    'olmo2.context_length': undefined,
+  });
+  refuse('a window of no whole number', /olmo2.attention.sliding_window is 7.5; a whole number/, 'olmo2', {
+    'olmo2.attention.sliding_window': float(7.5),
+  });
+  refuse('a scale of nothing', /cohere2.logit_scale is 0; a number above 0 would be right/, 'cohere2', {
+    'cohere2.logit_scale': float(0),
+  });
   refuse('GPT-NeoX', /architecture "gptneox" is not supported: such files do not say which form of GELU/, 'phi-heads', {
     'general.architecture': str('gptneox'),
   });

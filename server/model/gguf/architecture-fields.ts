@@ -34,6 +34,8 @@ export interface ArchitectureReading {
 const RMS = { epsilon: 'rms_norm_eps' };
 const LAYER = { epsilon: 'layer_norm_eps', norm: 'layer' } as const;
 
+const WINDOW = 'attention.sliding_window';
+
 /** Switches of biases, as the first layer has them. */
 const biased = (own: GgufMetadata, switches: Readonly<Record<string, string>>): Fields =>
   Object.fromEntries(
@@ -93,8 +95,7 @@ const scoreScale = ({ layers, hidden, heads, headDim }: GgufSizes, largest: numb
 });
 
 /**
- * StarCoder2 was trained with a window of 4096, which no file has: within it, there is nothing to know (decision
- * 0100).
+ * StarCoder2 was trained with a window of 4096, which no file has: within it, there is nothing to know (decision 0100).
  */
 const STARCODER2_WINDOW = 4096;
 
@@ -110,7 +111,7 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
       oneBase(own);
       return {
         ...scoreScale(sizes, 46),
-        ...windows(own, sizes, own.number('attention.sliding_window') ?? 4096, 2),
+        ...windows(own, sizes, own.number(WINDOW) ?? 4096, 2),
         ...softcap(own, 'attn_logit_softcapping'),
         ...softcap(own, 'final_logit_softcapping'),
       };
@@ -119,30 +120,32 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
   gemma3: {
     ...RMS,
     own: (own, sizes) => {
-      const window = own.number('attention.sliding_window') ?? 0;
+      const window = own.count(WINDOW);
       const cap = own.number('final_logit_softcapping') === 0 ? {} : softcap(own, 'final_logit_softcapping');
       const local = own.number('rope.freq_base_swa') ?? 10_000;
       const full = { layer_types: Array.from({ length: sizes.layers }, () => 'full_attention') };
-      const sliding = window === 0 ? noWindow(own, full) : windows(own, sizes, window, 6);
+      const sliding = window === undefined ? noWindow(own, full) : windows(own, sizes, window, 6);
       return { ...scoreScale(sizes, 62), ...sliding, ...cap, rope_local_base_freq: local };
     },
   },
   phi3: {
     ...RMS,
     partial: true,
-    own: (own) => ({
-      // Files of before it was written may be of a model that has a window.
-      sliding_window: own.needed('attention.sliding_window') || null,
-      original_max_position_embeddings: own.needed('rope.scaling.original_context_length'),
-    }),
+    own: (own) => {
+      own.needed(WINDOW); // files of before it was written may be of a model that has one
+      return {
+        sliding_window: own.count(WINDOW) ?? null,
+        original_max_position_embeddings: own.positive('rope.scaling.original_context_length'),
+      };
+    },
   },
   phi2: { ...LAYER, partial: true },
   olmo2: {
     ...RMS,
     own: (own, sizes) => {
-      const window = own.number('attention.sliding_window') ?? 0;
+      const window = own.count(WINDOW);
       const bias = biased(own, ATTENTION_BIAS);
-      if (window === 0) return noWindow(own, bias);
+      if (window === undefined) return noWindow(own, bias);
       return { ...bias, model_type: 'olmo3', ...windows(own, sizes, window, 4), ...twoTables(own) };
     },
   },
@@ -152,10 +155,11 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
       own.expect('rope.scaling.finetuned', true); // how hybrid ones say that nothing is rotated
       return {
         ...biased(own, BOTH_BIASES),
-        attention_multiplier: own.needed('attention.scale'),
-        embedding_multiplier: own.number('embedding_scale'),
-        residual_multiplier: own.number('residual_scale'),
-        logits_scaling: own.needed('logit_scale'),
+        attention_multiplier: own.positive('attention.scale'),
+        // 0 is none to llama.cpp.
+        embedding_multiplier: own.number('embedding_scale') || 1,
+        residual_multiplier: own.number('residual_scale') || 1,
+        logits_scaling: own.positive('logit_scale'),
       };
     },
   },
@@ -164,8 +168,8 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
     norm: 'layer',
     own: (own, { context }) => {
       const bias = biased(own, { use_bias: 'attn_q' });
-      const window = own.number('attention.sliding_window') ?? 0;
-      if (window !== 0) return { ...bias, sliding_window: window };
+      const window = own.count(WINDOW);
+      if (window !== undefined) return { ...bias, sliding_window: window };
       return { ...bias, max_position_embeddings: Math.min(context, STARCODER2_WINDOW) };
     },
   },
@@ -185,7 +189,7 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
   smollm3: { ...RMS, own: (own) => ({ ...biased(own, BOTH_BIASES), no_rope_layer_interval: 4 }) },
   'command-r': {
     ...LAYER,
-    own: (own) => ({ ...biased(own, ATTENTION_BIAS), logit_scale: own.needed('logit_scale') }),
+    own: (own) => ({ ...biased(own, ATTENTION_BIAS), logit_scale: own.positive('logit_scale') }),
   },
   cohere2: {
     ...LAYER,
@@ -193,8 +197,8 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
       oneBase(own);
       return {
         ...biased(own, ATTENTION_BIAS),
-        ...windows(own, sizes, own.needed('attention.sliding_window'), 4),
-        logit_scale: own.needed('logit_scale'),
+        ...windows(own, sizes, own.positive(WINDOW), 4),
+        logit_scale: own.positive('logit_scale'),
       };
     },
   },
@@ -204,8 +208,8 @@ export const READINGS: Readonly<Record<string, ArchitectureReading>> = {
     ...RMS,
     own: (own, sizes) => {
       oneBase(own);
-      const window = own.number('attention.sliding_window') ?? 0;
-      return window === 0 ? noWindow(own, { sliding_window: null }) : windows(own, sizes, window, 4);
+      const window = own.count(WINDOW);
+      return window === undefined ? noWindow(own, { sliding_window: null }) : windows(own, sizes, window, 4);
     },
   },
   nemotron: {

@@ -69,7 +69,7 @@ export function configOf(
   checkSizes(file, sizes);
   config.vocab_size = file.tensors.get('token_embd.weight')?.shape[0];
   config.tie_word_embeddings = !own.has('output.weight');
-  config[reading.epsilon] = own.raw(`attention.layer_norm_${reading.norm === 'layer' ? '' : 'rms_'}epsilon`);
+  config[reading.epsilon] = own.needed(`attention.layer_norm_${reading.norm === 'layer' ? '' : 'rms_'}epsilon`);
   if (!reading.gpt) Object.assign(config, rotaryFields(own, reading, sizes, longRope), { head_dim: sizes.headDim });
   Object.assign(config, reading.own?.(own, sizes));
   return { ...config, ...Object.fromEntries(own.left()) };
@@ -89,7 +89,7 @@ function readSizes(
     heads,
     kvHeads: Number(own.raw('attention.head_count_kv') ?? heads),
     headDim: Number(headDim(own, size('embedding_length') / heads)),
-    context: size('context_length'),
+    context: own.needed('context_length'),
   };
 }
 

@@ -44,6 +44,20 @@ export class GgufMetadata {
     return value;
   }
 
+  /** A number above 0 that the file must have. */
+  positive(key: string): number {
+    const value = this.needed(key);
+    if (value <= 0) throw this.fault(key, 'a number above 0', value);
+    return value;
+  }
+
+  /** A whole number; undefined where it is missing or 0, which is how llama.cpp writes that there is none. */
+  count(key: string): number | undefined {
+    const value = this.number(key) ?? 0;
+    if (!Number.isInteger(value) || value < 0) throw this.fault(key, 'a whole number', value);
+    return value === 0 ? undefined : value;
+  }
+
   /** True or false for each layer; undefined where the key is missing. One number n: all but every n-th. */
   pattern(key: string, layers: number): boolean[] | undefined {
     const value = this.raw(key);
