@@ -31,8 +31,14 @@ export function bodyBytes({ headers }: AnyRequest): number | undefined {
  * Joins small pieces: a chunk of one byte is six bytes of a connection and four hundred of memory, so that a body within
  * every limit could take all there is.
  * @param whole bytes of all pieces together; undefined = not known
+ * @param room bytes that may be there unread before no more is asked for
  */
-export function joinPieces(body: Readable, watch: BodyWatch, whole: number | undefined): void {
+export function joinPieces(
+  body: Readable,
+  watch: BodyWatch,
+  whole: number | undefined,
+  room = () => body.readableHighWaterMark,
+): void {
   const push = body.push.bind(body);
   let waiting: Buffer[] = [];
   let bytes = 0;
@@ -45,7 +51,7 @@ export function joinPieces(body: Readable, watch: BodyWatch, whole: number | und
     bytes = 0;
     turn = undefined;
     watch.took(piece.length + PIECE_BYTES);
-    return push(piece);
+    return push(piece) || body.readableLength < room();
   };
   body.push = (chunk: Buffer | null) => {
     if (chunk === null) {
@@ -67,7 +73,7 @@ export function joinPieces(body: Readable, watch: BodyWatch, whole: number | und
     if (bytes >= SMALL_BYTES) return flush();
     turn ??= setImmediate(() => !body.destroyed && flush());
     // Who is told to stop goes on once what waits was pushed and there is room.
-    return body.readableLength + bytes < body.readableHighWaterMark;
+    return body.readableLength + bytes < room();
   };
 }
 

@@ -6,36 +6,8 @@ import * as http2 from 'node:http2';
 import type { Socket } from 'node:net';
 import type { BodyWatch } from './body.js';
 import type { AnyResponse } from './exchange.js';
+import { EXCHANGE_BYTES, Exchange } from './held-exchange.js';
 import type { CutReason, CutTold, Patience } from './patience.js';
-
-/** A request and its answer, as far as their memory goes. */
-class Exchange implements BodyWatch {
-  readonly res: AnyResponse;
-  /** Memory of the body that has come; counts until there is an answer. */
-  body = 0;
-  held = 0;
-  changedAt: number;
-  /** Since when an answer waits without anything being taken. */
-  stuckSince: number;
-  isCut = false;
-  readonly #onCut: (exchange: Exchange, reason: CutReason) => void;
-
-  constructor(res: AnyResponse, now: number, onCut: (exchange: Exchange, reason: CutReason) => void) {
-    this.res = res;
-    this.changedAt = now;
-    this.stuckSince = now;
-    this.#onCut = onCut;
-  }
-
-  took(bytes: number): void {
-    this.body += bytes;
-  }
-
-  cut(reason: CutReason): void {
-    // Not at once: the library is in the middle of reading, and the process would die of it.
-    setImmediate(() => !this.isCut && this.#onCut(this, reason));
-  }
-}
 
 interface Connection {
   readonly socket: Socket;
@@ -60,8 +32,6 @@ const { NGHTTP2_ENHANCE_YOUR_CALM: CALM } = http2.constants;
  */
 const RESETS = 500;
 const RESETS_A_SECOND = 33;
-/** What an exchange takes besides its answer, roughly. */
-const EXCHANGE_BYTES = 16 * 1024;
 /** What a connection takes of answers at least where it goes on; pings and their answers are less. */
 const PROGRESS_BYTES = 4096;
 /** Longest time that passes between two looks, so that what a busy process has not read yet is held against nobody. */
@@ -181,17 +151,24 @@ export class Connections {
 
   /** Cuts what holds most for the longest time until there is room. */
   #makeRoom(held: number): void {
-    const all = [...this.#open].flatMap((connection) =>
-      [...connection.exchanges].map((exchange) => {
-        const weight = exchange.held * (1000 + this.#now - exchange.changedAt);
-        return { connection, exchange, weight };
-      }),
-    );
+    const all = [...this.#open].flatMap((connection) => {
+      const each = [...connection.exchanges].map((exchange) => {
+        return { connection, exchange, bytes: exchange.held, weight: exchange.weight(this.#now) };
+      });
+      if (connection.session !== undefined || each.length === 0) return each;
+      // Over HTTP/1.1 they end together.
+      const whole = { ...each[0]!, bytes: 0, weight: 0 };
+      for (const { bytes, weight } of each) {
+        whole.bytes += bytes;
+        whole.weight += weight;
+      }
+      return [whole];
+    });
     all.sort((a, b) => b.weight - a.weight);
     let left = held;
-    for (const { connection, exchange } of all) {
+    for (const { connection, exchange, bytes } of all) {
       if (left <= this.#patience.heldBytes) return;
-      left -= exchange.held;
+      left -= bytes;
       this.#cut(connection, exchange, 'too much held');
     }
   }
@@ -199,7 +176,9 @@ export class Connections {
   #cut(connection: Connection, exchange: Exchange, reason: CutReason): void {
     exchange.isCut = true;
     if (connection.session === undefined) {
-      const told = exchange.res.headersSent ? undefined : REFUSALS[reason];
+      // Nobody could tell it from a part of the answer that comes before it.
+      const [first] = connection.exchanges;
+      const told = exchange !== first || exchange.res.headersSent ? undefined : REFUSALS[reason];
       if (told !== undefined) connection.socket.write(`${told}Connection: close\r\nContent-Length: 0\r\n\r\n`);
       this.#end(connection, reason);
       return;

@@ -12,6 +12,7 @@ import { Connections } from './connections.js';
 import type { RequestHandler } from './exchange.js';
 import { type AnyRequest, assignRequestId, dropConnectionHeaders, markClientEnded } from './exchange.js';
 import type { CutTold } from './patience.js';
+import { type Begin, Pipeline, WAITING_BYTES } from './pipeline.js';
 import { sniff } from './sniff.js';
 
 /** How a listener treats its clients. */
@@ -74,6 +75,7 @@ const CUT_AFTER_MS = 500;
 export function createListener(options: ListenerOptions): Listener {
   const sessions = new Set<http2.ServerHttp2Session>();
   const undecided = new Set<net.Socket>();
+  const pipelines = new WeakMap<net.Socket, Pipeline>();
   const requestTimeoutMs = options.requestTimeoutMs ?? 60_000;
   const maxBodyBytes = options.maxBodyBytes ?? Number.POSITIVE_INFINITY;
   const wantsBody = (req: AnyRequest): boolean => !((bodyBytes(req) ?? 0) > maxBodyBytes);
@@ -101,19 +103,28 @@ export function createListener(options: ListenerOptions): Listener {
   h1.maxHeadersCount = 0;
   // A client that has sent all it wants to may end its side and wait for the answer.
   Object.assign(h1, { httpAllowHalfOpen: true });
+  const begin: Begin = (req, res) => {
+    if (closing) res.setHeader('connection', 'close');
+    assignRequestId(req, res);
+    options.handler(req, res);
+  };
   h1.on('connection', (socket: net.Socket) => {
     connections.add(socket);
+    pipelines.set(socket, new Pipeline(socket, begin));
     socket.once('end', () => {
       for (const res of connections.answers(socket)) markClientEnded(res);
     });
   });
   h1.on('request', (req: http.IncomingMessage, res: http.ServerResponse) => {
-    if (closing) res.setHeader('connection', 'close');
+    const pipeline = pipelines.get(req.socket)!;
     const watch = connections.exchange(req.socket, res);
     const whole = bodyBytes(req);
-    if (whole !== 0) joinPieces(req, watch, whole);
-    assignRequestId(req, res);
-    options.handler(req, res);
+    if (pipeline.busy) watch.took(WAITING_BYTES);
+    // The body of a request that waits is taken all the same: Node would end the connection, and with it the answer that is
+    // waited for, where it does not come in time.
+    const room = (): number => (pipeline.waits(req) ? maxBodyBytes : req.readableHighWaterMark);
+    if (whole !== 0) joinPieces(req, watch, whole, room);
+    pipeline.take(req, res);
   });
   h1.on('checkContinue', (req: http.IncomingMessage, res: http.ServerResponse) => {
     if (wantsBody(req)) res.writeContinue();
