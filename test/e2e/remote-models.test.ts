@@ -123,6 +123,43 @@ describe('models from elsewhere', () => {
     assert.equal((await ask(`${again}/predictions/other`, 'POST', request)).status, 404);
   });
 
+  test('a kept workflow whose model cannot be fetched at the start comes back once that can be', async (t) => {
+    hub.commit('team/late', files);
+    const [state, { handle }] = [scratch(), hub.api];
+    t.after(() => {
+      hub.api.handle = handle;
+    });
+    const serve = () =>
+      spawnServer([
+        ...['--log-level', 'error', '--hub-endpoint', hub.endpoint, '--state-dir', state, '--cache-dir', scratch()],
+        ...['--model', `base=${MODEL}`, '--allow-source', 'hf://team/late'],
+      ]);
+    const first = await serve();
+    const definition = { name: 'late', models: { m: 'hf://team/late' }, workflow: { out: ['m', 'in'] } };
+    assert.equal((await ask(`${first.url}/workflows`, 'POST', definition)).status, 200);
+    await first.stop();
+
+    hub.api.handle = (_request, response) => {
+      response.writeHead(404, { 'content-type': 'application/json' }).end('{"error":"Repository not found"}');
+      return true;
+    };
+    const second = await serve();
+    t.after(() => second.stop());
+    const use = () => ask(`${second.url}/predictions/late`, 'POST', request);
+    const refused = await use();
+    assert.deepEqual([refused.status, refused.json.reason], [503, 'MODEL_NOT_READY']);
+    assert.match((await ask(`${second.url}/workflows/late`)).json[0].error, /team\/late/);
+    hub.api.handle = handle;
+    for (;;) {
+      const { status, json } = await use();
+      if (status === 200) break;
+      assert.deepEqual([status, json.reason], [503, 'MODEL_NOT_READY']);
+      const { headers } = await fetch(`${second.url}/predictions/late`, { method: 'POST', body: 'text' });
+      await delay(Number(headers.get('retry-after') ?? 0.2) * 1000);
+    }
+    assert.equal((await ask(`${second.url}/workflows/late`)).json[0].error, undefined);
+  });
+
   test('adapters that name the repository of a hub as their base fit it under any name', async (t) => {
     const config = JSON.parse(String(files['adapters/inside/adapter_config.json'])) as object;
     const inside = Buffer.from(JSON.stringify({ ...config, base_model_name_or_path: 'team/Base' }));

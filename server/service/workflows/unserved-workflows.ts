@@ -5,22 +5,40 @@
 import { AppError } from '../../errors.js';
 import { type WorkflowInfo, type WorkflowKey, workflowId } from './types.js';
 
+/** Time after which a use of what failed tries it again: as with adapters that are elsewhere. */
+const AGAIN_MS = 10_000;
+/** What a client is told to wait at least. */
+const SOONEST_MS = 1000;
+
 interface Unserved {
   readonly info: WorkflowInfo & { readonly error: string };
   /** Of its record. */
   readonly revision: number;
+  /** When it may be tried again, by the process' clock; undefined = never, as nothing but its record is to blame. */
+  againAt: number | undefined;
+  isTriedAgain: boolean;
 }
+
+/** What is told of a failure. */
+export const messageOf = (thrown: unknown): string => (thrown instanceof AppError ? thrown.message : String(thrown));
 
 /** What is kept and not served. */
 export class UnservedWorkflows {
   readonly #all = new Map<string, Unserved>();
 
-  /** @param definition as it is kept */
-  note(id: string, definition: string, revision: number, error: string): void {
+  /**
+   * @param definition as it is kept
+   * @param thrown by the try to register it
+   */
+  note(id: string, definition: string, revision: number, thrown: unknown): void {
+    const error = messageOf(thrown);
+    // What a workflow needs may be there later; what it says stays the same.
+    const isPassing = thrown instanceof AppError && thrown.reason !== 'WORKFLOW_INVALID';
     const [name, version = ''] = id.split('/', 2) as [string, string?];
     const nothing = { models: [], adapters: [], calls: [] };
     const info = { name, version, ...nothing, definition, startup: false, createdAt: Date.now(), error };
-    this.#all.set(id, { info, revision });
+    const againAt = isPassing ? performance.now() + AGAIN_MS : undefined;
+    this.#all.set(id, { info, revision, againAt, isTriedAgain: false });
   }
 
   /** The workflow is served, or no longer kept. @returns true where it was among these */
@@ -46,16 +64,31 @@ export class UnservedWorkflows {
     const [newest] = this.#named(name, version);
     if (newest === undefined || (version === undefined && served !== undefined && served > newest.revision)) return;
     const id = workflowId(newest.info);
+    const { againAt, isTriedAgain } = newest;
+    const waitMs = isTriedAgain || againAt === undefined ? 0 : Math.ceil(againAt - performance.now());
     return new AppError('MODEL_NOT_READY', `workflow ${JSON.stringify(id)} is not served: ${newest.info.error}`, {
       metadata: { workflow: name, version: newest.info.version },
+      ...(againAt !== undefined && { retryAfterMs: Math.max(SOONEST_MS, waitMs) }),
     });
   }
 
-  /** Throws WORKFLOW_EXISTS where the version is kept. */
-  checkFree(key: WorkflowKey): void {
+  /** Id of the version that answers for a name where it is to be tried again now; it is told once. */
+  due(name: string, version: string | undefined): string | undefined {
+    const [newest] = this.#named(name, version);
+    if (newest?.againAt === undefined || newest.againAt > performance.now()) return undefined;
+    newest.againAt = performance.now() + AGAIN_MS;
+    newest.isTriedAgain = true;
+    return workflowId(newest.info);
+  }
+
+  /**
+   * Throws WORKFLOW_EXISTS where the version is kept.
+   * @param revision of the record that is brought back; absent = none is
+   */
+  checkFree(key: WorkflowKey, revision = -1): void {
     const id = workflowId(key);
     const there = this.#all.get(id);
-    if (there === undefined) return;
+    if (there === undefined || there.revision <= revision) return;
     const { error } = there.info;
     const what = `workflow ${JSON.stringify(id)} is registered, but not served: ${error}; unregister it first`;
     throw new AppError('WORKFLOW_EXISTS', what, { metadata: { workflow: key.name, version: key.version } });

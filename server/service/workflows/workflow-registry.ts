@@ -127,10 +127,13 @@ export class WorkflowRegistry {
     return this.#reserved.has(id);
   }
 
-  /** Throws WORKFLOW_EXISTS where the version is registered, or is being registered. */
-  checkFree({ name, version }: WorkflowKey): void {
+  /**
+   * Throws WORKFLOW_EXISTS where the version is registered, or is being registered.
+   * @param revision of the record that is brought back; absent = none is
+   */
+  checkFree({ name, version }: WorkflowKey, revision?: number): void {
     const id = workflowId({ name, version });
-    this.unserved.checkFree({ name, version });
+    this.unserved.checkFree({ name, version }, revision);
     if (this.find(name, version) === undefined && !this.#reserved.has(id)) return;
     throw new AppError('WORKFLOW_EXISTS', `workflow ${JSON.stringify(id)} is registered already`, {
       metadata: { workflow: name, version },
@@ -138,8 +141,8 @@ export class WorkflowRegistry {
   }
 
   /** Takes a version until {@link unreserve}. Throws WORKFLOW_EXISTS. */
-  reserve(key: WorkflowKey): void {
-    this.checkFree(key);
+  reserve(key: WorkflowKey, revision?: number): void {
+    this.checkFree(key, revision);
     this.#reserved.add(workflowId(key));
   }
 
@@ -150,6 +153,7 @@ export class WorkflowRegistry {
   /** Adds a version: the newest of its name, but for those that are kept, whose records tell which was registered later. */
   add(workflow: Workflow): void {
     const { info, revision = Infinity } = workflow;
+    this.unserved.forget(workflowId(info));
     const versions = this.#versions.get(info.name) ?? [];
     const isLater = (one: Workflow) => one.revision !== undefined && one.revision > revision;
     this.#versions.set(info.name, [

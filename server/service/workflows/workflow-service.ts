@@ -8,6 +8,7 @@ import type { CallContext } from '../types.js';
 import type { WorkflowDefinition } from './definition.js';
 import { definitionFile, isDefinition, readDefinition } from './source.js';
 import { type WorkflowInfo, type WorkflowService, type WorkflowSource, workflowId } from './types.js';
+import { messageOf } from './unserved-workflows.js';
 import { type Parts, type PartsOptions, type PartsOrigin, WorkflowParts } from './workflow-parts.js';
 import { type Workflow, WorkflowRegistry, workflowOf } from './workflow-registry.js';
 
@@ -58,9 +59,16 @@ export class Workflows implements WorkflowService {
     return this.#registry.find(name);
   }
 
-  /** Why a workflow that is kept does not answer, by name or `name/version`; undefined for any other name. */
+  /**
+   * Why a workflow that is kept does not answer, by name or `name/version`; undefined for any other name. Who asks wants to
+   * use it: where its last try is some time ago, the next one begins.
+   */
   notServed(id: string): AppError | undefined {
-    return this.#registry.refusal(id);
+    const refusal = this.#registry.refusal(id);
+    const [name, version] = id.split('/', 2);
+    const due = refusal && this.#registry.unserved.due(name!, version);
+    if (due !== undefined) void this.#bringBackNow(due);
+    return refusal;
   }
 
   /** The workflow of a name, or of `name/version`. */
@@ -173,18 +181,20 @@ export class Workflows implements WorkflowService {
   async #bringBack({ name: id, body, revision }: KeptRecord): Promise<void> {
     const { unserved } = this.#registry;
     if (this.#registry.exactly(id) !== undefined || this.#registry.isReserved(id)) return;
-    unserved.forget(id);
     const saved = savedWorkflow.safeParse(body).data;
     try {
       const { definition: text, owned } = saved ?? savedWorkflow.parse(body);
       const definition = await readDefinition({ kind: 'text', text }, []);
       await this.#register(definition, callOf('restore'), { owned, revision });
     } catch (error) {
-      const why = error instanceof AppError ? error.message : String(error);
-      this.#options.log.warn({ workflow: id, err: error }, `the kept workflow ${id} is not served: ${why}`);
+      this.#options.log.warn(
+        { workflow: id, err: error },
+        `the kept workflow ${id} is not served: ${messageOf(error)}`,
+      );
       // A record that cannot be read is written over by whoever registers the name.
       const isThere = this.#registry.exactly(id) !== undefined;
-      if (saved !== undefined && !isThere) unserved.note(id, saved.definition, revision, why);
+      if (saved === undefined) unserved.forget(id);
+      else if (!isThere) unserved.note(id, saved.definition, revision, error);
       this.#options.changes?.notify();
     }
   }
@@ -222,8 +232,8 @@ export class Workflows implements WorkflowService {
   ): Promise<WorkflowInfo> {
     const { keep = false, startup = false } = registration;
     const { name, version } = definition;
-    this.#checkFree(definition);
-    this.#registry.reserve(definition);
+    this.#checkFree(definition, registration.revision);
+    this.#registry.reserve(definition, registration.revision);
     try {
       for (const warning of definition.warnings) this.#options.log.warn({ workflow: name }, warning);
       const parts = await this.#parts.acquire(definition, registration, call);
@@ -254,15 +264,29 @@ export class Workflows implements WorkflowService {
     }
   }
 
-  /** Registers what is kept under an id that was reserved here while another process registered it. */
+  /**
+   * Registers what is kept under an id: it failed before, or the id was reserved here while another process registered it.
+   * Never throws.
+   */
   async #bringBackNow(id: string): Promise<void> {
-    const record = await this.#options.kept?.get(id).catch(() => undefined);
-    if (record !== undefined) await this.#bringBack(record);
+    const { kept, log } = this.#options;
+    try {
+      const record = await kept?.get(id);
+      if (record === undefined) return;
+      await this.#bringBack(record);
+      if ((await kept?.get(id)) !== undefined) return;
+      // It was unregistered meanwhile.
+      this.#registry.unserved.forget(id);
+      const workflow = this.#registry.exactly(id);
+      if (workflow?.revision === record.revision) await this.#remove([workflow], callOf('restore'));
+    } catch (error) {
+      log.warn({ workflow: id, err: error }, 'what is kept of the workflow is not read');
+    }
   }
 
   /** Throws WORKFLOW_EXISTS, MODEL_EXISTS. */
-  #checkFree(definition: WorkflowDefinition): void {
-    this.#registry.checkFree(definition);
+  #checkFree(definition: WorkflowDefinition, revision?: number): void {
+    this.#registry.checkFree(definition, revision);
     if (this.#options.taken(definition.name)) {
       const { name } = definition;
       throw new AppError('MODEL_EXISTS', `a model ${JSON.stringify(name)} is registered already`);
