@@ -94,7 +94,11 @@ export class ModelServing {
       model.opened?.release?.();
       delete model.pooled;
       delete model.handler;
-      log.warn({ model: name, url, err: error }, `model ${name} failed: ${AppError.from(error).message}`);
+      const { reason, message } = AppError.from(error);
+      // A registry that cannot be used ends the start, which tells it: no model is to blame.
+      if (reason !== 'REGISTRY_UNAVAILABLE' || !model.startup) {
+        log.warn({ model: name, url, err: error }, `model ${name} failed: ${message}`);
+      }
       throw error;
     }
   }
@@ -141,7 +145,8 @@ export class ModelServing {
     }
     await model.pooled?.release();
     model.opened?.release?.();
-    log.info({ model: name, engines: pool.size }, 'model unregistered');
+    // What never was served is told as failed.
+    if (model.error === undefined) log.info({ model: name, engines: pool.size }, 'model unregistered');
   }
 
   async #drain(name: string, drained: () => Promise<void>): Promise<void> {

@@ -74,3 +74,15 @@ test('a damage that the first look does not meet ends the start with what to do'
     /ended with 2 .*loramux: the registry \S+ cannot be read: it is damaged; .*--state-dir/s,
   );
 });
+
+test('a registry that cannot be opened is told once, and no model is blamed for it', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'loramux-spoilt-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  writeFileSync(join(dir, 'registry.db'), 'no database'.repeat(1000));
+  await assert.rejects(spawnServer(['--state-dir', dir]), (error: Error) => {
+    const told = error.message.match(/the registry \S+ cannot be opened: it is no SQLite database/g);
+    assert.equal(told?.length, 1, error.message);
+    assert.doesNotMatch(error.message, /model demo/);
+    return true;
+  });
+});
