@@ -1,6 +1,7 @@
 /**
  * Who watches adapters is told every change of state, from a snapshot on or from where an earlier watch ended. A slow
- * watcher costs one note for each name at most: what changed twice meanwhile is told once, as it is then.
+ * watcher costs one note for each name at most: what changed twice meanwhile is told once, as it is then. One that lags behind
+ * more deleted names than are remembered is ended.
  */
 import { randomUUID } from 'node:crypto';
 import { AppError } from '../errors.js';
@@ -19,11 +20,15 @@ export interface NameSource {
 
 /** Deleted names that are remembered for those who come back. */
 const MAX_DELETED = 10_000;
+/** Deleted names that may wait for a watcher when others are forgotten: each costs memory, and there is no end of them. */
+const MAX_WAITING = MAX_DELETED / 2;
 
 /** A watcher: names that it has not been told of yet, in the order of their last change. */
 interface Watcher {
   readonly model: string | undefined;
   readonly waiting: Map<string, number>;
+  /** Why it is ended. */
+  end: AppError | undefined;
   wake(): void;
 }
 
@@ -69,7 +74,7 @@ export class AdapterJournal {
 
   /**
    * Every adapter and alias as it is, a `synced` event, then every change; with a token only what changed since. Ends with
-   * the error of {@link close}, or of `signal`; quietly when the reader leaves.
+   * the error of {@link close}, or of `signal`; with SLOW_CONSUMER; quietly when the reader leaves.
    * @param names all registered names, for the snapshot
    * @throws AppError INVALID_REQUEST for a token that no server gave out
    */
@@ -81,7 +86,7 @@ export class AdapterJournal {
   ): AsyncGenerator<AdapterWatchEvent, void, undefined> {
     const after = this.positionOf(resumeToken);
     let wake = (): void => {};
-    const watcher: Watcher = { model, waiting: new Map(), wake: () => wake() };
+    const watcher: Watcher = { model, waiting: new Map(), end: undefined, wake: () => wake() };
     const onAbort = (): void => wake();
     signal.addEventListener('abort', onAbort);
     this.watchers.add(watcher);
@@ -99,7 +104,7 @@ export class AdapterJournal {
       // Of a snapshot, nothing may be resumed from before its end: earlier tokens are empty.
       const until = this.sequence;
       let synced = false;
-      while (!signal.aborted && this.end === undefined) {
+      while (!signal.aborted && this.end === undefined && watcher.end === undefined) {
         const next = watcher.waiting.entries().next().value;
         if (!synced && (next === undefined || next[1] > until)) {
           synced = true;
@@ -109,7 +114,7 @@ export class AdapterJournal {
         if (next === undefined) {
           await new Promise<void>((resolve) => {
             wake = resolve;
-            if (signal.aborted || this.end !== undefined || watcher.waiting.size > 0) resolve();
+            if (signal.aborted || this.end || watcher.end || watcher.waiting.size > 0) resolve();
           });
           continue;
         }
@@ -124,7 +129,8 @@ export class AdapterJournal {
           yield { ...event, resumeToken: token };
         } else if (synced || !snapshot) yield { type: 'deleted', model: inModel, name, resumeToken: token };
       }
-      if (this.end !== undefined) throw this.end;
+      const end = this.end ?? watcher.end;
+      if (end !== undefined) throw end;
       throw signal.reason instanceof AppError ? signal.reason : new AppError('CANCELED', 'the watch was canceled');
     } finally {
       this.watchers.delete(watcher);
@@ -166,5 +172,21 @@ export class AdapterJournal {
       this.last.delete(key);
       this.horizon = Math.max(this.horizon, at);
     }
+    for (const watcher of this.watchers) this.endIfBehind(watcher);
+  }
+
+  private endIfBehind(watcher: Watcher): void {
+    let gone = 0;
+    for (const key of watcher.waiting.keys()) {
+      const [model, name] = JSON.parse(key) as [string, string];
+      if (!this.names.has(model, name)) gone += 1;
+    }
+    if (gone <= MAX_WAITING) return;
+    watcher.end = new AppError(
+      'SLOW_CONSUMER',
+      `${gone} deletions waited to be read, more than are kept for a watch; watch again, and read faster`,
+    );
+    watcher.waiting.clear();
+    watcher.wake();
   }
 }

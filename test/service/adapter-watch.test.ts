@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { AppError } from '../../server/errors.js';
 import { MemoryStore } from '../../server/registry/memory-store.js';
+import { AdapterJournal } from '../../server/service/adapter-journal.js';
 import type { AdapterWatchEvent } from '../../server/service/types.js';
 import { writeAdapter } from '../adapters/adapter-files.js';
 import { failsWith } from '../app-error.js';
@@ -173,6 +175,42 @@ describe('a watch', () => {
     assert.equal(first!.adapter.digest, (await service.get({ name: 'a' })).digest);
     await reader.return!();
     assert.equal(service.watchers, 0);
+  });
+
+  it('ends where its reader lags behind more deletions than are kept, and the next one begins anew', async () => {
+    const names = new Set(['stays']);
+    const alias = (name: string) => ({ model: 'm', name, targets: [], revision: 1 }) as never;
+    const journal = new AdapterJournal({
+      has: (_model, name) => names.has(name),
+      info: (_model, name) => (names.has(name) ? { alias: alias(name) } : undefined),
+    });
+    const watch = (token: string) =>
+      journal.watch(undefined, token, () => [...names].map((name) => ({ model: 'm', name })), call().signal);
+    const [slow, quick] = [watch(''), watch('')];
+    const seen: string[] = [];
+    const reading = (async () => {
+      for await (const { type } of quick) seen.push(type);
+    })();
+    await slow.next();
+    const { value: synced } = await slow.next();
+    assert.equal(synced!.type, 'synced');
+    for (let i = 0; i < 25_000; i += 1) {
+      names.add(`n${i}`);
+      journal.changed('m', `n${i}`);
+      names.delete(`n${i}`);
+      journal.changed('m', `n${i}`);
+      if (i % 100 === 0) await settle();
+    }
+    await assert.rejects(async () => {
+      for (let reads = 0; reads < 50_000; reads += 1) await slow.next();
+    }, failsWith('SLOW_CONSUMER'));
+    const again = watch(synced!.resumeToken);
+    assert.equal((await again.next()).value!.type, 'alias');
+    const { value: anew } = await again.next();
+    assert.ok(anew?.type === 'synced' && anew.snapshot);
+    await until(async () => seen.length === 25_002);
+    journal.close(new AppError('SHUTTING_DOWN', 'the end'));
+    await assert.rejects(reading, failsWith('SHUTTING_DOWN'));
   });
 
   it('goes on from a token; a foreign token begins anew', async () => {
