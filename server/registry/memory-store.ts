@@ -88,7 +88,10 @@ export class MemoryStore implements RegistryStore {
 
   private changesAfter(after: number): FollowedChange[] {
     const latest = new Map<string, FollowedChange>();
-    for (const event of this.log.filter(({ revision }) => revision > after)) {
+    // From the end: followers look after every change, and the log is long.
+    let first = this.log.length;
+    while (first > 0 && this.log[first - 1]!.revision > after) first -= 1;
+    for (const event of this.log.slice(first)) {
       const key = { kind: event.kind, scope: event.scope, name: event.name };
       latest.delete(id(key));
       latest.set(id(key), { key, record: this.records.get(id(key)), revision: event.revision });

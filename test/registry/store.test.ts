@@ -184,6 +184,20 @@ contract('memory', memoryDatabase, false);
 contract('SQLite', sqliteDatabase, false);
 contract('Postgres', postgresDatabase, NO_POSTGRES);
 
+it('a registry in memory tells followers of each of many changes', { timeout: 30_000 }, async (t) => {
+  const store = new MemoryStore();
+  t.after(() => store.close());
+  const followers = [followed(store, 0), followed(store, 0), followed(store, 0)];
+  for (let change = 1; change <= 40_000; change += 1) {
+    await store.write([put('a', change)], author);
+    if (change % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  for (const { until, stop } of followers) {
+    await until((all) => all.at(-1)?.revision === 40_000);
+    await stop();
+  }
+});
+
 describe('a registry that cannot be used', () => {
   it('in a folder is refused with the reason, and what is there is left', async (t) => {
     const dir = mkdtempSync(join(tmpdir(), 'loramux-registry-'));
