@@ -5,37 +5,17 @@
 import * as http2 from 'node:http2';
 import type { Socket } from 'node:net';
 import type { BodyWatch } from './body.js';
+import { Connection } from './connection.js';
 import type { AnyResponse } from './exchange.js';
 import { EXCHANGE_BYTES, Exchange } from './held-exchange.js';
+import { LookOrder } from './look-order.js';
 import type { CutReason, CutTold, Patience } from './patience.js';
 
-interface Connection {
-  readonly socket: Socket;
-  readonly session: http2.ServerHttp2Session | undefined;
-  readonly exchanges: Set<Exchange>;
-  /** Cuts one of them. */
-  readonly cut: (exchange: Exchange, reason: CutReason) => void;
-  /** Bytes that the system had taken when it last went on. */
-  taken: number;
-  received: number;
-  receivedAt: number;
-  pingedAt: number | undefined;
-  idleSince: number;
-  /** Requests that may be reset now. */
-  resets: number;
-}
-
 const { NGHTTP2_ENHANCE_YOUR_CALM: CALM } = http2.constants;
-/**
- * Requests that a client of HTTP/2 may reset at once, and in each second: below what the library ends the connection at,
- * which leaves it open for ever.
- */
-const RESETS = 500;
-const RESETS_A_SECOND = 33;
-/** What a connection takes of answers at least where it goes on; pings and their answers are less. */
-const PROGRESS_BYTES = 4096;
 /** Longest time that passes between two looks, so that what a busy process has not read yet is held against nobody. */
 const LONGEST_LOOK_MS = 1000;
+/** A connection that holds nothing is quiet this long after a request, or a part of one, has come. */
+const QUIET_MS = 1000;
 /** What a client of HTTP/1.1 is told whose request was not taken up. */
 const REFUSALS: Partial<Record<CutReason, string>> = {
   'too much held': 'HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n',
@@ -47,7 +27,7 @@ export class Connections {
   readonly #patience: Patience;
   readonly #told: CutTold;
   readonly #cuts = new Map<CutReason, { readonly address: string | undefined; count: number }>();
-  readonly #open = new Set<Connection>();
+  readonly #open = new LookOrder<Connection>();
   readonly #of = new WeakMap<object, Connection>();
   /** Milliseconds in which this process had time to look. */
   #now = 0;
@@ -60,12 +40,13 @@ export class Connections {
 
   /** Looks after a connection until it closes. */
   add(socket: Socket, session?: http2.ServerHttp2Session): void {
-    const now = this.#now;
-    const connection: Connection = {
-      ...{ socket, session, exchanges: new Set(), taken: 0, received: 0, resets: RESETS },
+    const connection: Connection = new Connection(socket, session, this.#now, {
+      stir: () => {
+        connection.stirredAt = this.#now;
+        this.#open.stir(connection);
+      },
       cut: (exchange, reason) => this.#cut(connection, exchange, reason),
-      ...{ receivedAt: now, idleSince: now, pingedAt: undefined },
-    };
+    });
     this.#open.add(connection);
     this.#of.set(session ?? socket, connection);
     // Not when the session closes: one that is destroyed waits for what it was writing, for ever where nobody reads.
@@ -79,11 +60,13 @@ export class Connections {
    */
   exchange(owner: object, res: AnyResponse): BodyWatch {
     const connection = this.#of.get(owner);
-    const exchange = new Exchange(res, this.#now, connection?.cut ?? (() => {}));
-    connection?.exchanges.add(exchange);
+    const exchange = new Exchange(res, this.#now, connection?.owner);
+    if (connection === undefined) return exchange;
+    connection.exchanges.add(exchange);
+    connection.owner.stir();
     res.once('close', () => {
-      connection?.exchanges.delete(exchange);
-      if (connection !== undefined) connection.idleSince = this.#now;
+      connection.exchanges.delete(exchange);
+      connection.idleSince = this.#now;
     });
     return exchange;
   }
@@ -96,10 +79,9 @@ export class Connections {
   /** A client has reset a request: who does little else is cut, as each costs what a request costs. */
   reset(owner: object): void {
     const connection = this.#of.get(owner);
-    if (connection === undefined) return;
-    connection.resets -= 1;
+    if (connection === undefined || connection.reset(this.#now)) return;
     // Not at once: the library is in the middle of reading, and the process would die of it.
-    if (connection.resets < 0) setImmediate(() => this.#end(connection, 'too many requests reset', CALM));
+    setImmediate(() => this.#end(connection, 'too many requests reset', CALM));
   }
 
   /** To be called a few times a second. */
@@ -109,11 +91,13 @@ export class Connections {
     this.#lookedAt = at;
     this.#now += passed;
     let held = 0;
-    for (const connection of this.#open) {
-      connection.resets = Math.min(RESETS, connection.resets + (passed / 1000) * RESETS_A_SECOND);
-      held += this.#lookAt(connection);
-      if (connection.session?.destroyed) connection.socket.destroy();
-      else if (connection.session !== undefined) this.#askAfter(connection, connection.session);
+    for (const connection of this.#open.due()) {
+      const bytes = this.#lookAt(connection);
+      held += bytes;
+      const { session } = connection;
+      if (session?.destroyed) connection.socket.destroy();
+      else if (session !== undefined) this.#askAfter(connection, session);
+      this.#open.settle(connection, bytes === 0 && this.#now - connection.stirredAt >= QUIET_MS);
     }
     if (held > this.#patience.heldBytes) this.#makeRoom(held);
     for (const [reason, { address, count }] of this.#cuts) this.#told(reason, address, count);
@@ -131,9 +115,7 @@ export class Connections {
   /** @returns bytes that the connection holds */
   #lookAt(connection: Connection): number {
     const now = this.#now;
-    const taken = takenOf(connection.socket);
-    const moves = taken - connection.taken >= PROGRESS_BYTES;
-    if (moves) connection.taken = taken;
+    const moves = connection.goesOn();
     let held = 0;
     for (const exchange of connection.exchanges) {
       const unread = exchange.res.writableLength;
@@ -218,10 +200,4 @@ export class Connections {
     if (session === undefined) socket.destroy();
     else session.destroy(undefined, code);
   }
-}
-
-/** Bytes that the system has taken of what was written; what a write in progress still has is no progress. */
-function takenOf(socket: Socket): number {
-  const { _handle } = socket as unknown as { _handle?: { writeQueueSize?: number } | null };
-  return socket.bytesWritten - (_handle?.writeQueueSize ?? 0);
 }
