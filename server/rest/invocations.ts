@@ -26,6 +26,7 @@ import {
   modelOfField,
   modelOfPath,
   modelOfRequest,
+  modelUnnamed,
   versionOfRequest,
   withVersion,
 } from './model-choice.js';
@@ -56,9 +57,10 @@ export function addInferenceRoutes(app: FastifyInstance, services: Services, opt
   };
   // OpenAI's clients know one place for a model.
   const byField: ModelOf = async (request, fields, body) => {
-    const named = modelNamed(services, request, fieldTexts(fields, 'model_name'), compat);
-    const field = named === undefined && compat !== 'djl' ? await modelOfField(services, body) : undefined;
-    return field === undefined ? byRequest(request, fields) : withVersion(field, versionOfRequest(request, undefined));
+    const named =
+      modelNamed(services, request, fieldTexts(fields, 'model_name'), compat) ??
+      (compat === 'djl' ? undefined : await modelOfField(services, body));
+    return withVersion(named ?? modelUnnamed(services), versionOfRequest(request, undefined));
   };
   // A token says which answer is meant: a fetch need not name the model, also where several are served.
   const byToken: NameOf = (request, fields) => {

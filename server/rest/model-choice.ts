@@ -43,8 +43,16 @@ export function modelOfRequest(
   fields: readonly string[],
   compat: Compat,
 ): string {
-  const named = modelNamed(services, request, fields, compat) ?? services.models.defaultName();
-  if (named !== undefined) return named;
+  return modelNamed(services, request, fields, compat) ?? modelUnnamed(services);
+}
+
+/**
+ * The model of a request that names none.
+ * @throws AppError INVALID_REQUEST where several were served from the start, MODEL_NOT_FOUND where none is
+ */
+export function modelUnnamed(services: Services): string {
+  const usual = services.models.defaultName();
+  if (usual !== undefined) return usual;
   const names = servedNames(services);
   if (names.length === 0)
     throw new AppError('MODEL_NOT_FOUND', 'no model is served now; GET /models tells of those that are not ready');
