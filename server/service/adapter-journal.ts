@@ -167,19 +167,22 @@ export class AdapterJournal {
     if (this.deleted <= MAX_DELETED) return;
     this.deleted = 0;
     for (const [key, at] of this.last) {
-      const [model, name] = JSON.parse(key) as [string, string];
-      if (this.names.has(model, name)) continue;
+      if (this.isThere(key)) continue;
       this.last.delete(key);
       this.horizon = Math.max(this.horizon, at);
     }
     for (const watcher of this.watchers) this.endIfBehind(watcher);
   }
 
+  private isThere(key: string): boolean {
+    const [model, name] = JSON.parse(key) as [string, string];
+    return this.names.has(model, name);
+  }
+
   private endIfBehind(watcher: Watcher): void {
     let gone = 0;
     for (const key of watcher.waiting.keys()) {
-      const [model, name] = JSON.parse(key) as [string, string];
-      if (!this.names.has(model, name)) gone += 1;
+      if (!this.isThere(key)) gone += 1;
     }
     if (gone <= MAX_WAITING) return;
     watcher.end = new AppError(
