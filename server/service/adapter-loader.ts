@@ -8,6 +8,7 @@ import { AppError } from '../errors.js';
 import { AdapterFiles, type FileParts, type FileWatch } from './adapter-files.js';
 import { type LeaseOptions, LeaseSets } from './lease-sets.js';
 import { type CallerPatience, LoadWait } from './load-wait.js';
+import { LOOK_AGAIN_MS } from './look-again.js';
 import { modelOf, type ServedModel } from './served-models.js';
 
 /** Who is told of loads, besides those who wait for them. */
@@ -37,9 +38,6 @@ interface LoadHow {
 interface Load extends LoadHow {
   readonly done: Promise<ResidentLease>;
 }
-
-/** How long an adapter from elsewhere that failed is not asked for again, in milliseconds. */
-const LOOK_AGAIN_MS = 10_000;
 
 /** Reads and loads adapters; concurrent loads of one entry, or of equal content, are one. */
 export class AdapterLoader {

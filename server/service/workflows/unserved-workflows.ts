@@ -3,10 +3,9 @@
  * what is refused now. They are listed with why, keep their name, and go when they are unregistered.
  */
 import { AppError } from '../../errors.js';
+import { LOOK_AGAIN_MS } from '../look-again.js';
 import { type WorkflowInfo, type WorkflowKey, workflowId } from './types.js';
 
-/** Time after which a use of what failed tries it again: as with adapters that are elsewhere. */
-const AGAIN_MS = 10_000;
 /** What a client is told to wait at least. */
 const SOONEST_MS = 1000;
 
@@ -37,7 +36,7 @@ export class UnservedWorkflows {
     const [name, version = ''] = id.split('/', 2) as [string, string?];
     const nothing = { models: [], adapters: [], calls: [] };
     const info = { name, version, ...nothing, definition, startup: false, createdAt: Date.now(), error };
-    const againAt = isPassing ? performance.now() + AGAIN_MS : undefined;
+    const againAt = isPassing ? performance.now() + LOOK_AGAIN_MS : undefined;
     this.#all.set(id, { info, revision, againAt, isTriedAgain: false });
   }
 
@@ -76,7 +75,7 @@ export class UnservedWorkflows {
   due(name: string, version: string | undefined): string | undefined {
     const [newest] = this.#named(name, version);
     if (newest?.againAt === undefined || newest.againAt > performance.now()) return undefined;
-    newest.againAt = performance.now() + AGAIN_MS;
+    newest.againAt = performance.now() + LOOK_AGAIN_MS;
     newest.isTriedAgain = true;
     return workflowId(newest.info);
   }
